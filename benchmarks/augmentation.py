@@ -1,0 +1,99 @@
+"""Time facekp's augmentation against the same steps in albumentations alone, in one run.
+
+python benchmarks/augmentation.py [--faces 200] [--copies 12] [--repeats 7] [--save results/benchmarks/augmentation.json]
+
+Measurements are paired: in every repeat each way runs once, in turn, and the medians of the repeats' ratios are printed, so that other
+work on the machine slows all ways alike. The times are of the clock.
+"""
+import argparse
+import os
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from facekp import augment
+from facekp.core import Faces, write_json
+from facekp.draw import sample_shapes
+
+A = augment.A
+
+
+def smooth_faces(count: int) -> Faces:
+    "Pictures as smooth as faces, with points of real shape: quick to make, and as good as faces for timing."
+    rng = np.random.default_rng(0)
+    images = np.stack([cv2.GaussianBlur(rng.integers(0, 256, (96, 96)).astype(np.uint8), (0, 0), 2) for _ in range(count)])
+    names = np.arange(count).astype(str)
+    return Faces(images=images, points=sample_shapes(count, rng).astype(np.float32), group=names, source=names, image_id=names)
+
+
+def albumentations_pipeline() -> A.Compose:
+    "The same steps with the same strengths; shift and rotation in one transform, which is albumentations' faster way."
+    return A.Compose([
+        A.HorizontalFlip(p=0.5),
+        A.Affine(translate_px=(-augment.MAX_SHIFT, augment.MAX_SHIFT), rotate=(-augment.MAX_DEGREES, augment.MAX_DEGREES),
+                 border_mode=cv2.BORDER_REPLICATE, p=1),
+        A.GaussianBlur(blur_limit=0, sigma_limit=(1e-3, augment.MAX_BLUR), p=1),
+        A.RandomBrightnessContrast(brightness_limit=(-augment.MAX_BRIGHTNESS, augment.MAX_BRIGHTNESS), contrast_limit=(0, 0), p=1),
+        A.GaussNoise(std_range=(0, augment.MAX_NOISE), p=1),
+    ], keypoint_params=A.KeypointParams(format="xy", remove_invisible=False), seed=0)
+
+
+def by_albumentations(faces: Faces, copies: int) -> None:
+    "A plain loop over the pictures, one after the other."
+    pipeline = albumentations_pipeline()
+    images = np.empty((len(faces) * copies, 96, 96), np.uint8)
+    points = np.empty((len(faces) * copies, 15, 2), np.float32)
+    for number in range(len(images)):
+        result = pipeline(image=faces.images[number % len(faces)], keypoints=faces.points[number % len(faces)])
+        images[number], points[number] = result["image"], result["keypoints"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--faces", type=int, default=200)
+    parser.add_argument("--copies", type=int, default=12)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--save", type=Path, help="also write a JSON record there")
+    options = parser.parse_args()
+    faces = smooth_faces(options.faces)
+    ways = {
+        "albumentations": lambda: by_albumentations(faces, options.copies),
+        "facekp, one worker": lambda: augment.augment_faces(faces, options.copies, workers=1),
+        "facekp, two workers": lambda: augment.augment_faces(faces, options.copies, workers=2),
+    }
+    seconds = {name: [] for name in ways}
+    for way in ways.values():
+        way()  # nobody is timed while loading
+    for _ in range(options.repeats):
+        for name, way in ways.items():
+            begin = time.perf_counter()
+            way()
+            seconds[name].append(time.perf_counter() - begin)
+    times = {name: np.array(values) for name, values in seconds.items()}
+    total = options.faces * options.copies
+    for name, values in times.items():
+        print(f"{name:20} {total / np.median(values):9,.0f} copies/s")
+    ratios = {
+        "one worker / albumentations": np.median(times["albumentations"] / times["facekp, one worker"]),
+        "two workers / albumentations": np.median(times["albumentations"] / times["facekp, two workers"]),
+        "two workers / one worker": np.median(times["facekp, one worker"] / times["facekp, two workers"]),
+    }
+    for name, ratio in ratios.items():
+        print(f"{name:28} {ratio:6.2f}")
+    if options.save:
+        write_json(options.save, {
+            "what": "copies/s of augmented 96x96 faces: mirror, shift, rotate, blur, brightness, noise, with 15 points",
+            "copies_per_second": {name: total / np.median(values) for name, values in times.items()}, "ratios": ratios,
+            "seconds": seconds, "faces": options.faces, "copies": options.copies, "repeats": options.repeats,
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end",
+            "versions": {package: version(package) for package in ("facekp", "numpy", "opencv-python-headless", "albumentations", "joblib")},
+            "command": f"python benchmarks/augmentation.py --faces {options.faces} --copies {options.copies} --repeats {options.repeats}",
+        })
+
+
+if __name__ == "__main__":
+    main()
