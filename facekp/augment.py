@@ -91,7 +91,7 @@ def mirror(
     mirrored[..., 0] = IMAGE_SIZE - 1 - mirrored[..., 0]
     return np.ascontiguousarray(images[..., ::-1]), mirrored
 
-# %% ../nbs/06_augment.ipynb #d2858800
+# %% ../nbs/06_augment.ipynb #c3a40e24
 MAX_SHIFT = 6  # pixels to each side
 MAX_DEGREES = 15  # to each side
 MAX_BLUR = 1.0  # sigma in pixels; below 0.29 there is none to be seen
@@ -100,7 +100,7 @@ MAX_NOISE = 0.03  # standard deviation, share of 255
 
 
 def _draw_amounts(count: int, seed: int) -> dict[str, np.ndarray]:
-    "How much of each step each of `count` copies gets, and the matrix [count,2,3] that mirrors, turns and shifts it."
+    "How much of each step each of `count` copies gets, and the matrix [count,2,3] that turns and shifts it."
     rng = np.random.default_rng(seed)
     amounts = {
         "mirror": rng.random(count) < 0.5,
@@ -112,12 +112,11 @@ def _draw_amounts(count: int, seed: int) -> dict[str, np.ndarray]:
     }
     middle = (IMAGE_SIZE - 1) / 2
     cosine, sine = np.cos(np.deg2rad(amounts["degrees"])), np.sin(np.deg2rad(amounts["degrees"]))
-    sign = np.where(amounts["mirror"], -1, 1)  # a mirror turns x - middle into its opposite
-    turn = np.stack([np.stack([sign * cosine, sine], axis=-1), np.stack([-sign * sine, cosine], axis=-1)], axis=-2)
+    turn = np.stack([np.stack([cosine, sine], axis=-1), np.stack([-sine, cosine], axis=-1)], axis=-2)
     offset = middle - middle * turn.sum(axis=-1) + amounts["shift"]
     return {**amounts, "matrix": np.concatenate([turn, offset[..., None]], axis=-1)}
 
-# %% ../nbs/06_augment.ipynb #03971bf0
+# %% ../nbs/06_augment.ipynb #cfc1b44b
 BLOCK = 64  # copies that one worker makes at a time, with noise out of one strip
 STRIP = 2**15  # random numbers in a strip: three and a half pictures' worth
 
@@ -127,7 +126,9 @@ def _change_images(images: np.ndarray, amounts: dict[str, np.ndarray], start: in
     size = (IMAGE_SIZE, IMAGE_SIZE)
     rows = slice(start, start + len(out))
     for row, number in enumerate(range(start, start + len(out))):
-        cv2.warpAffine(images[number % len(images)], amounts["matrix"][number], size, dst=out[row], borderMode=cv2.BORDER_REPLICATE)
+        image = images[number % len(images)]
+        image = cv2.flip(image, 1) if amounts["mirror"][number] else image
+        cv2.warpAffine(image, amounts["matrix"][number], size, dst=out[row], borderMode=cv2.BORDER_REPLICATE)
         sigma = amounts["blur"][number]
         width = int(sigma * 3.5) * 2 + 1
         if width > 1:
@@ -144,10 +145,11 @@ def _change_images(images: np.ndarray, amounts: dict[str, np.ndarray], start: in
 
 
 def _change_points(points: np.ndarray, amounts: dict[str, np.ndarray]) -> np.ndarray:
-    "The points [N,15,2] of all copies: moved like the pictures, with left and right swapped where they are mirrored."
+    "The points [N,15,2] of all copies: mirrored where the picture is, then turned and shifted."
     matrix = amounts["matrix"]
     copied = np.tile(points, (len(matrix) // len(points), 1, 1))
-    copied = np.where(amounts["mirror"][:, None, None], copied[:, FLIP_ORDER], copied)
+    flipped = copied[:, FLIP_ORDER] * [-1, 1] + [IMAGE_SIZE - 1, 0]
+    copied = np.where(amounts["mirror"][:, None, None], flipped, copied)
     return (copied @ matrix[:, :, :2].transpose(0, 2, 1) + matrix[:, None, :, 2]).astype(np.float32)
 
 # %% ../nbs/06_augment.ipynb #fcdd66fa

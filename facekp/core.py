@@ -10,7 +10,7 @@ __all__ = ['KEYPOINTS', 'COLUMNS', 'IMAGE_SIZE', 'MEAN_FACE', 'FLIP_PAIRS', 'FLI
            'set_seeds', 'sha256_of_file', 'sha256_of_faces', 'atomic_path', 'write_text', 'write_json', 'to_plain',
            'progress', 'Settings', 'find_settings_file', 'load_settings', 'show_faces']
 
-# %% ../nbs/00_core.ipynb #993a6bf0
+# %% ../nbs/00_core.ipynb #1a8e0e32
 import configparser
 import contextlib
 import difflib
@@ -25,7 +25,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 # %% ../nbs/00_core.ipynb #851a8772
 KEYPOINTS = (
@@ -224,7 +224,7 @@ def progress(
     "Go through items and show a bar for whatever takes more than two seconds."
     return tqdm(items, desc=description, total=total, delay=2, leave=False, dynamic_ncols=True, disable=not show)
 
-# %% ../nbs/00_core.ipynb #49393b17
+# %% ../nbs/00_core.ipynb #b0991f6c
 @dataclass(frozen=True)
 class Settings:
     "The course's settings: one value each, the same names as in settings.ini."
@@ -244,12 +244,12 @@ class Settings:
     seeds: int = 1  # trainings of every cell
     baseline_images: int = 30_000  # how many images the two-layer net sees in a training
     cnn_images: int = 10_000  # how many images a convolutional net sees in a training
-    batch_size: int = 64  # faces a step
+    batch_size: int = 32  # faces a step
 
 
 PROFILES = {
     "quick": {},
-    "full": {"synthetic_faces": 7049, "seeds": 3, "baseline_images": 100_000, "cnn_images": 30_000,
+    "full": {"synthetic_faces": 7049, "seeds": 2, "baseline_images": 60_000, "cnn_images": 30_000,
              "labels": "complete ffill knn ridge masked"},
 }
 

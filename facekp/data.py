@@ -38,9 +38,9 @@ import PIL.Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-# %% ../nbs/03_data.ipynb #23a03c11
+# %% ../nbs/03_data.ipynb #bb350a60
 from .core import (
-    COLUMNS, IMAGE_SIZE, KEYPOINTS, MEAN_FACE, Faces, RunError, UserError, atomic_path, concatenate, nearest_name, progress, write_json)
+    COLUMNS, IMAGE_SIZE, KEYPOINTS, MEAN_FACE, Faces, RunError, UserError, atomic_path, concatenate, nearest_name, progress, write_json, write_text)
 
 # %% ../nbs/03_data.ipynb #4caf1eb0
 IMAGE_VALUES = IMAGE_SIZE**2
@@ -299,7 +299,7 @@ def _read_array(path: Path, stored: np.lib.npyio.NpzFile, part: str) -> np.ndarr
         raise UserError(f"{path}: array {part!r} is {array.dtype} of shape {list(array.shape)}, expected {words}, one for each face")
     return array.astype(str) if kinds == "Uiu" else array
 
-# %% ../nbs/03_data.ipynb #b9767436
+# %% ../nbs/03_data.ipynb #b4af1e9c
 CACHE_FOLDER = ".facekp_cache"
 CACHE_FORMAT = 1  # one more whenever what is parsed changes
 
@@ -313,10 +313,15 @@ def _write_cache(folder: Path, key: str, faces: Faces) -> None:
     "Write faces to the cache: the images first, and then the file that vouches for them."
     arrays = _as_arrays(faces)
     images = arrays.pop("images")
-    with atomic_path(folder / f"{key}.npy") as waiting, open(waiting, "wb") as file:
-        np.save(file, images)
-    with atomic_path(folder / f"{key}.npz") as waiting, open(waiting, "wb") as file:
-        np.savez(file, **arrays, row_sums=_row_sums(images))
+    try:
+        with atomic_path(folder / f"{key}.npy") as waiting, open(waiting, "wb") as file:
+            np.save(file, images)
+        with atomic_path(folder / f"{key}.npz") as waiting, open(waiting, "wb") as file:
+            np.savez(file, **arrays, row_sums=_row_sums(images))
+    except RunError:  # a full disk: give back what was taken of it
+        (folder / f"{key}.npy").unlink(missing_ok=True)
+        raise
+    write_text(folder / ".gitignore", "*\n")
 
 
 def _read_cache(folder: Path, key: str) -> Faces | None:
@@ -468,7 +473,7 @@ def near_duplicates(
     links = coo_array((np.ones(len(pairs), np.int8), pairs.T), shape=(len(images),) * 2)
     return connected_components(links, directed=False)[1]
 
-# %% ../nbs/03_data.ipynb #ce73c542
+# %% ../nbs/03_data.ipynb #e60ca354
 COMPETITION = "facial-keypoints-detection"
 
 
@@ -507,7 +512,7 @@ def _find_in_zip(archive: zipfile.ZipFile, name: str, where: str) -> io.Buffered
 @contextlib.contextmanager
 def _open_table(path: Path, name: str) -> Iterator[io.BufferedIOBase]:
     "Open a table that lies as it is or within a zip."
-    with _reading(path), open(path, "rb") as file:
+    with _reading(path), open(path, "rb", buffering=1 << 18) as file:
         if path.suffix.lower() != ".zip":
             yield file
             return
@@ -516,8 +521,8 @@ def _open_table(path: Path, name: str) -> Iterator[io.BufferedIOBase]:
         table = _find_in_zip(_open_zip(file, str(path)), name, str(path))
         if table is None:
             raise UserError(f"{path}: holds no {name}; expected Kaggle's {COMPETITION}.zip or a zip with {name}")
-        with table:
-            yield table
+        with io.BufferedReader(table, 1 << 18) as buffered:
+            yield buffered
 
 # %% ../nbs/03_data.ipynb #a4726449
 FOUR_POINTS = ("left_eye_center", "right_eye_center", "nose_tip", "mouth_center_bottom_lip")
@@ -853,7 +858,7 @@ def _drop_broken_archive() -> RunError:
     Path(get_cache_folder(), "competitions", f"{COMPETITION}.archive").unlink(missing_ok=True)
     return RunError("kaggle: what came is damaged and was thrown away; run again to fetch it anew")
 
-# %% ../nbs/03_data.ipynb #0674440f
+# %% ../nbs/03_data.ipynb #ef011758
 SOURCES = "synthetic, synthetic:N, kaggle, or the path of a Kaggle folder or .zip, a training.csv, an .npz or a 300-W folder"
 
 
@@ -877,7 +882,8 @@ def _check_source(source: str) -> None:
     if source == "kaggle" or source.split(":")[0] == "synthetic" or (source and _exists(source)):
         return
     near = nearest_name(source, ("synthetic", "kaggle")).split(" Known")[0]
-    raise UserError(f"{source[:200] or 'a source without a name'}: no such file or folder{near if 'mean' in near else ''}; expected {SOURCES}")
+    expected = f"{near} Expected" if "mean" in near else "; expected"
+    raise UserError(f"{source[:200] or 'a source without a name'}: no such file or folder{expected} {SOURCES}")
 
 
 def _split_source(source: str) -> list[str]:

@@ -123,7 +123,7 @@ def score_source_mix(
             scores[name][meaning] = float(np.sqrt(((fill(seen, reference) - held)[:, hidden] ** 2).mean()))
     return scores
 
-# %% ../nbs/05_impute.ipynb #7690b50a
+# %% ../nbs/05_impute.ipynb #e4631323
 LABEL_REPAIRS = ("complete", "ffill", "knn", "ridge", "masked", "truth")
 REFERENCE_FACES = 10_000  # faces that KNN asks at most: its time grows with faces times reference
 
@@ -146,7 +146,8 @@ def repair_labels(
         return faces[complete]
     if method == "truth":
         if faces.truth is None:
-            raise UserError(f"{faces.name}: the true points are not known, so 'truth' can't be used; it is for drawn faces and imposed gaps")
+            raise UserError(f"{faces.name}: the true points are not known, so 'truth' can't be used; "
+                            "it is for drawn faces and imposed gaps")
         return replace(faces, points=faces.truth.astype(faces.points.dtype))
     if method == "ffill":
         return replace(faces, points=forward_fill(faces.points))

@@ -14,7 +14,7 @@ import numpy as np
 
 from .core import KEYPOINTS, UserError
 
-# %% ../nbs/07_metrics.ipynb #184794f8
+# %% ../nbs/07_metrics.ipynb #be0e271d
 def mse(
     predicted: np.ndarray,  # float [N,15,2], pixels, no NaN
     points: np.ndarray,  # float [N,15,2], pixels, NaN where not labelled
@@ -51,7 +51,8 @@ def _checked(predicted: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.
     bad = np.flatnonzero(~np.isfinite(predicted).all(axis=(1, 2)))
     if len(bad):
         rows = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
-        raise UserError(f"predicted holds NaN or infinity in {len(bad)} of {len(points)} rows ({rows}); a model must name a place for every point")
+        raise UserError(f"predicted holds NaN or infinity in {len(bad)} of {len(points)} rows ({rows}); "
+                        "a model must name a place for every point")
     if not np.isfinite(points).any():
         raise UserError("points holds no labelled value, so there is nothing to score; expected at least one number that is not NaN")
     return predicted, points
@@ -171,7 +172,7 @@ def _same_column(predicted: np.ndarray, points: np.ndarray) -> np.ndarray:
     same = values.argmax(axis=1) == np.where(np.isnan(labels), -np.inf, labels).argmax(axis=1)
     return np.where(complete, same, np.nan)
 
-# %% ../nbs/07_metrics.ipynb #8f4c14c4
+# %% ../nbs/07_metrics.ipynb #53212e92
 METRICS = ("rmse", "mse", "mae", "accuracy", "nme", "pck", "auc", "failure_rate")
 
 
@@ -201,7 +202,7 @@ def _ratios(numerator: np.ndarray, denominator: np.ndarray) -> dict[str, np.ndar
     values["rmse"] = np.sqrt(values["mse"])
     return {**{name: values[name] for name in METRICS}, **dict(zip(KEYPOINTS, np.sqrt(np.moveaxis(ratio[..., 7:], -1, 0))))}
 
-
+# %% ../nbs/07_metrics.ipynb #91785fc2
 def _resampled_sums(sums: np.ndarray, group: np.ndarray, seed: int, resamples: int) -> np.ndarray:
     "Sums [N,K] of faces -> sums [resamples,K] of crowds drawn again, group by group."
     names, index = np.unique(np.asarray(group, str), return_inverse=True)

@@ -132,11 +132,11 @@ def to_first_source(
     points[:, BOTTOM_LIP] = top + (points[:, BOTTOM_LIP] - top) / LIP_TO_LIP
     return points
 
-# %% ../nbs/02_synthetic.ipynb #5d39b612
+# %% ../nbs/02_synthetic.ipynb #7626cd1c
 FRAME_SHIFT = (0.65, 1.19)  # px, how far right and down source 2's eyes lie
-FRAME_SHIFT_SPREAD = (1.7, 1.0)  # px, standard deviation beyond that of source 1
-FRAME_SCALE, FRAME_SCALE_SPREAD = 0.985, 0.05
-FRAME_TURN_SPREAD = 4.3  # degrees
+FRAME_SHIFT_SPREAD = (0.7, 0.5)  # px, standard deviation beyond that of source 1
+FRAME_SCALE, FRAME_SCALE_SPREAD = 0.985, 0.055
+FRAME_TURN_SPREAD = 3.5  # degrees
 
 
 def _reframe(faces: Faces, rows: np.ndarray, rng: np.random.Generator) -> None:
@@ -151,11 +151,11 @@ def _reframe(faces: Faces, rows: np.ndarray, rng: np.random.Generator) -> None:
     for row, matrix in zip(rows, np.concatenate([linear, offset[:, :, None]], axis=2)):
         faces.images[row] = cv2.warpAffine(faces.images[row], matrix, (96, 96), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
 
-# %% ../nbs/02_synthetic.ipynb #ae59d59e
+# %% ../nbs/02_synthetic.ipynb #b9bc8710
 LABEL_NOISE = np.array([  # standard deviation in px of x and y, one line a keypoint
     [0.5, 0.3], [0.5, 0.3], [0.5, 0.3], [0.5, 0.4], [0.5, 0.3], [0.5, 0.4], [1.0, 0.7], [0.9, 0.9], [1.0, 0.7], [0.9, 0.9],
     [0.9, 1.0], [0.9, 0.6], [0.9, 0.6], [0.4, 1.0], [0.4, 1.0]], np.float32)
-LIP_DRIFT = 0.25  # how much source 2 wavers between upper and lower lip, standard deviation, as a share of the way between them
+LIP_DRIFT = 0.18  # how much source 2 wavers between upper and lower lip, standard deviation, as a share of the way between them
 
 
 def _label(truth: np.ndarray, cut: int, rng: np.random.Generator) -> np.ndarray:

@@ -152,7 +152,7 @@ def predict_points(
     blocks = [model.predict_on_batch(images[start:start + batch_size, ..., None]) for start in range(0, len(images), batch_size)]
     return np.concatenate(blocks).astype(np.float32) if blocks else np.zeros((0, len(KEYPOINTS), 2), np.float32)
 
-# %% ../nbs/08_train.ipynb #0dc85235
+# %% ../nbs/08_train.ipynb #fd0752e2
 @dataclass
 class Training:
     "A trained model and the story of its training."
@@ -172,7 +172,7 @@ def fit(
     batch_size: int = 64,  # faces a step
     learning_rate: float = 1e-3,  # of Adam at the start; falls along a cosine to 0
     loss=masked_mse,  # masked_mse or masked_mae
-    patience: int = 12,  # validations without anything better before the training ends
+    patience: int = 6,  # validations without anything better before the training ends
     seed: int = 0,  # fixes order and dropout; build the model after set_seeds for its weights
     run_folder: str | Path | None = None,  # where to keep the state of the training; None keeps none
     resume: bool = False,  # go on from the state in run_folder, where there is one
@@ -186,6 +186,9 @@ def fit(
             raise UserError(f"the {part} part of {faces.name} has {len(faces)} faces and no labelled point; give more faces or another split")
     started = time.perf_counter()
     set_seeds(seed)
+    if not model.trainable_variables:  # the mean face: there is nothing to train
+        rmse = math.sqrt(float(masked_mse(validation.points, predict_points(model, validation.images))))
+        return Training(model, [{"epoch": 0, "loss": None, "validation_rmse": rmse}], 0, 0, 0, time.perf_counter() - started)
     epochs = epochs_for(images_shown, len(train))
     steps = epochs * -(-len(train) // batch_size)
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)

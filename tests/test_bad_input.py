@@ -94,7 +94,7 @@ def truncated(write, share: float):
 
 
 def bomb(folder):
-    "Write a zip of a few kB that claims to unpack to 5 GiB."
+    "Write a small zip that claims to unpack to 8 GiB."
     content = bytearray(zip_bytes({"training.csv": b"x" * 1000, "more.csv": b"y" * 1000}))
     place = -1
     while (place := content.find(b"PK\x01\x02", place + 1)) >= 0:
@@ -165,7 +165,7 @@ BAD = {
     "no number of faces": (lambda _: "synthetic:many", ["synthetic:many", "whole number of faces", "synthetic:1500"]),
     "no faces": (lambda _: "synthetic:0", ["synthetic:0", "from 1"]),
     "minus faces": (lambda _: "synthetic:-5", ["synthetic:-5", "whole number"]),
-    "no source": (lambda _: "", ["no such file or folder", "expected synthetic"]),
+    "no source": (lambda _: "", ["a source without a name", "expected synthetic"]),
     "a name that no file can have": (lambda _: "x" * 5000, ["no such file or folder"]),
     "a second source that is not there": (lambda folder: f"{FINE(folder)} + nowhere.npz", ["nowhere.npz", "no such file or folder"]),
     "unknown ending": (csv_text("hello", "faces.txt"), ["faces.txt", "can't tell what this is"]),

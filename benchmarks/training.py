@@ -1,0 +1,48 @@
+"""What the input pipeline costs: images a second of training with FaceBatches, beside Keras's own path for arrays in memory.
+
+Run: python benchmarks/training.py. The two are timed in turn, and the ratio is taken pair by pair, so that a busy machine slows both."""
+
+import argparse
+import statistics
+import time
+
+import numpy as np
+
+from facekp.baseline import build_baseline
+from facekp.cnn import build_cnn
+from facekp.core import set_seeds, write_json
+from facekp.draw import draw_faces
+from facekp.train import FaceBatches, describe_machine, describe_versions, masked_mse
+
+
+def images_per_second(model, *data, **options) -> float:
+    "Time one epoch."
+    started = time.perf_counter()
+    model.fit(*data, epochs=1, verbose=0, **options)
+    return COUNT / (time.perf_counter() - started)
+
+
+COUNT, BATCH_SIZE = 2048, 32
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--pairs", type=int, default=7, help="how often both are timed in turn")
+parser.add_argument("--out", help="where to write the figures as JSON")
+options = parser.parse_args()
+
+faces = draw_faces(COUNT, seed=0)
+results = {}
+for build in (build_baseline, build_cnn):
+    set_seeds(0)
+    model = build()
+    model.compile("adam", masked_mse, jit_compile=False)
+    arrays = faces.images[..., None], faces.points
+    batches = FaceBatches(faces.images, faces.points, BATCH_SIZE)
+    images_per_second(model, batches, shuffle=False)
+    images_per_second(model, *arrays, batch_size=BATCH_SIZE)
+    pairs = [(images_per_second(model, batches, shuffle=False), images_per_second(model, *arrays, batch_size=BATCH_SIZE))
+             for _ in range(options.pairs)]
+    ratio = statistics.median(ours / plain for ours, plain in pairs)
+    ours, plain = np.median(pairs, axis=0)
+    results[model.name] = {"images_per_second": ours, "arrays_images_per_second": plain, "ratio": ratio}
+    print(f"{model.name:<9} {ours:7.0f} images/s with FaceBatches, {plain:7.0f} from arrays; ratio {ratio:.2f} (median of {options.pairs} pairs)")
+if options.out:
+    write_json(options.out, {"results": results, "pairs": options.pairs, "machine": describe_machine(), "versions": describe_versions()})

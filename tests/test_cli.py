@@ -1,0 +1,101 @@
+"The command from outside: its exit status, its one line for an error, its start."
+
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from facekp.core import MEAN_FACE
+
+
+def facekp(*arguments, cwd=None):
+    "Run the command in a process of its own."
+    return subprocess.run([sys.executable, "-c", "import sys; from facekp.cli import main; sys.exit(main())", *map(str, arguments)],
+                          capture_output=True, text=True, cwd=cwd)
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["data", "info", "missing.csv"], "missing.csv"),
+    (["data", "info", "empty.csv"], "empty"),
+    (["data", "info", "synthetic:0"], "synthetic:0"),
+    (["data", "make", "synthetic:5"], "where to?"),
+    (["course", "--profile", "fast"], "profile 'fast' is unknown"),
+    (["train", "--model", "unet", "--data", "synthetic:300", "--out", "run"], "model 'unet' is unknown"),
+    (["train", "--model", "cnn", "--labels", "mean", "--data", "synthetic:300", "--out", "run"], "label repair 'mean' is unknown"),
+    (["train", "--model", "cnn", "--augment", "-1", "--data", "synthetic:300", "--out", "run"], "expected 0 or more copies"),
+    (["evaluate", "--model", "nowhere", "--data", "synthetic:300"], "no such model"),
+    (["compare", "nowhere"], "no records there"),
+])
+def test_wrong_input_is_one_line_and_exit_2(tmp_path, arguments, words):
+    (tmp_path / "empty.csv").write_text("")
+    answer = facekp(*arguments, cwd=tmp_path)
+    assert answer.returncode == 2
+    assert words in answer.stderr
+    assert answer.stderr.count("\n") == 1 and answer.stderr.startswith("facekp: ")
+    assert not (tmp_path / "run").exists()
+
+
+def test_settings_with_a_mistake_are_named(tmp_path):
+    (tmp_path / "settings.ini").write_text("[quick]\nsedds = 3\n")
+    answer = facekp("course", cwd=tmp_path)
+    assert answer.returncode == 2 and "did you mean 'seeds'?" in answer.stderr
+
+
+def test_unknown_job_is_refused():
+    assert facekp("curse").returncode == 2
+
+
+def test_import_and_help_are_quick_and_leave_tensorflow_asleep():
+    def seconds(code):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+        return time.perf_counter() - started
+
+    code = "import sys, facekp\nfrom facekp.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\nassert 'tensorflow' not in sys.modules"
+    assert min(seconds(code) for _ in range(5)) < 0.7
+
+
+def test_make_info_train_evaluate_compare(tmp_path):
+    made = facekp("data", "make", "synthetic:240", "--out", "faces.npz", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert "240 rows" in facekp("data", "info", "faces.npz", cwd=tmp_path).stdout
+    for labels in ("complete", "masked"):
+        trained = facekp("train", "--model", "mean", "--labels", labels, "--data", "faces.npz", "--out", labels, cwd=tmp_path)
+        assert trained.returncode == 0, trained.stderr
+    scores = json.loads(facekp("evaluate", "--model", "masked", "--data", "faces.npz", "--json", cwd=tmp_path).stdout)
+    assert {"rmse", "mse", "mae", "accuracy", "nme", "pck", "auc", "failure_rate", "n_faces", "n_points", "per_point", "model", "data"} <= set(scores)
+    assert scores["n_faces"] == 240 and 1 < scores["rmse"] < 8
+    table = facekp("compare", "complete", "masked", cwd=tmp_path)
+    assert table.returncode == 0 and table.stdout.count("mean") == 2, table.stderr
+
+
+def test_runs_on_different_faces_are_not_compared(tmp_path):
+    for seed in (0, 1):
+        facekp("train", "--model", "mean", "--data", "synthetic:240", "--seed", seed, "--out", f"run{seed}", cwd=tmp_path)
+    answer = facekp("compare", "run0", "run1", cwd=tmp_path)
+    assert answer.returncode == 2 and "tested on different faces" in answer.stderr
+
+
+def test_course_stopped_and_called_again_goes_on(tmp_path):
+    (tmp_path / "settings.ini").write_text("[quick]\nmodels = mean baseline\nlabels = complete masked\naugment = 1\nbaseline_images = 500\n")
+    first = facekp("course", "--data", "synthetic:400", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    records = sorted((tmp_path / "results" / "quick").glob("*/*-seed0.json"))
+    assert len(records) == 2 + 4
+    kept = {record: record.stat().st_mtime_ns for record in records[1:]}
+    records[0].unlink()
+    again = facekp("course", "--data", "synthetic:400", cwd=tmp_path)
+    assert again.returncode == 0 and records[0].exists()
+    assert kept == {record: record.stat().st_mtime_ns for record in kept}
+
+
+def test_an_npz_of_ones_own(tmp_path):
+    rng = np.random.default_rng(0)
+    points = (MEAN_FACE + rng.normal(0, 2, (40, 15, 2))).astype(np.float32)
+    np.savez(tmp_path / "own.npz", images=rng.integers(0, 255, (40, 96, 96), dtype=np.uint8), points=points,
+             group=np.arange(40).astype(str), source=np.full(40, "own"), image_id=np.arange(40).astype(str))
+    answer = facekp("train", "--model", "mean", "--data", "own.npz", "--out", "run", cwd=tmp_path)
+    assert answer.returncode == 0 and "8 held-out faces of own.npz" in answer.stdout, answer.stdout + answer.stderr

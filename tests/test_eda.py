@@ -1,0 +1,313 @@
+"The audit counts right, finds the cut and the flaws that are known, and says so within a terminal's width."
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from facekp.core import COLUMNS, FLIP_ORDER, KEYPOINTS, MEAN_FACE, Faces, UserError
+from facekp.draw import sample_shapes
+from facekp.eda import (
+    REPORTED_ROWS,
+    audit,
+    audit_points,
+    audit_text,
+    broken_order,
+    compare_sources,
+    count_labels,
+    find_broken,
+    find_copies,
+    find_source_cut,
+    find_suspects,
+    label_distance,
+    measure_suspects,
+    missing_together,
+    principal_shapes,
+    record_label_audit,
+    seen_from_eyes,
+    show_correlation,
+    show_density,
+    show_greys,
+    show_missing,
+    show_principal_shapes,
+    show_sources,
+    show_suspects,
+    unusual_shape,
+)
+from facekp.synthetic import impose_gaps, known_flaws, synthetic_gaps, synthetic_training, to_second_source
+
+FACTS_ROW_COUNTS = {30: 2140, 28: 87, 26: 28, 24: 9, 22: 8, 20: 3, 18: 5, 16: 2, 10: 2, 8: 4755, 6: 10}
+RECORD = Path(__file__).parents[1] / "results" / "audit_kaggle_labels.json"
+
+
+@pytest.fixture(scope="module")
+def faces() -> Faces:
+    return synthetic_training(400, seed=7)
+
+
+@pytest.fixture(scope="module")
+def kaggle_like() -> np.ndarray:
+    "7,049 rows with the real gaps and the two meanings, without pictures or wrong labels."
+    labelled, cut = synthetic_gaps(seed=3)
+    points = sample_shapes(7049, np.random.default_rng(3))
+    points[cut:] = to_second_source(points[cut:])
+    points = points.clip(1, 95)
+    points[~labelled] = np.nan
+    return points
+
+
+def shapes(count: int, seed: int = 0) -> np.ndarray:
+    "Faces of some variety whose upper lip is above the lower."
+    points = MEAN_FACE + np.random.default_rng(seed).normal(0, 1, (count, 15, 2))
+    return points + np.random.default_rng(seed + 1).normal(0, 2, (count, 1, 2))
+
+
+def as_faces(points: np.ndarray, images: np.ndarray) -> Faces:
+    names = np.arange(len(points)).astype(str)
+    return Faces(images=images, points=points.astype(np.float32), group=names, source=np.full(len(points), "own"), image_id=names, name="own")
+
+
+def test_counts_of_the_real_pattern(kaggle_like):
+    found = audit_points(kaggle_like)
+    assert (found.rows, found.complete, found.cut, found.halves, found.broken) == (7049, 2140, 2284, [], [])
+    assert found.row_counts == FACTS_ROW_COUNTS
+    assert found.labelled["nose_tip"] == 7049 and found.labelled["mouth_center_bottom_lip"] == 7016
+    assert found.values == sum(values * rows for values, rows in FACTS_ROW_COUNTS.items())
+    moved = {row["keypoint"]: row for row in found.sources}
+    assert set(moved) == {"left_eye_center", "right_eye_center", "nose_tip", "mouth_center_bottom_lip"}
+    assert 6 < moved["nose_tip"]["by_meaning"] < 8.5 and -7 < moved["mouth_center_bottom_lip"]["by_meaning"] < -4.5
+
+
+def test_record_of_the_real_table_agrees_with_the_published_facts():
+    record = json.loads(RECORD.read_text())
+    assert record["data"]["rows"] == 7049 and record["complete"] == 2140 and record["cut"] == 2284
+    assert record["row_counts"] == {str(values): rows for values, rows in FACTS_ROW_COUNTS.items()}
+    assert record["halves"] == [] and record["broken"] == []
+    before, after = record["means"]["before"], record["means"]["after"]
+    assert round(before["nose_tip_y"], 2) == 57.43 and round(after["nose_tip_y"], 2) == 65.25
+    assert round(before["mouth_center_bottom_lip_y"], 2) == 82.44 and round(after["mouth_center_bottom_lip_y"], 2) == 77.32
+    assert round(sum(record["principal_shares"][:8]), 2) == 0.88
+    places = {entry["row"]: entry["rank_among_suspects"] for entry in record["reported"]}
+    assert set(places) == set(REPORTED_ROWS)
+    assert [row for row, place in places.items() if place is None] == [2194]
+    assert len(record["suspects"]) == 154
+
+
+@settings(max_examples=40, deadline=None)
+@given(first=st.integers(15, 300), second=st.integers(15, 300), seed=st.integers(0, 99))
+def test_cut_is_found_exactly_wherever_it_is(first, second, seed):
+    points = shapes(first + second, seed)
+    points[first:, 2:10] = np.nan
+    assert find_source_cut(points) == first
+
+
+@settings(max_examples=60, deadline=None)
+@given(count=st.integers(1, 600), seed=st.integers(0, 10_000), share=st.floats(0, 1))
+def test_no_cut_where_gaps_are_scattered(count, seed, share):
+    points = shapes(count, seed)
+    points[np.random.default_rng(seed).random((count, 15)) < share] = np.nan
+    assert find_source_cut(points) is None
+
+
+def test_no_cut_in_imposed_gaps():
+    faces = as_faces(shapes(500), np.zeros((500, 96, 96), np.uint8))
+    assert find_source_cut(faces.points) is None
+    assert all(find_source_cut(impose_gaps(faces, 0.7, seed).points) is None for seed in range(5))
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 1000), angle=st.floats(-0.6, 0.6), scale=st.floats(0.5, 2), shift=st.floats(-20, 20))
+def test_seen_from_the_eyes_framing_plays_no_part(seed, angle, scale, shift):
+    points = shapes(5, seed)
+    turn = scale * np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    relative = seen_from_eyes(points)
+    assert np.allclose(seen_from_eyes(points @ turn.T + shift), relative)
+    assert np.allclose(relative[:, 0], [0.5, 0]) and np.allclose(relative[:, 1], [-0.5, 0]) and (relative[:, 10, 1] > 0).all()
+
+
+def test_framing_alone_is_not_taken_for_meaning():
+    points = np.concatenate([shapes(200), shapes(200, 5) * 1.1 + 5])
+    assert max(abs(row["by_meaning"]) for row in compare_sources(points, 200)) < 0.5
+    assert min(row["moved"] for row in compare_sources(points, 200)) > 5
+
+
+def test_unusual_faces_stand_out_from_a_bell_curve():
+    rng = np.random.default_rng(0)
+    covariance = np.cov(rng.normal(size=(30, 60)))
+    points = rng.multivariate_normal(MEAN_FACE.ravel(), covariance, 3000).reshape(-1, 15, 2)
+    whole, single = unusual_shape(points)
+    assert abs(np.median(whole)) < 0.5 and np.max(whole) < 6
+    assert 1.5 < np.median(single.max(1)) < 4
+    points[7, 10] += 25
+    whole, single = unusual_shape(points)
+    assert whole[7] == whole.max() and single[7].argmax() == 10
+
+
+def test_few_rows_give_no_opinion_but_order_still_counts():
+    points = shapes(10)
+    points[3] = points[3, FLIP_ORDER]
+    whole, _ = unusual_shape(points)
+    assert np.isnan(whole).all()
+    suspects = find_suspects(points)
+    assert [suspect["row"] for suspect in suspects] == [3] and math.isinf(suspects[0]["score"])
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 1000), row=st.integers(0, 19))
+def test_exchanged_names_are_found_and_nothing_else(seed, row):
+    points = shapes(20, seed)
+    assert broken_order(points) == {}
+    swapped = points.copy()
+    swapped[row, [13, 14]] = swapped[row, [14, 13]]
+    assert list(broken_order(swapped)) == [row] and "lip" in broken_order(swapped)[row]
+    assert list(broken_order(np.where(np.arange(20)[:, None, None] == row, points[:, FLIP_ORDER], points))) == [row]
+
+
+def test_known_wrong_labels_are_found(faces):
+    flaws = known_flaws(400, seed=7)
+    measured = measure_suspects(find_suspects(faces.points, find_source_cut(faces.points)), flaws.wrong, flaws.kinds)
+    assert measured["precision"] >= 0.6 and measured["recall"] >= 0.6
+    assert measured["flagged"] < 10
+
+
+def test_measure_counts_by_hand():
+    measured = measure_suspects([{"row": 1}, {"row": 5}], np.array([5, 6, 7]), np.array(["a", "a", "b"]))
+    assert (measured["flagged"], measured["hits"], measured["precision"]) == (2, 1, 0.5)
+    assert measured["recall"] == pytest.approx(1 / 3) and measured["found"] == {"a": (1, 2), "b": (0, 1)}
+
+
+def test_audit_of_pictures(faces):
+    flaws, found = known_flaws(400, seed=7), audit(faces)
+    assert [row for row, _ in found.copies] == sorted(flaws.copies.tolist()) and found.near_copies == 0
+    assert found.groups == 400 - len(flaws.copies) and found.declared == {"synthetic-1": 130, "synthetic-2": 270}
+    assert found.cut == 130 and found.broken == []
+    assert 0.3 < found.apart < 2.5
+    assert 0 < found.contrast[0] < 128 and 0 < found.brightness[0] < 255
+
+
+def test_copies_that_contradict_each_other_are_suspect():
+    images = np.random.default_rng(0).integers(0, 255, (60, 96, 96)).astype(np.uint8)
+    images[9] = images[4]
+    points = shapes(60)
+    points[9] = points[4] - [0, 20]
+    found = audit(as_faces(points, images))
+    assert [(suspect["row"], suspect["reason"]) for suspect in found.suspects] == [(9, "same picture as row 4, a point 20 px away")]
+    points[9] = points[4] - [0, 5]
+    assert audit(as_faces(points, images)).suspects == []
+    assert found.copies == [(9, 4)]
+
+
+def test_copies_point_to_the_first_row_that_shows_the_picture():
+    images = np.zeros((5, 96, 96), np.uint8)
+    images[1], images[3] = 1, 1
+    assert find_copies(images).tolist() == [[2, 0], [3, 1], [4, 0]]
+    assert find_copies(images[:1]).shape == (0, 2)
+
+
+def test_labels_of_a_copy_are_compared_within_a_source_only():
+    points = shapes(4)
+    points[2] = points[0] + [3, 4]
+    pairs = np.array([[2, 0], [3, 1]])
+    assert np.allclose(label_distance(points, pairs)[0], 5)
+    assert np.isnan(label_distance(points, pairs, cut=2)).all()
+
+
+def test_broken_rows_are_named_with_what_is_wrong():
+    points, images = shapes(6), np.random.default_rng(0).integers(0, 255, (6, 96, 96)).astype(np.uint8)
+    points[0, 3, 1], points[1, 10], points[2], images[3], points[4, 0, 0] = np.nan, 400, np.nan, 7, -np.inf
+    found = audit(as_faces(points, images))
+    assert {(entry["row"], entry["reason"]) for entry in found.broken} == {
+        (0, "only x or only y of a point"), (1, "a point outside the picture"), (2, "no point is labelled"), (3, "a picture of one grey"),
+        (4, "a point outside the picture")}
+    assert found.halves == [0] and "row      2  no point is labelled" in audit_text(found)
+    assert find_broken(shapes(3)) == []
+
+
+def test_missing_together_by_hand():
+    points = shapes(4)
+    points[0, [2, 3]] = np.nan
+    points[1, 2] = np.nan
+    together = missing_together(points)
+    assert together[2, 3] == 0.5 and together[3, 2] == 1 and together[2, 2] == 1 and np.isnan(together[0]).all()
+    assert count_labels(points)["labelled"]["left_eye_inner_corner"] == 2
+
+
+def test_principal_shapes_rebuild_the_faces():
+    points = shapes(100)
+    mean, moves, shares = principal_shapes(points)
+    assert moves.shape == (30, 15, 2) and shares.sum() == pytest.approx(1) and (np.diff(shares) <= 1e-12).all()
+    spread = np.sqrt((moves**2).sum((1, 2)))
+    directions = (moves / spread[:, None, None]).reshape(30, 30)
+    weights = (points - mean).reshape(-1, 30) @ directions.T
+    assert np.allclose(weights @ directions, (points - mean).reshape(-1, 30))
+    assert np.allclose(weights.std(0, ddof=1), spread)
+
+
+@pytest.mark.parametrize("count", [1, 2, 30, 400])
+def test_text_fits_a_terminal_for_any_set(faces, count):
+    for found in (audit(faces[:count]), audit_points(faces.points[:count], "a name that is far too long for a line " * 4)):
+        lines = audit_text(found).splitlines()
+        assert max(map(len, lines)) <= 100 and len(lines) <= 60
+        assert f"{count:,} rows" in lines[2] and all(keypoint in audit_text(found) for keypoint in KEYPOINTS)
+
+
+def test_text_says_what_was_found(faces):
+    text = audit_text(audit(faces))
+    for part in ("400 rows, 122 complete", "from row 130 on", "<- means something else", "16 rows show the very picture", "What follows:", "by group"):
+        assert part in text, part
+    clean = audit_text(audit_points(shapes(40)))
+    assert "no second source" in clean and "Suspect labels: none" in clean and "nothing stands in the way" in clean
+
+
+@pytest.mark.parametrize("points, message", [
+    (np.zeros((0, 15, 2)), "expected \\[N, 15, 2\\] with at least one row"), (np.zeros((4, 30)), "points have shape \\[4, 30\\]")])
+def test_points_of_another_shape_are_refused(points, message):
+    with pytest.raises(UserError, match=message):
+        audit_points(points)
+
+
+def test_record_is_written_from_a_table(tmp_path, faces):
+    table = pd.DataFrame(faces.points.reshape(-1, 30), columns=list(COLUMNS)).iloc[:, ::-1]
+    table.to_csv(tmp_path / "labels.csv", index=False)
+    record = json.loads(record_label_audit(tmp_path / "labels.csv", tmp_path / "deep" / "record.json").read_text())
+    assert record["cut"] == 130 and record["complete"] == 122 and len(record["data"]["sha256"]) == 64
+    assert record["means"]["before"]["nose_tip_y"] == pytest.approx(np.nanmean(faces.points[:130, 10, 1]), abs=0.01)
+
+
+def test_tables_that_are_none_are_refused(tmp_path):
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "words.csv").write_text(",".join(COLUMNS) + "\n" + ",".join(["word"] * 30) + "\n")
+    for name in ("nothing.csv", "other.csv", "words.csv"):
+        with pytest.raises(UserError, match="can't be read as a label table"):
+            record_label_audit(tmp_path / name, tmp_path / "record.json")
+    assert not (tmp_path / "record.json").exists()
+
+
+def test_every_picture_draws(faces):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    points = faces.points.astype(float)
+    figures = [show_missing(points, 130), show_missing(points[:3]), show_sources(points, 130), show_density(points), show_correlation(points),
+               show_principal_shapes(points, 3), show_greys(faces.images), show_suspects(faces, find_suspects(points, 130))]
+    assert [len(figure.axes) >= 1 for figure in figures] == [True] * 8
+    plt.close("all")
+    with pytest.raises(UserError, match="no suspect rows"):
+        show_suspects(faces, [])
+    with pytest.raises(UserError, match="expected at least 3"):
+        show_correlation(points[200:])
+    with pytest.raises(UserError, match="expected at least 31"):
+        principal_shapes(points[:20])
+
+
+def test_faces_are_not_changed(faces):
+    before = replace(faces, points=faces.points.copy(), images=faces.images.copy())
+    audit(faces)
+    assert np.array_equal(before.points, faces.points, equal_nan=True) and (before.images == faces.images).all()
