@@ -28,8 +28,8 @@ def write_table(path: Path, points: np.ndarray, images: np.ndarray) -> None:
     grey = np.array([str(value) for value in range(256)], object)
     with open(path, "w") as file:
         file.write(",".join([*COLUMNS, "Image"]) + "\n")
-        for values, image in zip(points.reshape(len(points), -1).tolist(), images):
-            file.write(",".join("" if value != value else f"{value:.9g}" for value in values) + "," + " ".join(grey[image.ravel()]) + "\n")
+        file.writelines(",".join("" if np.isnan(value) else f"{value:.9g}" for value in values) + "," + " ".join(grey[image.ravel()]) + "\n"
+                        for values, image in zip(points.reshape(len(points), -1).tolist(), images))
 
 
 def with_pandas(path: Path) -> np.ndarray:
@@ -93,8 +93,8 @@ def main() -> None:
     best = {name: min(values) for name, values in seconds.items()}
     ratios = {name: best["pandas, split"] / best[name] for name in best}
     print(f"{arguments.rows:,} rows, {size / 1e6:.0f} MB, {os.cpu_count()} cores")
-    for name in best:
-        print(f"{name:25} {best[name]:8.3f} s   {ratios[name]:7.1f} times as fast as pandas with split")
+    for name, taken in best.items():
+        print(f"{name:25} {taken:8.3f} s   {ratios[name]:7.1f} times as fast as pandas with split")
     labels = "real labels" if arguments.labels else "drawn labels"
     write_json(arguments.results / "benchmarks" / "loading.json", {
         "data": {"name": f"synthetic:{arguments.rows} as training.csv, {labels}", "sha256": digest, "rows": arguments.rows, "bytes": size},

@@ -7,7 +7,8 @@ Docs: https://facekp.github.io/facekp/baseline.html.md"""
 # %% auto #0
 __all__ = ['build_mean', 'build_baseline', 'start_at_mean_face']
 
-# %% ../nbs/09_baseline.ipynb #b97d5439
+# %% ../nbs/09_baseline.ipynb #e39dd7b1
+import facekp.train  # noqa: F401  first, since it starts TensorFlow without its page of notes
 import keras
 import numpy as np
 

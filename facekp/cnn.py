@@ -7,7 +7,8 @@ Docs: https://facekp.github.io/facekp/cnn.html.md"""
 # %% auto #0
 __all__ = ['build_cnn', 'SoftArgmax', 'cell_centers', 'PlacePrior', 'build_heatmap']
 
-# %% ../nbs/10_cnn.ipynb #bf091c7e
+# %% ../nbs/10_cnn.ipynb #cffa7924
+import facekp.train  # noqa: F401  first, since it starts TensorFlow without its page of notes
 import keras
 import numpy as np
 from keras import ops

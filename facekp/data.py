@@ -11,7 +11,7 @@ __all__ = ['IMAGE_VALUES', 'POINT_LIMITS', 'MAX_LINE', 'PARTS', 'MAX_UNPACKED', 
            'load_kaggle_test', 'split_by_group', 'from_68_points', 'kaggle_framing', 'cut_face', 'read_pts',
            'load_300w', 'fetch_kaggle', 'load_faces']
 
-# %% ../nbs/03_data.ipynb #21d8a8fc
+# %% ../nbs/03_data.ipynb #f5f37a78
 import contextlib
 import csv
 import hashlib
@@ -26,7 +26,7 @@ import time
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -409,7 +409,7 @@ def _remember(note: Path, former: str, content: dict, faces: Faces | None) -> No
     except (OSError, UserError, RunError) as error:
         warnings.warn(f"what was read could not be kept for the next time, and loading goes on without it: {error}", stacklevel=4)
 
-# %% ../nbs/03_data.ipynb #4b73f43d
+# %% ../nbs/03_data.ipynb #9cc307a2
 def _details(images: np.ndarray, size: int, fine: float, coarse: float) -> np.ndarray:
     "Shrink pictures to size x size and keep what lies between two widths of blur, neither noise nor light: float32 [N,size,size]."
     small = np.stack([cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA) for image in images]).astype(np.float32)
@@ -417,16 +417,16 @@ def _details(images: np.ndarray, size: int, fine: float, coarse: float) -> np.nd
     weights = [np.where(abs(distance) <= 4 * width, np.exp(-distance**2 / (2 * width**2)), 0).astype(np.float32) for width in (fine, coarse)]
     blurs = [weight / weight.sum(axis=0) for weight in weights]
     fine_blur, coarse_blur = [np.tensordot(np.tensordot(small, blur, (2, 0)), blur, (1, 0)).swapaxes(1, 2) for blur in blurs]
-    return fine_blur - coarse_blur
+    return np.ascontiguousarray(fine_blur - coarse_blur)
 
-# %% ../nbs/03_data.ipynb #62302c3a
+# %% ../nbs/03_data.ipynb #005215f2
 def _unit(vectors: np.ndarray) -> np.ndarray:
     "Scale vectors to length one; what is (nearly) nothing stays so."
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return vectors * np.where(length > 1, 1 / np.maximum(length, 1), 0).astype(vectors.dtype)
 
 
-def _candidates(images: np.ndarray, limit: float = 0.8) -> np.ndarray:
+def _candidates(images: np.ndarray, limit: float = 0.82) -> np.ndarray:
     "Find pairs that look alike at 16x16 pixels: int [pairs,2]."
     small = _unit(_details(images, 16, 0.5, 2)[:, 1:-1, 1:-1].reshape(len(images), -1))
     pairs = [np.zeros((0, 2), int)]
@@ -437,28 +437,18 @@ def _candidates(images: np.ndarray, limit: float = 0.8) -> np.ndarray:
     return np.concatenate(pairs)
 
 
-def _windows(details: np.ndarray, y: int, x: int) -> np.ndarray:
-    "Cut 40x40 pixels out of every picture and lay them out as vectors of mean zero and length one."
-    vectors = details[:, y:y + 40, x:x + 40].reshape(len(details), -1)
-    return _unit(vectors - vectors.mean(axis=1, keepdims=True))
-
-
-def _confirm(images: np.ndarray, pairs: np.ndarray, limit: float = 0.85) -> np.ndarray:
-    "Say which pairs agree at 48x48 pixels, in the best of the shifts by up to one of these pixels: bool [pairs]."
-    agrees = np.zeros(len(pairs), bool)
+def _agree(images: np.ndarray, pairs: np.ndarray, size: int, fine: float, coarse: float, limit: float) -> np.ndarray:
+    "Say which pairs agree at size x size pixels, in the best of the shifts by up to two of the picture's own pixels: bool [pairs]."
     if not len(pairs):
-        return agrees
+        return np.zeros(0, bool)
     rows, places = np.unique(pairs, return_inverse=True)
-    first, second = places.reshape(-1, 2).T
-    details = _details(images[rows], 48, 0.75, 3)
-    still = _windows(details, 4, 4)
-    for y, x in sorted(np.ndindex(3, 3), key=lambda shift: abs(shift[0] - 1) + abs(shift[1] - 1)):  # unshifted ones first
-        moved = _windows(details, 3 + y, 3 + x)
-        for rest in np.array_split(np.flatnonzero(~agrees), 1 + len(pairs) // 256):
-            agrees[rest] = np.einsum("nv,nv->n", still[first[rest]], moved[second[rest]]) > limit
-    return agrees
+    details = _details(images[rows], size, fine, coarse)
+    reach, edge = 2 * size // IMAGE_SIZE, size // 12
+    inner, outer = slice(edge, -edge), slice(edge - reach, reach - edge)
+    return np.array([cv2.matchTemplate(details[second, outer, outer], details[first, inner, inner], cv2.TM_CCOEFF_NORMED).max() > limit
+                     for first, second in places.reshape(-1, 2)])
 
-# %% ../nbs/03_data.ipynb #435cb4eb
+# %% ../nbs/03_data.ipynb #0b0292b0
 def near_duplicates(
     images: np.ndarray,  # uint8 [N,96,96]
 ) -> np.ndarray:  # int [N], one number a picture: copies, exact or near, share it
@@ -468,12 +458,13 @@ def near_duplicates(
     _, firsts, exact = np.unique([hashlib.sha1(image.tobytes()).digest() for image in images], return_index=True, return_inverse=True)
     rows = np.sort(firsts)
     alike = _candidates(images[rows])
-    near = rows[alike[_confirm(images[rows], alike)]]
-    pairs = np.concatenate([near, np.stack([firsts[exact], np.arange(len(images))], axis=1)])
+    for size, fine, coarse, limit in ((48, 0.6, 2, 0.77), (96, 1.2, 3, 0.8)):
+        alike = alike[_agree(images[rows], alike, size, fine, coarse, limit)]
+    pairs = np.concatenate([rows[alike], np.stack([firsts[exact], np.arange(len(images))], axis=1)])
     links = coo_array((np.ones(len(pairs), np.int8), pairs.T), shape=(len(images),) * 2)
     return connected_components(links, directed=False)[1]
 
-# %% ../nbs/03_data.ipynb #e60ca354
+# %% ../nbs/03_data.ipynb #84fecdb5
 COMPETITION = "facial-keypoints-detection"
 
 
@@ -497,7 +488,7 @@ def _need_table(path: Path, name: str) -> Path:
         raise UserError(f"{path}: holds no {name}; expected {name}, {Path(name).stem}.zip or {COMPETITION}.zip in it")
     return table
 
-
+# %% ../nbs/03_data.ipynb #9bdaa2c0
 def _find_in_zip(archive: zipfile.ZipFile, name: str, where: str) -> io.BufferedIOBase | None:
     "Open a table inside a zip, or inside the zip of that name within the zip, as Kaggle packs it."
     members = {member.filename.replace("\\", "/").split("/")[-1]: member for member in archive.infolist()}
@@ -633,7 +624,7 @@ def _read_lookup(path: Path) -> pd.DataFrame | None:
         raise UserError(f"{table}: unknown FeatureName {unknown[0]!r}{nearest_name(unknown[0], COLUMNS).split(' Known')[0]}")
     return lookup
 
-# %% ../nbs/03_data.ipynb #92c5a854
+# %% ../nbs/03_data.ipynb #1cf25a87
 def _bundles(faces: Faces) -> np.ndarray:
     "Number what must stay together: int [N], one number for all faces that are linked by group or by copies."
     groups = np.unique(faces.group, return_inverse=True)[1]
@@ -656,11 +647,12 @@ def split_by_group(
     if len(sizes) < 2:
         raise UserError(f"{faces.name}: {len(faces)} faces in {len(sizes)} group (a person, a photo or copies), expected at least two groups; "
                         "add other faces, or give each person a group")
-    in_test, wanted = np.zeros(len(sizes), bool), test_share * len(faces)
-    for bundle in np.random.default_rng(seed).permutation(len(sizes)):
-        if sizes[in_test].sum() + sizes[bundle] / 2 < wanted and in_test.sum() < len(sizes) - 1:
+    in_test, held_out, wanted = np.zeros(len(sizes), bool), 0, test_share * len(faces)
+    for bundle in np.random.default_rng(seed).permutation(len(sizes))[:-1]:  # the last one always trains
+        if held_out + sizes[bundle] / 2 < wanted:
             in_test[bundle] = True
-    if not in_test.any():
+            held_out += sizes[bundle]
+    if not held_out:
         in_test[np.argmin(sizes)] = True
     return faces[~in_test[bundles]], faces[in_test[bundles]]
 
@@ -769,9 +761,9 @@ def _load_300w(folder: Path, marks: list[Path], pictures: list[Path]) -> Faces:
     return Faces(images=np.stack(images), points=np.stack(points).astype(np.float32), image_id=np.array(names),
                  group=np.array([re.sub(r"_\d{1,2}$", "", name) for name in names]), source=np.full(len(names), folder.name))
 
-# %% ../nbs/03_data.ipynb #4c6506ba
+# %% ../nbs/03_data.ipynb #6dc6b72b
 COMPETITION_PAGE = f"https://www.kaggle.com/competitions/{COMPETITION}"
-SIGN_IN = ("create an API token at https://www.kaggle.com/settings and put it into ~/.kaggle/access_token or the environment variable "
+SIGN_IN = ("create an API token at https://www.kaggle.com/settings/api and put it into ~/.kaggle/access_token or the environment variable "
            "KAGGLE_API_TOKEN (in Colab: the secret of that name), then run again")
 
 

@@ -195,7 +195,7 @@ class Head:
                  + _bend_kernel(np.stack([sign * 0.8 * width, y], 1)) @ self._bend for sign in (-1, 1)]
         return edges if sides else np.concatenate([edges[1], edges[0][::-1]])
 
-# %% ../nbs/01_draw.ipynb #99518084
+# %% ../nbs/01_draw.ipynb #a18df48e
 def _bend_kernel(solid: np.ndarray) -> np.ndarray:
     "How much each keypoint [15] pulls at points [N,3] of the head."
     squares = (solid[:, None, 0] - TEMPLATE[:, 0]) ** 2 + (solid[:, None, 1] - TEMPLATE[:, 1]) ** 2
@@ -205,7 +205,7 @@ def _bend_kernel(solid: np.ndarray) -> np.ndarray:
 @_once
 def _bend_solver() -> np.ndarray:
     "The matrix [15,15] from keypoint residuals to weights of the kernel."
-    return np.linalg.inv(_bend_kernel(TEMPLATE) + 0.03 * np.eye(15))
+    return np.linalg.inv(_bend_kernel(TEMPLATE) + 0.01 * np.eye(15))
 
 # %% ../nbs/01_draw.ipynb #cc6c8dd8
 _ZOOM = 2
@@ -258,20 +258,22 @@ def _ellipse(center, half, angle: float = 0.0, power: float = 2.0, count: int = 
     cos, sin = np.cos(angle), np.sin(angle)
     return (_round(power, count) * half) @ np.array([[cos, sin], [-sin, cos]]) + center
 
-# %% ../nbs/01_draw.ipynb #aed74480
+# %% ../nbs/01_draw.ipynb #cbf74de5
 def _fill(polygons: list, values: list, ground: int, soft: float):
     "Fill polygons (pixels) with values 0-255 on a ground: the slices of the part of the picture they touch, and that part; None if outside."
-    ends = np.cumsum([len(polygon) for polygon in polygons])
-    inside = np.concatenate(polygons) * _ZOOM + (_ZOOM - 1) / 2
+    corners = (np.concatenate(polygons) * (16 * _ZOOM) + (8 * _ZOOM - 7.5)).astype(np.int32)
+    left, top, width, height = (side / 16 for side in cv2.boundingRect(corners))
     margin = 2 + 2.5 * soft * _ZOOM
-    (left, top), (right, bottom) = (inside.min(0) - margin).astype(int), (inside.max(0) + margin + 1).astype(int)
-    left, top, right, bottom = max(left, 0), max(top, 0), min(right, _SIDE), min(bottom, _SIDE)
+    right, bottom = min(int(left + width + margin) + 1, _SIDE), min(int(top + height + margin) + 1, _SIDE)
+    left, top = max(int(left - margin), 0), max(int(top - margin), 0)
     if right - left < 2 or bottom - top < 2:
         return None
     filled = np.full((bottom - top, right - left), ground, np.uint8)
-    corners = ((inside - (left, top)) * 16 + 0.5).astype(np.int32)
-    for polygon, value in zip(np.split(corners, ends[:-1]), values):
-        cv2.fillPoly(filled, [polygon], value, cv2.LINE_AA, 4)
+    corners -= np.array((16 * left, 16 * top), np.int32)
+    start = 0
+    for polygon, value in zip(polygons, values):
+        cv2.fillPoly(filled, [corners[start:start + len(polygon)]], value, cv2.LINE_AA, 4)
+        start += len(polygon)
     if soft >= 0.3:
         size = 2 * int(0.5 * np.sqrt(6 * (soft * _ZOOM) ** 2 + 1)) + 1
         filled = cv2.blur(filled, (size, size))
@@ -310,7 +312,7 @@ def _tint(picture: np.ndarray, polygons: list, factors: list, soft: float = 0.0,
         factor = 1 + (factor - 1) * within[part]
     picture[part] *= factor
 
-# %% ../nbs/01_draw.ipynb #569eae50
+# %% ../nbs/01_draw.ipynb #4671dc6f
 @_once
 def _noise_bank(cells: int) -> np.ndarray:
     "A large sheet of smooth noise, of standard deviation 1, with `cells` blobs across the width of a picture."
@@ -324,8 +326,7 @@ def _noise(rng: np.random.Generator, cells: int) -> np.ndarray:
     "Smooth noise [192,192] of standard deviation about 1: a piece of a large sheet that is made once."
     sheet = _noise_bank(cells)
     top, left = rng.integers(0, sheet.shape[0] - _SIDE, 2)
-    piece = sheet[top:top + _SIDE, left:left + _SIDE]
-    return piece[::-1 if rng.random() < 0.5 else 1, ::-1 if rng.random() < 0.5 else 1]
+    return sheet[top:top + _SIDE, left:left + _SIDE]
 
 # %% ../nbs/01_draw.ipynb #94762ca1
 @dataclass
@@ -346,7 +347,7 @@ class Look:
     ambient: float  # share of the light that comes from everywhere
     light: np.ndarray  # [3] direction the main light comes from
 
-# %% ../nbs/01_draw.ipynb #cee2fd8a
+# %% ../nbs/01_draw.ipynb #a60d7c56
 def sample_look(
     rng: np.random.Generator,  # where the chance comes from
 ) -> Look:  # one look
@@ -364,25 +365,25 @@ def sample_look(
     azimuth, height = rng.normal(0, 0.75), rng.normal(0.45, 0.3)
     light = np.array([np.sin(azimuth) * np.cos(height), -np.sin(height), np.cos(azimuth) * np.cos(height)])
     return Look(tone, hair, age, male, child, style, beard, glasses, 0.0 if male or child else rng.random() ** 1.5,
-                float(np.clip(rng.normal(1.02, 0.05), 0.9, 1.13)), float(np.clip(rng.normal(1.07 if male else 1.0, 0.09), 0.8, 1.2)), rng.normal(0 if not child else -4, 2.5),
+                float(np.clip(rng.normal(1.02, 0.05), 0.9, 1.13)), float(np.clip(rng.normal(1.04 if male else 0.97, 0.08), 0.8, 1.18)), rng.normal(0 if not child else -4, 2.5),
                 rng.uniform(0.25, 0.75), light)
 
-# %% ../nbs/01_draw.ipynb #703ddfff
+# %% ../nbs/01_draw.ipynb #1fd7ddee
 #: bumps and hollows of a face: part, height in pixels, then x, y, width and height of Gaussians in pixels of the average head
 _BUMPS = (
-    ("nose", 6.5, [(0, 15, 5.2, 8), (0, 5, 4.6, 8)]),
-    ("nose", 4.6, [(0, 20.0, 5.2, 4.0)]),
-    ("wings", 3.6, [(-6.6, 23, 2.8, 2.8), (6.6, 23, 2.8, 2.8)]),
-    ("sockets", -4.2, [(-17, 0, 8, 5), (17, 0, 8, 5)]),
+    ("nose", 4.8, [(0, 16, 6.2, 7), (0, 9, 5.2, 7), (0, 1, 4.6, 7)]),
+    ("nose", 3.2, [(0, 20.0, 5.0, 4.6)]),
+    ("wings", 2.6, [(-6.4, 22.5, 2.6, 2.6), (6.4, 22.5, 2.6, 2.6)]),
+    ("sockets", -3.4, [(-17, 0, 8, 5), (17, 0, 8, 5)]),
     ("sockets", -1.6, [(-9, 0, 3.5, 4), (9, 0, 3.5, 4)]),
     ("eyeballs", 2.2, [(-18, 0.5, 5, 3.4), (18, 0.5, 5, 3.4)]),
     ("brows", 2.4, [(-18, -10, 11, 3.6), (18, -10, 11, 3.6), (0, -9, 6, 4)]),
     ("cheeks", 3.6, [(-22, 18, 9, 9), (22, 18, 9, 9)]),
-    ("mouth", 3.2, [(0, 38, 12, 9)]),
-    ("lips", 1.7, [(-4, 36.8, 6, 1.7), (4, 36.8, 6, 1.7), (0, 42.6, 7, 2.2)]),
-    ("lips", -1.3, [(0, 39.2, 10, 1.2)]),
-    ("chin", -2.2, [(0, 48.5, 8, 2.4)]),
-    ("chin", 4.2, [(0, 55, 8.5, 5)]),
+    ("mouth", 2.6, [(0, 38, 12, 9)]),
+    ("lips", 1.0, [(-4, 36.8, 6, 1.7), (4, 36.8, 6, 1.7), (0, 42.6, 7, 2.2)]),
+    ("lips", -0.8, [(0, 39.2, 10, 1.2)]),
+    ("chin", -1.5, [(0, 48.5, 8, 2.4)]),
+    ("chin", 3.2, [(0, 55, 8.5, 5)]),
     ("folds", -1.6, [(-14, 30, 2.2, 6), (14, 30, 2.2, 6)]),
 )
 _PARTS = tuple(dict.fromkeys(part for part, _, _ in _BUMPS))
@@ -400,7 +401,7 @@ def _bump_slopes() -> np.ndarray:
     slopes = np.gradient(heights, axis=(2, 1))
     return np.stack(slopes, 1)
 
-# %% ../nbs/01_draw.ipynb #85a35055
+# %% ../nbs/01_draw.ipynb #d7bb0b76
 _ANCHORS = np.array([[0, -38], [-26, -32], [26, -32], [-35, -6], [35, -6], [-33, 18], [33, 18], [-25, 42], [25, 42], [0, 56], [0, -12]])
 
 
@@ -414,15 +415,15 @@ def _template_grid(head: Head) -> tuple[np.ndarray, np.ndarray]:
     system[:count, count:count + 2], system[:count, count + 2] = here, 1
     system[count:] = system[:, count:].T
     weights = np.linalg.solve(system, np.concatenate([TEMPLATE[:, :2], _ANCHORS, np.zeros((3, 2))]))
-    steps = np.arange(-2, IMAGE_SIZE + 4, 4) + 1.5
+    steps = np.arange(-4, IMAGE_SIZE + 8, 8) + 3.5
     grid = np.stack(np.meshgrid(steps, steps), -1).reshape(-1, 2)
     squares = (grid**2).sum(1)[:, None] + (here**2).sum(1) - 2 * grid @ here.T
     place = np.sqrt(np.maximum(squares, 0)) @ weights[:count] + grid @ weights[count:-1] + weights[-1]
     place = place.reshape(len(steps), len(steps), 2).astype(np.float32)
-    fine = cv2.resize(place, None, fx=4, fy=4, interpolation=cv2.INTER_LINEAR)[2:2 + IMAGE_SIZE, 2:2 + IMAGE_SIZE]
+    fine = cv2.resize(place, None, fx=8, fy=8, interpolation=cv2.INTER_CUBIC)[4:4 + IMAGE_SIZE, 4:4 + IMAGE_SIZE]
     return fine[..., 0] - _TEMPLATE_LEFT, fine[..., 1] - _TEMPLATE_TOP
 
-# %% ../nbs/01_draw.ipynb #f72af50b
+# %% ../nbs/01_draw.ipynb #87b8a2e8
 def _shade(head: Head, look: Look, grid, rng: np.random.Generator) -> np.ndarray:
     "How much light falls on each pixel [192,192] of the head; about 1 on average."
     pose = head.pose
@@ -432,7 +433,8 @@ def _shade(head: Head, look: Look, grid, rng: np.random.Generator) -> np.ndarray
     left, right = head.outline(sides=True)
     level = (left[:, 1] - pose.origin[1]) * cos - (left[:, 0] - pose.origin[0]) * sin
     edges = [(edge[:, 0] - pose.origin[0]) * cos + (edge[:, 1] - pose.origin[1]) * sin for edge in (left, right)]
-    low, high = (np.interp(down, level, edge).astype(np.float32) for edge in edges)
+    row = np.clip((down + 100) * 4, 0, 799).astype(np.int32)
+    low, high = (np.interp(np.arange(-100, 100, 0.25), level, edge).astype(np.float32)[row] for edge in edges)
     side = np.clip((2 * across - low - high) / np.maximum(high - low, 4), -0.97, 0.97)
     steep = np.clip((down - 12) / 55, -1.3, 1.1) * 0.55
     amounts = rng.normal(1.0, 0.22, len(_PARTS)).astype(np.float32)
@@ -443,13 +445,15 @@ def _shade(head: Head, look: Look, grid, rng: np.random.Generator) -> np.ndarray
     normal /= np.sqrt((normal**2).sum(0))
     turn = np.array([[np.cos(pose.roll), np.sin(pose.roll), 0], [-np.sin(pose.roll), np.cos(pose.roll), 0], [0, 0, 1]])
     light = (turn @ look.light).astype(np.float32)
-    direct = np.tensordot(light, normal, 1)
-    shade = look.ambient * (0.82 + 0.18 * forward - 0.12 * normal[1]) + (1 - look.ambient) * np.maximum(direct, 0) / max(light[2], 0.45)
-    shine = rng.random() ** 2 * 0.35 * np.maximum(direct, 0) ** 12
+    direct = (np.tensordot(light, normal, 1) + 0.2) / 1.2
+    lamp = np.float32((1 - look.ambient) / max(light[2], 0.45))
+    shade = np.float32(look.ambient) * (0.82 + 0.18 * forward - 0.12 * normal[1]) + lamp * np.maximum(direct, 0)
+    fourth = np.square(np.square(np.maximum(direct, 0)))
+    shine = np.float32(rng.random() ** 2 * 0.35) * fourth * fourth * fourth
     return cv2.resize(shade + shine, (_SIDE, _SIDE), interpolation=cv2.INTER_LINEAR)
 
-# %% ../nbs/01_draw.ipynb #29f21959
-def _paint_background(picture: np.ndarray, look: Look, rng: np.random.Generator) -> None:
+# %% ../nbs/01_draw.ipynb #45dfe402
+def _paint_background(picture: np.ndarray, rng: np.random.Generator) -> None:
     "A wall, a gradient, or something out of focus."
     level = rng.choice([rng.uniform(0, 0.2), rng.uniform(0.1, 0.6), rng.uniform(0.5, 1.0)], p=[0.45, 0.38, 0.17])
     ramp = np.linspace(-1, 1, _SIDE, dtype=np.float32)
@@ -498,7 +502,7 @@ def _paint_skin(picture: np.ndarray, head: Head, look: Look, shade: np.ndarray, 
     picture += face * (skin - picture)
     return face
 
-# %% ../nbs/01_draw.ipynb #2a979eb8
+# %% ../nbs/01_draw.ipynb #033645c2
 @dataclass
 class _Eye:
     "One eye in the picture: its axes, lids and the height of its lids, in pixels."
@@ -509,6 +513,10 @@ class _Eye:
     lift: float  # of the eye's center below the line of the corners
     upper: float
     lower: float
+
+    def __post_init__(self):
+        "Lay the lines of both lids."
+        self.top, self.bottom = self.line(self.upper, -0.05), self.line(self.lower, 0.06)
 
     def line(self, height: float, skew: float = 0.0, ends: float = 1.0) -> np.ndarray:
         "A lid: from corner to corner through a point `height` below their line."
@@ -527,67 +535,67 @@ def _eye(head: Head, center: int, inner: int, outer: int, opening: float) -> _Ey
     upper, lower = (lift - opening * 0.52, lift + opening * 0.45) if opening else (lift + 1.2, lift + 1.2)
     return _Eye(middle, along, down, length, lift, upper, lower)
 
-# %% ../nbs/01_draw.ipynb #8cf2e860
+# %% ../nbs/01_draw.ipynb #a5eccc78
 def _paint_eyes(picture: np.ndarray, head: Head, look: Look, shade: np.ndarray, face: np.ndarray, rng: np.random.Generator) -> None:
     "Sockets, eyeballs, lids and lashes."
     scale = head.pose.scale
     opening = 0.0 if rng.random() < 0.05 else np.clip(rng.normal(4.4, 0.95), 1.2, 7.5) * scale * (1.15 if look.child else 1)
     eyes = [_eye(head, 0, 2, 3, opening), _eye(head, 1, 4, 5, opening)]
-    socket, bags = rng.uniform(0.62, 0.95), rng.uniform(0.8, 1.0) - 0.12 * look.age
+    socket, bags = rng.uniform(0.58, 0.98), rng.uniform(0.8, 1.0) - 0.12 * look.age
     shadow = socket * (1 - 0.5 * look.makeup * rng.random())
-    hollows = [_ellipse(eye.middle - 2.2 * eye.down * scale, [eye.length * 0.68, 5.0 * scale], head.pose.roll) for eye in eyes]
-    corners = [_ellipse(eye.middle - eye.along * (eye.length / 2 + 1) - 1.5 * eye.down, [2.6, 3.4]) for eye in eyes]
-    _tint(picture, hollows + corners, [shadow] * 2 + [socket * 0.9] * 2, soft=2.2, within=face)
+    hollows = [_ellipse(eye.middle - 2.6 * eye.down * scale - eye.along, [eye.length * 0.7, 5.4 * scale], head.pose.roll) for eye in eyes]
+    corners = [_ellipse(eye.middle - eye.along * (eye.length * 0.42) - 3.2 * eye.down, [3.2, 4.4]) for eye in eyes]
+    _tint(picture, hollows + corners, [shadow] * 2 + [socket * 0.88] * 2, soft=2.2, within=face)
     creases = [_ribbon(eye.line(eye.upper - crease * scale, -0.03, 1.05), _taper(21, 0.3, 0.9, 0.6)) for eye, crease in zip(eyes, rng.uniform(1, 2.2, 2))]
     under = [_ribbon(eye.line(eye.lower + 3.4 * scale) + 0.4 * eye.down, _taper(21, 0.5, 2.2, 0.5)) for eye in eyes]
     _tint(picture, creases + under, [rng.uniform(0.55, 1.0)] * 2 + [bags] * 2, soft=0.7, within=face)
     if opening:
         _paint_eyeballs(picture, head, look, eyes, shade, rng)
-    weight = np.interp(np.linspace(0, 1, 21), [0, 0.5, 1], [0.6, 1.25, 1.4]) * (1.0 + 0.7 * look.makeup) * scale
-    lash = min(rng.uniform(0.45, 0.9) + 0.1 * look.makeup, 1)
-    _paint(picture, [_ribbon(eye.line(eye.upper, -0.05), weight) for eye in eyes], 0.03 + 0.1 * look.tone, lash, soft=0.3)
-    _paint(picture, [_ribbon(eye.line(eye.lower, 0.06), np.full(21, 0.7 * scale)) for eye in eyes], 0.3 * look.tone, 0.5 * lash, soft=0.35)
+    weight = np.interp(np.linspace(0, 1, 21), [0, 0.5, 1], [0.5, 1.1, 1.3]) * (1.0 + 0.7 * look.makeup) * scale
+    lash = min(rng.uniform(0.35, 0.85) + 0.15 * look.makeup, 1)
+    _paint(picture, [_ribbon(eye.top, weight) for eye in eyes], 0.03 + 0.1 * look.tone, lash, soft=0.3)
+    _paint(picture, [_ribbon(eye.bottom, np.full(21, 0.7 * scale)) for eye in eyes], 0.3 * look.tone, 0.5 * lash, soft=0.35)
 
-# %% ../nbs/01_draw.ipynb #cea3f8db
+# %% ../nbs/01_draw.ipynb #5fe9dda8
 def _paint_eyeballs(picture: np.ndarray, head: Head, look: Look, eyes: list, shade: np.ndarray, rng: np.random.Generator) -> None:
     "White, iris, pupil and glint, seen through the opening of the lids."
-    openings = [np.concatenate([eye.line(eye.upper, -0.05), eye.line(eye.lower, 0.06)[::-1]]) for eye in eyes]
+    openings = [np.concatenate([eye.top, eye.bottom[::-1]]) for eye in eyes]
     covered = _cover(openings, 0.15)
     if covered is None:
         return
     part, cover = covered
     scale = head.pose.scale
     size = rng.uniform(3.0, 3.6) * (1.1 if look.child else 1) * scale
-    iris = rng.choice([0.05, 0.12, 0.25, 0.4], p=[0.45, 0.25, 0.2, 0.1]) * rng.uniform(0.7, 1.3)
+    iris = rng.choice([0.08, 0.16, 0.28, 0.4], p=[0.35, 0.27, 0.23, 0.15]) * rng.uniform(0.7, 1.3)
     gaze, glint = rng.normal(0, [0.9, 0.3]) * scale, rng.normal(0, 0.9, 2) + [0, -1]
     white = min(rng.uniform(0.4, 0.75), look.tone * 1.05 + 0.08)
-    balls = [(1.0, 0.55 * iris), (0.8, iris), (0.42, 0.02)]
+    balls = [(1.0, 0.55 * iris), (0.8, iris), (0.42, 0.04)]
     disks = [(center + gaze, size * share, value) for center in head.points[:2] for share, value in balls]
     disks += [(center + gaze + glint, 0.65, rng.uniform(0.5, 1)) for center in head.points[:2]]
     painted = _fill([_ellipse(center, half, count=16) for center, half, _ in disks], [int(255 * value) for _, _, value in disks], int(255 * white), 0.3)
     ball = np.float32(white) * shade
     if painted:
         ball[painted[0]] = painted[1] * np.float32(1 / 255) * shade[painted[0]]
-    _tint(ball, [_ribbon(eye.line(eye.upper, -0.05), np.full(21, 3.0)) for eye in eyes], [0.55, 0.55], soft=0.6)
+    _tint(ball, [_ribbon(eye.top, np.full(21, 3.0)) for eye in eyes], [0.55, 0.55], soft=0.6)
     picture[part] += cover * (ball[part] - picture[part])
 
-# %% ../nbs/01_draw.ipynb #97fa7df9
+# %% ../nbs/01_draw.ipynb #555f0acd
 def _paint_brows(picture: np.ndarray, head: Head, look: Look, face: np.ndarray, rng: np.random.Generator) -> None:
     "Two brows of hair."
     scale = head.pose.scale
     thick, arch = rng.uniform(2.2, 4.6) * (1.1 if look.male else 0.85) * scale, rng.normal(2.4, 0.9) * scale
     value = np.float32(np.clip(look.hair * rng.uniform(0.7, 1.3) + 0.02, 0.03, look.tone * 0.85))
-    strength = np.clip(rng.normal(0.72, 0.17), 0.25, 1) * (0.7 if look.child else 1)
-    brows = []
+    strength = np.clip(rng.normal(0.62, 0.2), 0.15, 1) * (0.7 if look.child else 1)
+    brows, reach = [], rng.uniform(0.88, 1.0)
     for inner, outer in ((6, 7), (8, 9)):
         inner, outer = head.points[inner], head.points[outer]
         along = outer - inner
         up = np.array([along[1], -along[0]]) / np.hypot(*along) * np.sign(along[0])
-        line = _curve(inner + np.outer([0, 0.3, 0.62, 1], along) + np.outer(np.array([0, 0.55, 1, 0]) * arch, up))
-        brows.append(_ribbon(line, np.interp(np.linspace(0, 1, len(line)), [0, 0.15, 0.5, 0.8, 1], [0.6, 1, 1, 0.7, 0.25]) * thick))
+        line = _curve(inner + np.outer([0.02, 0.3, 0.62, reach], along) + np.outer(np.array([-0.3, 0.45, 0.9, -0.1]) * arch, up))
+        brows.append(_ribbon(line, np.interp(np.linspace(0, 1, len(line)), [0, 0.15, 0.5, 0.8, 1], [0.6, 1, 0.95, 0.6, 0.1]) * thick))
     _paint(picture, brows, value + np.float32(0.03) * _noise(rng, 60), strength, soft=rng.uniform(0.35, 0.95), within=face)
 
-# %% ../nbs/01_draw.ipynb #cea11ed0
+# %% ../nbs/01_draw.ipynb #bccb0dac
 def _paint_nose(picture: np.ndarray, head: Head, look: Look, face: np.ndarray, rng: np.random.Generator) -> None:
     "Nostrils, wings and the shadow below the nose."
     wide, low, scale = rng.normal(1.05, 0.1), rng.normal(-0.9, 0.7), head.pose.scale
@@ -595,16 +603,17 @@ def _paint_nose(picture: np.ndarray, head: Head, look: Look, face: np.ndarray, r
     bridge = _ribbon(_curve(head.place([[0, 2, 8], [0, 10, 13], [0, 19, 18]])), np.full(13, 4.5))
     tip = _ellipse(head.place([[0, 20, 18]])[0], [2.6, 2.0])
     flanks = [_ribbon(_curve(head.place([[sign * 6.5, 2, 2], [sign * 6, 9, 5], [sign * 8, 18, 7]])), np.full(13, 2.6)) for sign in (-1, 1)]
-    side, bright = rng.uniform(0.9, 1.04), rng.uniform(0.98, 1.1)
+    side, bright = rng.uniform(0.86, 1.02), rng.uniform(1.0, 1.15)
     _tint(picture, [*flanks, bridge, below, tip], [side, side, bright, rng.uniform(0.78, 1.05), bright], soft=1.3, within=face)
     wings = [_curve(head.place([[sign * 8 * wide, 18.5 + low, 9], [sign * 9.8 * wide, 22.5 + low, 8], [sign * 8.2 * wide, 26 + low, 9],
                                 [sign * 5 * wide, 26.6 + low, 11]])) for sign in (-1, 1)]
-    base = _curve(head.place([[-6 * wide, 26.2 + low, 11], [0, 27.4 + low, 14], [6 * wide, 26.2 + low, 11]]))
-    edges = [_ribbon(wing, _taper(len(wing), 0.4, 1.4, 0.6)) for wing in wings] + [_ribbon(base, np.full(len(base), 1.1))]
+    base = _curve(head.place([[-8.2 * wide, 24 + low, 9], [-5 * wide, 26 + low, 11], [0, 26.6 + low, 14], [5 * wide, 26 + low, 11],
+                              [8.2 * wide, 24 + low, 9]]))
+    edges = [_ribbon(wing, _taper(len(wing), 0.4, 1.4, 0.6)) for wing in wings] + [_ribbon(base, _taper(len(base), 0.8, rng.uniform(1.2, 3.2), 0.8))]
     holes = [_ellipse(head.place([[sign * 4.3 * wide, 25.2 + low, 13]])[0], [2.2 * scale * wide, 1.1 * scale], head.pose.roll + sign * 0.25) for sign in (-1, 1)]
-    _tint(picture, edges + holes, [rng.uniform(0.5, 0.9)] * 2 + [rng.uniform(0.6, 1)] + [rng.uniform(0.2, 0.6)] * 2, soft=0.5, within=face)
+    _tint(picture, edges + holes, [rng.uniform(0.6, 0.95)] * 2 + [rng.uniform(0.5, 0.9)] + [rng.uniform(0.25, 0.75)] * 2, soft=0.7, within=face)
 
-# %% ../nbs/01_draw.ipynb #0fb733ee
+# %% ../nbs/01_draw.ipynb #7ac0a7d6
 def _paint_mouth(picture: np.ndarray, head: Head, look: Look, shade: np.ndarray, face: np.ndarray, rng: np.random.Generator) -> None:
     "Lips, teeth and what lies between."
     left, right, top, bottom = head.points[11:15]
@@ -621,15 +630,15 @@ def _paint_mouth(picture: np.ndarray, head: Head, look: Look, shade: np.ndarray,
     edge_top = _curve(corners + places[:, None] * (top - corners) + np.outer(rise, down))
     line_top, line_bottom = _curve(_sag(right, left, top + upper * down)), _curve(_sag(right, left, bottom - lower * down))
     edge_bottom = _curve(_sag(right, left, bottom, full=0.86))
-    _tint(picture, [_curve(_sag(right + across * 6, left - across * 6, bottom + 2.4 * down)) + 0.6 * down], [rng.uniform(0.72, 1.0)], soft=1.6, within=face)
-    _paint(picture, np.concatenate([edge_top, line_top[::-1]]), value * np.float32(rng.uniform(0.7, 0.97)), rng.uniform(0.6, 1), soft=0.4, within=face)
+    _tint(picture, [_curve(_sag(right + across * 6, left - across * 6, bottom + 2.4 * down)) + 0.6 * down], [rng.uniform(0.8, 1.05)], soft=1.6, within=face)
+    _paint(picture, np.concatenate([edge_top, line_top[::-1]]), value * np.float32(rng.uniform(0.6, 0.92)), rng.uniform(0.7, 1), soft=0.4, within=face)
     _paint(picture, np.concatenate([line_bottom, edge_bottom[::-1]]), value, rng.uniform(0.6, 1), soft=0.45, within=face)
     if gap:
         _paint_teeth(picture, line_top, line_bottom, gap, across, down, shade, rng)
-    seam = [] if gap else [_ribbon(line_top, _taper(len(line_top), 0.7, 1.2, 0.7))]
+    seam = [] if gap else [_ribbon(line_top, _taper(len(line_top), 0.8, rng.uniform(1.1, 1.9), 0.8))]
     dimples = [_ellipse(corner, [1.5, 1.2]) for corner in (left, right)]
     gloss = _ellipse(bottom - 0.55 * lower * down, [5, 1.0], head.pose.roll)
-    _tint(picture, [gloss, *dimples, *seam], [rng.uniform(1.0, 1.3), *[rng.uniform(0.55, 0.9)] * 2, *[rng.uniform(0.25, 0.6)] * len(seam)],
+    _tint(picture, [gloss, *dimples, *seam], [rng.uniform(1.0, 1.3), *[rng.uniform(0.55, 0.9)] * 2, *[rng.uniform(0.2, 0.5)] * len(seam)],
           soft=0.4, within=face)
 
 
@@ -642,7 +651,7 @@ def _sag(right: np.ndarray, left: np.ndarray, middle: np.ndarray, full: float = 
     corners = np.stack([right] * 3 + [middle] + [left] * 3)
     return corners + places * (middle - corners) + np.array([0, 0.3, 0.35, 0, 0.35, 0.3, 0])[:, None] * bow
 
-# %% ../nbs/01_draw.ipynb #37c8fb91
+# %% ../nbs/01_draw.ipynb #3dea57b2
 def _paint_teeth(picture: np.ndarray, line_top: np.ndarray, line_bottom: np.ndarray, gap: float, across: np.ndarray, down: np.ndarray,
                  shade: np.ndarray, rng: np.random.Generator) -> None:
     "The open mouth: dark, with teeth where it smiles."
@@ -652,9 +661,9 @@ def _paint_teeth(picture: np.ndarray, line_top: np.ndarray, line_bottom: np.ndar
     part, cover = covered
     inside = np.full(picture.shape, rng.uniform(0.02, 0.2), np.float32)
     middle = line_top[len(line_top) // 2]
-    if rng.random() < 0.85:
+    if rng.random() < 0.75:
         tall = min(gap, rng.uniform(2.5, 6))
-        _paint(inside, np.concatenate([line_top - down, (line_top + tall * down)[::-1]]), np.float32(rng.uniform(0.5, 0.95)) * shade, soft=0.25)
+        _paint(inside, np.concatenate([line_top - down, (line_top + tall * down)[::-1]]), np.float32(rng.uniform(0.35, 0.85)) * shade, soft=0.25)
         gaps = [_ribbon(np.array([middle + across * step - down, middle + across * step + down * 8]), np.full(2, 0.4)) for step in np.arange(-8.4, 9, 2.4)]
         _tint(inside, gaps, [rng.uniform(0.7, 1)] * len(gaps), soft=0.2)
     if gap > 4 and rng.random() < 0.5:
@@ -663,11 +672,11 @@ def _paint_teeth(picture: np.ndarray, line_top: np.ndarray, line_bottom: np.ndar
     _tint(inside, ends, [rng.uniform(0.3, 0.7)] * 2, soft=1.5)
     picture[part] += cover * (inside[part] - picture[part])
 
-# %% ../nbs/01_draw.ipynb #d209d8d6
+# %% ../nbs/01_draw.ipynb #e9f34b53
 def _paint_folds(picture: np.ndarray, head: Head, look: Look, face: np.ndarray, rng: np.random.Generator) -> None:
     "Folds beside the mouth, lines on the forehead, moles."
     smile = np.clip((head.points[14, 1] + head.points[13, 1] - head.points[11, 1] - head.points[12, 1]) / 8, 0, 1)
-    fold = 1 - np.clip(0.1 + 0.3 * look.age + 0.25 * smile, 0, 0.5) * rng.random()
+    fold = 1 - np.clip(0.05 + 0.28 * look.age + 0.2 * smile, 0, 0.45) * rng.random()
     folds = [_curve(head.place([[sign * 9.5, 23, 7], [sign * 14, 28, 5], [sign * 17.5, 34, 3], [sign * 19, 41, 1]])) for sign in (-1, 1)]
     bags = [_curve(head.place([[sign * 12, 6, 3], [sign * 17, 9, 3], [sign * 23, 8, 1]])) for sign in (-1, 1)]
     polygons = [_ribbon(line, _taper(len(line), 0.5, 1.7, 0.4)) for line in folds] + [_ribbon(line, np.full(len(line), 1.4)) for line in bags]
@@ -837,7 +846,7 @@ def _paint_obstacle(picture: np.ndarray, head: Head, look: Look, rng: np.random.
     _tint(picture, [body + rng.normal(0, 1.5, 2)], [0.7], soft=1.5)
     _paint(picture, body, np.float32(value) * (1 + 0.1 * _noise(rng, 7) + 0.05 * _noise(rng, 60)), soft=0.4)
 
-# %% ../nbs/01_draw.ipynb #ab6c9868
+# %% ../nbs/01_draw.ipynb #45cacca4
 def _photograph(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     "Exposure, contrast, blur, the small sensor, noise and compression: uint8 [96,96]."
     blur = rng.gamma(2.0, 0.22)
@@ -853,7 +862,7 @@ def _photograph(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         picture = cv2.resize(cv2.resize(picture, (small, small), interpolation=cv2.INTER_AREA), (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_CUBIC)
     picture = np.clip(picture, 0.0, 1.4) ** np.float32(rng.uniform(0.55, 1.05))
     middle, spread = picture[16:90, 16:80].mean(), max(picture.std(), 0.05)
-    wanted, contrast = np.clip(rng.normal(0.48, 0.125), 0.15, 0.85), np.clip(rng.normal(0.21, 0.05), 0.08, 0.34)
+    wanted, contrast = np.clip(rng.normal(0.48, 0.15), 0.14, 0.87), np.clip(rng.normal(0.21, 0.05), 0.08, 0.34)
     picture = (picture - middle) * (contrast / spread) + wanted
     picture += rng.standard_normal(picture.shape, np.float32) * np.float32(rng.gamma(1.2, 0.009))
     grey = np.clip(picture * 255, 0, 255).astype(np.uint8)
@@ -862,7 +871,7 @@ def _photograph(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         grey = cv2.imdecode(code, cv2.IMREAD_GRAYSCALE)
     return grey
 
-# %% ../nbs/01_draw.ipynb #271cc108
+# %% ../nbs/01_draw.ipynb #63218089
 _TURN_SHARE = 0.5
 
 
@@ -875,10 +884,10 @@ def draw_face(
     rng = np.random.default_rng([seed, index])
     points, look = sample_shapes(1, rng)[0], sample_look(rng)
     if rng.random() < _TURN_SHARE:
-        points = turn_more(points, *rng.normal(0, [0.2, 0.1, 0.05]))
+        points = turn_more(points, *rng.normal(0, [0.2, 0.1, 0.06]))
     return paint_face(points, look, rng, steps), points.astype(np.float32)
 
-# %% ../nbs/01_draw.ipynb #b20ae357
+# %% ../nbs/01_draw.ipynb #b6c27596
 def paint_face(
     points: np.ndarray,  # [15,2], pixels
     look: Look,  # everything that is not shape
@@ -891,7 +900,8 @@ def paint_face(
     shade = _shade(head, look, _template_grid(head), rng)
     strands = _strands(head, look, rng)
     picture = np.zeros((_SIDE, _SIDE), np.float32)
-    _paint_background(picture, look, rng)
+    behind, camera = (np.random.default_rng(number) for number in rng.integers(2**63, size=2))
+    _paint_background(picture, behind)
     _paint_back_hair(picture, head, look, strands, rng)
     _paint_neck(picture, head, look, shade, rng)
     _paint_ears(picture, head, look, shade, rng)
@@ -912,7 +922,7 @@ def paint_face(
     _paint_glasses(picture, head, look, rng)
     _paint_obstacle(picture, head, look, rng)
     steps["glasses, things in front"] = picture
-    return _photograph(picture, rng)
+    return _photograph(picture, camera)
 
 # %% ../nbs/01_draw.ipynb #f6cb646d
 _CHUNK = 64

@@ -243,10 +243,9 @@ def unusual_shape(
             single[rows, columns[chosen[first]] // 2] = np.sqrt(np.einsum("ni,ij,nj->n", given, np.linalg.inv(block), given))
     return whole, single
 
-# %% ../nbs/04_eda.ipynb #a38e29f1
+# %% ../nbs/04_eda.ipynb #a80585eb
 WHOLE_LIMIT, POINT_LIMIT, COPY_LIMIT = 8, 6, 15  # standard deviations, standard deviations, px
-_BELOW = (("left_eye_center", "nose_tip"), ("right_eye_center", "nose_tip"), ("nose_tip", "mouth_center_bottom_lip"),
-          ("mouth_center_top_lip", "mouth_center_bottom_lip"))
+_BELOW = (("nose_tip", "mouth_center_bottom_lip"), ("mouth_center_top_lip", "mouth_center_bottom_lip"))
 
 
 def broken_order(
@@ -432,7 +431,7 @@ def show_greys(
     figure.suptitle(f"Light of {len(images):,} pictures")
     return figure
 
-# %% ../nbs/04_eda.ipynb #815230b0
+# %% ../nbs/04_eda.ipynb #ca6c4e43
 @dataclass
 class Audit:
     "What is in a set of faces, what is missing, and what is wrong with it; all rows 0-based."
@@ -452,6 +451,7 @@ class Audit:
     groups: int | None = None  # persons or photos, as the faces name them
     copies: list[tuple[int, int]] | None = None  # (row, earlier row with the same picture); None without pictures
     near_copies: int | None = None  # further rows whose picture is nearly an earlier one
+    across_groups: int | None = None  # sets of copies or near copies whose rows are in different groups
     apart: float | None = None  # px, median distance of two labels of one picture in one source
     brightness: tuple[float, float] | None = None  # mean and standard deviation over pictures of the mean grey value
     contrast: tuple[float, float] | None = None  # the same of the standard deviation of grey values
@@ -474,7 +474,7 @@ def audit_points(
     return Audit(name=name, sha256=sha256, **count_labels(points), cut=cut, sources=compare_sources(usable, cut) if cut else [],
                  suspects=find_suspects(usable, cut), broken=broken)
 
-# %% ../nbs/04_eda.ipynb #a70e5e9b
+# %% ../nbs/04_eda.ipynb #4d264c93
 def audit(
     faces: Faces,  # any faces
 ) -> Audit:  # everything
@@ -490,6 +490,7 @@ def audit(
         found, suspects=suspects, broken=find_broken(np.where(np.isinf(faces.points), 1e6, faces.points), faces.images),
         declared=dict(Counter(faces.source.tolist())), groups=len(set(faces.group.tolist())),
         copies=[tuple(pair) for pair in pairs.tolist()], near_copies=len(faces) - len(np.unique(near)) - len(pairs),
+        across_groups=sum(count > 1 for count in Counter(copy for copy, _ in set(zip(near.tolist(), faces.group.tolist()))).values()),
         apart=float(np.nanmedian(distance)) if np.isfinite(distance).any() else None,
         brightness=(float(bright.mean()), float(bright.std())), contrast=(float(hard.mean()), float(hard.std())))
 
@@ -564,7 +565,7 @@ def _copy_lines(audit: Audit) -> list[str]:
             f"Light:  brightness {audit.brightness[0]:.0f} +- {audit.brightness[1]:.0f}, "
             f"contrast {audit.contrast[0]:.0f} +- {audit.contrast[1]:.0f} grey values", ""]
 
-# %% ../nbs/04_eda.ipynb #bbf43e44
+# %% ../nbs/04_eda.ipynb #6b77aa6e
 def _list_lines(audit: Audit, shown: int) -> list[str]:
     "The suspect and the broken rows."
     suspects, broken = audit.suspects, audit.broken
@@ -585,8 +586,10 @@ def _advice_lines(audit: Audit) -> list[str]:
     lines = ["What follows:"]
     if audit.complete < audit.rows:
         lines.append(f"  loss   leave missing points out (labels 'masked'), or train on the {audit.complete:,} complete rows; compare")
-    if audit.copies:
-        lines.append("  split  by group, so that no picture has its copy on the other side")
+    if audit.groups is not None and audit.groups < audit.rows:
+        lines.append("  split  by group, so that no picture has its copy, and no person a twin, on the other side")
+    if audit.across_groups:
+        lines.append(f"  split  give copies one group first: {audit.across_groups:,} sets of (near) copies are spread over several groups")
     if audit.cut is not None:
         lines.append("  split  rows at random, not in the order of the table: its two parts are different worlds")
         lines.append("  score  each labelling source apart: nose and lip don't mean the same in both")

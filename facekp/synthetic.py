@@ -175,7 +175,7 @@ def _close_lips(points: np.ndarray) -> np.ndarray:
     points[over, TOP_LIP], points[over, BOTTOM_LIP] = middle - [0, 0.05], middle + [0, 0.05]
     return points
 
-# %% ../nbs/02_synthetic.ipynb #653122d7
+# %% ../nbs/02_synthetic.ipynb #3e747b57
 WRONG_KINDS = {"another face": 20, "shifted": 16, "one point astray": 18, "lips swapped": 2}
 
 
@@ -202,7 +202,8 @@ def known_flaws(
     others = [kind for kind, rows in kinds.items() for _ in range(rows) if kind != "lips swapped"]
     pairs = np.sort(rest[len(others):][:2 * round(count * COPIES / ROWS)].reshape(-1, 2), axis=1)
     wrong = np.concatenate([swapped, rest[:len(others)]])
-    return Flaws(copies=pairs[:, 1], originals=pairs[:, 0], wrong=wrong, kinds=np.array(["lips swapped"] * len(swapped) + others, dtype=str))
+    return Flaws(copies=pairs[:, 1], originals=pairs[:, 0], wrong=wrong,
+                 kinds=np.array(["lips swapped"] * len(swapped) + others, dtype=str))
 
 # %% ../nbs/02_synthetic.ipynb #eea44fb2
 def _spoil(points: np.ndarray, labelled: np.ndarray, flaws: Flaws, rng: np.random.Generator) -> None:
@@ -307,7 +308,7 @@ def _grey_text(image: np.ndarray) -> bytes:
     "Write uint8 grey values as numbers with spaces between, row by row."
     return _FOUR_LETTERS[image.ravel()].tobytes().translate(None, b"\0")[:-1]
 
-# %% ../nbs/02_synthetic.ipynb #21727230
+# %% ../nbs/02_synthetic.ipynb #a41fa36d
 def write_kaggle_folder(
     folder: str | Path,  # where to write; made where it is missing
     count: int = ROWS,  # rows of training.csv; the test set is scaled with it
@@ -324,7 +325,7 @@ def write_kaggle_folder(
                  for points, image in zip(training.points, progress(training.images, "writing training.csv"))))
     return folder
 
-
+# %% ../nbs/02_synthetic.ipynb #df29f9ba
 def _write_table(path: Path, header: str, lines) -> None:
     "Write a header and lines of bytes, whole or not at all."
     with atomic_path(path) as waiting, open(waiting, "wb") as file:

@@ -9,8 +9,10 @@ __all__ = ['masked_mse', 'masked_mae', 'FaceBatches', 'epochs_for', 'predict_poi
            'load_model', 'Record', 'describe_machine', 'describe_versions', 'make_record', 'write_record',
            'read_record', 'describe_data']
 
-# %% ../nbs/08_train.ipynb #b1d01bd3
+# %% ../nbs/08_train.ipynb #9a32527a
+import contextlib
 import json
+import logging
 import math
 import os
 import platform
@@ -22,15 +24,35 @@ from pathlib import Path
 
 import numpy as np
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow greets every start with a page of notes
-
-import keras
-from keras import ops
-
 from facekp.core import (
     KEYPOINTS, Faces, RunError, UserError, atomic_path, progress, set_seeds, sha256_of_faces, write_json,
 )
 from .metrics import evaluate_points
+
+# %% ../nbs/08_train.ipynb #ef02817a
+@contextlib.contextmanager
+def _standard_error_closed():
+    "Send what libraries write to standard error, past Python, to nowhere for a while."
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of every new shape
+with _standard_error_closed():
+    import tensorflow
+
+    GRAPHICS_CARDS = len(tensorflow.config.list_physical_devices("GPU"))
+
+# %% ../nbs/08_train.ipynb #b1353a61
+import keras
+from keras import ops
 
 # %% ../nbs/08_train.ipynb #7e42dea5
 def masked_mse(
@@ -152,7 +174,7 @@ def predict_points(
     blocks = [model.predict_on_batch(images[start:start + batch_size, ..., None]) for start in range(0, len(images), batch_size)]
     return np.concatenate(blocks).astype(np.float32) if blocks else np.zeros((0, len(KEYPOINTS), 2), np.float32)
 
-# %% ../nbs/08_train.ipynb #fd0752e2
+# %% ../nbs/08_train.ipynb #14ad4ebd
 @dataclass
 class Training:
     "A trained model and the story of its training."
@@ -192,8 +214,7 @@ def fit(
     epochs = epochs_for(images_shown, len(train))
     steps = epochs * -(-len(train) // batch_size)
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
-    on_gpu = keras.backend.backend() == "tensorflow" and bool(_graphics_cards())
-    model.compile(optimizer=keras.optimizers.Adam(schedule), loss=loss, jit_compile=on_gpu)
+    model.compile(optimizer=keras.optimizers.Adam(schedule), loss=loss, jit_compile=GRAPHICS_CARDS > 0)
     model.optimizer.build(model.trainable_variables)
     checkpoint = Path(run_folder) / "state.npz" if run_folder else None
     bar = progress(range(epochs), f"training {model.name}", show=show_progress)
@@ -209,13 +230,6 @@ def fit(
     model.set_weights(keeper.best_weights)
     epochs_done = keeper.history[-1]["epoch"]
     return Training(model, keeper.history, epochs_done, keeper.best_epoch, epochs_done * len(train), time.perf_counter() - started)
-
-
-def _graphics_cards() -> list:
-    "The graphics cards that TensorFlow sees."
-    import tensorflow
-
-    return tensorflow.config.list_physical_devices("GPU")
 
 # %% ../nbs/08_train.ipynb #a05d149b
 def save_model(
@@ -245,7 +259,7 @@ def load_model(
         raise UserError(f"{file}: maps {shapes[0]} to {shapes[1]}, expected (96, 96, 1) to (15, 2)")
     return model
 
-# %% ../nbs/08_train.ipynb #5ef84935
+# %% ../nbs/08_train.ipynb #5155e806
 @dataclass
 class Record:
     "What a run did and what came of it: one JSON file in results/."
@@ -276,7 +290,7 @@ def describe_machine() -> dict:  # processor, cores, memory in GB, system, graph
         processor = models[0] if models else processor
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9 if hasattr(os, "sysconf") else None
     return {"processor": processor, "cores": os.cpu_count(), "memory_gb": memory and round(memory, 1), "system": platform.system(),
-            "graphics_cards": len(_graphics_cards())}
+            "graphics_cards": GRAPHICS_CARDS}
 
 
 def describe_versions() -> dict:  # package -> version

@@ -5,6 +5,7 @@ import os
 import shutil
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -456,3 +457,15 @@ def test_300w_folder(tmp_path):
     assert same(data.load_faces(folder), faces)
     (folder / "12_2.pts").unlink()
     assert len(data.load_faces(folder)) == 4
+
+
+# --- the sample that lies in the repository
+
+
+def test_the_sample_loads(tmp_path):
+    sample = tmp_path / "sample"
+    shutil.copytree(Path(__file__).parents[1] / "data" / "sample", sample, ignore=shutil.ignore_patterns(".*"))
+    faces = data.load_faces(sample)
+    assert len(faces) == 8 and set(faces.source) == {"synthetic-1", "synthetic-2"} and faces.truth is not None
+    test_faces, lookup = data.load_kaggle_test(sample)
+    assert set(lookup["ImageId"].astype(str)) == set(test_faces.image_id)

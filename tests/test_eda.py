@@ -29,6 +29,7 @@ from facekp.eda import (
     missing_together,
     principal_shapes,
     record_label_audit,
+    save_picture,
     seen_from_eyes,
     show_correlation,
     show_density,
@@ -184,7 +185,8 @@ def test_measure_counts_by_hand():
 def test_audit_of_pictures(faces):
     flaws, found = known_flaws(400, seed=7), audit(faces)
     assert [row for row, _ in found.copies] == sorted(flaws.copies.tolist()) and found.near_copies == 0
-    assert found.groups == 400 - len(flaws.copies) and found.declared == {"synthetic-1": 130, "synthetic-2": 270}
+    assert found.groups == 400 - len(flaws.copies) and found.across_groups == 0
+    assert found.declared == {"synthetic-1": 130, "synthetic-2": 270}
     assert found.cut == 130 and found.broken == []
     assert 0.3 < found.apart < 2.5
     assert 0 < found.contrast[0] < 128 and 0 < found.brightness[0] < 255
@@ -199,7 +201,8 @@ def test_copies_that_contradict_each_other_are_suspect():
     assert [(suspect["row"], suspect["reason"]) for suspect in found.suspects] == [(9, "same picture as row 4, a point 20 px away")]
     points[9] = points[4] - [0, 5]
     assert audit(as_faces(points, images)).suspects == []
-    assert found.copies == [(9, 4)]
+    assert found.copies == [(9, 4)] and found.across_groups == 1
+    assert "1 sets of (near) copies are spread over several groups" in audit_text(found)
 
 
 def test_copies_point_to_the_first_row_that_shows_the_picture():
@@ -305,6 +308,16 @@ def test_every_picture_draws(faces):
         show_correlation(points[200:])
     with pytest.raises(UserError, match="expected at least 31"):
         principal_shapes(points[:20])
+
+
+def test_saved_pictures_are_the_same_bytes_each_time(tmp_path, monkeypatch, faces):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    monkeypatch.chdir(tmp_path)
+    first = save_picture(show_density(faces.points), "density.png").read_bytes()
+    assert save_picture(show_density(faces.points), "density.png").read_bytes() == first
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["density.png"] and first.startswith(b"\x89PNG")
 
 
 def test_faces_are_not_changed(faces):

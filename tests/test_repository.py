@@ -61,7 +61,7 @@ def test_modules_import_only_from_modules_above_them():
     order = {notebook.stem.split("_", 1)[1]: notebook.stem for notebook in NOTEBOOKS if notebook.stem != "index"}
     for module, stem in order.items():
         text = (ROOT / "facekp" / f"{module}.py").read_text()
-        for used in set(re.findall(r"from facekp\.(\w+) import", text)):
+        for used in set(re.findall(r"(?:from|import) (?:facekp)?\.(\w+)", text)):
             assert order[used] < stem, f"{stem} imports {used}, which comes later"
 
 

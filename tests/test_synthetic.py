@@ -35,8 +35,10 @@ def faces() -> Faces:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return write_kaggle_folder(tmp_path_factory.mktemp("kaggle") / "new" / "folder", count=60, seed=2)
+def written(tmp_path_factory):
+    "A written folder with the training and test set that it must hold."
+    folder = write_kaggle_folder(tmp_path_factory.mktemp("kaggle") / "new" / "folder", count=60, seed=2)
+    return folder, synthetic_training(60, seed=2), synthetic_test(15, seed=2)
 
 
 def complete_faces(count: int) -> Faces:
@@ -101,8 +103,8 @@ def test_the_two_meanings_translate_into_each_other(seed):
     assert np.allclose(to_second_source(moved @ turn), (there * 1.7 + [3, -8]) @ turn)
 
 
-def test_same_seed_same_faces_and_another_seed_others(faces):
-    again, other = synthetic_training(300, seed=1), synthetic_training(300, seed=3)
+def test_same_seed_same_faces_and_another_seed_others():
+    faces, again, other = synthetic_training(70, seed=1), synthetic_training(70, seed=1), synthetic_training(70, seed=3)
     for part in ("images", "points", "truth", "group", "source", "image_id"):
         same, different = getattr(again, part), getattr(other, part)
         assert np.array_equal(getattr(faces, part), same, equal_nan=part in ("points", "truth"))
@@ -159,8 +161,8 @@ def test_truth_stays_on_the_face_when_the_picture_is_reframed():
         assert np.abs(center - points[0]).max() < 1
 
 
-def test_test_set_shares_a_few_pictures_with_training():
-    training, test = synthetic_training(300, seed=1), synthetic_test(100, seed=1)
+def test_test_set_shares_a_few_pictures_with_training(faces):
+    training, test = faces, synthetic_test(100, seed=1)
     shared = np.isin(test.group, training.group)
     assert shared.sum() == 1
     row = np.flatnonzero(training.group == test.group[shared][0])[0]
@@ -206,8 +208,8 @@ def test_wrong_requests_are_refused(call, message):
         call()
 
 
-def test_written_folder_reads_back_exactly(folder):
-    training, test = synthetic_training(60, seed=2), synthetic_test(15, seed=2)
+def test_written_folder_reads_back_exactly(written):
+    folder, training, test = written
     rows = list(csv.reader(open(folder / "training.csv", newline="")))
     assert rows[0] == [*COLUMNS, "Image"] and len(rows) == 61
     points = np.array([[value or "nan" for value in row[:30]] for row in rows[1:]], np.float32).reshape(-1, 15, 2)
@@ -218,8 +220,8 @@ def test_written_folder_reads_back_exactly(folder):
     assert (np.array([row[1].split() for row in rows[1:]], np.uint8).reshape(-1, 96, 96) == test.images).all()
 
 
-def test_lookup_table_lists_what_is_asked_for_in_order(folder):
-    test = synthetic_test(15, seed=2)
+def test_lookup_table_lists_what_is_asked_for_in_order(written):
+    folder, _, test = written
     rows = list(csv.DictReader(open(folder / "IdLookupTable.csv", newline="")))
     assert list(rows[0]) == ["RowId", "ImageId", "FeatureName", "Location"] and rows[0]["Location"] == ""
     assert [int(row["RowId"]) for row in rows] == list(range(1, len(rows) + 1))
@@ -227,8 +229,9 @@ def test_lookup_table_lists_what_is_asked_for_in_order(folder):
     assert asked == set(map(tuple, np.argwhere(np.isfinite(test.points.reshape(15, 30))).tolist())) and len(asked) == len(rows)
 
 
-def test_truth_file_knows_points_and_flaws(folder):
-    training, flaws = synthetic_training(60, seed=2), known_flaws(60, seed=2)
+def test_truth_file_knows_points_and_flaws(written):
+    folder, training, _ = written
+    flaws = known_flaws(60, seed=2)
     rows = [row for row in csv.DictReader(open(folder / "truth.csv", newline="")) if row["Set"] == "training"]
     truth = np.array([[row[column] for column in COLUMNS] for row in rows], np.float32).reshape(-1, 15, 2)
     assert np.array_equal(truth, training.truth)

@@ -1,0 +1,82 @@
+"""How real are the drawn faces? Train a heatmap net on drawn faces alone and test it on photographs.
+
+python benchmarks/synthetic_to_real.py --test faces.npz [--faces 14000] [--images 300000] [--save results/synthetic_to_real/heatmap.json]
+
+The photographs are used for nothing but the test. Beside the error as it is, the record holds the error with a constant offset a keypoint
+taken out: what is left of it when the two conventions of where a point lies are made equal. It is a diagnosis and no score.
+"""
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+
+from facekp.augment import augment_faces
+from facekp.cnn import build_heatmap
+from facekp.core import KEYPOINTS, set_seeds, sha256_of_file, write_json
+from facekp.data import load_faces
+from facekp.draw import draw_faces
+from facekp.metrics import evaluate_points
+from facekp.train import describe_machine, describe_versions, fit, predict_points, save_model
+
+
+def diagnose(predicted: np.ndarray, points: np.ndarray) -> dict:
+    "The error without each keypoint's constant offset, and how much of the points' own variation the predictions follow (1 is all)."
+    offset = np.nanmean(predicted - points, axis=0)
+    squared = np.square(predicted - offset - points)
+    slopes = {}
+    for number, keypoint in enumerate(KEYPOINTS):
+        for axis, name in enumerate("xy"):
+            known = ~np.isnan(points[:, number, axis])
+            slopes[f"{keypoint}_{name}"] = np.polyfit(points[known, number, axis], predicted[known, number, axis], 1)[0]
+    return {"rmse_without_offset": np.sqrt(np.nanmean(squared)),
+            "per_point_without_offset": dict(zip(KEYPOINTS, np.sqrt(np.nanmean(squared, axis=(0, 2))))),
+            "offset": {keypoint: offset[number] for number, keypoint in enumerate(KEYPOINTS)}, "slope": slopes}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--test", required=True, help="photographs with points: any source that facekp reads")
+    parser.add_argument("--faces", type=int, default=14_000, help="drawn faces to train on")
+    parser.add_argument("--copies", type=int, default=1, help="augmented copies of each")
+    parser.add_argument("--images", type=int, default=300_000, help="images shown in the training")
+    parser.add_argument("--width", type=int, default=16, help="filters of the net's first block")
+    parser.add_argument("--learning-rate", type=float, default=3e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--save", type=Path, help="also write a JSON record there")
+    parser.add_argument("--model", type=Path, help="also keep the trained model there, ending with .keras")
+    options = parser.parse_args()
+    test = load_faces(options.test)
+    started = time.perf_counter()
+    drawn = draw_faces(options.faces, seed=options.seed)
+    drawing = time.perf_counter() - started
+    print(f"{options.faces} faces drawn in {drawing:.0f} s", flush=True)
+    held_out = max(options.faces // 20, 1)
+    train = augment_faces(drawn[held_out:], copies=options.copies, seed=options.seed)
+    set_seeds(options.seed)
+    model = build_heatmap(options.width)
+    training = fit(model, train, drawn[:held_out], images_shown=options.images, learning_rate=options.learning_rate, seed=options.seed)
+    predicted = predict_points(model, test.images)
+    points = test.points if test.truth is None else test.truth
+    metrics, diagnosis = evaluate_points(predicted, points, test.group), diagnose(predicted, points)
+    record = {"model": "heatmap", "labels": "complete", "augment": options.copies, "profile": "full", "seed": options.seed,
+              "data": {"name": test.name, "sha256": sha256_of_file(options.test) if Path(options.test).is_file() else None, "n_train": options.faces - held_out,
+                       "n_validation": held_out, "n_test": len(test), "train": drawn.name},
+              "budget": {"images": options.images, "learning_rate": options.learning_rate, "width": options.width},
+              "weights": model.count_params(), "epochs": training.epochs, "images_shown": training.images_shown, "seconds": training.seconds,
+              "seconds_drawing": drawing, "metrics": metrics, "diagnosis": diagnosis, "history": training.history,
+              "machine": describe_machine(), "versions": describe_versions(),
+              "command": f"python benchmarks/synthetic_to_real.py --test {Path(options.test).name} --faces {options.faces} --copies {options.copies} "
+                         f"--images {options.images} --width {options.width} --learning-rate {options.learning_rate} --seed {options.seed}"}
+    print(f"{metrics['rmse']:.3f} px on {len(test)} photographs ({diagnosis['rmse_without_offset']:.3f} px without constant offsets), "
+          f"{training.seconds:.0f} s of training")
+    for keypoint, error in metrics["per_point"].items():
+        print(f"  {keypoint:24} {error:.2f} px, without offset {diagnosis['per_point_without_offset'][keypoint]:.2f} px")
+    if options.save:
+        write_json(options.save, record)
+    if options.model:
+        save_model(model, options.model)
+
+
+if __name__ == "__main__":
+    main()
