@@ -419,16 +419,16 @@ def _details(images: np.ndarray, size: int, fine: float, coarse: float) -> np.nd
     fine_blur, coarse_blur = [np.tensordot(np.tensordot(small, blur, (2, 0)), blur, (1, 0)).swapaxes(1, 2) for blur in blurs]
     return np.ascontiguousarray(fine_blur - coarse_blur)
 
-# %% ../nbs/03_data.ipynb #005215f2
+# %% ../nbs/03_data.ipynb #5a3f9006
 def _unit(vectors: np.ndarray) -> np.ndarray:
     "Scale vectors to length one; what is (nearly) nothing stays so."
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return vectors * np.where(length > 1, 1 / np.maximum(length, 1), 0).astype(vectors.dtype)
 
 
-def _candidates(images: np.ndarray, limit: float = 0.82) -> np.ndarray:
+def _candidates(images: np.ndarray, limit: float = 0.88) -> np.ndarray:
     "Find pairs that look alike at 16x16 pixels: int [pairs,2]."
-    small = _unit(_details(images, 16, 0.5, 2)[:, 1:-1, 1:-1].reshape(len(images), -1))
+    small = _unit(_details(images, 16, 1, 2)[:, 1:-1, 1:-1].reshape(len(images), -1))
     pairs = [np.zeros((0, 2), int)]
     for start in range(0, len(small), 512):
         alike = np.flatnonzero(small[start:start + 512] @ small[start:].T > limit)

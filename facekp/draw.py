@@ -368,7 +368,7 @@ def sample_look(
                 float(np.clip(rng.normal(1.02, 0.05), 0.9, 1.13)), float(np.clip(rng.normal(1.04 if male else 0.97, 0.08), 0.8, 1.18)), rng.normal(0 if not child else -4, 2.5),
                 rng.uniform(0.25, 0.75), light)
 
-# %% ../nbs/01_draw.ipynb #1fd7ddee
+# %% ../nbs/01_draw.ipynb #e520597b
 #: bumps and hollows of a face: part, height in pixels, then x, y, width and height of Gaussians in pixels of the average head
 _BUMPS = (
     ("nose", 4.8, [(0, 16, 6.2, 7), (0, 9, 5.2, 7), (0, 1, 4.6, 7)]),
@@ -379,10 +379,10 @@ _BUMPS = (
     ("eyeballs", 2.2, [(-18, 0.5, 5, 3.4), (18, 0.5, 5, 3.4)]),
     ("brows", 2.4, [(-18, -10, 11, 3.6), (18, -10, 11, 3.6), (0, -9, 6, 4)]),
     ("cheeks", 3.6, [(-22, 18, 9, 9), (22, 18, 9, 9)]),
-    ("mouth", 2.6, [(0, 38, 12, 9)]),
+    ("mouth", 1.8, [(0, 38, 12, 9)]),
     ("lips", 1.0, [(-4, 36.8, 6, 1.7), (4, 36.8, 6, 1.7), (0, 42.6, 7, 2.2)]),
     ("lips", -0.8, [(0, 39.2, 10, 1.2)]),
-    ("chin", -1.5, [(0, 48.5, 8, 2.4)]),
+    ("chin", -1.0, [(0, 48.5, 8, 2.4)]),
     ("chin", 3.2, [(0, 55, 8.5, 5)]),
     ("folds", -1.6, [(-14, 30, 2.2, 6), (14, 30, 2.2, 6)]),
 )
@@ -535,15 +535,15 @@ def _eye(head: Head, center: int, inner: int, outer: int, opening: float) -> _Ey
     upper, lower = (lift - opening * 0.52, lift + opening * 0.45) if opening else (lift + 1.2, lift + 1.2)
     return _Eye(middle, along, down, length, lift, upper, lower)
 
-# %% ../nbs/01_draw.ipynb #a5eccc78
+# %% ../nbs/01_draw.ipynb #3a103fb1
 def _paint_eyes(picture: np.ndarray, head: Head, look: Look, shade: np.ndarray, face: np.ndarray, rng: np.random.Generator) -> None:
     "Sockets, eyeballs, lids and lashes."
     scale = head.pose.scale
-    opening = 0.0 if rng.random() < 0.05 else np.clip(rng.normal(4.4, 0.95), 1.2, 7.5) * scale * (1.15 if look.child else 1)
+    opening = 0.0 if rng.random() < 0.05 else np.clip(rng.normal(4.0, 0.95), 1.2, 7.0) * scale * (1.15 if look.child else 1)
     eyes = [_eye(head, 0, 2, 3, opening), _eye(head, 1, 4, 5, opening)]
     socket, bags = rng.uniform(0.58, 0.98), rng.uniform(0.8, 1.0) - 0.12 * look.age
     shadow = socket * (1 - 0.5 * look.makeup * rng.random())
-    hollows = [_ellipse(eye.middle - 2.6 * eye.down * scale - eye.along, [eye.length * 0.7, 5.4 * scale], head.pose.roll) for eye in eyes]
+    hollows = [_ellipse(eye.middle - 3.0 * eye.down * scale - eye.along, [eye.length * 0.72, 6.0 * scale], head.pose.roll) for eye in eyes]
     corners = [_ellipse(eye.middle - eye.along * (eye.length * 0.42) - 3.2 * eye.down, [3.2, 4.4]) for eye in eyes]
     _tint(picture, hollows + corners, [shadow] * 2 + [socket * 0.88] * 2, soft=2.2, within=face)
     creases = [_ribbon(eye.line(eye.upper - crease * scale, -0.03, 1.05), _taper(21, 0.3, 0.9, 0.6)) for eye, crease in zip(eyes, rng.uniform(1, 2.2, 2))]
@@ -556,7 +556,7 @@ def _paint_eyes(picture: np.ndarray, head: Head, look: Look, shade: np.ndarray, 
     _paint(picture, [_ribbon(eye.top, weight) for eye in eyes], 0.03 + 0.1 * look.tone, lash, soft=0.3)
     _paint(picture, [_ribbon(eye.bottom, np.full(21, 0.7 * scale)) for eye in eyes], 0.3 * look.tone, 0.5 * lash, soft=0.35)
 
-# %% ../nbs/01_draw.ipynb #5fe9dda8
+# %% ../nbs/01_draw.ipynb #9fdccedf
 def _paint_eyeballs(picture: np.ndarray, head: Head, look: Look, eyes: list, shade: np.ndarray, rng: np.random.Generator) -> None:
     "White, iris, pupil and glint, seen through the opening of the lids."
     openings = [np.concatenate([eye.top, eye.bottom[::-1]]) for eye in eyes]
@@ -566,10 +566,10 @@ def _paint_eyeballs(picture: np.ndarray, head: Head, look: Look, eyes: list, sha
     part, cover = covered
     scale = head.pose.scale
     size = rng.uniform(3.0, 3.6) * (1.1 if look.child else 1) * scale
-    iris = rng.choice([0.08, 0.16, 0.28, 0.4], p=[0.35, 0.27, 0.23, 0.15]) * rng.uniform(0.7, 1.3)
+    iris = rng.choice([0.1, 0.18, 0.3, 0.42], p=[0.35, 0.27, 0.23, 0.15]) * rng.uniform(0.7, 1.3)
     gaze, glint = rng.normal(0, [0.9, 0.3]) * scale, rng.normal(0, 0.9, 2) + [0, -1]
     white = min(rng.uniform(0.4, 0.75), look.tone * 1.05 + 0.08)
-    balls = [(1.0, 0.55 * iris), (0.8, iris), (0.42, 0.04)]
+    balls = [(1.0, 0.7 * iris), (0.8, iris), (0.42, 0.04)]
     disks = [(center + gaze, size * share, value) for center in head.points[:2] for share, value in balls]
     disks += [(center + gaze + glint, 0.65, rng.uniform(0.5, 1)) for center in head.points[:2]]
     painted = _fill([_ellipse(center, half, count=16) for center, half, _ in disks], [int(255 * value) for _, _, value in disks], int(255 * white), 0.3)
@@ -595,15 +595,15 @@ def _paint_brows(picture: np.ndarray, head: Head, look: Look, face: np.ndarray, 
         brows.append(_ribbon(line, np.interp(np.linspace(0, 1, len(line)), [0, 0.15, 0.5, 0.8, 1], [0.6, 1, 0.95, 0.6, 0.1]) * thick))
     _paint(picture, brows, value + np.float32(0.03) * _noise(rng, 60), strength, soft=rng.uniform(0.35, 0.95), within=face)
 
-# %% ../nbs/01_draw.ipynb #bccb0dac
+# %% ../nbs/01_draw.ipynb #bc05fed7
 def _paint_nose(picture: np.ndarray, head: Head, look: Look, face: np.ndarray, rng: np.random.Generator) -> None:
     "Nostrils, wings and the shadow below the nose."
     wide, low, scale = rng.normal(1.05, 0.1), rng.normal(-0.9, 0.7), head.pose.scale
     below = _curve(head.place([[-6 * wide, 25.5 + low, 12], [0, 26 + low, 14], [6 * wide, 25.5 + low, 12], [4, 29 + low, 12], [-4, 29 + low, 12]]), closed=True)
     bridge = _ribbon(_curve(head.place([[0, 2, 8], [0, 10, 13], [0, 19, 18]])), np.full(13, 4.5))
-    tip = _ellipse(head.place([[0, 20, 18]])[0], [2.6, 2.0])
+    tip = _ellipse(head.place([[0, 19.6, 18]])[0], [3.2, 2.6])
     flanks = [_ribbon(_curve(head.place([[sign * 6.5, 2, 2], [sign * 6, 9, 5], [sign * 8, 18, 7]])), np.full(13, 2.6)) for sign in (-1, 1)]
-    side, bright = rng.uniform(0.86, 1.02), rng.uniform(1.0, 1.15)
+    side, bright = rng.uniform(0.84, 1.0), rng.uniform(1.02, 1.2)
     _tint(picture, [*flanks, bridge, below, tip], [side, side, bright, rng.uniform(0.78, 1.05), bright], soft=1.3, within=face)
     wings = [_curve(head.place([[sign * 8 * wide, 18.5 + low, 9], [sign * 9.8 * wide, 22.5 + low, 8], [sign * 8.2 * wide, 26 + low, 9],
                                 [sign * 5 * wide, 26.6 + low, 11]])) for sign in (-1, 1)]
@@ -613,7 +613,7 @@ def _paint_nose(picture: np.ndarray, head: Head, look: Look, face: np.ndarray, r
     holes = [_ellipse(head.place([[sign * 4.3 * wide, 25.2 + low, 13]])[0], [2.2 * scale * wide, 1.1 * scale], head.pose.roll + sign * 0.25) for sign in (-1, 1)]
     _tint(picture, edges + holes, [rng.uniform(0.6, 0.95)] * 2 + [rng.uniform(0.5, 0.9)] + [rng.uniform(0.25, 0.75)] * 2, soft=0.7, within=face)
 
-# %% ../nbs/01_draw.ipynb #7ac0a7d6
+# %% ../nbs/01_draw.ipynb #ccfe47d2
 def _paint_mouth(picture: np.ndarray, head: Head, look: Look, shade: np.ndarray, face: np.ndarray, rng: np.random.Generator) -> None:
     "Lips, teeth and what lies between."
     left, right, top, bottom = head.points[11:15]
@@ -631,7 +631,7 @@ def _paint_mouth(picture: np.ndarray, head: Head, look: Look, shade: np.ndarray,
     line_top, line_bottom = _curve(_sag(right, left, top + upper * down)), _curve(_sag(right, left, bottom - lower * down))
     edge_bottom = _curve(_sag(right, left, bottom, full=0.86))
     _tint(picture, [_curve(_sag(right + across * 6, left - across * 6, bottom + 2.4 * down)) + 0.6 * down], [rng.uniform(0.8, 1.05)], soft=1.6, within=face)
-    _paint(picture, np.concatenate([edge_top, line_top[::-1]]), value * np.float32(rng.uniform(0.6, 0.92)), rng.uniform(0.7, 1), soft=0.4, within=face)
+    _paint(picture, np.concatenate([edge_top, line_top[::-1]]), value * np.float32(rng.uniform(0.52, 0.88)), rng.uniform(0.75, 1), soft=0.4, within=face)
     _paint(picture, np.concatenate([line_bottom, edge_bottom[::-1]]), value, rng.uniform(0.6, 1), soft=0.45, within=face)
     if gap:
         _paint_teeth(picture, line_top, line_bottom, gap, across, down, shade, rng)

@@ -62,7 +62,7 @@ def missing_together(
     with np.errstate(invalid="ignore", divide="ignore"):
         return (missing.T @ missing) / missing.sum(0)[:, None]
 
-# %% ../nbs/04_eda.ipynb #b348d047
+# %% ../nbs/04_eda.ipynb #cb2d888a
 def show_missing(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where missing
     cut: int | None = None,  # a row to mark, such as that of `find_source_cut`
@@ -91,6 +91,7 @@ def show_missing(
     right.set_yticks(range(15), names, fontsize=8)
     for row in np.flatnonzero(np.isfinite(points).all(2).all(0)):
         right.text(7, row, "never missing", ha="center", va="center", fontsize=8)
+    figure.get_layout_engine().set(w_pad=0.15)
     figure.colorbar(rows, ax=left, label="share of rows with the point", shrink=0.8)
     figure.colorbar(company, ax=right, label="share of these rows", shrink=0.8)
     figure.suptitle(title)
