@@ -221,7 +221,7 @@ def _bootstrap_means(values: np.ndarray, groups: np.ndarray, seed: int, resample
     drawn = np.random.default_rng(seed).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=resamples)
     return np.quantile(drawn @ sums / (drawn @ counts), [0.025, 0.975])
 
-# %% ../nbs/12_compare.ipynb #6a744e2d
+# %% ../nbs/12_compare.ipynb #871ea0f4
 def table_text(
     table: pd.DataFrame,  # what compare_records gives
 ) -> str:  # for a terminal, under 100 columns
@@ -244,7 +244,7 @@ def _shown(table: pd.DataFrame) -> pd.DataFrame:
         "model": table.model, "labels": table.labels, "augmented": np.where(table.augment > 0, "yes", "no"),
         "RMSE px": table.rmse.map("{:.2f}".format), "95% interval": [f"{low:.2f}-{high:.2f}" for low, high in zip(table.low, table.high)],
         "MSE px2": table.mse.map("{:.2f}".format), "'accuracy'": table.accuracy.map("{:.1%}".format), "NME": table.nme.map("{:.1%}".format),
-        "faces": table.faces.astype(str), "s": table.seconds.map("{:.0f}".format), "seeds": table.seeds.astype(str)})
+        "faces": table.faces.astype(str), "seeds": table.seeds.astype(str)})
 
 # %% ../nbs/12_compare.ipynb #f57ab93b
 def show_comparison(

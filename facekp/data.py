@@ -151,7 +151,7 @@ def _blocks(lines: Iterator[bytes], size: int) -> Iterator[list[bytes]]:
     if block:
         yield block
 
-# %% ../nbs/03_data.ipynb #83c21904
+# %% ../nbs/03_data.ipynb #1c418bf7
 def _split_line(line: bytes, image_is_last: bool) -> list[bytes]:
     "Split a row into its cells."
     if b'"' in line:
@@ -164,15 +164,21 @@ def _split_line(line: bytes, image_is_last: bool) -> list[bytes]:
 
 def _read_numbers(cells: list[bytes], columns: tuple[str, ...]) -> tuple[list[float], str]:
     "Turn the cells of a row into numbers, NaN where a cell is empty, and say what is wrong with the first bad one."
-    values, problem = [], ""
-    for column, cell in zip(columns, cells):
-        try:
-            values.append(float(cell) if cell else np.nan)
-        except ValueError:
-            values.append(np.nan)
-            if cell.strip() and not problem:
-                problem = f"{column} is {cell[:20].decode(errors='replace')!r}, expected a number or nothing"
-    return values, problem
+    try:
+        return [float(cell) if cell else np.nan for cell in cells], ""
+    except ValueError:
+        values = [_as_number(cell) for cell in cells]
+        bad = [place for place, value in enumerate(values) if value is None]
+        problem = f"{columns[bad[0]]} is {cells[bad[0]][:20].decode(errors='replace')!r}, expected a number or nothing" if bad else ""
+        return [np.nan if value is None else value for value in values], problem
+
+
+def _as_number(cell: bytes) -> float | None:
+    "Turn a cell into a number, NaN where it is blank, None where it is none."
+    try:
+        return float(cell) if cell.strip() else np.nan
+    except ValueError:
+        return None
 
 # %% ../nbs/03_data.ipynb #fce763fa
 def _read_rows(

@@ -20,32 +20,53 @@ import numpy as np
 
 from .core import IMAGE_SIZE, Faces, UserError, progress
 
-# %% ../nbs/01_draw.ipynb #90423a23
+# %% ../nbs/01_draw.ipynb #03d6c560
 SHAPE_MEAN = np.array([
     66.24, 36.84, 29.62, 37.07, 59.29, 37.85, 73.41, 37.64, 36.58, 37.92, 22.33, 38.04, 56.18, 29.23, 79.65,
     29.69, 39.26, 29.41, 15.70, 30.49, 48.00, 57.20, 63.42, 75.82, 32.94, 76.08, 48.09, 72.57, 48.16, 82.64])
-SHAPE_COMPONENTS = np.array("""
-    .56 1.22 -.56 .49 .02 1.23 1.05 1.40 -.15 .78 -1.15 .37 -.35 1.29 1.50 1.62 .25 .81 -1.33 .27 -.59 2.92 -.23 3.92 -1.38 3.42 -.78 4.17 -.91 3.55
-    -.48 -.74 -.12 1.54 -.64 -.22 -.29 -1.22 .06 1.18 -.39 2.04 -1.14 .15 -.98 -1.45 -.74 1.32 -.80 2.73 1.01 .64 2.43 -.54 1.94 1.45 2.12 1.22 2.50 -.28
-    -1.06 1.16 1.15 .70 -.62 1.07 -1.56 1.15 .61 .81 1.60 .51 -.43 1.90 -1.77 1.92 .88 1.65 1.98 1.08 -.02 .86 -1.40 -.16 .47 -.48 -.32 .13 -.42 -1.14
-    -.17 -.61 .10 -.69 -.63 -.33 .38 -.76 .53 -.38 -.52 -.87 -.30 .47 .10 -.80 .30 .47 -.19 -.88 -.12 2.50 .38 -.89 -.89 -1.02 -.16 1.87 -.23 -2.04
-    .82 .05 .89 -.36 1.10 0 .55 .06 .81 -.23 1.03 -.48 1.77 .06 .40 -.06 1.18 -.25 1.11 -.67 1.91 .49 .34 .36 .86 .11 1.07 .54 .92 .38
-    .54 .75 -.08 .54 .24 .69 1.05 .89 .36 .58 -.51 .62 .44 .49 1.18 1.07 .33 .33 -.50 .77 .42 -.35 1.58 -.95 -1.51 -1.08 .11 -.56 .08 -.47
-    -.63 -.08 -.72 -.30 -.43 -.10 -.68 -.05 -.41 -.25 -.83 -.29 .37 .31 -.55 .43 .62 -.20 -1.08 .29 1.92 -.29 -.83 .04 -.61 .11 .25 .01 .12 -.15
-    -.17 .04 -.17 0 .26 -.03 -.43 -.11 -.49 -.07 .19 -.09 .13 .09 -.31 -.05 -.26 -.03 -.15 .13 .06 1.70 .12 -.82 -.11 -.80 .12 -.93 .06 1.71
-    -.11 -.47 .39 -.41 -.19 -.41 .09 -.38 .50 -.37 .22 -.29 -1.01 -.41 .76 .79 1.26 -.32 -.30 .92 -.24 .18 -.06 .03 .34 -.02 .02 -.27 .04 .20
-    .37 -.43 -.27 -.50 .37 -.41 .22 -.45 -.35 -.45 -.15 -.53 .15 1.18 .31 .44 -.45 1.21 .04 .26 -.16 -.48 -.09 -.13 .40 -.09 .02 .01 .04 .20
-    .17 .19 -.34 .08 .28 .12 .14 .29 -.39 .01 -.19 .17 .47 -.32 .50 .53 -.48 -.33 -.40 .28 -.18 .70 -.65 .06 .98 -.08 .13 -.16 .14 -.82
-    -.01 -.28 .13 -.23 .04 -.29 -.34 -.21 -.05 -.23 .29 -.17 .63 -.48 -.35 .68 -.67 -.41 .31 .76 -.12 -.03 .43 .04 -.54 .06 -.09 .51 -.10 -.06
-    .31 -.21 .07 .20 .23 -.16 .23 -.26 .05 .12 -.04 .32 .52 -.12 -.05 -.65 .38 .32 .04 .70 -.01 .15 -.51 .04 -.29 .13 -.41 -.21 -.40 -.08
-    .31 .04 -.22 .06 .71 -.11 -.12 .07 -.66 -.11 .14 .06 -.45 -.01 -.29 .03 .37 -.08 .09 -.02 .01 .06 .22 .12 -.16 .01 .03 .08 -.02 -.26
-    -.12 -.01 .25 .06 .11 .07 -.56 -.13 -.14 .11 .59 -.04 .12 .04 .51 -.13 -.08 .20 -.51 -.14 .03 -.01 .09 .03 -.16 .17 -.06 -.06 -.04 -.16
-    -.39 -.06 -.38 .04 -.15 -.09 -.14 -.09 -.16 .02 -.17 .03 .42 -.14 .11 .14 .43 .26 .30 -.20 -.35 .10 .28 .12 -.05 .24 .07 -.24 .17 -.09
-    -.07 .04 -.14 .16 .04 -.02 -.17 -.01 -.15 .10 0 .13 .13 -.18 .18 -.01 .25 .02 0 -.01 -.14 -.28 -.18 -.39 .18 -.36 -.01 .62 -.04 .26
-    .02 -.14 -.05 .16 -.03 -.08 0 -.21 -.10 .10 -.04 .19 -.23 -.03 .37 .16 -.19 -.06 .45 -.14 .32 .07 -.19 -.23 -.16 .24 -.05 -.03 -.04 -.01
-    -.25 .07 -.21 -.04 -.01 .04 -.02 .08 -.04 -.07 .06 -.09 -.09 -.05 .22 -.22 -.10 .04 .21 .20 .23 0 .16 .31 .12 -.28 -.14 .02 -.16 -.01
-    -.16 .04 -.15 -.05 .03 .03 .06 .08 0 -.09 .15 -.03 .02 .32 .12 -.20 .01 -.30 .09 .17 -.17 -.02 -.14 -.09 -.16 .09 .13 .04 .21 -.01
-    """.split(), float).reshape(-1, 30)
+
+# %% ../nbs/01_draw.ipynb #2df290f2
+SHAPE_COMPONENTS = np.array([
+    [0.56, 1.22, -0.56, 0.49, 0.02, 1.23, 1.05, 1.4, -0.15, 0.78, -1.15, 0.37, -0.35, 1.29, 1.5,
+     1.62, 0.25, 0.81, -1.33, 0.27, -0.59, 2.92, -0.23, 3.92, -1.38, 3.42, -0.78, 4.17, -0.91, 3.55],
+    [-0.48, -0.74, -0.12, 1.54, -0.64, -0.22, -0.29, -1.22, 0.06, 1.18, -0.39, 2.04, -1.14, 0.15, -0.98,
+     -1.45, -0.74, 1.32, -0.8, 2.73, 1.01, 0.64, 2.43, -0.54, 1.94, 1.45, 2.12, 1.22, 2.5, -0.28],
+    [-1.06, 1.16, 1.15, 0.7, -0.62, 1.07, -1.56, 1.15, 0.61, 0.81, 1.6, 0.51, -0.43, 1.9, -1.77,
+     1.92, 0.88, 1.65, 1.98, 1.08, -0.02, 0.86, -1.4, -0.16, 0.47, -0.48, -0.32, 0.13, -0.42, -1.14],
+    [-0.17, -0.61, 0.1, -0.69, -0.63, -0.33, 0.38, -0.76, 0.53, -0.38, -0.52, -0.87, -0.3, 0.47, 0.1,
+     -0.8, 0.3, 0.47, -0.19, -0.88, -0.12, 2.5, 0.38, -0.89, -0.89, -1.02, -0.16, 1.87, -0.23, -2.04],
+    [0.82, 0.05, 0.89, -0.36, 1.1, 0, 0.55, 0.06, 0.81, -0.23, 1.03, -0.48, 1.77, 0.06, 0.4,
+     -0.06, 1.18, -0.25, 1.11, -0.67, 1.91, 0.49, 0.34, 0.36, 0.86, 0.11, 1.07, 0.54, 0.92, 0.38],
+    [0.54, 0.75, -0.08, 0.54, 0.24, 0.69, 1.05, 0.89, 0.36, 0.58, -0.51, 0.62, 0.44, 0.49, 1.18,
+     1.07, 0.33, 0.33, -0.5, 0.77, 0.42, -0.35, 1.58, -0.95, -1.51, -1.08, 0.11, -0.56, 0.08, -0.47],
+    [-0.63, -0.08, -0.72, -0.3, -0.43, -0.1, -0.68, -0.05, -0.41, -0.25, -0.83, -0.29, 0.37, 0.31, -0.55,
+     0.43, 0.62, -0.2, -1.08, 0.29, 1.92, -0.29, -0.83, 0.04, -0.61, 0.11, 0.25, 0.01, 0.12, -0.15],
+    [-0.17, 0.04, -0.17, 0, 0.26, -0.03, -0.43, -0.11, -0.49, -0.07, 0.19, -0.09, 0.13, 0.09, -0.31,
+     -0.05, -0.26, -0.03, -0.15, 0.13, 0.06, 1.7, 0.12, -0.82, -0.11, -0.8, 0.12, -0.93, 0.06, 1.71],
+    [-0.11, -0.47, 0.39, -0.41, -0.19, -0.41, 0.09, -0.38, 0.5, -0.37, 0.22, -0.29, -1.01, -0.41, 0.76,
+     0.79, 1.26, -0.32, -0.3, 0.92, -0.24, 0.18, -0.06, 0.03, 0.34, -0.02, 0.02, -0.27, 0.04, 0.2],
+    [0.37, -0.43, -0.27, -0.5, 0.37, -0.41, 0.22, -0.45, -0.35, -0.45, -0.15, -0.53, 0.15, 1.18, 0.31,
+     0.44, -0.45, 1.21, 0.04, 0.26, -0.16, -0.48, -0.09, -0.13, 0.4, -0.09, 0.02, 0.01, 0.04, 0.2],
+    [0.17, 0.19, -0.34, 0.08, 0.28, 0.12, 0.14, 0.29, -0.39, 0.01, -0.19, 0.17, 0.47, -0.32, 0.5,
+     0.53, -0.48, -0.33, -0.4, 0.28, -0.18, 0.7, -0.65, 0.06, 0.98, -0.08, 0.13, -0.16, 0.14, -0.82],
+    [-0.01, -0.28, 0.13, -0.23, 0.04, -0.29, -0.34, -0.21, -0.05, -0.23, 0.29, -0.17, 0.63, -0.48, -0.35,
+     0.68, -0.67, -0.41, 0.31, 0.76, -0.12, -0.03, 0.43, 0.04, -0.54, 0.06, -0.09, 0.51, -0.1, -0.06],
+    [0.31, -0.21, 0.07, 0.2, 0.23, -0.16, 0.23, -0.26, 0.05, 0.12, -0.04, 0.32, 0.52, -0.12, -0.05,
+     -0.65, 0.38, 0.32, 0.04, 0.7, -0.01, 0.15, -0.51, 0.04, -0.29, 0.13, -0.41, -0.21, -0.4, -0.08],
+    [0.31, 0.04, -0.22, 0.06, 0.71, -0.11, -0.12, 0.07, -0.66, -0.11, 0.14, 0.06, -0.45, -0.01, -0.29,
+     0.03, 0.37, -0.08, 0.09, -0.02, 0.01, 0.06, 0.22, 0.12, -0.16, 0.01, 0.03, 0.08, -0.02, -0.26],
+    [-0.12, -0.01, 0.25, 0.06, 0.11, 0.07, -0.56, -0.13, -0.14, 0.11, 0.59, -0.04, 0.12, 0.04, 0.51,
+     -0.13, -0.08, 0.2, -0.51, -0.14, 0.03, -0.01, 0.09, 0.03, -0.16, 0.17, -0.06, -0.06, -0.04, -0.16],
+    [-0.39, -0.06, -0.38, 0.04, -0.15, -0.09, -0.14, -0.09, -0.16, 0.02, -0.17, 0.03, 0.42, -0.14, 0.11,
+     0.14, 0.43, 0.26, 0.3, -0.2, -0.35, 0.1, 0.28, 0.12, -0.05, 0.24, 0.07, -0.24, 0.17, -0.09],
+    [-0.07, 0.04, -0.14, 0.16, 0.04, -0.02, -0.17, -0.01, -0.15, 0.1, 0, 0.13, 0.13, -0.18, 0.18,
+     -0.01, 0.25, 0.02, 0, -0.01, -0.14, -0.28, -0.18, -0.39, 0.18, -0.36, -0.01, 0.62, -0.04, 0.26],
+    [0.02, -0.14, -0.05, 0.16, -0.03, -0.08, 0, -0.21, -0.1, 0.1, -0.04, 0.19, -0.23, -0.03, 0.37,
+     0.16, -0.19, -0.06, 0.45, -0.14, 0.32, 0.07, -0.19, -0.23, -0.16, 0.24, -0.05, -0.03, -0.04, -0.01],
+    [-0.25, 0.07, -0.21, -0.04, -0.01, 0.04, -0.02, 0.08, -0.04, -0.07, 0.06, -0.09, -0.09, -0.05, 0.22,
+     -0.22, -0.1, 0.04, 0.21, 0.2, 0.23, 0, 0.16, 0.31, 0.12, -0.28, -0.14, 0.02, -0.16, -0.01],
+    [-0.16, 0.04, -0.15, -0.05, 0.03, 0.03, 0.06, 0.08, 0, -0.09, 0.15, -0.03, 0.02, 0.32, 0.12,
+     -0.2, 0.01, -0.3, 0.09, 0.17, -0.17, -0.02, -0.14, -0.09, -0.16, 0.09, 0.13, 0.04, 0.21, -0.01]])
 
 # %% ../nbs/01_draw.ipynb #60cefdb0
 def sample_shapes(
@@ -104,7 +125,7 @@ def _lean(pose: Pose) -> np.ndarray:
     cos, sin = pose.scale * np.cos(pose.roll), pose.scale * np.sin(pose.roll)
     return np.array([[cos, sin], [-sin, cos]])
 
-# %% ../nbs/01_draw.ipynb #d518e054
+# %% ../nbs/01_draw.ipynb #a8ea913d
 def _once(make: Callable) -> Callable:
     "Remember what a function made for its arguments (as functools.cache does, but other processes can be sent it too)."
     made = {}
@@ -125,7 +146,7 @@ def estimate_pose(
     camera = _pose_solver() @ points
     roll = np.arctan2(camera[0, 1], camera[0, 0])
     turn = np.array([[np.cos(roll), np.sin(roll)], [-np.sin(roll), np.cos(roll)]])
-    (xx, _), (_, yy), (xz, yz) = camera[:3] @ turn.T
+    (xx, _), _, (xz, yz) = camera[:3] @ turn.T
     scale = np.hypot(xx, xz)
     yaw = np.arctan2(xz, xx)
     pitch = np.clip(-0.6 * yz / scale, -0.5, 0.5)
@@ -258,9 +279,9 @@ def _ellipse(center, half, angle: float = 0.0, power: float = 2.0, count: int = 
     cos, sin = np.cos(angle), np.sin(angle)
     return (_round(power, count) * half) @ np.array([[cos, sin], [-sin, cos]]) + center
 
-# %% ../nbs/01_draw.ipynb #cbf74de5
+# %% ../nbs/01_draw.ipynb #18ba1f12
 def _fill(polygons: list, values: list, ground: int, soft: float):
-    "Fill polygons (pixels) with values 0-255 on a ground: the slices of the part of the picture they touch, and that part; None if outside."
+    "Fill polygons (pixels) with values 0-255: the slices of the part of the picture that they touch, and that part; None if outside."
     corners = (np.concatenate(polygons) * (16 * _ZOOM) + (8 * _ZOOM - 7.5)).astype(np.int32)
     left, top, width, height = (side / 16 for side in cv2.boundingRect(corners))
     margin = 2 + 2.5 * soft * _ZOOM
@@ -347,7 +368,7 @@ class Look:
     ambient: float  # share of the light that comes from everywhere
     light: np.ndarray  # [3] direction the main light comes from
 
-# %% ../nbs/01_draw.ipynb #a60d7c56
+# %% ../nbs/01_draw.ipynb #78b0a42d
 def sample_look(
     rng: np.random.Generator,  # where the chance comes from
 ) -> Look:  # one look
@@ -365,8 +386,8 @@ def sample_look(
     azimuth, height = rng.normal(0, 0.75), rng.normal(0.45, 0.3)
     light = np.array([np.sin(azimuth) * np.cos(height), -np.sin(height), np.cos(azimuth) * np.cos(height)])
     return Look(tone, hair, age, male, child, style, beard, glasses, 0.0 if male or child else rng.random() ** 1.5,
-                float(np.clip(rng.normal(1.02, 0.05), 0.9, 1.13)), float(np.clip(rng.normal(1.04 if male else 0.97, 0.08), 0.8, 1.18)), rng.normal(0 if not child else -4, 2.5),
-                rng.uniform(0.25, 0.75), light)
+                float(np.clip(rng.normal(1.02, 0.05), 0.9, 1.13)), float(np.clip(rng.normal(1.04 if male else 0.97, 0.08), 0.8, 1.18)),
+                rng.normal(-4 if child else 0, 2.5), rng.uniform(0.25, 0.75), light)
 
 # %% ../nbs/01_draw.ipynb #e520597b
 #: bumps and hollows of a face: part, height in pixels, then x, y, width and height of Gaussians in pixels of the average head
@@ -468,11 +489,12 @@ def _paint_background(picture: np.ndarray, rng: np.random.Generator) -> None:
                soft=rng.choice([0, 0.8, 3]))
     np.clip(picture, 0.01, 1, picture)
 
-# %% ../nbs/01_draw.ipynb #3442ae51
+# %% ../nbs/01_draw.ipynb #4c198008
 def _paint_neck(picture: np.ndarray, head: Head, look: Look, shade: np.ndarray, rng: np.random.Generator) -> None:
     "Neck, shoulders and clothes."
     wide = 26 * look.width * (1.08 if look.male else 0.92)
-    neck = [[-wide, 30, -26], [-wide * 0.95, 60, -24], [-wide * 1.1, 90, -22], [wide * 1.1, 90, -22], [wide * 0.95, 60, -24], [wide, 30, -26]]
+    neck = [[-wide, 30, -26], [-wide * 0.95, 60, -24], [-wide * 1.1, 90, -22], [wide * 1.1, 90, -22], [wide * 0.95, 60, -24],
+            [wide, 30, -26]]
     height = rng.uniform(64, 88)
     clothes = [[-90, height + 14, -30], [-45, height + 2, -28], [-wide, height - 6, -24], [0, height + 8, -8], [wide, height - 6, -24],
                [45, height + 2, -28], [90, height + 14, -30], [90, 140, -30], [-90, 140, -30]]
@@ -535,7 +557,7 @@ def _eye(head: Head, center: int, inner: int, outer: int, opening: float) -> _Ey
     upper, lower = (lift - opening * 0.52, lift + opening * 0.45) if opening else (lift + 1.2, lift + 1.2)
     return _Eye(middle, along, down, length, lift, upper, lower)
 
-# %% ../nbs/01_draw.ipynb #3a103fb1
+# %% ../nbs/01_draw.ipynb #1ca0f40f
 def _paint_eyes(picture: np.ndarray, head: Head, look: Look, shade: np.ndarray, face: np.ndarray, rng: np.random.Generator) -> None:
     "Sockets, eyeballs, lids and lashes."
     scale = head.pose.scale
@@ -546,7 +568,8 @@ def _paint_eyes(picture: np.ndarray, head: Head, look: Look, shade: np.ndarray, 
     hollows = [_ellipse(eye.middle - 3.0 * eye.down * scale - eye.along, [eye.length * 0.72, 6.0 * scale], head.pose.roll) for eye in eyes]
     corners = [_ellipse(eye.middle - eye.along * (eye.length * 0.42) - 3.2 * eye.down, [3.2, 4.4]) for eye in eyes]
     _tint(picture, hollows + corners, [shadow] * 2 + [socket * 0.88] * 2, soft=2.2, within=face)
-    creases = [_ribbon(eye.line(eye.upper - crease * scale, -0.03, 1.05), _taper(21, 0.3, 0.9, 0.6)) for eye, crease in zip(eyes, rng.uniform(1, 2.2, 2))]
+    creases = [_ribbon(eye.line(eye.upper - crease * scale, -0.03, 1.05), _taper(21, 0.3, 0.9, 0.6))
+               for eye, crease in zip(eyes, rng.uniform(1, 2.2, 2))]
     under = [_ribbon(eye.line(eye.lower + 3.4 * scale) + 0.4 * eye.down, _taper(21, 0.5, 2.2, 0.5)) for eye in eyes]
     _tint(picture, creases + under, [rng.uniform(0.55, 1.0)] * 2 + [bags] * 2, soft=0.7, within=face)
     if opening:
@@ -556,7 +579,7 @@ def _paint_eyes(picture: np.ndarray, head: Head, look: Look, shade: np.ndarray, 
     _paint(picture, [_ribbon(eye.top, weight) for eye in eyes], 0.03 + 0.1 * look.tone, lash, soft=0.3)
     _paint(picture, [_ribbon(eye.bottom, np.full(21, 0.7 * scale)) for eye in eyes], 0.3 * look.tone, 0.5 * lash, soft=0.35)
 
-# %% ../nbs/01_draw.ipynb #9fdccedf
+# %% ../nbs/01_draw.ipynb #97fc4261
 def _paint_eyeballs(picture: np.ndarray, head: Head, look: Look, eyes: list, shade: np.ndarray, rng: np.random.Generator) -> None:
     "White, iris, pupil and glint, seen through the opening of the lids."
     openings = [np.concatenate([eye.top, eye.bottom[::-1]]) for eye in eyes]
@@ -572,7 +595,8 @@ def _paint_eyeballs(picture: np.ndarray, head: Head, look: Look, eyes: list, sha
     balls = [(1.0, 0.7 * iris), (0.8, iris), (0.42, 0.04)]
     disks = [(center + gaze, size * share, value) for center in head.points[:2] for share, value in balls]
     disks += [(center + gaze + glint, 0.65, rng.uniform(0.5, 1)) for center in head.points[:2]]
-    painted = _fill([_ellipse(center, half, count=16) for center, half, _ in disks], [int(255 * value) for _, _, value in disks], int(255 * white), 0.3)
+    painted = _fill([_ellipse(center, half, count=16) for center, half, _ in disks], [int(255 * value) for _, _, value in disks],
+                    int(255 * white), 0.3)
     ball = np.float32(white) * shade
     if painted:
         ball[painted[0]] = painted[1] * np.float32(1 / 255) * shade[painted[0]]
@@ -595,11 +619,12 @@ def _paint_brows(picture: np.ndarray, head: Head, look: Look, face: np.ndarray, 
         brows.append(_ribbon(line, np.interp(np.linspace(0, 1, len(line)), [0, 0.15, 0.5, 0.8, 1], [0.6, 1, 0.95, 0.6, 0.1]) * thick))
     _paint(picture, brows, value + np.float32(0.03) * _noise(rng, 60), strength, soft=rng.uniform(0.35, 0.95), within=face)
 
-# %% ../nbs/01_draw.ipynb #bc05fed7
+# %% ../nbs/01_draw.ipynb #ef58b750
 def _paint_nose(picture: np.ndarray, head: Head, look: Look, face: np.ndarray, rng: np.random.Generator) -> None:
     "Nostrils, wings and the shadow below the nose."
     wide, low, scale = rng.normal(1.05, 0.1), rng.normal(-0.9, 0.7), head.pose.scale
-    below = _curve(head.place([[-6 * wide, 25.5 + low, 12], [0, 26 + low, 14], [6 * wide, 25.5 + low, 12], [4, 29 + low, 12], [-4, 29 + low, 12]]), closed=True)
+    below = _curve(head.place([[-6 * wide, 25.5 + low, 12], [0, 26 + low, 14], [6 * wide, 25.5 + low, 12], [4, 29 + low, 12],
+                               [-4, 29 + low, 12]]), closed=True)
     bridge = _ribbon(_curve(head.place([[0, 2, 8], [0, 10, 13], [0, 19, 18]])), np.full(13, 4.5))
     tip = _ellipse(head.place([[0, 19.6, 18]])[0], [3.2, 2.6])
     flanks = [_ribbon(_curve(head.place([[sign * 6.5, 2, 2], [sign * 6, 9, 5], [sign * 8, 18, 7]])), np.full(13, 2.6)) for sign in (-1, 1)]
@@ -609,11 +634,14 @@ def _paint_nose(picture: np.ndarray, head: Head, look: Look, face: np.ndarray, r
                                 [sign * 5 * wide, 26.6 + low, 11]])) for sign in (-1, 1)]
     base = _curve(head.place([[-8.2 * wide, 24 + low, 9], [-5 * wide, 26 + low, 11], [0, 26.6 + low, 14], [5 * wide, 26 + low, 11],
                               [8.2 * wide, 24 + low, 9]]))
-    edges = [_ribbon(wing, _taper(len(wing), 0.4, 1.4, 0.6)) for wing in wings] + [_ribbon(base, _taper(len(base), 0.8, rng.uniform(1.2, 3.2), 0.8))]
-    holes = [_ellipse(head.place([[sign * 4.3 * wide, 25.2 + low, 13]])[0], [2.2 * scale * wide, 1.1 * scale], head.pose.roll + sign * 0.25) for sign in (-1, 1)]
-    _tint(picture, edges + holes, [rng.uniform(0.6, 0.95)] * 2 + [rng.uniform(0.5, 0.9)] + [rng.uniform(0.25, 0.75)] * 2, soft=0.7, within=face)
+    edges = [_ribbon(wing, _taper(len(wing), 0.4, 1.4, 0.6)) for wing in wings]
+    edges.append(_ribbon(base, _taper(len(base), 0.8, rng.uniform(1.2, 3.2), 0.8)))
+    holes = [_ellipse(head.place([[sign * 4.3 * wide, 25.2 + low, 13]])[0], [2.2 * scale * wide, 1.1 * scale], head.pose.roll + sign * 0.25)
+             for sign in (-1, 1)]
+    factors = [rng.uniform(0.6, 0.95)] * 2 + [rng.uniform(0.5, 0.9)] + [rng.uniform(0.25, 0.75)] * 2
+    _tint(picture, edges + holes, factors, soft=0.7, within=face)
 
-# %% ../nbs/01_draw.ipynb #ccfe47d2
+# %% ../nbs/01_draw.ipynb #ef2d4dea
 def _paint_mouth(picture: np.ndarray, head: Head, look: Look, shade: np.ndarray, face: np.ndarray, rng: np.random.Generator) -> None:
     "Lips, teeth and what lies between."
     left, right, top, bottom = head.points[11:15]
@@ -630,8 +658,10 @@ def _paint_mouth(picture: np.ndarray, head: Head, look: Look, shade: np.ndarray,
     edge_top = _curve(corners + places[:, None] * (top - corners) + np.outer(rise, down))
     line_top, line_bottom = _curve(_sag(right, left, top + upper * down)), _curve(_sag(right, left, bottom - lower * down))
     edge_bottom = _curve(_sag(right, left, bottom, full=0.86))
-    _tint(picture, [_curve(_sag(right + across * 6, left - across * 6, bottom + 2.4 * down)) + 0.6 * down], [rng.uniform(0.8, 1.05)], soft=1.6, within=face)
-    _paint(picture, np.concatenate([edge_top, line_top[::-1]]), value * np.float32(rng.uniform(0.52, 0.88)), rng.uniform(0.75, 1), soft=0.4, within=face)
+    hollow = _curve(_sag(right + across * 6, left - across * 6, bottom + 2.4 * down)) + 0.6 * down
+    _tint(picture, [hollow], [rng.uniform(0.8, 1.05)], soft=1.6, within=face)
+    upper_value = value * np.float32(rng.uniform(0.52, 0.88))
+    _paint(picture, np.concatenate([edge_top, line_top[::-1]]), upper_value, rng.uniform(0.75, 1), soft=0.4, within=face)
     _paint(picture, np.concatenate([line_bottom, edge_bottom[::-1]]), value, rng.uniform(0.6, 1), soft=0.45, within=face)
     if gap:
         _paint_teeth(picture, line_top, line_bottom, gap, across, down, shade, rng)
@@ -651,7 +681,7 @@ def _sag(right: np.ndarray, left: np.ndarray, middle: np.ndarray, full: float = 
     corners = np.stack([right] * 3 + [middle] + [left] * 3)
     return corners + places * (middle - corners) + np.array([0, 0.3, 0.35, 0, 0.35, 0.3, 0])[:, None] * bow
 
-# %% ../nbs/01_draw.ipynb #3dea57b2
+# %% ../nbs/01_draw.ipynb #90ca16a3
 def _paint_teeth(picture: np.ndarray, line_top: np.ndarray, line_bottom: np.ndarray, gap: float, across: np.ndarray, down: np.ndarray,
                  shade: np.ndarray, rng: np.random.Generator) -> None:
     "The open mouth: dark, with teeth where it smiles."
@@ -663,8 +693,10 @@ def _paint_teeth(picture: np.ndarray, line_top: np.ndarray, line_bottom: np.ndar
     middle = line_top[len(line_top) // 2]
     if rng.random() < 0.75:
         tall = min(gap, rng.uniform(2.5, 6))
-        _paint(inside, np.concatenate([line_top - down, (line_top + tall * down)[::-1]]), np.float32(rng.uniform(0.35, 0.85)) * shade, soft=0.25)
-        gaps = [_ribbon(np.array([middle + across * step - down, middle + across * step + down * 8]), np.full(2, 0.4)) for step in np.arange(-8.4, 9, 2.4)]
+        teeth = np.concatenate([line_top - down, (line_top + tall * down)[::-1]])
+        _paint(inside, teeth, np.float32(rng.uniform(0.35, 0.85)) * shade, soft=0.25)
+        starts = middle - down + np.outer(np.arange(-8.4, 9, 2.4), across)
+        gaps = [_ribbon(np.array([start, start + 9 * down]), np.full(2, 0.4)) for start in starts]
         _tint(inside, gaps, [rng.uniform(0.7, 1)] * len(gaps), soft=0.2)
     if gap > 4 and rng.random() < 0.5:
         _paint(inside, _ellipse(middle + down * gap, [8, gap * 0.35]), rng.uniform(0.15, 0.45), soft=0.8)
@@ -672,14 +704,15 @@ def _paint_teeth(picture: np.ndarray, line_top: np.ndarray, line_bottom: np.ndar
     _tint(inside, ends, [rng.uniform(0.3, 0.7)] * 2, soft=1.5)
     picture[part] += cover * (inside[part] - picture[part])
 
-# %% ../nbs/01_draw.ipynb #e9f34b53
+# %% ../nbs/01_draw.ipynb #591f61fb
 def _paint_folds(picture: np.ndarray, head: Head, look: Look, face: np.ndarray, rng: np.random.Generator) -> None:
     "Folds beside the mouth, lines on the forehead, moles."
     smile = np.clip((head.points[14, 1] + head.points[13, 1] - head.points[11, 1] - head.points[12, 1]) / 8, 0, 1)
     fold = 1 - np.clip(0.05 + 0.28 * look.age + 0.2 * smile, 0, 0.45) * rng.random()
     folds = [_curve(head.place([[sign * 9.5, 23, 7], [sign * 14, 28, 5], [sign * 17.5, 34, 3], [sign * 19, 41, 1]])) for sign in (-1, 1)]
     bags = [_curve(head.place([[sign * 12, 6, 3], [sign * 17, 9, 3], [sign * 23, 8, 1]])) for sign in (-1, 1)]
-    polygons = [_ribbon(line, _taper(len(line), 0.5, 1.7, 0.4)) for line in folds] + [_ribbon(line, np.full(len(line), 1.4)) for line in bags]
+    polygons = [_ribbon(line, _taper(len(line), 0.5, 1.7, 0.4)) for line in folds]
+    polygons += [_ribbon(line, np.full(len(line), 1.4)) for line in bags]
     factors = [fold] * 2 + [1 - 0.25 * look.age * rng.random()] * 2
     if rng.random() < 0.1 + 0.6 * look.age:
         for height in rng.uniform(-34, -16, 3):
@@ -709,7 +742,7 @@ def _paint_beard(picture: np.ndarray, head: Head, look: Look, face: np.ndarray, 
     polygons = [_curve(head.place(head.surface(area)), closed=True, steps=4) for area in areas]
     _paint(picture, polygons, value, strength, soft=1.4, within=face)
 
-# %% ../nbs/01_draw.ipynb #8e04eb58
+# %% ../nbs/01_draw.ipynb #49e86659
 def _strands(head: Head, look: Look, rng: np.random.Generator) -> np.ndarray:
     "Hair [192,192]: noise drawn out along rays from the crown, with a sheen."
     crown = head.place([[rng.normal(0, 8), -52, -10]])[0]
@@ -717,7 +750,8 @@ def _strands(head: Head, look: Look, rng: np.random.Generator) -> np.ndarray:
     dx, dy = (ramp - np.float32(crown[0]))[None], (ramp - np.float32(crown[1]))[:, None]
     angle, radius = np.arctan2(dx, dy + 20), np.sqrt(dx**2 + dy**2)
     bend, left, top = np.float32(rng.normal(0, 0.01)), rng.integers(0, 100), rng.integers(0, 400)
-    texture = cv2.remap(_hair_bank(), (angle + bend * radius) * 38 + np.float32(130 + left), radius * 0.13 + np.float32(2 + top), cv2.INTER_LINEAR)
+    along, across = radius * 0.13 + np.float32(2 + top), (angle + bend * radius) * 38 + np.float32(130 + left)
+    texture = cv2.remap(_hair_bank(), across, along, cv2.INTER_LINEAR)
     side = np.sin(np.clip(angle, -1.5, 1.5)) * np.float32(look.light[0] * rng.uniform(0, 0.7))
     value = np.float32(look.hair) * np.clip(1 + np.float32(rng.uniform(0.12, 0.4)) * texture + side, 0.25, 2.5)
     return cv2.resize(value, (_SIDE, _SIDE), interpolation=cv2.INTER_LINEAR)
@@ -790,7 +824,7 @@ def _paint_locks(picture: np.ndarray, head: Head, strands: np.ndarray, thick: fl
         _tint(picture, locks, [0.6] * len(locks), soft=2.0)
         _paint(picture, locks, strands, soft=0.6)
 
-# %% ../nbs/01_draw.ipynb #4abd77af
+# %% ../nbs/01_draw.ipynb #72233b3c
 def _paint_hat(picture: np.ndarray, head: Head, look: Look, rng: np.random.Generator) -> None:
     "A cap, a knitted hat or a headscarf."
     if look.hair_style not in ("hat", "scarf"):
@@ -807,7 +841,8 @@ def _paint_hat(picture: np.ndarray, head: Head, look: Look, rng: np.random.Gener
     _tint(picture, [region + np.array([0, 3])], [rng.uniform(0.4, 0.85)], soft=2.0)
     _paint(picture, region, value, soft=0.3)
     if look.hair_style == "hat" and rng.random() < 0.5:
-        peak = _curve(head.place([[-30, low, 8], [-22, low + 2, 30], [0, low + 4, 38], [22, low + 2, 30], [30, low, 8], [0, low - 5, 10]]), closed=True)
+        peak = [[-30, low, 8], [-22, low + 2, 30], [0, low + 4, 38], [22, low + 2, 30], [30, low, 8], [0, low - 5, 10]]
+        peak = _curve(head.place(peak), closed=True)
         _tint(picture, [peak + np.array([0, 4])], [0.6], soft=2.5)
         _paint(picture, peak, value * np.float32(rng.uniform(0.5, 1.1)), soft=0.4)
 
@@ -846,7 +881,7 @@ def _paint_obstacle(picture: np.ndarray, head: Head, look: Look, rng: np.random.
     _tint(picture, [body + rng.normal(0, 1.5, 2)], [0.7], soft=1.5)
     _paint(picture, body, np.float32(value) * (1 + 0.1 * _noise(rng, 7) + 0.05 * _noise(rng, 60)), soft=0.4)
 
-# %% ../nbs/01_draw.ipynb #45cacca4
+# %% ../nbs/01_draw.ipynb #fd7f6d95
 def _photograph(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     "Exposure, contrast, blur, the small sensor, noise and compression: uint8 [96,96]."
     blur = rng.gamma(2.0, 0.22)
@@ -859,7 +894,8 @@ def _photograph(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     picture = cv2.resize(picture, (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_AREA)
     if rng.random() < 0.3:
         small = rng.integers(36, 90)
-        picture = cv2.resize(cv2.resize(picture, (small, small), interpolation=cv2.INTER_AREA), (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_CUBIC)
+        picture = cv2.resize(picture, (small, small), interpolation=cv2.INTER_AREA)
+        picture = cv2.resize(picture, (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_CUBIC)
     picture = np.clip(picture, 0.0, 1.4) ** np.float32(rng.uniform(0.55, 1.05))
     middle, spread = picture[16:90, 16:80].mean(), max(picture.std(), 0.05)
     wanted, contrast = np.clip(rng.normal(0.48, 0.15), 0.14, 0.87), np.clip(rng.normal(0.21, 0.05), 0.08, 0.34)
