@@ -1,12 +1,13 @@
 # make course: set up and run the course's main job on the synthetic faces
-# make test:   set up and run every check and test
+# make test:   set up and run every check, notebook and test
+# make export: write facekp/ from nbs/ after a change; make readme: write README.md from nbs/index.ipynb
 PYTHON ?= python3
 BIN := .venv/bin
 export FACEKP_PROFILE ?= quick
 # more than two notebooks at once would want more than two cores and 6 GB
 WORKERS ?= 2
 
-.PHONY: course test setup dev export readme docs slides clean
+.PHONY: course test setup dev export readme clean
 
 course: setup
 	$(BIN)/facekp course --profile $(FACEKP_PROFILE) --data synthetic
@@ -24,8 +25,7 @@ dev: .venv/installed-dev
 	touch $@
 
 test: dev
-	$(BIN)/python tests/check_repository.py
-	cd nbs && PATH="$(CURDIR)/$(BIN):$$PATH" nbdev-test --n_workers $(WORKERS) --timing --do_print
+	cd nbs && ../$(BIN)/nbdev-test --n-workers $(WORKERS) --timing --do-print
 	$(BIN)/python -m pytest
 
 export: dev
@@ -33,7 +33,9 @@ export: dev
 	$(BIN)/nbdev-clean
 
 readme: dev
-	$(BIN)/python tests/make_readme.py
+	$(BIN)/python -m jupyter nbconvert --to markdown --TagRemovePreprocessor.remove_input_tags=hide_input \
+		--output-dir . --output README nbs/index.ipynb
+	sed -i.bak 's#(\.\./#(#g' README.md && rm README.md.bak
 
 clean:
 	rm -rf .venv build dist _proc _docs

@@ -1,6 +1,6 @@
 """Measure how long a table of Kaggle's size takes to load: with pandas and a split of every row, with facekp, and again with facekp.
 
-python benchmarks/loading.py [--labels LABELS.csv] [--rows 7049] [--data data] [--results results]
+python benchmarks/loading.py [--labels LABELS.csv] [--rows 7049] [--turns 2] [--slow-too] [--data data] [--results results]
 
 Without arguments the table holds the drawn training set, which is drawn on the first run (minutes) and kept in the data folder.
 --labels takes the label columns from a table of your own, such as the competition's. All times are from one run on one machine: read the ratios.
@@ -51,19 +51,17 @@ def seconds_of(function, *arguments) -> tuple[float, object]:
     return time.perf_counter() - start, result
 
 
-def measure(path: Path) -> dict[str, list[float]]:
+def measure(path: Path, turns: int, ways: dict) -> dict[str, list[float]]:
     "Time each way of loading; ways take turns, so that a busy moment hits them all."
-    seconds = {"pandas, split": [], "pandas, split and int": [], "facekp, first time": [], "facekp, from the cache": []}
-    for turn in range(2):
+    seconds = {name: [] for name in (*ways, "facekp, first time", "facekp, from the cache")}
+    for _ in range(turns):
         shutil.rmtree(path.parent / CACHE_FOLDER, ignore_errors=True)
         taken, faces = seconds_of(load_faces, path)
         seconds["facekp, first time"].append(taken)
         for _ in range(5):
             taken, again = seconds_of(load_faces, path)
             seconds["facekp, from the cache"].append(taken)
-        for name, function in (("pandas, split", with_pandas), ("pandas, split and int", with_pandas_and_int)):
-            if turn and function is with_pandas_and_int:
-                continue  # slow, and not the one that counts
+        for name, function in ways.items():
             taken, images = seconds_of(function, path)
             seconds[name].append(taken)
             if not (images.reshape(faces.images.shape) == faces.images).all() or not (again.images == faces.images).all():
@@ -76,6 +74,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--labels", type=Path, help="a table with Kaggle's 30 label columns; else the drawn faces' own labels")
     parser.add_argument("--rows", type=int, default=7049)
+    parser.add_argument("--turns", type=int, default=2, help="how often each way takes its turn")
+    parser.add_argument("--slow-too", action="store_true", help="time list(map(int, text.split())) as well, the slower of two common ways")
     parser.add_argument("--data", type=Path, default=Path("data"), help="where the drawn faces are kept")
     parser.add_argument("--results", type=Path, default=Path("results"))
     arguments = parser.parse_args()
@@ -89,7 +89,8 @@ def main() -> None:
         path = Path(folder) / "training.csv"
         write_table(path, points, faces.images)
         size, digest = path.stat().st_size, sha256_of_file(path)
-        seconds = measure(path)
+        ways = {"pandas, split": with_pandas} | ({"pandas, split and int": with_pandas_and_int} if arguments.slow_too else {})
+        seconds = measure(path, arguments.turns, ways)
     best = {name: min(values) for name, values in seconds.items()}
     ratios = {name: best["pandas, split"] / best[name] for name in best}
     print(f"{arguments.rows:,} rows, {size / 1e6:.0f} MB, {os.cpu_count()} cores")

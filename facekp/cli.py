@@ -8,15 +8,16 @@ Docs: https://facekp.github.io/facekp/cli.html.md"""
 __all__ = ['DATA_HELP', 'JOBS', 'build_parser', 'run_course_job', 'run_data_job', 'run_train_job', 'run_evaluate_job',
            'run_compare_job', 'main']
 
-# %% ../nbs/15_cli.ipynb #3cdb82f4
+# %% ../nbs/15_cli.ipynb #3ef9ec20
 import argparse
+import contextlib
 import json
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
-# %% ../nbs/15_cli.ipynb #b4a5cd01
+# %% ../nbs/15_cli.ipynb #a1373a82
 DATA_HELP = "synthetic, synthetic:N, kaggle, or a path to a Kaggle folder or zip, training.csv, .npz or 300-W folder; several joined by +"
 
 
@@ -41,6 +42,12 @@ def build_parser() -> argparse.ArgumentParser:  # with one subcommand a job
     job.add_argument("--out", metavar="PATH", help="for make: a folder for Kaggle's files, or a file ending with .npz")
     job.add_argument("--seed", type=int, help="for synthetic faces (default: settings.ini)")
 
+    _add_model_jobs(jobs)
+    return parser
+
+# %% ../nbs/15_cli.ipynb #5cbfbe2f
+def _add_model_jobs(jobs) -> None:
+    "Describe the jobs that train and score models."
     job = jobs.add_parser("train", help="train one model and keep it")
     job.add_argument("--model", required=True, metavar="NAME", help="mean, baseline, cnn or heatmap")
     job.add_argument("--data", metavar="SRC", help=DATA_HELP)
@@ -59,9 +66,8 @@ def build_parser() -> argparse.ArgumentParser:  # with one subcommand a job
 
     job = jobs.add_parser("compare", help="a table of runs that were tested on the same faces")
     job.add_argument("runs", nargs="+", metavar="RUN", help="folders of runs, records, or a folder of records")
-    return parser
 
-# %% ../nbs/15_cli.ipynb #241102e9
+# %% ../nbs/15_cli.ipynb #ebcc274c
 def _settings(options: argparse.Namespace):
     "The settings with the options of the command put over them."
     from facekp.core import load_settings
@@ -78,7 +84,7 @@ def _faces(source: str, settings):
     wanted = f"synthetic:{settings.synthetic_faces}" if source == "synthetic" else source
     return load_faces(wanted, settings.data_folder, seed=settings.seed)
 
-
+# %% ../nbs/15_cli.ipynb #d43faf6c
 def run_course_job(options: argparse.Namespace) -> None:
     "facekp course: the whole comparison."
     from facekp.compare import run_course, table_text
@@ -94,7 +100,7 @@ def run_course_job(options: argparse.Namespace) -> None:
               f"({row.low:+.2f} to {row.high:+.2f}): {row.verdict}")
     print(f"\nprofile {settings.profile}, {time.perf_counter() - started:.0f} s; records, tables and chart are in {folder}")
 
-
+# %% ../nbs/15_cli.ipynb #9070d08a
 def run_data_job(options: argparse.Namespace) -> None:
     "facekp data: look at a data set, check it, make one, fetch one."
     from facekp.core import UserError
@@ -113,13 +119,28 @@ def run_data_job(options: argparse.Namespace) -> None:
         return
     from facekp.eda import audit, audit_text
 
-    report = audit(_faces(source, settings))
+    try:
+        faces = _faces(source, settings)
+    except UserError:
+        if options.action == "check":
+            _print_broken_rows(source)
+        raise
+    report = audit(faces)
     if options.action == "info":
         print(audit_text(report))
         return
     print(audit_text(report, shown=report.rows))
     print(f"check: {len(report.broken)} broken rows, {len(report.suspects)} suspect labels, {len(report.halves)} rows with half a point, "
           f"{len(report.copies)} exact and {report.near_copies} near copies")
+
+# %% ../nbs/15_cli.ipynb #a90f5f26
+def _print_broken_rows(source: str) -> None:
+    "Name every broken row of a table that can't be loaded, where it is a table at all."
+    from facekp.core import UserError
+    from facekp.data import broken_rows
+
+    with contextlib.suppress(UserError):
+        print("\n".join(broken_rows(source)))
 
 
 def _make_data(source: str, out: str | None, settings) -> None:
@@ -138,7 +159,7 @@ def _make_data(source: str, out: str | None, settings) -> None:
     else:
         print(f"wrote {write_kaggle_folder(out, int(count or settings.synthetic_faces), settings.seed)}")
 
-
+# %% ../nbs/15_cli.ipynb #2882a65c
 def run_train_job(options: argparse.Namespace) -> None:
     "facekp train: train one model and keep it with its record."
     from facekp.compare import MODELS, Cell, run_cell, split_for_comparison
@@ -163,7 +184,7 @@ def run_train_job(options: argparse.Namespace) -> None:
     print(f"{options.model}: {record.metrics['rmse']:.2f} px RMSE ({low:.2f}-{high:.2f}) on {record.data['n_test']} held-out faces of "
           f"{record.data['name']}, {record.seconds:.0f} s; model and record are in {options.out}")
 
-
+# %% ../nbs/15_cli.ipynb #51c3da76
 def run_evaluate_job(options: argparse.Namespace) -> None:
     "facekp evaluate: score a model on every labelled point of a data set."
     settings = _settings(options)
@@ -186,7 +207,7 @@ def run_evaluate_job(options: argparse.Namespace) -> None:
     for keypoint, rmse in scores["per_point"].items():
         print(f"  {keypoint:<26} {rmse:6.2f} px")
 
-
+# %% ../nbs/15_cli.ipynb #320e505c
 def run_compare_job(options: argparse.Namespace) -> None:
     "facekp compare: a table of runs that were tested on the same faces."
     from facekp.compare import read_records

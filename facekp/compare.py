@@ -9,11 +9,11 @@ __all__ = ['MODELS', 'LEARNING_RATES', 'Split', 'split_for_comparison', 'Cell', 
            'run_cell', 'run_grid', 'compare_records', 'table_text', 'table_markdown', 'show_comparison',
            'compare_cells', 'run_course', 'comparison_folder', 'write_tables', 'read_records']
 
-# %% ../nbs/12_compare.ipynb #cb55fb8a
+# %% ../nbs/12_compare.ipynb #9c1bdf1c
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +87,7 @@ def plan_cells(
         cells += [Cell(model, labels, augment, seed) for seed in seeds for labels in repairs for augment in copies]
     return cells
 
-# %% ../nbs/12_compare.ipynb #d079c0c9
+# %% ../nbs/12_compare.ipynb #c80ff28a
 def build_model(
     name: str,  # one of MODELS
     train: Faces,  # the training part; the mean face is taken from it
@@ -101,7 +101,7 @@ def build_model(
         raise UserError(f"model '{name}' is unknown{nearest_name(name, builders)}")
     return builders[name]()
 
-
+# %% ../nbs/12_compare.ipynb #87544098
 def budget_of(
     model: str,  # one of MODELS
     settings: Settings,  # baseline_images, cnn_images and batch_size count here
@@ -110,7 +110,7 @@ def budget_of(
     images = {"mean": settings.batch_size, "baseline": settings.baseline_images}.get(model, settings.cnn_images)
     return {"images": images, "batch_size": settings.batch_size, "learning_rate": LEARNING_RATES[model]}
 
-
+# %% ../nbs/12_compare.ipynb #2b858ef3
 def run_cell(
     cell: Cell,
     split: Split,
@@ -137,7 +137,7 @@ def run_cell(
         save_model(training.model, Path(run_folder) / "model.keras")
     return record
 
-# %% ../nbs/12_compare.ipynb #5d6c4d3f
+# %% ../nbs/12_compare.ipynb #6fe31657
 def run_grid(
     split: Split,
     settings: Settings,
@@ -168,7 +168,7 @@ def run_grid(
     write_json(folder / "test_groups.json", np.unique(split.test.group, return_inverse=True)[1])
     return [read_record(folder / f"{cell.name}.json") for cell in cells]
 
-
+# %% ../nbs/12_compare.ipynb #3fa1f4dd
 def _is_done(path: Path, data: dict, budget: dict) -> bool:
     "Whether there is a record of just this work."
     from facekp.train import read_record
@@ -194,7 +194,7 @@ def _read_split(parts: str, gaps: str) -> Split:
     "Read the three parts that the grid was started with."
     return Split(*(load_npz(Path(parts) / f"{part}.npz") for part in ("train", "validation", "test")), gaps)
 
-# %% ../nbs/12_compare.ipynb #b969b678
+# %% ../nbs/12_compare.ipynb #d36877ed
 def compare_records(
     records: Iterable,  # facekp.train.Record, of one data set
     groups: np.ndarray,  # int [N], the group of each test face
@@ -214,7 +214,7 @@ def compare_records(
                      "seconds": float(np.mean([run.seconds for run in runs])), "seeds": len(runs)})
     return pd.DataFrame(rows).sort_values("rmse", ignore_index=True)
 
-
+# %% ../nbs/12_compare.ipynb #3572a97b
 def _bootstrap_means(values: np.ndarray, groups: np.ndarray, seed: int, resamples: int = 2_000) -> np.ndarray:
     "The 2.5% and 97.5% quantiles of the mean when whole groups are drawn again."
     sums, counts = np.bincount(groups, weights=values), np.bincount(groups)
@@ -299,7 +299,7 @@ def compare_cells(
                         "low": low, "high": high, "relative": float(difference.mean() / against.mean()), "verdict": verdict})
     return pd.DataFrame(answers)
 
-# %% ../nbs/12_compare.ipynb #dc9f5d83
+# %% ../nbs/12_compare.ipynb #47698e01
 def run_course(
     faces: Faces,  # all faces of the data set
     settings: Settings,
@@ -320,7 +320,7 @@ def comparison_folder(
     "Where the records of a comparison lie."
     return Path(settings.results_folder) / settings.profile / (re.sub(r"[^A-Za-z0-9]+", "_", name.removesuffix(".npz")).strip("_") or "faces")
 
-
+# %% ../nbs/12_compare.ipynb #1c601b12
 def write_tables(
     records: list,  # facekp.train.Record, of one data set
     folder: str | Path,  # where the records lie
@@ -343,7 +343,7 @@ def write_tables(
     plt.close(figure)
     return table, answers
 
-
+# %% ../nbs/12_compare.ipynb #c453cfd6
 def read_records(
     folder: str | Path,  # results/<profile>/<name>
 ) -> list:  # facekp.train.Record, sorted by the name of their file

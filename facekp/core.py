@@ -253,7 +253,7 @@ PROFILES = {
              "labels": "complete ffill knn ridge masked"},
 }
 
-# %% ../nbs/00_core.ipynb #bba6887a
+# %% ../nbs/00_core.ipynb #7c759876
 def find_settings_file(
     start: str | Path | None = None,  # where to begin; the working folder when not given
 ) -> Path | None:  # the nearest settings.ini upwards, or None
@@ -261,7 +261,7 @@ def find_settings_file(
     start = Path(start or ".").resolve()
     return next((folder / "settings.ini" for folder in (start, *start.parents) if (folder / "settings.ini").is_file()), None)
 
-
+# %% ../nbs/00_core.ipynb #591fa834
 def load_settings(
     profile: str | None = None,  # quick or full; else FACEKP_PROFILE, else what the file says
     start: str | Path | None = None,  # where to look for settings.ini from, upwards
@@ -293,7 +293,7 @@ def load_settings(
     base = path.parent if path else Path(start or ".").resolve()
     return replace(settings, **{key: str(base / getattr(settings, key)) for key in known if key.endswith("_folder")})
 
-
+# %% ../nbs/00_core.ipynb #5846b0e1
 def _read_value(path: Path | None, key: str, value: object) -> object:
     "Turn the text of a setting into its type, and check its range."
     wanted = type(getattr(Settings, key))

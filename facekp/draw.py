@@ -389,7 +389,7 @@ def sample_look(
                 float(np.clip(rng.normal(1.02, 0.05), 0.9, 1.13)), float(np.clip(rng.normal(1.04 if male else 0.97, 0.08), 0.8, 1.18)),
                 rng.normal(-4 if child else 0, 2.5), rng.uniform(0.25, 0.75), light)
 
-# %% ../nbs/01_draw.ipynb #e520597b
+# %% ../nbs/01_draw.ipynb #dd53d0ba
 #: bumps and hollows of a face: part, height in pixels, then x, y, width and height of Gaussians in pixels of the average head
 _BUMPS = (
     ("nose", 4.8, [(0, 16, 6.2, 7), (0, 9, 5.2, 7), (0, 1, 4.6, 7)]),
@@ -403,7 +403,7 @@ _BUMPS = (
     ("mouth", 1.8, [(0, 38, 12, 9)]),
     ("lips", 1.0, [(-4, 36.8, 6, 1.7), (4, 36.8, 6, 1.7), (0, 42.6, 7, 2.2)]),
     ("lips", -0.8, [(0, 39.2, 10, 1.2)]),
-    ("chin", -1.0, [(0, 48.5, 8, 2.4)]),
+    ("chin", -1.8, [(0, 48.5, 8, 2.4)]),
     ("chin", 3.2, [(0, 55, 8.5, 5)]),
     ("folds", -1.6, [(-14, 30, 2.2, 6), (14, 30, 2.2, 6)]),
 )
@@ -524,7 +524,7 @@ def _paint_skin(picture: np.ndarray, head: Head, look: Look, shade: np.ndarray, 
     picture += face * (skin - picture)
     return face
 
-# %% ../nbs/01_draw.ipynb #033645c2
+# %% ../nbs/01_draw.ipynb #25c6346a
 @dataclass
 class _Eye:
     "One eye in the picture: its axes, lids and the height of its lids, in pixels."
@@ -539,6 +539,10 @@ class _Eye:
     def __post_init__(self):
         "Lay the lines of both lids."
         self.top, self.bottom = self.line(self.upper, -0.05), self.line(self.lower, 0.06)
+
+    def lashes(self, tail: float) -> np.ndarray:
+        "The upper lid and, beyond the outer corner, its shadow."
+        return np.concatenate([self.top, self.top[-1:] + tail * (self.along + 0.3 * self.down)])
 
     def line(self, height: float, skew: float = 0.0, ends: float = 1.0) -> np.ndarray:
         "A lid: from corner to corner through a point `height` below their line."
@@ -557,7 +561,7 @@ def _eye(head: Head, center: int, inner: int, outer: int, opening: float) -> _Ey
     upper, lower = (lift - opening * 0.52, lift + opening * 0.45) if opening else (lift + 1.2, lift + 1.2)
     return _Eye(middle, along, down, length, lift, upper, lower)
 
-# %% ../nbs/01_draw.ipynb #1ca0f40f
+# %% ../nbs/01_draw.ipynb #156b3d66
 def _paint_eyes(picture: np.ndarray, head: Head, look: Look, shade: np.ndarray, face: np.ndarray, rng: np.random.Generator) -> None:
     "Sockets, eyeballs, lids and lashes."
     scale = head.pose.scale
@@ -565,18 +569,20 @@ def _paint_eyes(picture: np.ndarray, head: Head, look: Look, shade: np.ndarray, 
     eyes = [_eye(head, 0, 2, 3, opening), _eye(head, 1, 4, 5, opening)]
     socket, bags = rng.uniform(0.58, 0.98), rng.uniform(0.8, 1.0) - 0.12 * look.age
     shadow = socket * (1 - 0.5 * look.makeup * rng.random())
-    hollows = [_ellipse(eye.middle - 3.0 * eye.down * scale - eye.along, [eye.length * 0.72, 6.0 * scale], head.pose.roll) for eye in eyes]
+    hollows = [_ellipse(eye.middle - 3.0 * eye.down * scale, [eye.length * 0.78, 6.0 * scale], head.pose.roll) for eye in eyes]
     corners = [_ellipse(eye.middle - eye.along * (eye.length * 0.42) - 3.2 * eye.down, [3.2, 4.4]) for eye in eyes]
-    _tint(picture, hollows + corners, [shadow] * 2 + [socket * 0.88] * 2, soft=2.2, within=face)
+    ends = [_ellipse(eye.middle + eye.along * (eye.length / 2 + 2) - eye.down, [3.2, 2.4]) for eye in eyes]
+    _tint(picture, hollows + corners + ends, [shadow] * 2 + [socket * 0.88] * 2 + [shadow * 0.93] * 2, soft=2.2, within=face)
     creases = [_ribbon(eye.line(eye.upper - crease * scale, -0.03, 1.05), _taper(21, 0.3, 0.9, 0.6))
                for eye, crease in zip(eyes, rng.uniform(1, 2.2, 2))]
     under = [_ribbon(eye.line(eye.lower + 3.4 * scale) + 0.4 * eye.down, _taper(21, 0.5, 2.2, 0.5)) for eye in eyes]
     _tint(picture, creases + under, [rng.uniform(0.55, 1.0)] * 2 + [bags] * 2, soft=0.7, within=face)
     if opening:
         _paint_eyeballs(picture, head, look, eyes, shade, rng)
-    weight = np.interp(np.linspace(0, 1, 21), [0, 0.5, 1], [0.5, 1.1, 1.3]) * (1.0 + 0.7 * look.makeup) * scale
+    weight = np.interp(np.linspace(0, 1, 22), [0, 0.5, 0.95, 1], [0.5, 1.1, 1.3, 0.4]) * (1.0 + 0.7 * look.makeup) * scale
+    tail = rng.uniform(0.4, 3.2) * scale
     lash = min(rng.uniform(0.35, 0.85) + 0.15 * look.makeup, 1)
-    _paint(picture, [_ribbon(eye.top, weight) for eye in eyes], 0.03 + 0.1 * look.tone, lash, soft=0.3)
+    _paint(picture, [_ribbon(eye.lashes(tail), weight) for eye in eyes], 0.03 + 0.1 * look.tone, lash, soft=0.3)
     _paint(picture, [_ribbon(eye.bottom, np.full(21, 0.7 * scale)) for eye in eyes], 0.3 * look.tone, 0.5 * lash, soft=0.35)
 
 # %% ../nbs/01_draw.ipynb #97fc4261
@@ -603,13 +609,13 @@ def _paint_eyeballs(picture: np.ndarray, head: Head, look: Look, eyes: list, sha
     _tint(ball, [_ribbon(eye.top, np.full(21, 3.0)) for eye in eyes], [0.55, 0.55], soft=0.6)
     picture[part] += cover * (ball[part] - picture[part])
 
-# %% ../nbs/01_draw.ipynb #555f0acd
+# %% ../nbs/01_draw.ipynb #2915c879
 def _paint_brows(picture: np.ndarray, head: Head, look: Look, face: np.ndarray, rng: np.random.Generator) -> None:
     "Two brows of hair."
     scale = head.pose.scale
     thick, arch = rng.uniform(2.2, 4.6) * (1.1 if look.male else 0.85) * scale, rng.normal(2.4, 0.9) * scale
     value = np.float32(np.clip(look.hair * rng.uniform(0.7, 1.3) + 0.02, 0.03, look.tone * 0.85))
-    strength = np.clip(rng.normal(0.62, 0.2), 0.15, 1) * (0.7 if look.child else 1)
+    strength = np.clip(rng.normal(0.68, 0.2), 0.2, 1) * (0.7 if look.child else 1)
     brows, reach = [], rng.uniform(0.88, 1.0)
     for inner, outer in ((6, 7), (8, 9)):
         inner, outer = head.points[inner], head.points[outer]
@@ -619,7 +625,7 @@ def _paint_brows(picture: np.ndarray, head: Head, look: Look, face: np.ndarray, 
         brows.append(_ribbon(line, np.interp(np.linspace(0, 1, len(line)), [0, 0.15, 0.5, 0.8, 1], [0.6, 1, 0.95, 0.6, 0.1]) * thick))
     _paint(picture, brows, value + np.float32(0.03) * _noise(rng, 60), strength, soft=rng.uniform(0.35, 0.95), within=face)
 
-# %% ../nbs/01_draw.ipynb #ef58b750
+# %% ../nbs/01_draw.ipynb #0f84e4ef
 def _paint_nose(picture: np.ndarray, head: Head, look: Look, face: np.ndarray, rng: np.random.Generator) -> None:
     "Nostrils, wings and the shadow below the nose."
     wide, low, scale = rng.normal(1.05, 0.1), rng.normal(-0.9, 0.7), head.pose.scale
@@ -638,10 +644,10 @@ def _paint_nose(picture: np.ndarray, head: Head, look: Look, face: np.ndarray, r
     edges.append(_ribbon(base, _taper(len(base), 0.8, rng.uniform(1.2, 3.2), 0.8)))
     holes = [_ellipse(head.place([[sign * 4.3 * wide, 25.2 + low, 13]])[0], [2.2 * scale * wide, 1.1 * scale], head.pose.roll + sign * 0.25)
              for sign in (-1, 1)]
-    factors = [rng.uniform(0.6, 0.95)] * 2 + [rng.uniform(0.5, 0.9)] + [rng.uniform(0.25, 0.75)] * 2
+    factors = [rng.uniform(0.6, 0.95)] * 2 + [rng.uniform(0.58, 0.95)] + [rng.uniform(0.35, 0.85)] * 2
     _tint(picture, edges + holes, factors, soft=0.7, within=face)
 
-# %% ../nbs/01_draw.ipynb #ef2d4dea
+# %% ../nbs/01_draw.ipynb #4005f96a
 def _paint_mouth(picture: np.ndarray, head: Head, look: Look, shade: np.ndarray, face: np.ndarray, rng: np.random.Generator) -> None:
     "Lips, teeth and what lies between."
     left, right, top, bottom = head.points[11:15]
@@ -652,14 +658,15 @@ def _paint_mouth(picture: np.ndarray, head: Head, look: Look, shade: np.ndarray,
     gap = height - upper - lower
     if gap < 0.8:
         upper, lower, gap = upper * height / (upper + lower), lower * height / (upper + lower), 0.0
-    value = np.float32(look.tone * rng.uniform(0.62, 1.0) * (1 - 0.35 * look.makeup)) * shade
+    value = np.float32(look.tone * rng.uniform(0.68, 1.05) * (1 - 0.35 * look.makeup)) * shade
     places, rise = np.array([0, 0.38, 0.78, 1, 0.78, 0.38, 0]), np.array([0, 0.1, -0.55, 0, -0.55, 0.1, 0])
     corners = np.stack([right] * 3 + [top] + [left] * 3)
     edge_top = _curve(corners + places[:, None] * (top - corners) + np.outer(rise, down))
     line_top, line_bottom = _curve(_sag(right, left, top + upper * down)), _curve(_sag(right, left, bottom - lower * down))
     edge_bottom = _curve(_sag(right, left, bottom, full=0.86))
-    hollow = _curve(_sag(right + across * 6, left - across * 6, bottom + 2.4 * down)) + 0.6 * down
-    _tint(picture, [hollow], [rng.uniform(0.8, 1.05)], soft=1.6, within=face)
+    under = np.array([[-8, 0.2], [-4, 0.9], [0, 1.1], [4, 0.9], [8, 0.2], [5, 3.0], [0, 4.0], [-5, 3.0]])
+    hollow = _curve(bottom + np.outer(under[:, 0], across) + np.outer(under[:, 1], down), closed=True, steps=4)
+    _tint(picture, [hollow], [rng.uniform(0.66, 0.98)], soft=1.3, within=face)
     upper_value = value * np.float32(rng.uniform(0.52, 0.88))
     _paint(picture, np.concatenate([edge_top, line_top[::-1]]), upper_value, rng.uniform(0.75, 1), soft=0.4, within=face)
     _paint(picture, np.concatenate([line_bottom, edge_bottom[::-1]]), value, rng.uniform(0.6, 1), soft=0.45, within=face)
@@ -907,8 +914,8 @@ def _photograph(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         grey = cv2.imdecode(code, cv2.IMREAD_GRAYSCALE)
     return grey
 
-# %% ../nbs/01_draw.ipynb #63218089
-_TURN_SHARE = 0.5
+# %% ../nbs/01_draw.ipynb #40ce326b
+_TURN_SHARE = 0.6
 
 
 def draw_face(
@@ -920,7 +927,7 @@ def draw_face(
     rng = np.random.default_rng([seed, index])
     points, look = sample_shapes(1, rng)[0], sample_look(rng)
     if rng.random() < _TURN_SHARE:
-        points = turn_more(points, *rng.normal(0, [0.2, 0.1, 0.06]))
+        points = turn_more(points, *rng.normal(0, [0.23, 0.11, 0.06]))
     return paint_face(points, look, rng, steps), points.astype(np.float32)
 
 # %% ../nbs/01_draw.ipynb #b6c27596

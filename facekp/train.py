@@ -114,7 +114,7 @@ def epochs_for(
     "How many epochs a budget of images makes."
     return max(1, round(images_shown / count))
 
-# %% ../nbs/08_train.ipynb #87702d8f
+# %% ../nbs/08_train.ipynb #3cecee0f
 class _Keeper(keras.callbacks.Callback):
     "Validate now and then, keep the best weights, stop when nothing gets better, and save the state."
 
@@ -141,28 +141,38 @@ class _Keeper(keras.callbacks.Callback):
             self.save(epoch)
 
     def save(self, epoch: int) -> None:
-        "Write the state of the training, whole or not at all."
-        state = {f"variable_{i}": variable.numpy() for i, variable in enumerate(self.model.variables)}
-        state |= {f"optimizer_{i}": variable.numpy() for i, variable in enumerate(self.model.optimizer.variables)}
-        state |= {f"best_{i}": weights for i, weights in enumerate(self.best_weights)}
+        "Write the state of the training after an epoch."
         story = {"epoch": epoch, "history": self.history, "best_rmse": self.best_rmse, "best_epoch": self.best_epoch}
-        with atomic_path(self.checkpoint) as waiting:
-            np.savez(waiting, story=json.dumps(story), **state)
+        _write_state(self.checkpoint, self.model, self.best_weights, story)
 
     def restore(self, model: keras.Model) -> int:
         "Take up the state that was saved last, and say after which epoch it was."
-        try:
-            with np.load(self.checkpoint, allow_pickle=False) as saved:
-                story = json.loads(str(saved["story"]))
-                for prefix, variables in (("variable", model.variables), ("optimizer", model.optimizer.variables)):
-                    for i, variable in enumerate(variables):
-                        variable.assign(saved[f"{prefix}_{i}"])
-                self.best_weights = [saved[f"best_{i}"] for i in range(len(model.get_weights()))]
-        except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(f"{self.checkpoint}: not the state of this training ({error}); "
-                            "give the same model and data as before, or train without resume") from error
+        story, self.best_weights = _read_state(self.checkpoint, model)
         self.history, self.best_rmse, self.best_epoch = story["history"], story["best_rmse"], story["best_epoch"]
         return story["epoch"]
+
+# %% ../nbs/08_train.ipynb #d8d243ee
+def _write_state(path: Path, model: keras.Model, best_weights: list, story: dict) -> None:
+    "Write weights, optimizer, best weights and the story so far, whole or not at all."
+    state = {f"variable_{i}": variable.numpy() for i, variable in enumerate(model.variables)}
+    state |= {f"optimizer_{i}": variable.numpy() for i, variable in enumerate(model.optimizer.variables)}
+    state |= {f"best_{i}": weights for i, weights in enumerate(best_weights)}
+    with atomic_path(path) as waiting:
+        np.savez(waiting, story=json.dumps(story), **state)
+
+
+def _read_state(path: Path, model: keras.Model) -> tuple[dict, list]:
+    "Put a saved state into a model and its optimizer; give back the story and the best weights."
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            story = json.loads(str(saved["story"]))
+            for prefix, variables in (("variable", model.variables), ("optimizer", model.optimizer.variables)):
+                for i, variable in enumerate(variables):
+                    variable.assign(saved[f"{prefix}_{i}"])
+            return story, [saved[f"best_{i}"] for i in range(len(model.get_weights()))]
+    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: not the state of this training ({error}); "
+                        "give the same model and data as before, or train without resume") from error
 
 # %% ../nbs/08_train.ipynb #15e6790b
 def predict_points(
@@ -174,7 +184,7 @@ def predict_points(
     blocks = [model.predict_on_batch(images[start:start + batch_size, ..., None]) for start in range(0, len(images), batch_size)]
     return np.concatenate(blocks).astype(np.float32) if blocks else np.zeros((0, len(KEYPOINTS), 2), np.float32)
 
-# %% ../nbs/08_train.ipynb #14ad4ebd
+# %% ../nbs/08_train.ipynb #cde4f1c9
 @dataclass
 class Training:
     "A trained model and the story of its training."
@@ -185,7 +195,14 @@ class Training:
     images_shown: int  # images seen in all
     seconds: float  # time of this call, validation included
 
+# %% ../nbs/08_train.ipynb #cf7c7007
+def _compile(model: keras.Model, learning_rate: float, steps: int, loss) -> None:
+    "Give a model its optimizer; compile with XLA where there is a graphics card, since on a CPU it takes longer than it saves."
+    schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
+    model.compile(optimizer=keras.optimizers.Adam(schedule), loss=loss, jit_compile=GRAPHICS_CARDS > 0)
+    model.optimizer.build(model.trainable_variables)
 
+# %% ../nbs/08_train.ipynb #0468c060
 def fit(
     model: keras.Model,  # uncompiled, from grey [N,96,96,1] to pixels [N,15,2]
     train: Faces,  # to learn from; NaN points are left out of the loss
@@ -213,9 +230,7 @@ def fit(
         return Training(model, [{"epoch": 0, "loss": None, "validation_rmse": rmse}], 0, 0, 0, time.perf_counter() - started)
     epochs = epochs_for(images_shown, len(train))
     steps = epochs * -(-len(train) // batch_size)
-    schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
-    model.compile(optimizer=keras.optimizers.Adam(schedule), loss=loss, jit_compile=GRAPHICS_CARDS > 0)
-    model.optimizer.build(model.trainable_variables)
+    _compile(model, learning_rate, steps, loss)
     checkpoint = Path(run_folder) / "state.npz" if run_folder else None
     bar = progress(range(epochs), f"training {model.name}", show=show_progress)
     keeper = _Keeper(validation, max(1, round(2_000 / len(train))), patience, checkpoint, bar)
@@ -259,7 +274,7 @@ def load_model(
         raise UserError(f"{file}: maps {shapes[0]} to {shapes[1]}, expected (96, 96, 1) to (15, 2)")
     return model
 
-# %% ../nbs/08_train.ipynb #5155e806
+# %% ../nbs/08_train.ipynb #18bc0bcc
 @dataclass
 class Record:
     "What a run did and what came of it: one JSON file in results/."
@@ -280,7 +295,7 @@ class Record:
     versions: dict = field(default_factory=dict)
     squared_errors: list = field(default_factory=list)  # square pixels, the mean over the points of each test face, in order
 
-
+# %% ../nbs/08_train.ipynb #5ca1d8b6
 def describe_machine() -> dict:  # processor, cores, memory in GB, system, graphics cards
     "Say on what kind of machine a run was made, without naming it."
     processor = platform.processor() or platform.machine()
@@ -298,7 +313,7 @@ def describe_versions() -> dict:  # package -> version
     packages = ("facekp", "keras", "tensorflow", "numpy", "pandas", "scikit-learn", "albumentations", "opencv-python-headless")
     return {"python": platform.python_version(), **{package: version(package) for package in packages}}
 
-# %% ../nbs/08_train.ipynb #b88f0b46
+# %% ../nbs/08_train.ipynb #c710f8cf
 def make_record(
     training: Training,  # what fit gave
     test: Faces,  # faces held out; scored against their truth where it is known, else against their labels
@@ -313,7 +328,7 @@ def make_record(
                   history=training.history, machine=describe_machine(), versions=describe_versions(),
                   squared_errors=np.round(squared, 4).tolist())
 
-
+# %% ../nbs/08_train.ipynb #001ae72d
 def write_record(
     record: Record,  # what a run did
     path: str | Path,  # ends with .json

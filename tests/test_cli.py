@@ -92,6 +92,17 @@ def test_course_stopped_and_called_again_goes_on(tmp_path):
     assert kept == {record: record.stat().st_mtime_ns for record in kept}
 
 
+def test_check_names_every_broken_row(tmp_path):
+    from facekp.core import COLUMNS
+
+    good = ",".join(["40.5"] * 30) + "," + " ".join(["7"] * 9216)
+    rows = [good, good.replace("7 7 7", "7 7 x", 1), good, ",".join(["40.5"] * 30) + ",1 2 3"]
+    (tmp_path / "training.csv").write_text(",".join(COLUMNS) + ",Image\n" + "\n".join(rows) + "\n")
+    answer = facekp("data", "check", "training.csv", cwd=tmp_path)
+    assert answer.returncode == 2 and answer.stderr.count("\n") == 1
+    assert "row 1" in answer.stdout and "row 3" in answer.stdout and "row 2" not in answer.stdout
+
+
 def test_an_npz_of_ones_own(tmp_path):
     rng = np.random.default_rng(0)
     points = (MEAN_FACE + rng.normal(0, 2, (40, 15, 2))).astype(np.float32)
