@@ -748,7 +748,7 @@ def _picture_of(marks: Path) -> Path:
         raise UserError(f"{marks}: there is no picture of the same name beside it; expected {marks.stem}.jpg or {marks.stem}.png")
     return found[0]
 
-
+# %% ../nbs/03_data.ipynb #f3f68ff1
 def load_300w(
     folder: str | Path,  # pictures with a .pts of the same name beside each, subfolders included
     name: str | None = None,  # what the set is called; the folder's name when not given
@@ -762,7 +762,7 @@ def load_300w(
     files = [path for pair in zip(marks, pictures) for path in pair]
     return _cached(files, lambda: _load_300w(folder, marks, pictures), name or folder.name, folder)
 
-
+# %% ../nbs/03_data.ipynb #234945db
 def _load_300w(folder: Path, marks: list[Path], pictures: list[Path]) -> Faces:
     "Read and cut all faces of a 300-W folder."
     images, points = [], []
@@ -814,7 +814,7 @@ def fetch_kaggle(
         shutil.rmtree(staging, ignore_errors=True)
     return folder
 
-
+# %% ../nbs/03_data.ipynb #45023755
 def _unpack_competition(downloaded: Path, folder: Path) -> None:
     "Copy the competition's tables into a folder, out of the zips that Kaggle wraps them in."
     for name in ("training.csv", "test.csv", "IdLookupTable.csv"):
@@ -852,7 +852,7 @@ def _download_competition() -> Path:
             raise _drop_broken_archive() from error
         raise UserError(f"kaggle: {' '.join(str(error).split())}; {SIGN_IN}") from error
 
-
+# %% ../nbs/03_data.ipynb #73064699
 def _explain_refusal(status: int | None) -> Exception:
     "Say what to do when Kaggle answers with an error."
     if status == 401:
@@ -889,7 +889,7 @@ def load_faces(
     parts = [_load_one(str(name), Path(data_folder), seed) for name in names]
     return parts[0] if len(parts) == 1 else concatenate(_tell_groups_apart(parts))
 
-
+# %% ../nbs/03_data.ipynb #16ef7161
 def _check_source(source: str) -> None:
     "Refuse a source that is not there, before any other is loaded."
     if source == "kaggle" or source.split(":")[0] == "synthetic" or (source and _exists(source)):

@@ -40,7 +40,7 @@ def mae(
     predicted, points = _checked(predicted, points)
     return float(np.nanmean(np.abs(predicted - points)))
 
-
+# %% ../nbs/07_metrics.ipynb #58bf8848
 def _checked(predicted: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Refuse what can't be scored; else both as float64."
     predicted, points = np.asarray(predicted, np.float64), np.asarray(points, np.float64)
