@@ -1,5 +1,7 @@
 # make course: set up and run the course's main job on the synthetic faces
 # make test:   set up and run every check, notebook and test
+# make docs:   build the site into _docs/; make slides: the deck and its PDF into _docs/slides/
+# make release-check: build, look into and try what would be published; make colab-check: run every lesson as Colab would
 # make export: write facekp/ from nbs/ after a change; make readme: write README.md from nbs/index.ipynb
 PYTHON ?= python3
 BIN := .venv/bin
@@ -7,7 +9,7 @@ export FACEKP_PROFILE ?= quick
 # more than two notebooks at once would want more than two cores and 6 GB
 WORKERS ?= 2
 
-.PHONY: course test setup dev export readme clean
+.PHONY: course test setup dev docs slides browser release-check colab-check export readme clean
 
 course: setup
 	$(BIN)/facekp course --profile $(FACEKP_PROFILE) --data synthetic
@@ -24,7 +26,28 @@ dev: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
 
-test: dev
+.venv/installed-docs: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	touch $@
+
+docs: .venv/installed-docs
+	$(BIN)/python nbs/_site/build.py
+
+slides: dev browser
+	$(BIN)/python slides/deck.py
+
+# a Chromium for the checks of the site and the slides' PDF: the system's, else one from npm's registry, else none
+browser: .venv/installed
+	$(BIN)/python nbs/_site/browser.py
+
+release-check: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[release]'
+	$(BIN)/python tests/release_check.py
+
+colab-check: .venv/installed
+	$(BIN)/python tests/colab_check.py
+
+test: dev browser
 	cd nbs && ../$(BIN)/nbdev-test --n-workers $(WORKERS) --timing --do-print
 	$(BIN)/python -m pytest
 

@@ -224,7 +224,7 @@ def progress(
     "Go through items and show a bar for whatever takes more than two seconds."
     return tqdm(items, desc=description, total=total, delay=2, leave=False, dynamic_ncols=True, disable=not show)
 
-# %% ../nbs/00_core.ipynb #b0991f6c
+# %% ../nbs/00_core.ipynb #386b04b3
 @dataclass(frozen=True)
 class Settings:
     "The course's settings: one value each, the same names as in settings.ini."
@@ -235,6 +235,7 @@ class Settings:
     runs_folder: str = "runs"  # checkpoints of runs, ignored by git
     results_folder: str = "results"  # one JSON a run, and the tables made of them
     photos_folder: str = "photos"  # pictures of README, docs and slides
+    weights: str = "data/weights"  # what pretrained nets start from: imagenet, none, or a folder with a file a net
     synthetic_faces: int = 1500  # how many drawn faces `synthetic` means in this profile
     test_share: float = 0.2  # share of the groups held out, 0-1
     gap_share: float = 0.7  # share of the training faces that lose points in Kaggle's pattern, where nothing is missing
@@ -244,12 +245,15 @@ class Settings:
     seeds: int = 1  # trainings of every cell
     baseline_images: int = 30_000  # how many images the two-layer net sees in a training
     cnn_images: int = 10_000  # how many images a convolutional net sees in a training
+    transfer_images: int = 2_000  # how many images a pretrained net sees, half of them after the thaw
+    minutes_a_cell: int = 10  # trainings that would take longer than this on a core are listed, not run
     batch_size: int = 32  # faces a step
 
 
 PROFILES = {
     "quick": {},
-    "full": {"synthetic_faces": 7049, "seeds": 2, "baseline_images": 60_000, "cnn_images": 30_000,
+    "full": {"synthetic_faces": 7049, "seeds": 2, "baseline_images": 60_000, "cnn_images": 30_000, "transfer_images": 10_000,
+             "models": "mean baseline cnn heatmap nouri2014 naimishnet mobilenetv2 resnet50 efficientnetb7",
              "labels": "complete ffill knn ridge masked"},
 }
 
@@ -261,7 +265,7 @@ def find_settings_file(
     start = Path(start or ".").resolve()
     return next((folder / "settings.ini" for folder in (start, *start.parents) if (folder / "settings.ini").is_file()), None)
 
-# %% ../nbs/00_core.ipynb #591fa834
+# %% ../nbs/00_core.ipynb #47a57f88
 def load_settings(
     profile: str | None = None,  # quick or full; else FACEKP_PROFILE, else what the file says
     start: str | Path | None = None,  # where to look for settings.ini from, upwards
@@ -291,7 +295,8 @@ def load_settings(
     values = {**PROFILES[chosen], **values, **from_file, "profile": chosen}
     settings = Settings(**{key: _read_value(path, key, value) for key, value in values.items()})
     base = path.parent if path else Path(start or ".").resolve()
-    return replace(settings, **{key: str(base / getattr(settings, key)) for key in known if key.endswith("_folder")})
+    paths = [key for key in known if key.endswith("_folder")] + ["weights"] * (settings.weights not in ("imagenet", "none"))
+    return replace(settings, **{key: str(base / getattr(settings, key)) for key in paths})
 
 # %% ../nbs/00_core.ipynb #5846b0e1
 def _read_value(path: Path | None, key: str, value: object) -> object:

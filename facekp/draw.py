@@ -988,7 +988,7 @@ def _as_faces(seed: int, first: int, images: np.ndarray, points: np.ndarray) -> 
     return Faces(images=images, points=points, group=names, source=np.full(len(images), "drawn"), image_id=names.copy(),
                  name="synthetic:drawn", truth=points.copy())
 
-# %% ../nbs/01_draw.ipynb #58982960
+# %% ../nbs/01_draw.ipynb #40e9d515
 def draw_faces(
     count: int,  # how many faces, 1 or more
     seed: int = 0,  # which series of faces, 0 or more
@@ -1011,7 +1011,7 @@ def _run(jobs: list, workers: int) -> list:
         return [_draw_chunk(*job) for job in progress(jobs, "drawing faces")]
     from joblib import Parallel, delayed
 
-    parallel = Parallel(n_jobs=workers, return_as="generator")
+    parallel = Parallel(n_jobs=workers, return_as="generator", idle_worker_timeout=10)  # seconds; longer would keep a script from ending
     return list(progress(parallel(delayed(_draw_chunk)(*job) for job in jobs), "drawing faces", total=len(jobs)))
 
 # %% ../nbs/01_draw.ipynb #634ba156

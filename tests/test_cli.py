@@ -72,6 +72,15 @@ def test_make_info_train_evaluate_compare(tmp_path):
     assert table.returncode == 0 and table.stdout.count("mean") == 2, table.stderr
 
 
+@pytest.mark.parametrize("model", ["baseline", "cnn", "heatmap"])
+def test_a_trained_net_is_read_again_by_a_process_that_never_built_one(tmp_path, model):
+    trained = facekp("train", "--model", model, "--data", "synthetic:240", "--images", 64, "--out", "run", cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    scored = facekp("evaluate", "--model", "run", "--data", "synthetic:240", "--json", cwd=tmp_path)
+    assert scored.returncode == 0, scored.stderr
+    assert json.loads(scored.stdout)["n_faces"] == 240
+
+
 def test_runs_on_different_faces_are_not_compared(tmp_path):
     for seed in (0, 1):
         facekp("train", "--model", "mean", "--data", "synthetic:240", "--seed", seed, "--out", f"run{seed}", cwd=tmp_path)

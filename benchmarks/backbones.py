@@ -1,0 +1,83 @@
+"""What facekp adds to a backbone: images a second beside the bare Keras application at the same batch, in training and in inference.
+
+Run: python benchmarks/backbones.py --out results/benchmarks/backbones.json. The bare application is the whole net with its mean pooling and
+thirty outputs, fed colour pictures that are scaled already; ours repeats the grey, scales it, is cut at the default tap and paints heatmaps. Both are
+timed in turn, and the ratio is taken pair by pair, so that a busy machine slows both."""
+
+import argparse
+import gc
+import json
+import statistics
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from facekp.core import set_seeds, write_json
+from facekp.train import describe_machine, describe_versions, masked_mse
+from facekp.transfer import build_transfer
+
+APPLICATIONS = {"mobilenetv2": keras.applications.MobileNetV2, "resnet50": keras.applications.ResNet50,
+                "efficientnetb7": keras.applications.EfficientNetB7}
+
+
+def build_bare(name: str) -> keras.Model:
+    "The Keras application as it comes, with thirty outputs."
+    application = APPLICATIONS[name](include_top=False, weights=None, input_shape=(96, 96, 3), pooling="avg")
+    points = keras.layers.Reshape((15, 2))(keras.layers.Dense(30)(application.output))
+    return keras.Model(application.input, points)
+
+
+def images_per_second(call, count: int) -> float:
+    "Time one call."
+    started = time.perf_counter()
+    call()
+    return count / (time.perf_counter() - started)
+
+
+def compare(ours, bare, count: int, pairs: int) -> dict:
+    "Time two calls in turn."
+    ours(), bare()
+    times = [(images_per_second(ours, count), images_per_second(bare, count)) if pair % 2 else
+             (images_per_second(bare, count), images_per_second(ours, count))[::-1] for pair in range(pairs)]
+    mine, plain = np.median(times, axis=0)
+    return {"images_per_second": mine, "bare_images_per_second": plain, "ratio": statistics.median(a / b for a, b in times),
+            "ratios": [a / b for a, b in times]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--backbones", default="mobilenetv2 resnet50 efficientnetb7")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--pairs", type=int, default=7, help="how often both are timed in turn")
+    parser.add_argument("--out", help="where to write the figures as JSON; figures of other backbones there are kept")
+    options = parser.parse_args()
+    random = np.random.default_rng(0)
+    grey = random.integers(0, 256, (options.batch_size, 96, 96, 1), np.uint8)
+    colour = np.repeat(grey, 3, axis=-1).astype(np.float32) / 127.5 - 1
+    points = random.uniform(10, 86, (options.batch_size, 15, 2)).astype(np.float32)
+    results = json.loads(Path(options.out).read_text())["results"] if options.out and Path(options.out).exists() else {}
+    for name in options.backbones.split():
+        set_seeds(0)
+        ours, bare = build_transfer(name), build_bare(name)
+        for model in (ours, bare):
+            model.compile("adam", masked_mse, jit_compile=False)
+        results[name] = {
+            "inference": compare(lambda: ours.predict_on_batch(grey), lambda: bare.predict_on_batch(colour), options.batch_size, options.pairs),
+            "training": compare(lambda: ours.train_on_batch(grey, points), lambda: bare.train_on_batch(colour, points), options.batch_size, options.pairs),
+            "weights": ours.count_params(), "bare_weights": bare.count_params(), "batch_size": options.batch_size, "pairs": options.pairs}
+        for kind in ("inference", "training"):
+            figures = results[name][kind]
+            print(f"{name:<15} {kind:<9} {figures['images_per_second']:6.1f} images/s, bare {figures['bare_images_per_second']:6.1f}; "
+                  f"ratio {figures['ratio']:.2f} (median of {options.pairs} pairs)", flush=True)
+        del ours, bare, model
+        keras.backend.clear_session()
+        gc.collect()
+        if options.out:
+            write_json(options.out, {"results": results, "machine": describe_machine(), "versions": describe_versions(),
+                                     "command": "python benchmarks/backbones.py"})
+
+
+if __name__ == "__main__":
+    main()

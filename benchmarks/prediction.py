@@ -1,0 +1,171 @@
+"""Measure prediction on real faces: how far a frame may be off, how many faces are found, how fast it goes, how much memory it takes.
+
+    python benchmarks/prediction.py --data FACES.npz --photo PHOTO --out results/prediction/prediction.json [--faces 200]
+
+FACES.npz holds faces in Kaggle's framing that the model has not seen; PHOTO is a picture with one face (scikit-image's astronaut.png was used).
+Seconds are those of the processor (one thread), so that other work on the machine counts less. Nothing of the pictures is kept, only numbers.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+import facekp
+from facekp import predict as prediction
+from facekp.core import IMAGE_SIZE, sha256_of_faces, sha256_of_file, write_json
+from facekp.data import load_faces
+
+MIDDLE = (IMAGE_SIZE - 1) / 2
+CHANGES = {"shift": (0, 2, 4, 8, 12, 16, 24), "scale": (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5), "roll": (0, 5, 10, 15, 20, 30, 45)}
+
+
+def changed_frames(kind: str, amount: float, count: int, rng: np.random.Generator) -> list[np.ndarray]:
+    "Frames of faces in Kaggle's framing that are off by an amount, to a random side."
+    frames = np.tile([MIDDLE, MIDDLE, IMAGE_SIZE, 0.0], (count, 1))
+    if kind == "shift":
+        angle = rng.uniform(0, 2 * np.pi, count)
+        frames[:, :2] += amount * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    elif kind == "scale":
+        frames[:, 2] *= amount
+    else:
+        frames[:, 3] = np.radians(amount) * rng.choice([-1, 1], count)
+    return list(frames)
+
+
+def rmse(points: np.ndarray, truth: np.ndarray) -> float:
+    "Pixels of Kaggle's framing, over labelled points."
+    return float(np.sqrt(np.nanmean((points - truth) ** 2)))
+
+
+def passes_from(model, images: np.ndarray, frames: list[np.ndarray], passes: int = 3) -> list[np.ndarray]:
+    "The points after each pass."
+    after = []
+    for _ in range(passes):
+        cuts = np.stack([prediction.cut_face(image, frame) for image, frame in zip(images, frames)])
+        points = [prediction.to_picture(inside, frame) for inside, frame in zip(model.predict(cuts)[0], frames)]
+        frames = [prediction._reframed(place) for place in points]
+        after.append(np.array(points))
+    return after
+
+
+def measure_framing(model, faces) -> dict:
+    "Error against shift, scale and roll of the frame, after one, two and three passes."
+    rng, result = np.random.default_rng(0), {"as_given": rmse(model.predict(faces.images)[0], faces.points)}
+    for kind, amounts in CHANGES.items():
+        rows = [[rmse(points, faces.points) for points in passes_from(model, faces.images, changed_frames(kind, amount, len(faces), rng))]
+                for amount in amounts]
+        result[kind] = {"amount": list(amounts), **{f"pass_{n + 1}": [row[n] for row in rows] for n in range(3)}}
+    return result
+
+
+def measure_detection(detector, faces) -> dict:
+    "Each face alone in a larger picture, its edge continued: how many are found, and with which error."
+    result = {}
+    for width in (20, 28, 40, 64, 96, 192, 400):
+        found, points, truth, confidence, uncertain, agreement = 0, [], [], [], 0, []
+        for image, label in zip(faces.images, faces.points):
+            scale = width / IMAGE_SIZE
+            small = cv2.resize(image, (width, width), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+            border = int(width * 0.6)
+            picture = cv2.copyMakeBorder(small, border, border, border, border, cv2.BORDER_REPLICATE)
+            answer = detector.predict(picture)
+            if answer.faces:
+                found += 1
+                points.append(((answer[0].points + 0.5 - border) / scale) - 0.5)
+                truth.append(label)
+                confidence.append(answer[0].confidence)
+                uncertain += bool(answer[0].uncertain)
+        errors = np.sqrt(np.nanmean((np.array(points) - np.array(truth)) ** 2, axis=(1, 2))) if points else np.zeros(0)
+        result[str(width)] = {"found": found / len(faces), "rmse": rmse(np.array(points), np.array(truth)) if points else None,
+                              "median_face_rmse": float(np.median(errors)) if points else None,
+                              "faces_beyond_5_px": float((errors > 5).mean()) if points else None,
+                              "confidence_5_50": np.percentile(confidence, [5, 50]).tolist() if points else None,
+                              "uncertain": uncertain / max(found, 1)}
+    return result
+
+
+def cold_start(photo: Path) -> dict:
+    "A fresh process from start to the first result: seconds on the clock and of the processor."
+    code = ("import time, json, sys; started = time.time(); import facekp; answer = facekp.load().predict(sys.argv[1]); "
+            "print(json.dumps([len(answer), 'tensorflow' in sys.modules, time.process_time()]))")
+    clock, processor = [], []
+    for _ in range(5):
+        started = time.perf_counter()
+        count, tensorflow, seconds = json.loads(subprocess.run([sys.executable, "-c", code, str(photo)], check=True, capture_output=True, text=True).stdout)
+        clock.append(time.perf_counter() - started)
+        processor.append(seconds)
+        assert count == 1 and not tensorflow
+    return {"seconds_clock_best": min(clock), "seconds_processor_best": min(processor)}
+
+
+def measure_speed(photo: Path, repeats: int = 40) -> dict:
+    "Pictures a second of processor time, files read from disk, one thread, the photo at several sizes."
+    detector, result = facekp.load(threads=1), {}
+    picture = Image.open(photo).convert("RGB")
+    with tempfile.TemporaryDirectory() as folder:
+        for side in (128, 160, 256, 512, 1024, 2048):
+            path = Path(folder) / f"{side}.jpg"
+            picture.resize((side, side), Image.Resampling.LANCZOS).save(path, quality=92)
+            assert len(detector.predict(path)) == 1, f"{side}: the face is not found"
+            times = []
+            for _ in range(max(5, repeats * 256 // max(side, 256))):
+                started = time.process_time()
+                detector.predict(path)
+                times.append(time.process_time() - started)
+            result[str(side)] = {"pictures_a_second": 1 / float(np.median(times)), "best": 1 / min(times)}
+        images = np.random.default_rng(0).integers(0, 256, (256, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
+        started = time.process_time()
+        detector.model.predict(images)
+        result["framed_faces_a_second"] = 256 / (time.process_time() - started)
+    return result
+
+
+def measure_memory(photo: Path, count: int) -> dict:
+    "The largest memory of the process after 100 pictures and after all."
+    detector = facekp.load(threads=1)
+    picture = np.asarray(Image.open(photo).convert("RGB").resize((128, 128)))
+    for index in range(count):
+        detector.predict(np.roll(picture, index % 7, axis=1))
+        if index == 99:
+            early = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"pictures": count, "mb_after_100": early, "mb_after_all": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--photo", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--faces", type=int, default=200)
+    parser.add_argument("--memory-pictures", type=int, default=10_000)
+    parser.add_argument("--parts", nargs="+", default=["framing", "detection", "cold_start", "speed", "memory"])
+    options = parser.parse_args()
+    faces = load_faces(options.data)
+    faces = faces[np.random.default_rng(0).permutation(len(faces))[:options.faces]]
+    detector = facekp.load(threads=1)
+    jobs = {"framing": lambda: measure_framing(detector.model, faces), "detection": lambda: measure_detection(detector, faces),
+            "cold_start": lambda: cold_start(options.photo), "speed": lambda: measure_speed(options.photo),
+            "memory": lambda: measure_memory(options.photo, options.memory_pictures)}
+    record = json.loads(options.out.read_text()) if options.out.exists() else {}
+    record |= {"data": {"name": Path(options.data).name, "sha256": sha256_of_faces(faces), "faces": len(faces)}, "photo": options.photo.name,
+               "model": {"name": "default", "sha256": sha256_of_file(prediction.DEFAULT_MODEL), **detector.model.describe()},
+               "command": f"python benchmarks/prediction.py --data {Path(options.data).name} --photo {options.photo.name} --faces {options.faces}"}
+    for part in options.parts:
+        started = time.perf_counter()
+        record[part] = jobs[part]()
+        record[part]["seconds"] = round(time.perf_counter() - started, 1)
+        write_json(options.out, record)
+        print(part, json.dumps(record[part])[:1500], flush=True)
+
+
+if __name__ == "__main__":
+    main()

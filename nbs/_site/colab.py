@@ -1,0 +1,93 @@
+"""Give every lesson the same two things: a line with `Open in Colab` and `Download`, and a set-up cell for Colab.
+
+python nbs/_site/colab.py writes them into the notebooks of nbs/ (again and again with the same result; outputs stay);
+python nbs/_site/colab.py --check says which notebooks lack them and ends with 1.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+from lessons import BADGES, NOTEBOOKS, ROOT, colab_url, lesson_paths, repository_url
+
+TAG = "set-up"
+
+
+def release() -> str:
+    "The version of the package in this repository."
+    return re.search(r'__version__ = "(.+?)"', (ROOT / "facekp" / "__init__.py").read_text(encoding="utf-8")).group(1)
+
+
+def badge_line(name: str) -> str:
+    "The line under a lesson's title."
+    return (f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab_url(name)}) "
+            f"[Download]({repository_url()}/raw/main/nbs/{name}.ipynb)")
+
+
+def set_up_source() -> str:
+    "The set-up cell."
+    return f'''# Set-up, the same in every lesson: in Colab it installs facekp and looks for a GPU; elsewhere it does nothing.
+import os
+import shutil
+import subprocess
+import sys
+
+if "google.colab" in sys.modules:
+    for place in ("facekp=={release()}", "git+{repository_url()}@v{release()}"):
+        if subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", place]).returncode == 0:
+            break
+    else:
+        raise SystemExit("facekp {release()} could not be installed: look at pip's message above, then run this cell again")
+    os.environ.setdefault("FACEKP_PROFILE", "quick")
+    print("a GPU is there" if shutil.which("nvidia-smi") else "no GPU: it works without, slower; Runtime > Change runtime type offers one")'''
+
+
+def _lines(source: str) -> list[str]:
+    "A source as notebooks store it."
+    return source.splitlines(keepends=True)
+
+
+def with_colab(notebook: dict, name: str) -> dict:
+    "A notebook with its line and its set-up cell as they should be."
+    first, *others = notebook["cells"]
+    text = BADGES.sub("", "".join(first["source"])).rstrip("\n")
+    title, summary, rest = re.fullmatch(r"(# .+)\n*(> .+(?:\n> .+)*)?((?:.|\n)*)", text).groups()
+    parts = [title, summary, badge_line(name), rest.strip("\n")]
+    first = first | {"source": _lines("\n\n".join(part for part in parts if part))}
+    others = [cell for cell in others if TAG not in cell["metadata"].get("tags", [])]
+    set_up = {"cell_type": "code", "execution_count": None, "id": TAG, "metadata": {"tags": [TAG]}, "outputs": [], "source": _lines(set_up_source())}
+    return notebook | {"cells": [first, set_up, *others]}
+
+
+def as_text(notebook: dict) -> str:
+    "A notebook as nbdev-clean writes it."
+    return json.dumps(notebook, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
+
+
+def refresh(path: Path) -> bool:
+    "Write a notebook's line and cell; whether that changed anything."
+    before = path.read_text(encoding="utf-8")
+    after = as_text(with_colab(json.loads(before), path.stem))
+    if after != before:
+        path.write_text(after, encoding="utf-8")
+    return after != before
+
+
+def stale() -> list[Path]:
+    "The lessons whose line or set-up cell is missing or not as it should be."
+    return [path for path in lesson_paths() if (notebook := json.loads(path.read_text(encoding="utf-8"))) != with_colab(notebook, path.stem)]
+
+
+def main() -> int:
+    if "--check" in sys.argv[1:]:
+        found = stale()
+        print("\n".join(f"{path.relative_to(ROOT)}: run python nbs/_site/colab.py" for path in found) or "every lesson has its line and its set-up cell")
+        return 1 if found else 0
+    changed = [path.name for path in lesson_paths() if refresh(path)]
+    print(f"{len(changed)} of {len(lesson_paths())} notebooks in {NOTEBOOKS.name}/ written")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

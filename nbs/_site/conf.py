@@ -1,0 +1,49 @@
+"Sphinx's settings for the site; build.py writes the pages that they apply to."
+
+import re
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+from lessons import ROOT, repository_url
+
+project = "facekp"
+author = "The facekp authors"
+copyright = "The facekp authors, Apache-2.0"
+release = version = re.search(r'__version__ = "(.+?)"', (ROOT / "facekp" / "__init__.py").read_text()).group(1)
+extensions = ["myst_nb", "mathml"]
+exclude_patterns = ["extra", "static", "html", "jupyter_execute", ".doctrees"]
+nb_execution_mode = "off"
+nb_merge_streams = True
+nb_render_markdown_format = "gfm"
+myst_enable_extensions = ["dollarmath", "attrs_inline"]
+myst_dmath_double_inline = True
+myst_heading_anchors = 3
+toc_object_entries_show_parents = "hide"
+
+html_theme = "sphinx_book_theme"
+html_title = "facekp"
+html_css_files = ["site.css"]
+html_js_files = ["site.js"]
+html_math_renderer = "mathml"
+html_show_sourcelink = False
+html_copy_source = False
+html_show_sphinx = False
+html_use_index = html_domain_indices = False  # search and the reference do better
+html_show_search_summary = False  # a summary is fetched, which a browser refuses for pages opened as files
+html_context = {"default_mode": "auto"}
+html_theme_options = {
+    "repository_url": repository_url(),
+    "use_repository_button": True,
+    "use_download_button": False,
+    "logo": {"text": "facekp"},
+    "navbar_persistent": [],
+    "secondary_sidebar_items": {"**": ["page-toc"], "index": [], "comparison": []},
+    "show_toc_level": 2,
+    "toc_title": "On this page",
+    "pygments_light_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
+    "extra_footer": "Drawn faces are anybody's to use and share.",
+}

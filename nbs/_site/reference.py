@@ -1,0 +1,135 @@
+"Write the reference from the package's source alone, so that nothing has to be imported: every exported name, with its docments."
+
+import ast
+import io
+import re
+import tokenize
+from pathlib import Path
+
+
+def _comments(source: str) -> dict[int, str]:
+    "The comment of each line that ends in one."
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
+
+
+def plain(text: str) -> str:
+    "Text with nothing that Markdown would take for a sign, except code in backticks."
+    parts = re.split(r"(`[^`]*`)", " ".join(text.split()))
+    return "".join(part if part.startswith("`") else re.sub(r"([\\*_<>\[\]|$~^#])", r"\\\1", part) for part in parts)
+
+
+def code(text: str) -> str:
+    "Text as code within a table's cell."
+    return f"`{' '.join(text.split())}`".replace("|", "\\|") if text else ""
+
+
+def _parameters(node: ast.FunctionDef, comments: dict[int, str]) -> list[tuple[str, str, str, str]]:
+    "Name, type, default and meaning of each parameter."
+    given = node.args
+    plain_ones = [*given.posonlyargs, *given.args]
+    defaults = [None] * (len(plain_ones) - len(given.defaults)) + list(given.defaults)
+    pairs = [*zip(plain_ones, defaults), *zip(given.kwonlyargs, given.kw_defaults)]
+    pairs += [(argument, None) for argument in (given.vararg, given.kwarg) if argument]
+    rows, last = [], node.body[0].lineno
+    for argument, default in pairs:
+        if argument.arg in ("self", "cls"):
+            continue
+        line = max(argument.end_lineno, default.end_lineno if default is not None else 0)
+        only_one = line != (node.returns.end_lineno if node.returns is not None else 0)
+        meaning = comments.get(line, "") if line < last and only_one else ""
+        rows.append((argument.arg, ast.unparse(argument.annotation) if argument.annotation else "",
+                     ast.unparse(default) if default is not None else "", meaning))
+    return rows
+
+
+def _table(rows: list[tuple[str, ...]], head: tuple[str, ...]) -> list[str]:
+    "A Markdown table."
+    return ["", "| " + " | ".join(head) + " |", "|" + " --- |" * len(head), *("| " + " | ".join(row) + " |" for row in rows), ""]
+
+
+def _signature(node: ast.FunctionDef) -> str:
+    "The signature without types: they stand in the table below it."
+    bare = ast.parse(ast.unparse(node)).body[0]
+    for argument in [*bare.args.posonlyargs, *bare.args.args, *bare.args.kwonlyargs, bare.args.vararg, bare.args.kwarg]:
+        if argument is not None:
+            argument.annotation = None
+    bare.args.args = [argument for argument in bare.args.args if argument.arg not in ("self", "cls")]
+    return f"{node.name}({ast.unparse(bare.args)})"
+
+
+def _function(node: ast.FunctionDef, comments: dict[int, str], prefix: str, kind: str = "function") -> list[str]:
+    "A function's entry."
+    lines = [f"``````{{py:{kind}}} {prefix}{_signature(node)}", "", plain(ast.get_docstring(node) or ""), ""]
+    rows = [(code(name), code(annotation), code(default), plain(meaning)) for name, annotation, default, meaning in _parameters(node, comments)]
+    returns = ast.unparse(node.returns) if node.returns is not None else "None"
+    if returns != "None":
+        meaning = comments.get(node.returns.end_lineno, "") if node.returns.end_lineno < node.body[0].lineno else ""
+        rows.append(("**returns**", code(returns), "", plain(meaning)))
+    return [*lines, *(_table(rows, ("parameter", "type", "default", "meaning")) if rows else []), "``````", ""]
+
+
+def _class(node: ast.ClassDef, comments: dict[int, str], prefix: str) -> list[str]:
+    "A class's entry: what it holds and what it can do."
+    lines = [f"``````{{py:class}} {prefix}{node.name}", "", plain(ast.get_docstring(node) or ""), ""]
+    fields = [(code(part.target.id), code(ast.unparse(part.annotation)), code(ast.unparse(part.value)) if part.value else "",
+               plain(comments.get(part.end_lineno, ""))) for part in node.body if isinstance(part, ast.AnnAssign)]
+    if fields:
+        lines += _table(fields, ("field", "type", "default", "meaning"))
+    lines += ["``````", ""]
+    for part in node.body:
+        if isinstance(part, ast.FunctionDef) and not part.name.startswith("_") and ast.get_docstring(part):
+            lines += _function(part, comments, f"{prefix}{node.name}.", "method")
+    return lines
+
+
+def _constant(node: ast.Assign, name: str, source: str, comments: dict[int, str], prefix: str) -> list[str]:
+    "A constant's entry: its value, or the beginning of it."
+    value = " ".join(ast.get_source_segment(source, node.value).split())
+    value = re.sub(r"\s*#[^\"']*$", "", value)
+    shown = value if len(value) <= 90 else value[:85] + " …"
+    return [f"``````{{py:data}} {prefix}{name}", "", code(shown), "", plain(comments.get(node.end_lineno, "")), "``````", ""]
+
+
+def exported_names(path: Path) -> list[str]:
+    "What a module exports: its `__all__`."
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
+            return list(ast.literal_eval(node.value))
+    return []
+
+
+def _definitions(tree: ast.Module) -> dict[str, ast.stmt]:
+    "Every top-level definition by its name."
+    found = {}
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            found[node.name] = node
+        for target in getattr(node, "targets", [getattr(node, "target", None)]):
+            for name in ast.walk(target) if target is not None else ():
+                if isinstance(name, ast.Name):
+                    found.setdefault(name.id, node)
+    return found
+
+
+def reference_page(path: Path, lesson: Path | None) -> str:
+    "The page of a module."
+    source = path.read_text(encoding="utf-8")
+    tree, comments, prefix = ast.parse(source), _comments(source), f"facekp.{path.stem}."
+    summary = (ast.get_docstring(tree) or "").split("\n")[0]
+    lines = [f"# facekp.{path.stem}", "", plain(summary), ""]
+    if lesson is not None:
+        lines += [f"Explained and tried out in [its lesson](../lessons/{lesson.name}).", ""]
+    definitions = _definitions(tree)
+    groups = {"Functions": [], "Classes": [], "Constants": []}
+    for name in exported_names(path):
+        node = definitions[name]
+        if isinstance(node, ast.FunctionDef):
+            groups["Functions"] += _function(node, comments, prefix)
+        elif isinstance(node, ast.ClassDef):
+            groups["Classes"] += _class(node, comments, prefix)
+        elif getattr(node, "value", None) is not None:
+            groups["Constants"] += _constant(node, name, source, comments, prefix)
+    for title, entries in groups.items():
+        lines += [f"## {title}", "", *entries] if entries else []
+    return "\n".join(lines) + "\n"

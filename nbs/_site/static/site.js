@@ -1,0 +1,24 @@
+// Tables whose headings sort: a press sorts upwards, another one downwards.
+document.addEventListener("DOMContentLoaded", () => {
+  // the sidebar's arrows get a name for those who hear the page
+  for (const arrow of document.querySelectorAll(".bd-links summary")) {
+    const page = arrow.closest("li").querySelector("a");
+    arrow.setAttribute("aria-label", `Pages of ${page ? page.textContent.trim() : "this part"}`);
+  }
+  for (const table of document.querySelectorAll("table.sortable")) {
+    const headings = [...table.tHead.rows[0].cells];
+    const body = table.tBodies[0];
+    headings.forEach((heading, column) => {
+      heading.querySelector("button").addEventListener("click", () => {
+        const up = heading.getAttribute("aria-sort") !== "ascending";
+        const value = (row) => row.cells[column].dataset.value;
+        const numbers = [...body.rows].every((row) => value(row) === "" || !Number.isNaN(Number(value(row))));
+        const order = (a, b) => (numbers ? Number(value(a)) - Number(value(b)) : value(a).localeCompare(value(b)));
+        const rows = [...body.rows].sort((a, b) => (up ? order(a, b) : order(b, a)));
+        body.append(...rows);
+        headings.forEach((other) => other.removeAttribute("aria-sort"));
+        heading.setAttribute("aria-sort", up ? "ascending" : "descending");
+      });
+    });
+  }
+});

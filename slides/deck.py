@@ -1,0 +1,178 @@
+"Build the slides: one HTML file that opens without internet, with numbers from results/ and pictures from photos/; and a PDF of it."
+
+import base64
+import csv
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+HERE = Path(__file__).parent
+sys.path.insert(0, str(ROOT / "nbs" / "_site"))
+
+from browser import find_browser
+from lessons import repository_url
+from tables import FULL, MAIN, MODELS, counts, read_table
+
+BOTH = "helen_afw_96_npz_youtube_faces_96"
+PRETRAINED = ("mobilenetv2", "resnet50", "efficientnetb7")
+
+
+def picture(name: str, alternative: str) -> str:
+    "A picture of photos/, within the file."
+    data = base64.b64encode((ROOT / "photos" / name).read_bytes()).decode()
+    return f'<img alt="{alternative}" src="data:image/png;base64,{data}">'
+
+
+def cell(model: str, labels: str, copies: int) -> dict:
+    "One row of the main comparison."
+    return next(row for row in read_table(FULL / MAIN) if (row["model"], row["labels"], int(row["augment"])) == (model, labels, copies))
+
+
+def cells(model: str, copies: int) -> list[dict]:
+    "The rows of a model, worst repair first."
+    rows = [row for row in read_table(FULL / MAIN) if row["model"] == model and int(row["augment"]) == copies]
+    return sorted(rows, key=lambda row: -float(row["rmse"]))
+
+
+def best(model: str = "") -> dict:
+    "The best row of a model, or of all."
+    return next(row for row in read_table(FULL / MAIN) if row["model"] == model or not model)
+
+
+def bars(rows: list[dict], label: str = "labels") -> str:
+    "Errors as bars."
+    widest = max(float(row["rmse"]) for row in rows)
+    lines = [f'<tr><th scope="row">{MODELS.get(row[label], row[label])}</th>'
+             f'<td class="bar"><span style="width:{float(row["rmse"]) / widest:.0%}"></span></td>'
+             f'<td class="number">{float(row["rmse"]):.2f} px</td></tr>' for row in rows]
+    return '<table class="bars"><tbody>' + "".join(lines) + "</tbody></table>"
+
+
+def count_verdicts(question: str, data: str = "main") -> dict[str, int]:
+    "How often a question was answered which way, for trained nets."
+    folder = FULL / (MAIN if data == "main" else BOTH)
+    with open(folder / "answers.csv", newline="", encoding="utf-8") as file:
+        found = [row["verdict"] for row in csv.DictReader(file) if row["question"] == question and row["model"] != "mean"]
+    return {verdict: found.count(verdict) for verdict in ("lower", "no difference seen", "higher") if verdict in found}
+
+
+def verdicts(question: str, data: str = "main") -> str:
+    "The counted verdicts as words."
+    return ", ".join(f"{verdict} in {count}" for verdict, count in count_verdicts(question, data).items())
+
+
+def verdict_bar(question: str, data: str = "main") -> str:
+    "The counted verdicts as a bar."
+    looks = {"lower": "lower", "no difference seen": "none", "higher": "higher"}
+    parts = [f'<span class="{looks[verdict]}" style="flex:{count}"><b>{count}</b>{verdict.removesuffix(" seen")}</span>'
+             for verdict, count in count_verdicts(question, data).items()]
+    return '<div class="verdicts">' + "".join(parts) + "</div>"
+
+
+def record(name: str) -> dict:
+    "A record of results/."
+    return json.loads((ROOT / "results" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def _sizes(name: str) -> dict:
+    "How many faces a comparison learned from and held out."
+    data = counts(FULL / name)
+    sizes = {"train": data["n_train"], "validation": data["n_validation"], "test": data["n_test"]}
+    return sizes | {"total": sum(sizes.values())}
+
+
+def demo() -> str:
+    "The commands of the live demo: only what the package can do."
+    can_predict = 'add_parser("predict"' in (ROOT / "facekp" / "cli.py").read_text(encoding="utf-8")
+    try_it = f"git clone {repository_url()}\ncd {repository_url().rsplit('/', 1)[1]}\nmake course"
+    return "facekp predict photo.jpg --out out" if can_predict else try_it
+
+
+def facts() -> dict:
+    "Everything that the deck's text may name."
+    labels = record("audit_kaggle_labels")
+    rows = read_table(FULL / MAIN)
+    return {"picture": picture, "cell": cell, "cells": cells, "best": best, "bars": bars, "verdicts": verdicts, "verdict_bar": verdict_bar, "names": MODELS, "labels": labels,
+            "moved": {source["keypoint"]: source["moved"] for source in labels["sources"]},
+            "imputed": {name: values["mean"] for name, values in record("imputers_kaggle_labels")["rmse"].items()},
+            "accuracy": record("accuracy_kaggle_labels"), "main": _sizes(MAIN), "both": _sizes(BOTH), "demo": demo(),
+            "transfer": [best(model) for model in PRETRAINED if any(row["model"] == model for row in rows)], "repository": repository_url()}
+
+
+def slides() -> list[tuple[str, str, str]]:
+    "Class, text and speaker notes of each slide, numbers filled in."
+    from jinja2 import Environment, StrictUndefined
+
+    source = re.sub(r"<!--.*?-->\s*", "", (HERE / "deck.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    text = Environment(undefined=StrictUndefined).from_string(source).render(facts())
+    found = []
+    for part in re.split(r"^---$", text, flags=re.MULTILINE):
+        kind, part = re.fullmatch(r"\s*(?:class: (\w+)\n)?(.*)", part, re.DOTALL).groups()
+        shown, _, note = part.partition("\nNote:\n")
+        found.append((kind or "", shown.strip(), " ".join(note.split())))
+    return found
+
+
+def reveal_folder() -> Path:
+    "Where reveal.js lies: the sphinx-revealjs package brings it."
+    return Path(importlib.util.find_spec("sphinx_revealjs").origin).parent / "_static" / "revealjs"
+
+
+def deck_html() -> str:
+    "The whole deck as one page."
+    from markdown_it import MarkdownIt
+
+    markdown, reveal = MarkdownIt("commonmark", {"html": True}).enable("table"), reveal_folder()
+    sections = ""
+    for kind, shown, note in slides():
+        head, _, body = shown.partition("\n")
+        sections += (f'<section{f" class={kind}" if kind else ""}>\n<div class="slide">\n{markdown.render(head)}<div class="body">\n{markdown.render(body)}</div>\n</div>\n'
+                     f'<aside class="notes">{markdown.render(note)}</aside>\n</section>\n')
+    styles, scripts = ("\n".join(path.read_text(encoding="utf-8").replace("</script", "<\\/script") for path in paths) for paths in (
+        (reveal / "dist" / "reset.css", reveal / "dist" / "reveal.css", HERE / "deck.css"), (reveal / "dist" / "reveal.js", reveal / "plugin" / "notes" / "notes.js")))
+    start = ("Reveal.initialize({width: 1280, height: 720, margin: 0, center: false, hash: true, slideNumber: 'c/t', transition: 'none', "
+             "plugins: [RevealNotes]});")
+    return (f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+            f'<title>facekp: from missing labels to honest numbers</title>\n<link rel="icon" href="data:,">\n<style>{styles}</style>\n</head>\n'
+            f'<body>\n<div class="reveal"><div class="slides">\n'
+            f"{sections}</div></div>\n<script>{scripts}</script>\n<script>{start}</script>\n</body>\n</html>\n")
+
+
+def write_deck(path: Path) -> Path:
+    "Write the deck."
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(deck_html(), encoding="utf-8")
+    return path
+
+
+def write_pdf(deck: Path, browser: str) -> Path:
+    "Print the deck."
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=browser)
+        page = chromium.new_page(viewport={"width": 1280, "height": 720})
+        page.goto(f"{deck.resolve().as_uri()}?print-pdf")
+        page.wait_for_selector(".reveal.ready .pdf-page", state="attached", timeout=60_000)
+        pdf = deck.with_name("facekp.pdf")
+        page.pdf(path=pdf, prefer_css_page_size=True, print_background=True)
+        chromium.close()
+    return pdf
+
+
+def main() -> int:
+    deck = write_deck(ROOT / "_docs" / "slides" / "index.html")
+    print(deck.relative_to(ROOT))
+    browser = find_browser()
+    if browser is None or importlib.util.find_spec("playwright") is None:
+        print("no PDF: it is printed by Chromium, and there is none here; set FACEKP_BROWSER to one, or open the deck with ?print-pdf and print it")
+        return 1
+    print(write_pdf(deck, browser).relative_to(ROOT))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

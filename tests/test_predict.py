@@ -1,0 +1,417 @@
+"From a picture to points: any format and orientation, every size of face, broken files, videos, results in the picture's own pixels."
+
+import csv
+import json
+import resource
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import facekp
+from facekp.core import COLUMNS, KEYPOINTS, MEAN_FACE, UserError
+from facekp.draw import draw_faces
+from facekp.predict import (
+    DEFAULT_MODEL, DETECTOR_FILE, Detector, Follower, PointModel, PointSmoother, cut_face, find_sources, frame_from_points, merge_overlaps,
+    open_session, predict_files, pyramid_sides, read_picture, to_picture, video_frames,
+)
+
+FACES = draw_faces(6, seed=3, workers=1)
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    return facekp.load(threads=1)
+
+
+def photo(width: int = 120, index: int = 0, border: float = 0.5, shape: str = "RGB") -> np.ndarray:
+    "A drawn face with its edge continued around it."
+    face = cv2.resize(FACES.images[index], (width, width), interpolation=cv2.INTER_AREA if width < 96 else cv2.INTER_CUBIC)
+    edge = int(width * border)
+    grey = cv2.copyMakeBorder(face, edge, edge, edge, edge, cv2.BORDER_REPLICATE)
+    return np.repeat(grey[..., None], 3, axis=2) if shape == "RGB" else grey
+
+
+def colored(height: int = 40, width: int = 60) -> np.ndarray:
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([rows * 5, columns * 4, 255 - rows * 5], axis=-1).astype(np.uint8)
+
+
+# reading
+
+@pytest.mark.parametrize("mode, ending, options", [
+    ("RGB", "png", {}), ("RGB", "jpg", {"quality": 97}), ("RGB", "webp", {"lossless": True}), ("RGB", "tif", {}), ("RGB", "bmp", {}),
+    ("RGBA", "png", {}), ("CMYK", "jpg", {"quality": 97}), ("P", "gif", {}), ("P", "png", {}),
+])
+def test_pictures_of_any_format_read_alike(tmp_path, mode, ending, options):
+    picture = Image.fromarray(colored()).convert(mode)
+    picture.save(tmp_path / f"p.{ending}", **options)
+    read = read_picture(tmp_path / f"p.{ending}")
+    expected = np.asarray(picture.convert("RGB"))
+    assert read.dtype == np.uint8 and read.shape == (40, 60, 3)
+    assert np.abs(read.astype(int) - expected).mean() < 4
+
+
+def test_grey_deep_and_transparent_pictures(tmp_path):
+    grey = colored()[..., 1]
+    Image.fromarray(grey).save(tmp_path / "g.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    Image.fromarray(np.dstack([colored(), np.zeros((40, 60), np.uint8)])).save(tmp_path / "clear.png")
+    for name in ("g.png", "deep.png"):
+        assert np.array_equal(read_picture(tmp_path / name), np.repeat(grey[..., None], 3, axis=2)), name
+    assert (read_picture(tmp_path / "clear.png") == 255).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_turns_every_picture_upright(tmp_path, orientation):
+    turn = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_90", 7: "TRANSVERSE", 8: "ROTATE_270"}
+    picture, note = Image.fromarray(colored()), Image.Exif()
+    note[0x0112] = orientation
+    stored = picture.transpose(Image.Transpose[turn[orientation]]) if orientation > 1 else picture
+    stored.save(tmp_path / "p.png", exif=note)
+    assert np.array_equal(read_picture(tmp_path / "p.png"), colored())
+
+
+def test_arrays_files_bytes_and_images_are_one(tmp_path):
+    Image.fromarray(colored()).save(tmp_path / "p.png")
+    for source in (colored(), colored() / 255, colored().astype(np.uint16) * 257, tmp_path / "p.png", str(tmp_path / "p.png"),
+                   (tmp_path / "p.png").read_bytes(), Image.fromarray(colored()), np.dstack([colored(), np.full((40, 60), 255, np.uint8)])):
+        assert np.array_equal(read_picture(source), colored())
+
+
+@pytest.mark.parametrize("array", [np.zeros((0, 5, 3), np.uint8), np.zeros((5, 5, 2), np.uint8), np.full((5, 5), np.nan), np.full((5, 5), -1.0),
+                                   np.zeros((5, 5), bool), np.full((5, 5), 70000)])
+def test_arrays_that_are_no_picture_are_refused(array):
+    with pytest.raises(UserError, match="expected"):
+        read_picture(array)
+
+
+def bomb(width: int, height: int) -> bytes:
+    "A PNG of a few bytes that says it is huge."
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)) +
+            chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b""))
+
+
+def test_giant_pictures_are_refused_before_they_are_unpacked(tmp_path):
+    (tmp_path / "bomb.png").write_bytes(bomb(60_000, 60_000))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match=r"bomb.png: 60000 x 60000 pixels, expected 1 to 100,000,000"):
+        read_picture(tmp_path / "bomb.png")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+    Image.fromarray(colored()).save(tmp_path / "p.png")
+    with pytest.raises(UserError, match="max_pixels"):
+        read_picture(tmp_path / "p.png", max_pixels=2399)
+    assert read_picture(tmp_path / "p.png", max_pixels=2400).shape == (40, 60, 3)
+    with pytest.raises(UserError, match="expected 1 to 100"):
+        read_picture(colored(), max_pixels=100)
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", b"\xff\xd8\xff\xe0 cut", bomb(50, 50), b"GIF89a", b"%PDF-1.4"])
+def test_broken_files_are_named(tmp_path, content):
+    (tmp_path / "broken.jpg").write_bytes(content)
+    with pytest.raises(UserError, match=r"broken.jpg: not a picture"):
+        read_picture(tmp_path / "broken.jpg")
+
+
+def test_a_cut_jpeg_is_broken_and_a_missing_file_is_missing(tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)).save(tmp_path / "p.jpg")
+    (tmp_path / "half.jpg").write_bytes((tmp_path / "p.jpg").read_bytes()[:9000])
+    with pytest.raises(UserError, match="half.jpg"):
+        read_picture(tmp_path / "half.jpg")
+    with pytest.raises(UserError, match="no such file"):
+        read_picture(tmp_path / "none.jpg")
+
+
+# geometry
+
+frames = st.tuples(st.floats(-50, 400), st.floats(-50, 400), st.floats(10, 500), st.floats(-3, 3))
+
+
+@given(frames)
+def test_points_go_into_the_picture_and_the_frame_comes_back(values):
+    frame = np.array(values)
+    again = frame_from_points(MEAN_FACE, to_picture(MEAN_FACE, frame))
+    assert np.allclose(again[:3], frame[:3], atol=1e-3)
+    assert abs(np.angle(np.exp(1j * (again[3] - frame[3])))) < 1e-5
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(60, 240), st.floats(60, 240), st.floats(40, 500), st.floats(-0.7, 0.7), st.integers(20, 75), st.integers(20, 75))
+def test_what_is_cut_out_lies_where_to_picture_says(x, y, width, roll, column, row):
+    frame = np.array([x, y, width, roll])
+    place = to_picture(np.array([[column, row]]), frame)[0]
+    size = max(2.0, width / 96 * 2)
+    rows, columns = np.mgrid[:300, :300]
+    picture = (255 * np.exp(-((columns - place[0]) ** 2 + (rows - place[1]) ** 2) / (2 * size**2))).astype(np.uint8)
+    if not (20 < place[0] < 280 and 20 < place[1] < 280):
+        return
+    cut = cut_face(picture, frame).astype(float)
+    cut[cut < 60] = 0
+    found = np.array([(cut * np.arange(96)).sum(), (cut * np.arange(96)[:, None]).sum()]) / cut.sum()
+    assert np.abs(found - [column, row]).max() < 0.35
+
+
+def test_frames_outside_the_picture_and_pictures_of_one_pixel_can_be_cut():
+    assert cut_face(np.full((1, 1, 3), 7, np.uint8), np.array([0.0, 0, 50, 0])).mean() == 7
+    assert cut_face(colored(), np.array([-500.0, 900, 30, 1])).shape == (96, 96, 3)
+
+
+@given(st.integers(1, 20_000), st.floats(0.005, 1))
+def test_the_pyramid_begins_small_and_never_goes_far_beyond_the_picture(longest, smallest):
+    sides = pyramid_sides(longest, smallest)
+    assert sides[0] == 128 and all(b == 2 * a for a, b in zip(sides, sides[1:]))
+    assert sides[-1] == 128 or sides[-1] < 1.6 * longest
+    assert sides[-1] * smallest >= 18 or sides[-1] * 1.25 >= longest
+
+
+def test_boxes_on_one_face_become_one():
+    place = np.zeros((8, 2), np.float32)
+    place[1] = 40
+    places, scores = merge_overlaps(np.stack([place, place + [[3, 0]] * 8, place + [[90, 0]] * 8]) + [[0, 0], [0, 0], *[[0, 0]] * 6], np.array([0.5, 0.9, 0.7]))
+    assert len(places) == 2 and scores.tolist() == pytest.approx([0.9, 0.7])
+    assert merge_overlaps(np.zeros((0, 8, 2)), np.zeros(0))[0].shape == (0, 8, 2)
+
+
+# prediction
+
+@pytest.mark.parametrize("width", [48, 96, 150, 300])
+def test_points_come_back_in_the_pictures_own_pixels(detector, width):
+    errors = []
+    for index in range(3):
+        answer = detector.predict(photo(width, index))
+        assert len(answer) == 1
+        inside = (answer[0].points + 0.5 - int(width * 0.5)) * 96 / width - 0.5
+        errors.append(np.sqrt(np.mean((inside - FACES.points[index]) ** 2)))
+    by_hand = np.sqrt(np.mean((detector.model.predict(FACES.images[:3])[0] - FACES.points[:3]) ** 2))
+    assert np.mean(errors) < by_hand + 1
+
+
+def test_the_answer_moves_turns_and_mirrors_with_the_picture(detector):
+    plain = detector.predict(photo(140))[0].points
+    moved = detector.predict(cv2.copyMakeBorder(photo(140), 31, 0, 57, 0, cv2.BORDER_REPLICATE))[0].points
+    assert np.abs(moved - plain - [57, 31]).max() < 2
+    turned = detector.predict(np.ascontiguousarray(np.rot90(photo(140), -1)))  # clockwise
+    assert len(turned) == 1
+    assert np.abs(turned[0].points - np.stack([279 - plain[:, 1], plain[:, 0]], axis=1)).max() < 6
+
+
+def test_every_face_of_a_group_is_found_once(detector):
+    group = np.concatenate([photo(90, index) for index in (0, 1, 2)], axis=1)
+    answer = detector.predict(group)
+    assert len(answer) == 3
+    assert sorted(int(face.points[:, 0].mean() // 180) for face in answer.faces) == [0, 1, 2]
+    assert answer.points.shape == (3, 15, 2) and all(0.5 <= face.confidence <= 1 for face in answer.faces)
+
+
+def test_no_face_is_a_result(detector):
+    for picture in (np.zeros((60, 80, 3), np.uint8), np.random.default_rng(0).integers(0, 256, (120, 90, 3), np.uint8), np.full((1, 1), 9, np.uint8),
+                    np.full((3, 700), 200, np.uint8), colored()):
+        answer = detector.predict(picture)
+        assert len(answer) == 0 and answer.to_dict()["faces"] == []
+        assert np.array_equal(answer.draw(), answer.picture) and answer._repr_png_().startswith(b"\x89PNG")
+
+
+def test_small_and_cut_faces_are_uncertain(detector):
+    small = detector.predict(photo(30))
+    assert small.faces and "small" in small[0].uncertain
+    cut = detector.predict(np.ascontiguousarray(photo(160)[:, 115:]))
+    assert cut.faces and "cut" in cut[0].uncertain
+    assert not detector.predict(photo(160))[0].uncertain
+
+
+def test_batches_are_lists_or_arrays(detector):
+    pictures = [photo(100, index) for index in (0, 1)]
+    for batch in (pictures, tuple(pictures), np.stack(pictures), np.stack(pictures)[..., 0], np.stack(pictures)[..., :1]):
+        answers = detector.predict(batch)
+        assert [len(answer) for answer in answers] == [1, 1]
+    assert detector.predict([]) == []
+    assert len(detector.predict(pictures[0][..., 0])) == 1
+
+
+def test_spread_confidence_and_box_are_in_order(detector):
+    face = detector.predict(photo(200))[0]
+    assert face.spread.shape == (15,) and (face.spread > 0).all()
+    left, top, right, bottom = face.box
+    assert left < face.points[:, 0].min() and right > face.points[:, 0].max() and top < face.points[:, 1].min()
+    twice = detector.predict(cv2.resize(photo(200), None, fx=2, fy=2))[0]
+    assert np.allclose(twice.spread / face.spread, 2, rtol=0.15)
+
+
+@pytest.mark.parametrize("options", [{"smallest": 0}, {"smallest": 2}, {"least_confidence": 1.5}, {"passes": 0}, {"max_pixels": 0}, {"threads": 0}])
+def test_options_out_of_range_are_refused(options):
+    with pytest.raises(UserError, match="expected"):
+        facekp.load(**options)
+
+
+def test_models_that_are_none_are_refused(tmp_path):
+    (tmp_path / "text.onnx").write_text("no model")
+    for model, words in ((tmp_path / "text.onnx", "not a model"), (tmp_path / "none.onnx", "no such model"), (DETECTOR_FILE, "expected one input")):
+        with pytest.raises(UserError, match=words):
+            PointModel(model)
+
+
+def test_the_shipped_models_keep_the_contract_and_are_small():
+    session = open_session(DEFAULT_MODEL)
+    assert {output.name for output in session.get_outputs()} >= {"points", "spread"}
+    notes = session.get_modelmeta().custom_metadata_map
+    assert {"name", "version", "data", "license"} <= set(notes)
+    assert open_session(DETECTOR_FILE).get_modelmeta().custom_metadata_map["license"] == "Apache-2.0"
+    assert DEFAULT_MODEL.stat().st_size <= 1_500_000 and DETECTOR_FILE.stat().st_size <= 300_000
+    points, spread = PointModel().predict(FACES.images)
+    assert np.sqrt(np.mean((points - FACES.points) ** 2)) < 3 and 0.2 < spread.mean() < 4
+
+
+def test_a_run_and_a_keras_file_serve_as_models(tmp_path):
+    from facekp.baseline import build_mean
+    from facekp.train import save_model
+
+    save_model(build_mean(FACES.points), tmp_path / "run" / "model.keras")
+    for model in (tmp_path / "run", tmp_path / "run" / "model.keras"):
+        points, spread = PointModel(model).predict(FACES.images[:2])
+        assert np.allclose(points[0], FACES.points.mean(axis=0), atol=1e-2) and not spread.any()
+    assert len(facekp.load(tmp_path / "run", least_confidence=0.1).predict(photo(100))) == 1
+
+
+# videos
+
+def test_smoothing_calms_what_rests_and_follows_what_moves():
+    rng, times = np.random.default_rng(0), np.arange(90) / 30
+    truth = np.where(times < 1.5, 50, 50 + 100 * (times - 1.5))[:, None, None] * np.ones((1, 15, 2))
+    seen = truth + rng.normal(0, 0.4, truth.shape)
+    smoother = PointSmoother()
+    smooth = np.array([smoother(points, seconds) for points, seconds in zip(seen, times)])
+    assert np.diff(smooth[10:44], axis=0).std() < 0.5 * np.diff(seen[10:44], axis=0).std()
+    assert np.abs((truth - smooth)[60:].mean()) < 0.8  # under a hundredth of a second
+    big, small = PointSmoother(), PointSmoother()
+    for points, seconds in zip(seen, times):
+        assert np.allclose(big(points * 4, seconds, pixel=4.0), small(points, seconds) * 4, atol=1e-2)
+
+
+def make_video(path: Path, steps: int = 12, size: tuple[int, int] = (181, 181)) -> None:
+    picture = cv2.resize(photo(100, border=0.4), size)
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 20, size)
+    for step in range(steps):
+        video.write(np.roll(picture, 2 * step, axis=1))
+    video.release()
+
+
+def test_faces_keep_their_number_in_a_video(tmp_path, detector):
+    make_video(tmp_path / "v.avi")
+    follower = Follower(detector, search_every=5)
+    paths = [follower.next(picture, seconds) for picture, seconds, _, _ in video_frames(tmp_path / "v.avi")]
+    assert len(paths) == 12 and all([face.track for face in faces] == [1] for faces in paths)
+    step = np.mean([b[0].points - a[0].points for a, b in zip(paths[3:], paths[4:])], axis=(0, 1))
+    assert abs(step[0] - 2) < 0.5 and abs(step[1]) < 0.5
+    assert follower.next(np.zeros((181, 181, 3), np.uint8), 9.0) == []
+
+
+@pytest.mark.parametrize("form, name", [("png", "v-points.mp4"), ("json", "v.json"), ("csv", "predictions.csv")])
+def test_videos_are_written_in_every_form(tmp_path, detector, form, name):
+    make_video(tmp_path / "v.avi", steps=5)
+    assert predict_files(detector, [tmp_path / "v.avi"], tmp_path / "out", form, show_progress=False) == []
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
+    if form == "png":
+        assert len(list(video_frames(tmp_path / "out" / name))) == 5
+    elif form == "json":
+        written = json.loads((tmp_path / "out" / name).read_text())
+        assert [frame["frame"] for frame in written["frames"]] == list(range(5)) and written["frames"][4]["faces"][0]["track"] == 1
+    else:
+        assert [row["frame"] for row in csv.DictReader((tmp_path / "out" / name).open())] == list("01234")
+
+
+def test_what_is_no_video_is_named(tmp_path, detector):
+    (tmp_path / "v.mp4").write_bytes(b"no video")
+    broken = predict_files(detector, [tmp_path / "v.mp4", "webcam:99", "webcam:x"], tmp_path / "out", show_progress=False)
+    assert len(broken) == 3 and "v.mp4: not a video" in broken[0] and "no camera answers" in broken[1] and "webcam:N" in broken[2]
+    assert not list(tmp_path.glob("out/*"))
+
+
+# files
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    "A folder with two pictures of one name, one below it, a broken one and a text."
+    (tmp_path / "in" / "below").mkdir(parents=True)
+    Image.fromarray(photo(90)).save(tmp_path / "in" / "a.png")
+    Image.fromarray(photo(90, 1)).save(tmp_path / "in" / "a.jpg", quality=95)
+    Image.fromarray(colored()).save(tmp_path / "in" / "below" / "none.webp")
+    (tmp_path / "in" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    (tmp_path / "in" / "notes.txt").write_text("not a picture")
+    return tmp_path / "in"
+
+
+def test_a_folder_is_done_in_order_and_the_broken_file_is_named(folder, detector):
+    out = folder / "out"
+    broken = predict_files(detector, [folder], out, show_progress=False)
+    assert len(broken) == 1 and "broken.jpg: not a picture" in broken[0]
+    names = sorted(str(path.relative_to(out)) for path in out.rglob("*.png"))
+    assert names == ["a-2-points.png", "a-points.png", "below/none-points.png"]
+    before = Image.open(folder / "a.png")
+    assert Image.open(out / "a-2-points.png").size == before.size
+    again = predict_files(detector, [folder], out, show_progress=False)
+    assert again == broken and len(list(out.rglob("*.png"))) == 3, "results are not taken for pictures"
+
+
+def test_json_and_csv_say_the_same(folder, detector):
+    predict_files(detector, [folder], folder / "json", "json", show_progress=False)
+    predict_files(detector, [folder], folder / "csv", "csv", show_progress=False)
+    with open(folder / "csv" / "predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    one = json.loads((folder / "json" / "a-2.json").read_text())
+    assert (one["width"], one["height"]) == (180, 180) and list(one["faces"][0]["points"]) == list(KEYPOINTS)
+    row = next(row for row in rows if row["file"].endswith("a.png"))
+    assert [float(row[column]) for column in COLUMNS] == [value for place in one["faces"][0]["points"].values() for value in place]
+    empty = next(row for row in rows if row["file"].endswith("none.webp"))
+    assert empty["face"] == empty["confidence"] == "" and json.loads((folder / "json" / "below" / "none.json").read_text())["faces"] == []
+
+
+def test_sources_that_are_not_there_are_refused(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for given, words in (([tmp_path / "empty"], "no picture or video"), ([tmp_path / "none.jpg"], "no such file or folder")):
+        with pytest.raises(UserError, match=words):
+            find_sources(given)
+
+
+def test_memory_stays_flat(detector):
+    picture = photo(64)
+    def memory_after(count):
+        for _ in range(count):
+            detector.predict(picture)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    early = memory_after(20)
+    assert memory_after(60) - early < 5
+
+
+# the command
+
+def run(*arguments, cwd=None):
+    return subprocess.run([sys.executable, "-c", "import sys; from facekp.cli import main; sys.exit(main())", "predict", *map(str, arguments)],
+                          capture_output=True, text=True, cwd=cwd)
+
+
+def test_the_command_prints_json_and_names_what_is_broken(folder):
+    good = run("a.png", "below/none.webp", "--format", "json", cwd=folder)
+    assert good.returncode == 0, good.stderr
+    assert [len(json.loads(line)["faces"]) for line in good.stdout.splitlines()] == [1, 0]
+    bad = run("broken.jpg", cwd=folder)
+    assert bad.returncode == 2 and bad.stderr.count("\n") == 1 and "broken.jpg" in bad.stderr and not bad.stdout
+    many = run(".", "--out", "out", cwd=folder)
+    assert many.returncode == 2 and "1 could not be read, the rest is done" in many.stderr
+    assert many.stdout.count("1 face ") == 2 and "0 faces" in many.stdout and len(list((folder / "out").rglob("*.png"))) == 3
+
+
+def test_a_photo_is_done_without_tensorflow(tmp_path):
+    Image.fromarray(photo(120)).save(tmp_path / "p.png")
+    code = ("import sys, facekp\nassert not {'tensorflow', 'keras', 'cv2', 'onnxruntime'} & set(sys.modules)\n"
+            "assert len(facekp.load().predict(sys.argv[1])) == 1\nassert not {'tensorflow', 'keras', 'matplotlib', 'pandas'} & set(sys.modules)")
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "p.png")], check=True)

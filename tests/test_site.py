@@ -1,0 +1,327 @@
+"""The site: built without a warning, whole, readable by everybody, and the same in a browser.
+
+What needs the packages of the `docs` extra, or a Chromium, is skipped where there is none: `make test` installs the first
+and looks for the second (`make browser` fetches one from npm's registry; GitHub's machines have one).
+"""
+
+import importlib.util
+import re
+import subprocess
+import sys
+import threading
+from functools import partial
+from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+TOOLS = ROOT / "nbs" / "_site"
+sys.path.insert(0, str(TOOLS))
+
+from browser import find_browser
+from lessons import alternative_text, colab_url, has_figure, lesson_paths, read_cells, repository_url, said_before, title_of
+from reference import exported_names, reference_page
+from tables import best_rows, comparison_folders, read_table
+
+NEEDED = ("sphinx", "myst_nb", "sphinx_book_theme", "latex2mathml", "sphinx_revealjs")
+needs_docs = pytest.mark.skipif(not all(map(importlib.util.find_spec, NEEDED)), reason="the `docs` extra is not installed")
+VOID = {"img", "br", "hr", "input", "meta", "link", "source", "wbr", "col"}
+
+
+class Page(HTMLParser):
+    "What a page links to, shows and loads, and the names that others can link to."
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.links, self.pictures, self.loads, self.names, self.text = [], [], [], set(), []
+        self.hidden = 0
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        self.hidden += tag in ("script", "style")
+        self.names |= {values[key] for key in ("id", "name") if values.get(key)}
+        if tag == "a" and values.get("href"):
+            self.links.append(values["href"])
+        if tag == "img":
+            self.pictures.append((values.get("src", ""), values.get("alt")))
+        if tag in ("script", "iframe", "source") and values.get("src"):
+            self.loads.append(values["src"])
+        if tag == "link" and values.get("rel") in ("stylesheet", "icon", "preload"):
+            self.loads.append(values["href"])
+
+    def handle_endtag(self, tag):
+        self.hidden -= tag in ("script", "style")
+
+    def handle_data(self, data):
+        if not self.hidden:
+            self.text.append(data)
+
+
+# ---------------------------------------------------------------- what the pages are made of
+
+@pytest.mark.parametrize("path", lesson_paths(), ids=lambda path: path.stem)
+def test_every_figure_of_a_lesson_has_words(path):
+    before = ""
+    for cell in read_cells(path):
+        if cell["cell_type"] == "markdown":
+            before = said_before(cell["source"], before)
+        elif has_figure(cell):
+            text = alternative_text(cell["source"], before)
+            words = re.findall(r"\w+", text.removeprefix("Figure:"))
+            assert len(words) >= 2 and len(text) >= 18, f"say what is seen with a line '#| fig-alt: …' in: {cell['source'][:200]}"
+
+
+def test_alternative_text_prefers_what_was_written():
+    source = '#| fig-alt: A nose, twice\nfigure.suptitle("Two noses")'
+    assert alternative_text(source, "") == "A nose, twice"
+    assert alternative_text('axis.set(title="left")\nfigure.suptitle("Two noses")', "") == "Figure: Two noses."
+    assert alternative_text('show_faces(images, title=f"{count} faces and their points")', "") == "Figure: … faces and their points."
+    assert alternative_text("plt.show()", "Where are the eyes? Look.") == "Figure: Where are the eyes?"
+    assert alternative_text("figure = show_density(points)", "").startswith("Figure: ") and len(alternative_text("show_density(points)", "")) > 20
+
+
+def test_colab_and_repository_come_from_pyproject():
+    url = re.search(r'Repository = "(.+)"', (ROOT / "pyproject.toml").read_text()).group(1)
+    assert repository_url() == url
+    assert colab_url("00_core") == f"https://colab.research.google.com/github/{urlsplit(url).path.strip('/')}/blob/main/nbs/00_core.ipynb"
+
+
+def test_reference_explains_a_function(tmp_path):
+    module = tmp_path / "sample.py"
+    module.write_text('"""A sample.\n\nMore."""\n__all__ = ["LIMIT", "move", "Box"]\nLIMIT = 3  # px\n'
+                      'def move(\n    points: list,  # float32 [15,2], pixels\n    right: int = 2,  # pixels\n) -> list:  # the points, moved\n    "Move points."\n'
+                      'class Box:\n    "A box."\n    width: int = 1  # pixels\n    def area(self) -> int:  # px2\n        "Its area."\n')
+    assert exported_names(module) == ["LIMIT", "move", "Box"]
+    page = reference_page(module, None)
+    for part in ("{py:function} facekp.sample.move(points, right=2)", r"| `points` | `list` |  | float32 \[15,2\], pixels |", "| `right` | `int` | `2` | pixels |",
+                 "| **returns** | `list` |  | the points, moved |", "{py:method} facekp.sample.Box.area()", "| `width` | `int` | `1` | pixels |", "{py:data} facekp.sample.LIMIT"):
+        assert part in page, part
+
+
+# ---------------------------------------------------------------- the built site
+
+def html_files(site: Path) -> list[Path]:
+    "The site's pages; what the theme keeps among its own files is none."
+    return [path for path in sorted(site.rglob("*.html")) if "_static" not in path.parts]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    "The site, built afresh."
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, TOOLS / "build.py", "--pages", folder / "pages", "--site", folder / "site"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0 and "WARNING" not in done.stderr, done.stdout + done.stderr
+    return folder / "site"
+
+
+@pytest.fixture(scope="module")
+def pages(site) -> dict[Path, Page]:
+    "Every page of the site, read."
+    return {path: Page(path) for path in html_files(site)}
+
+
+@needs_docs
+def test_every_lesson_and_every_exported_name_has_its_place(site, pages):
+    for path in lesson_paths():
+        page = pages[site / "lessons" / f"{path.stem}.html"]
+        assert colab_url(path.stem) in page.links and f"../notebooks/{path.name}" in page.links
+        assert (site / "notebooks" / path.name).read_bytes() == path.read_bytes()
+        assert title_of(path).replace("`", "").split("'")[0] in "".join(page.text).replace("’", "'")
+        module = ROOT / "facekp" / f"{path.stem.split('_', 1)[1]}.py"
+        reference = pages[site / "reference" / f"{module.stem}.html"]
+        for name in exported_names(module):
+            assert f"facekp.{module.stem}.{name}" in reference.names, name
+
+
+@needs_docs
+def test_no_link_and_no_picture_is_broken_and_nothing_is_loaded_from_elsewhere(site, pages):
+    for path, page in pages.items():
+        for address in [*page.links, *page.loads, *(source for source, _ in page.pictures)]:
+            parts = urlsplit(address)
+            if parts.scheme in ("http", "https", "mailto", "data"):
+                assert parts.scheme == "data" or address not in page.loads and address not in dict(page.pictures), f"{path}: {address} is loaded from elsewhere"
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            assert target.exists(), f"{path}: {address} is not there"
+            if parts.fragment and target in pages:
+                assert unquote(parts.fragment) in pages[target].names, f"{path}: {address} has no such place"
+    for style in site.rglob("*.css"):
+        assert not re.search(r"url\(['\"]?https?:|@import ['\"]?https?:", style.read_text(encoding="utf-8", errors="ignore")), style
+
+
+@needs_docs
+def test_every_picture_says_what_it_shows(pages):
+    for path, page in pages.items():
+        for source, alternative in page.pictures:
+            assert alternative is not None and len(alternative) > 15 and "_images" not in alternative, f"{path}: {source} has no alternative text"
+
+
+@needs_docs
+def test_formulas_are_set(site, pages):
+    for path in pages:
+        if path.parent.name == "lessons":
+            source = "".join(cell["source"] for cell in read_cells(ROOT / "nbs" / f"{path.stem}.ipynb") if cell["cell_type"] == "markdown")
+            assert ("<math" in path.read_text()) == bool(re.search(r"\$\S", re.sub(r"`[^`]*`", "", source))), path
+
+
+@needs_docs
+def test_tables_show_the_records(site, pages):
+    text = (site / "comparison.html").read_text()
+    for folder in comparison_folders():
+        for row in read_table(folder):
+            assert f'<td data-value="{row["rmse"]}">{float(row["rmse"]):.2f}</td>' in text
+    start = (site / "index.html").read_text()
+    for row in best_rows(comparison_folders()[0]):
+        assert f"{float(row['rmse']):.2f} px" in start
+
+
+def test_start_page_of_the_table_is_sorted():
+    for folder in comparison_folders():
+        errors = [float(row["rmse"]) for row in read_table(folder)]
+        assert errors == sorted(errors), folder
+
+
+# ---------------------------------------------------------------- in a browser
+
+@pytest.fixture(scope="module")
+def address(site):
+    "The site, served."
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(site)))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    "Serve files and say nothing."
+
+    def log_message(self, *ignored):
+        pass
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    "A running Chromium."
+    playwright = pytest.importorskip("playwright.sync_api", reason="the `browser` extra is not installed")
+    path = find_browser()
+    if path is None:
+        pytest.skip("no Chromium here: install one, or run `make browser`")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=path)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def tab(chromium):
+    "A tab that notes every complaint of the page and every request that leaves this machine."
+    tab = chromium.new_page(viewport={"width": 1400, "height": 900}, color_scheme="light")
+    tab.complaints = []
+    tab.on("console", lambda message: tab.complaints.append(message.text) if message.type in ("error", "warning") else None)
+    tab.on("pageerror", lambda error: tab.complaints.append(str(error)))
+    tab.on("requestfailed", lambda request: tab.complaints.append(f"failed: {request.url}"))
+    tab.on("request", lambda request: tab.complaints.append(f"asked elsewhere: {request.url}") if not request.url.startswith(("http://127.0.0.1", "data:")) else None)
+    yield tab
+    tab.close()
+
+
+LOOKS = [(1400, "light"), (390, "dark")]  # both widths and both looks on every page, all four pairs on the two pages of our own making
+STATE = """() => ({theme: document.documentElement.dataset.theme, ground: getComputedStyle(document.body).backgroundColor,
+    wide: document.documentElement.scrollWidth, broken: [...document.images].filter((i) => i.complete && !i.naturalWidth).map((i) => i.src)})"""
+
+
+@needs_docs
+def test_every_page_stands_in_every_look(tab, address, site):
+    grounds = {}
+    for path in html_files(site):
+        name = path.relative_to(site).as_posix()
+        if name.startswith("slides/"):
+            continue  # the deck has its own test
+        tab.set_viewport_size({"width": 1400, "height": 900})
+        tab.emulate_media(color_scheme="light")
+        tab.goto(f"{address}/{name}")
+        for width, scheme in LOOKS + ([(1400, "dark"), (390, "light")] if name in ("index.html", "comparison.html") else []):
+            tab.set_viewport_size({"width": width, "height": 900})
+            tab.emulate_media(color_scheme=scheme)
+            state = tab.evaluate(STATE)
+            assert state["theme"] == scheme, f"{name} stays {state['theme']}"
+            grounds.setdefault(scheme, set()).add(state["ground"])
+            assert state["wide"] <= width, f"{name} is {state['wide']} px wide on {width} px"
+            assert not state["broken"], f"{name}: {state['broken']}"
+        assert not tab.complaints, f"{name}: {tab.complaints}"
+    assert grounds["light"].isdisjoint(grounds["dark"])
+
+
+@needs_docs
+@pytest.mark.parametrize("look", [(1400, "light"), (390, "dark")], ids=str)
+def test_pages_can_be_read_by_everybody(tab, address, site, look):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="the `browser` extra is not installed").Axe()
+    tab.set_viewport_size({"width": look[0], "height": 900})
+    tab.emulate_media(color_scheme=look[1])
+    # the checks of contrast take long on long pages: one of each kind, the shortest lesson and module
+    shortest = [min((site / kind).glob("*_*.html" if kind == "lessons" else "*.html"), key=lambda path: path.stat().st_size) for kind in ("lessons", "reference")]
+    lesson, module = (path.relative_to(site).as_posix() for path in shortest)
+    more = ("results.html", "contributing.html", "search.html", module) if look[0] == 1400 else ()
+    for name in ("index.html", "comparison.html", lesson, *more):
+        tab.goto(f"{address}/{name}")
+        found = axe.run(tab, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21aa"]}).response["violations"]
+        told = [f"{one['id']}: {[node['html'][:160] for node in one['nodes'][:3]]}" for one in found]
+        assert not told, f"{name}: {told}"
+
+
+@needs_docs
+@pytest.mark.parametrize("query, answer", [("impose_gaps", "facekp.synthetic.impose_gaps"), ("mirror", "facekp.augment.mirror"), ("forward fill", "Imputation")])
+def test_search_finds(tab, address, query, answer):
+    tab.goto(f"{address}/search.html?q={query.replace(' ', '+')}")
+    tab.wait_for_selector("#search-results li a", timeout=30_000)
+    tab.wait_for_function("(answer) => document.querySelector('#search-results').innerText.includes(answer)", arg=answer, timeout=30_000)
+    assert not tab.complaints
+
+
+@needs_docs
+def test_table_sorts_and_search_opens_from_the_keyboard(tab, address):
+    tab.goto(f"{address}/comparison.html")
+    table = tab.locator("table.sortable").first
+    first = [cell.inner_text() for cell in table.locator("tbody tr td:first-child").all()]
+    heading = table.get_by_role("button", name="weights")
+    heading.focus()
+    for order, better in (("ascending", min), ("descending", max)):
+        tab.keyboard.press("Enter")
+        numbers = [int(cell.get_attribute("data-value") or 0) for cell in table.locator("tbody tr td:nth-child(12)").all()]
+        assert numbers == sorted(numbers, reverse=order == "descending") and numbers[0] == better(numbers)
+        assert heading.locator("xpath=..").get_attribute("aria-sort") == order
+    assert len(first) == len(numbers)
+    tab.locator("body").press("Control+k")
+    tab.keyboard.type("rotate")
+    tab.keyboard.press("Enter")
+    tab.wait_for_url("**/search.html?q=rotate*")
+    tab.wait_for_selector("#search-results li a", timeout=30_000)
+
+
+@needs_docs
+def test_look_can_be_chosen_with_a_button(tab, address):
+    tab.goto(f"{address}/index.html")
+    for mode in ("dark", "light"):
+        tab.locator("button.theme-switch-button:visible").first.click()
+        tab.locator(f".theme-change-button[data-mode={mode}]:visible").first.click()
+        tab.goto(f"{address}/comparison.html")
+        assert tab.evaluate("document.documentElement.dataset.theme") == mode, "and it stays on the next page"
+
+
+@needs_docs
+def test_keyboard_reaches_the_text(tab, address):
+    tab.goto(f"{address}/index.html")
+    tab.keyboard.press("Tab")
+    assert "main" in tab.evaluate("document.activeElement.innerText").lower(), "the first stop skips to the text"
+    for _ in range(60):
+        tab.keyboard.press("Tab")
+        if tab.evaluate("document.activeElement.matches('.hero a.button')"):
+            break
+    assert tab.evaluate("document.activeElement.matches('.hero a.button') && getComputedStyle(document.activeElement).outlineStyle") == "solid"

@@ -1,0 +1,179 @@
+"Every backbone at a small size: built right, fed right, trained a step, kept, and refused where it does not fit."
+
+import json
+
+import numpy as np
+import pytest
+
+from facekp.core import UserError, set_seeds
+from facekp.draw import draw_faces
+from facekp.train import Record, load_model, masked_mse, predict_points, read_record, save_model, write_record
+from facekp.transfer import (
+    _backbone, _fitting_precision, build_transfer, compute_features, describe_weights, fit_transfer, freeze, layer_rates, split_at_taps, thaw,
+)
+
+import keras
+from keras.src.utils import file_utils
+
+TAPS = {"resnet50": "conv4_block6_out", "efficientnetb7": "block6a_expand_activation", "mobilenetv2": "block_13_expand_relu"}
+
+
+@pytest.fixture(scope="module")
+def faces():
+    return draw_faces(48, seed=31, workers=1)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory, faces):
+    "A small net with statistics of its own, and the file it lies in."
+    set_seeds(3)
+    model = build_transfer("mobilenetv2", tap="block_3_expand_relu", alpha=0.35)
+    fit_transfer(model, faces[:32], faces[32:], images_shown=64, batch_size=16, show_progress=False)
+    return model, save_model(model, tmp_path_factory.mktemp("model") / "model.keras")
+
+
+@pytest.mark.parametrize("name", TAPS)
+def test_every_backbone_is_cut_at_its_tap_and_learns(name, faces):
+    set_seeds(0)
+    model = build_transfer(name)
+    backbone, head = split_at_taps(model)
+    assert backbone.layers[-1].name == TAPS[name] and backbone.output_shape[1:3] == (6, 6)
+    assert not [layer for layer in model.layers if layer.name in ("conv5_block1_out", "top_conv", "Conv_1", "block7a_expand_conv")]
+    images, points = faces.images[:2, ..., None], faces.points[:2]
+    before = [array.numpy() for array in (model.trainable_variables[0], model.trainable_variables[-1])]
+    model.compile(keras.optimizers.SGD(1e-3), masked_mse, jit_compile=False, run_eagerly=True)
+    loss = model.train_on_batch(images, points)
+    assert np.isfinite(loss)
+    for old, array in zip(before, (model.trainable_variables[0], model.trainable_variables[-1])):
+        assert not np.array_equal(old, array.numpy()), array.path
+    freeze(model)
+    assert not backbone.trainable_variables and head.trainable_variables
+
+
+def test_every_application_of_keras_has_its_own_scaling():
+    from facekp.transfer import _applications, _own_scaling
+
+    picture = np.full((1, 1, 1, 3), 200, np.float32)
+    for name, module in (("resnet50", keras.applications.resnet50), ("resnet50v2", keras.applications.resnet_v2),
+                         ("mobilenetv2", keras.applications.mobilenet_v2), ("densenet121", keras.applications.densenet),
+                         ("efficientnetb7", keras.applications.efficientnet)):
+        slope, offset = _own_scaling(_applications()[name])
+        assert np.allclose(np.array(slope) * 200 + offset, module.preprocess_input(picture.copy()).ravel(), atol=1e-3), name
+
+
+def test_the_scaling_is_inside(small, faces):
+    model, _ = small
+    scaled = keras.Model(model.input, model.get_layer("own_scaling").output)(faces.images[:1, ..., None].astype("float32"))
+    assert np.allclose(scaled[..., 1], faces.images[:1] / 127.5 - 1, atol=1e-4)
+
+
+def test_a_model_survives_the_disk_and_can_be_taken_apart_again(small, faces):
+    model, path = small
+    again = load_model(path)
+    assert np.array_equal(predict_points(model, faces.images), predict_points(again, faces.images))
+    backbone, head = split_at_taps(again)
+    assert backbone.layers[-1].name == "block_3_expand_relu" and head.output_shape == (None, 15, 2)
+
+
+def test_weights_come_from_a_file_of_the_same_net_only(small, faces, tmp_path):
+    model, path = small
+    taken = build_transfer("mobilenetv2", path, tap="block_3_expand_relu", alpha=0.35)
+    assert np.array_equal(predict_points(model, faces.images), predict_points(taken, faces.images))
+    assert not any(layer.trainable_variables for layer in _backbone(taken))
+    with pytest.raises(UserError, match="not a model with the backbone mobilenetv2.*another net"):
+        build_transfer("mobilenetv2", path, tap="block_3_expand_relu")
+    whole = keras.applications.MobileNetV2(alpha=0.35, include_top=False, weights=None, input_shape=(96, 96, 3))
+    whole.save_weights(tmp_path / "small.weights.h5")
+    same = build_transfer("mobilenetv2", tmp_path / "small.weights.h5", tap="block_3_expand_relu", alpha=0.35)
+    assert np.array_equal(same.get_layer("block_2_expand").get_weights()[0], whole.get_layer("block_2_expand").get_weights()[0])
+    with pytest.raises(UserError, match=r"small.weights.h5: not the weights of mobilenetv2.*another net.*\(3, 3, 3, 16\)"):
+        build_transfer("mobilenetv2", tmp_path / "small.weights.h5")
+    (tmp_path / "broken.weights.h5").write_bytes(b"no weights")
+    for file, words in (("broken.weights.h5", "holds no weights"), ("none.weights.h5", "no such file")):
+        with pytest.raises(UserError, match=words):
+            build_transfer("mobilenetv2", tmp_path / file, alpha=0.35)
+    assert describe_weights(tmp_path / "small.weights.h5").startswith("file small.weights.h5 sha256 ")
+    assert describe_weights(None) == "random" and describe_weights("imagenet") == "imagenet"
+
+
+def test_imagenet_weights_without_internet_and_from_a_file(tmp_path, monkeypatch):
+    def unreachable(*arguments, **options):
+        raise Exception("URL fetch failure on https://example.org: None -- [Errno -2] Name or service not known")
+
+    monkeypatch.setattr(file_utils, "get_file", unreachable)
+    with pytest.raises(UserError, match="ImageNet weights of mobilenetv2 are not on this machine.*a file.*weights=None") as caught:
+        build_transfer("mobilenetv2", "imagenet", alpha=0.35)
+    assert "\n" not in str(caught.value)
+    file = tmp_path / "efficientnetb0_notop.weights.h5"
+    net = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=(96, 96, 3))
+    normalization = next(layer for layer in net.layers if isinstance(layer, keras.layers.Normalization))
+    normalization.adapt_mean.assign([0.485, 0.456, 0.406])
+    normalization.adapt_variance.assign([0.229, 0.224, 0.225])
+    net.save_weights(file)
+    monkeypatch.setattr(file_utils, "get_file", lambda *arguments, **options: str(file))
+    picture = np.full((1, 96, 96, 1), 90, np.uint8)
+    fetched, given = (split_at_taps(build_transfer("efficientnetb0", weights, tap="stem_activation"))[0](picture) for weights in ("imagenet", file))
+    assert np.allclose(fetched[0], given[0], rtol=1e-4, atol=1e-4)
+
+
+def test_thawing_keeps_normalization_as_it_is_slows_down_towards_the_picture_and_can_be_taken_up_again(small, faces):
+    _, path = small
+    model = load_model(path)
+    thaw(model, first_layer="block_2_expand")
+    assert not model.get_layer("Conv1").trainable and model.get_layer("block_2_expand").trainable
+    thaw(model)
+    statistics = [array.numpy() for layer in _backbone(model) if isinstance(layer, keras.layers.BatchNormalization) for array in layer.weights]
+    rates = layer_rates(model, 0.1)
+    assert rates == sorted(rates) and rates[-1] == 1 and np.isclose(rates[0], 0.1)
+    options = dict(images_shown=64, batch_size=16, features_folder=path.parent / "features", run_folder=path.parent / "run", show_progress=False)
+    thawed = fit_transfer(freeze(model), faces[:32], faces[32:], **options)
+    after = [array.numpy() for layer in _backbone(model) if isinstance(layer, keras.layers.BatchNormalization) for array in layer.weights]
+    assert all(np.array_equal(old, new) for old, new in zip(statistics, after))
+    assert {entry["stage"] for entry in thawed.history} == {"head", "thawed"} and thawed.images_shown == 64
+    error = np.sqrt(masked_mse(faces.points[32:], predict_points(model, faces.images[32:])))
+    assert abs(error - min(entry["validation_rmse"] for entry in thawed.history)) < 1e-2
+    taken_up = load_model(path)
+    assert fit_transfer(freeze(taken_up), faces[:32], faces[32:], resume=True, **options).history == thawed.history
+    assert np.array_equal(predict_points(taken_up, faces.images), predict_points(model, faces.images))
+    with pytest.raises(UserError, match="at most 0.0002"):
+        fit_transfer(model, faces[:32], faces[32:], thawed_learning_rate=1e-3)
+    with pytest.raises(UserError, match="no layer 'block_2_expend'"):
+        thaw(model, "block_2_expend")
+
+
+def test_features_are_computed_once(small, faces, tmp_path, monkeypatch):
+    model, _ = small
+    (first,) = compute_features(model, faces.images, tmp_path)
+    monkeypatch.setattr(keras.Model, "predict_on_batch", lambda *_: pytest.fail("computed again"))
+    (second,) = compute_features(model, faces.images, tmp_path)
+    assert np.array_equal(first, second) and first.shape[:3] == (48, 24, 24)
+
+
+def test_the_pooled_head_starts_at_the_mean_face(faces):
+    from facekp.core import MEAN_FACE
+
+    model = build_transfer("mobilenetv2", tap="block_3_expand_relu", head="pooled", alpha=0.35)
+    assert np.allclose(predict_points(model, faces.images[:2]), MEAN_FACE, atol=1e-3)
+
+
+def test_sixteen_bits_only_with_a_graphics_card():
+    for cards, expected in ((0, "float32"), (1, "mixed_float16")):
+        with _fitting_precision(cards):
+            assert keras.config.dtype_policy().name == expected
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_unknown_names_are_named():
+    for arguments, words in ((("resnet",), "did you mean 'resnet50'"), (("vgg16", None, "block5_pol"), "did you mean 'block5_pool'"),
+                             (("mobilenetv2", None, None, "dense"), "head 'dense' is unknown")):
+        with pytest.raises(UserError, match=words):
+            build_transfer(*arguments)
+
+
+def test_old_records_without_the_origin_of_weights_are_read(tmp_path):
+    record = Record("cnn", "masked", 0, "quick", 0, {}, {}, 1, 1, 1, 1.0, {})
+    path = write_record(record, tmp_path / "record.json")
+    story = json.loads(path.read_text())
+    assert story.pop("weights_from") == ""
+    path.write_text(json.dumps(story))
+    assert read_record(path) == record
