@@ -12,6 +12,7 @@ __all__ = ['DATA_HELP', 'JOBS', 'build_parser', 'run_course_job', 'run_data_job'
 import argparse
 import contextlib
 import json
+import os
 import sys
 import time
 from dataclasses import replace
@@ -75,7 +76,7 @@ def _add_model_jobs(jobs) -> None:
     job.add_argument("runs", nargs="+", metavar="RUN", help="folders of runs, records, or a folder of records")
     _add_predict_job(jobs)
 
-
+# %% ../nbs/17_cli.ipynb #bfc67973
 def _add_predict_job(jobs) -> None:
     "Describe the job that finds faces and their points in pictures."
     job = jobs.add_parser("predict", help="find faces and their points in pictures, folders, videos or a webcam")
@@ -325,6 +326,9 @@ def main(
         return 2
     try:
         JOBS[options.job](options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has heard enough, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         print("facekp: stopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
         return 130

@@ -346,7 +346,7 @@ class Face:
     frame: np.ndarray = field(repr=False)  # float64 [4]: what was cut out: centre x, centre y, width, roll in radians
     track: int | None = None  # in a video: the number that a face keeps from frame to frame
 
-
+# %% ../nbs/15_predict.ipynb #9def09e5
 @dataclass
 class Prediction:
     "What was found in one picture; it draws itself in a notebook."
@@ -386,7 +386,7 @@ class Prediction:
         drawn = cv2.resize(drawn, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else drawn
         return cv2.imencode(".png", drawn[..., ::-1])[1].tobytes()
 
-
+# %% ../nbs/15_predict.ipynb #88ece4bd
 def _face_to_dict(face: Face) -> dict:
     "A face for JSON, rounded to hundredths of a pixel."
     places, spread = np.round(face.points.astype(float), 2).tolist(), np.round(face.spread.astype(float), 2).tolist()
@@ -427,7 +427,7 @@ def _draw_box(drawn: np.ndarray, box: np.ndarray, line: int, dashed: bool) -> No
                 ends = (start + (end - start) * (piece + part) / pieces for part in (0, 1))
                 cv2.line(drawn, *(tuple(int(value) for value in np.round(place)) for place in ends), color, thickness, cv2.LINE_AA)
 
-
+# %% ../nbs/15_predict.ipynb #803fa441
 def _draw_label(drawn: np.ndarray, face: Face, line: int) -> None:
     "The confidence, and why it is uncertain, above the box or inside it at the picture's edge."
     text = " ".join([f"{face.confidence:.2f}", *face.uncertain])
@@ -544,7 +544,7 @@ def _cut_grey(picture: np.ndarray, frame: np.ndarray) -> np.ndarray:
     "Cut out a frame in grey."
     return cv2.cvtColor(cut_face(picture, frame), cv2.COLOR_RGB2GRAY)
 
-
+# %% ../nbs/15_predict.ipynb #b32fc7a7
 def _reframed(points: np.ndarray) -> np.ndarray:
     "The frame in which the points lie as the mean face's do."
     x, y, width, roll = frame_from_points(MEAN_FACE, points)
@@ -613,7 +613,7 @@ class Detector:
         "Look again at the places where faces may be, and find their points."
         return find_points(self, picture, look_again(self.finder, picture, frames), least_confidence)
 
-
+# %% ../nbs/15_predict.ipynb #b0910a7c
 def _is_batch(image: object) -> bool:
     "Is it several pictures? A list or tuple, four dimensions, or grey pictures behind each other."
     if isinstance(image, np.ndarray):
@@ -736,7 +736,7 @@ def video_frames(
     finally:
         capture.release()
 
-
+# %% ../nbs/15_predict.ipynb #16c23e7a
 @contextlib.contextmanager
 def _quiet_opencv():
     "Keep OpenCV's notes on a missing camera or a broken file to itself: the error says what is to be said."
@@ -812,7 +812,7 @@ def _unused(name: str, used: set) -> str:
     used.add(free)
     return free
 
-
+# %% ../nbs/15_predict.ipynb #bee5ae98
 @contextlib.contextmanager
 def _table(out: Path | None) -> Iterator:
     "A CSV table to write rows to: predictions.csv in the folder, or standard output."
@@ -887,7 +887,7 @@ def _webcam_number(source: str) -> int:
         raise UserError(f"{source}: expected webcam or webcam:N with the camera's number, such as webcam:1")
     return int(number)
 
-
+# %% ../nbs/15_predict.ipynb #262b9d03
 def _frame_writer(path: Path | None, source: str, form: str, table, shape: tuple, rate: float):
     "Two functions: one writes a frame and what was found in it, one ends the file."
     stack = contextlib.ExitStack()

@@ -44,6 +44,13 @@ def test_settings_with_a_mistake_are_named(tmp_path):
     assert answer.returncode == 2 and "did you mean 'seeds'?" in answer.stderr
 
 
+def test_a_reader_that_stops_early_is_no_error():
+    code = "import sys; from facekp.cli import main; sys.exit(main())"
+    command = subprocess.Popen([sys.executable, "-c", code, "data", "info", "synthetic:60"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command.stdout.close()
+    assert "Error" not in command.stderr.read() and command.wait() == 0
+
+
 def test_unknown_job_is_refused():
     assert facekp("curse").returncode == 2
 
