@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from facekp.augment import augment_faces
-from facekp.cnn import build_heatmap
+from facekp.cnn import build_compact, build_heatmap
 from facekp.core import FLIP_ORDER, IMAGE_SIZE, KEYPOINTS, set_seeds, sha256_of_file, write_json
 from facekp.data import load_faces
 from facekp.draw import draw_faces
@@ -48,11 +48,11 @@ def main() -> None:
     parser.add_argument("--faces", type=int, default=14_000, help="drawn faces to train on")
     parser.add_argument("--copies", type=int, default=1, help="augmented copies of each")
     parser.add_argument("--images", type=int, default=300_000, help="images shown in the training")
-    parser.add_argument("--width", type=int, default=16, help="filters of the net's first block")
+    parser.add_argument("--model", choices=("heatmap", "compact"), default="compact", help="which net to train")
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save", type=Path, help="also write a JSON record there")
-    parser.add_argument("--model", type=Path, help="also keep the trained model there, ending with .keras")
+    parser.add_argument("--keep", type=Path, help="also keep the trained model there, ending with .keras")
     options = parser.parse_args()
     test = load_faces(options.test)
     started = time.perf_counter()
@@ -62,30 +62,30 @@ def main() -> None:
     held_out = max(options.faces // 20, 1)
     train = augment_faces(drawn[held_out:], copies=options.copies, seed=options.seed)
     set_seeds(options.seed)
-    model = build_heatmap(options.width)
+    model = build_compact() if options.model == "compact" else build_heatmap()
     training = fit(model, train, drawn[:held_out], images_shown=options.images, learning_rate=options.learning_rate, seed=options.seed)
     predicted = predict_points(model, test.images)
     points = test.points if test.truth is None else test.truth
     metrics, diagnosis = evaluate_points(predicted, points, test.group), diagnose(predicted, points)
     both = predict_mirrored(model, test.images)
     mirrored = {**evaluate_points(both, points, test.group), "rmse_without_offset": diagnose(both, points)["rmse_without_offset"]}
-    record = {"model": "heatmap", "labels": "complete", "augment": options.copies, "profile": "full", "seed": options.seed,
+    record = {"model": options.model, "labels": "complete", "augment": options.copies, "profile": "full", "seed": options.seed,
               "data": {"name": test.name, "sha256": sha256_of_file(options.test) if Path(options.test).is_file() else None, "n_train": options.faces - held_out,
                        "n_validation": held_out, "n_test": len(test), "train": drawn.name},
-              "budget": {"images": options.images, "learning_rate": options.learning_rate, "width": options.width},
+              "budget": {"images": options.images, "learning_rate": options.learning_rate},
               "weights": model.count_params(), "epochs": training.epochs, "images_shown": training.images_shown, "seconds": training.seconds,
               "seconds_drawing": drawing, "metrics": metrics, "mirrored": mirrored, "diagnosis": diagnosis, "history": training.history,
               "machine": describe_machine(), "versions": describe_versions(),
-              "command": f"python benchmarks/synthetic_to_real.py --test {Path(options.test).name} --faces {options.faces} --copies {options.copies} "
-                         f"--images {options.images} --width {options.width} --learning-rate {options.learning_rate} --seed {options.seed}"}
+              "command": f"python benchmarks/synthetic_to_real.py --test {Path(options.test).name} --model {options.model} --faces {options.faces} "
+                         f"--copies {options.copies} --images {options.images} --learning-rate {options.learning_rate} --seed {options.seed}"}
     print(f"{metrics['rmse']:.3f} px on {len(test)} photographs ({diagnosis['rmse_without_offset']:.3f} px without constant offsets), "
           f"{training.seconds:.0f} s of training; with the mirrored answer averaged in {mirrored['rmse']:.3f} px")
     for keypoint, error in metrics["per_point"].items():
         print(f"  {keypoint:24} {error:.2f} px, without offset {diagnosis['per_point_without_offset'][keypoint]:.2f} px")
     if options.save:
         write_json(options.save, record)
-    if options.model:
-        save_model(model, options.model)
+    if options.keep:
+        save_model(model, options.keep)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ Docs: https://facekp.github.io/facekp/cli.html.md"""
 
 # %% auto #0
 __all__ = ['DATA_HELP', 'JOBS', 'build_parser', 'run_course_job', 'run_data_job', 'run_train_job', 'run_evaluate_job',
-           'run_submit_job', 'run_compare_job', 'run_predict_job', 'main']
+           'run_submit_job', 'run_compare_job', 'run_predict_job', 'run_export_job', 'main']
 
-# %% ../nbs/17_cli.ipynb #3ef9ec20
+# %% ../nbs/17_cli.ipynb #12f0bfe4
 import argparse
 import contextlib
 import json
@@ -46,11 +46,11 @@ def build_parser() -> argparse.ArgumentParser:  # with one subcommand a job
     _add_model_jobs(jobs)
     return parser
 
-# %% ../nbs/17_cli.ipynb #d770616b
+# %% ../nbs/17_cli.ipynb #c6d19922
 def _add_model_jobs(jobs) -> None:
     "Describe the jobs that train and score models."
     job = jobs.add_parser("train", help="train one model and keep it")
-    job.add_argument("--model", required=True, metavar="NAME", help="mean, baseline, cnn, heatmap, nouri2014, naimishnet, mobilenetv2, resnet50 or efficientnetb7")
+    job.add_argument("--model", required=True, metavar="NAME", help="mean, baseline, cnn, heatmap, compact, nouri2014, naimishnet, mobilenetv2, resnet50 or efficientnetb7")
     job.add_argument("--data", metavar="SRC", help=DATA_HELP)
     job.add_argument("--labels", default="masked", metavar="REPAIR", help="complete, ffill, knn, ridge, masked or truth (default: masked)")
     job.add_argument("--augment", type=int, default=0, metavar="N", help="augmented copies a face (default: 0)")
@@ -63,20 +63,31 @@ def _add_model_jobs(jobs) -> None:
                      "or 1, one for both (default: 2)")
 
     job = jobs.add_parser("evaluate", help="score a model on a data set")
-    job.add_argument("--model", required=True, metavar="RUN|FILE", help="the folder of a run, or a .keras file")
+    job.add_argument("--model", default="default", metavar="MODEL", help="default, an .onnx or .keras file, or the folder of a run (default: default)")
     job.add_argument("--data", metavar="SRC", help=DATA_HELP)
     job.add_argument("--json", action="store_true", help="print one JSON object")
 
     job = jobs.add_parser("submit", help="answer all that Kaggle asks for, in one file")
-    job.add_argument("--model", required=True, metavar="RUN|FILE", help="the folder of a run, or a .keras file")
+    job.add_argument("--model", default="default", metavar="MODEL", help="default, an .onnx or .keras file, or the folder of a run (default: default)")
     job.add_argument("--data", metavar="SRC", help="kaggle, or a Kaggle folder or zip with test.csv and IdLookupTable.csv")
     job.add_argument("--out", default="submission.csv", metavar="FILE", help="the file to upload (default: submission.csv)")
 
     job = jobs.add_parser("compare", help="a table of runs that were tested on the same faces")
     job.add_argument("runs", nargs="+", metavar="RUN", help="folders of runs, records, or a folder of records")
     _add_predict_job(jobs)
+    _add_export_job(jobs)
 
-# %% ../nbs/17_cli.ipynb #bfc67973
+# %% ../nbs/17_cli.ipynb #803675e1
+def _add_export_job(jobs) -> None:
+    "Describe the job that writes a model for other programs."
+    job = jobs.add_parser("export", help="write a model for other programs: ONNX, LiteRT, SavedModel")
+    job.add_argument("--model", default="default", metavar="MODEL", help="default, a .keras file, or the folder of a run (default: default)")
+    job.add_argument("--format", default="onnx", metavar="FORMAT", help="onnx, onnx-int8, litert, litert-int8 or saved_model (default: onnx)")
+    job.add_argument("--out", required=True, metavar="PATH", help="a file ending with .onnx or .tflite, or a folder for saved_model")
+    job.add_argument("--weights", default="float16", metavar="KIND", help="how onnx stores them: float32, float16 or int8 (default: float16)")
+    job.add_argument("--data", metavar="SRC", help="faces that the int8 formats watch, 500 of them (default: drawn ones)")
+
+# %% ../nbs/17_cli.ipynb #1fa9da75
 def _add_predict_job(jobs) -> None:
     "Describe the job that finds faces and their points in pictures."
     job = jobs.add_parser("predict", help="find faces and their points in pictures, folders, videos or a webcam")
@@ -219,16 +230,39 @@ def _by_source(scores: dict) -> str:
     "The errors of the two labelling sources in a line."
     return "by labelling source: " + ", ".join(f"{name} {rmse:.2f} px" for name, rmse in scores.items())
 
-# %% ../nbs/17_cli.ipynb #5b128d37
+# %% ../nbs/17_cli.ipynb #9b5e5f6a
+class _Answer:
+    "What answers for the faces of each labelling source: the shipped model or another ONNX file, a model, or one for each source."
+
+    def __init__(self, model: str):
+        if model == "default" or Path(model).suffix == ".onnx":
+            from facekp.predict import PointModel
+
+            self.models = [PointModel(model)]
+        else:
+            from facekp.kaggle import load_sources
+
+            self.models = load_sources(model)
+        self.who = "a model for each source" if len(self.models) == 2 else "one model for both sources"
+
+    def __call__(self, images, second):
+        "Find the points [N,15,2] of framed faces [N,96,96]; `second` [N] says which of them the second source labelled."
+        if hasattr(self.models[0], "session"):
+            return self.models[0].predict(images)[0]
+        from facekp.kaggle import predict_by_source
+
+        return predict_by_source(self.models, images, second)
+
+
 def run_evaluate_job(options: argparse.Namespace) -> None:
     "facekp evaluate: score a model on every labelled point of a data set."
     settings = _settings(options)
     from facekp.metrics import evaluate_points
-    from facekp.kaggle import has_two_sources, load_sources, predict_by_source, rmse_by_source, second_source
+    from facekp.kaggle import has_two_sources, rmse_by_source, second_source
 
-    models = load_sources(options.model)
+    answer = _Answer(options.model)
     faces = _faces(settings.data, settings)
-    predicted = predict_by_source(models, faces.images, second_source(faces))
+    predicted = answer(faces.images, second_source(faces))
     scores = evaluate_points(predicted, faces.points, faces.group)
     scores |= {"model": str(options.model), "data": faces.name}
     if has_two_sources(faces):
@@ -247,7 +281,7 @@ def run_evaluate_job(options: argparse.Namespace) -> None:
     if "by_source" in scores:
         print(_by_source(scores["by_source"]))
 
-# %% ../nbs/17_cli.ipynb #0771c65d
+# %% ../nbs/17_cli.ipynb #18e9f1b5
 def run_submit_job(options: argparse.Namespace) -> None:
     "facekp submit: answer every row of IdLookupTable.csv."
     from facekp.core import UserError
@@ -258,13 +292,13 @@ def run_submit_job(options: argparse.Namespace) -> None:
         raise UserError(f"'{settings.data}' has no test set in files; give --data kaggle, or a folder with test.csv and IdLookupTable.csv "
                         "(facekp data make synthetic --out FOLDER writes one)")
     test, lookup = load_kaggle_test(settings.data, settings.data_folder)
-    from facekp.kaggle import load_sources, predict_by_source, read_questions, score_submission, write_submission
+    from facekp.kaggle import read_questions, score_submission, write_submission
 
     questions = read_questions(lookup, test.image_id, settings.data)
-    models = load_sources(options.model)
-    write_submission(predict_by_source(models, test.images, questions.second), questions, options.out)
+    answer = _Answer(options.model)
+    write_submission(answer(test.images, questions.second), questions, options.out)
     print(f"wrote {options.out}: {len(questions.row_id):,} answers for {len(test):,} pictures, {questions.second.sum():,} of them asked for in the "
-          f"meaning of the second labelling source, answered by {'a model for each source' if len(models) == 2 else 'one model for both sources'}")
+          f"meaning of the second labelling source, answered by {answer.who}")
     truth = Path(settings.data) / "truth.csv"
     if truth.is_file():
         scores = score_submission(options.out, questions, truth)
@@ -305,9 +339,40 @@ def run_predict_job(options: argparse.Namespace) -> None:
         raise UserError(broken[0] if alone else f"{len(broken)} could not be read, the rest is done: {'; '.join(broken[:3])}"
                         f"{'; ...' if len(broken) > 3 else ''}")
 
-# %% ../nbs/17_cli.ipynb #2625a2b3
+# %% ../nbs/17_cli.ipynb #3d2e1663
+def run_export_job(options: argparse.Namespace) -> None:
+    "facekp export: write a model for other programs."
+    from facekp.core import UserError
+
+    if options.model == "default" and options.format == "onnx" and options.weights == "float16":
+        print(f"wrote {_copy_default(Path(options.out))}, the model inside facekp as it is; facekp predict --model reads it too")
+        return
+    if str(options.model).endswith((".onnx", ".tflite")):
+        raise UserError(f"{options.model}: is exported already; give default, a .keras file or the folder of a run")
+    from facekp.deploy import check_target, export_model, read_shipped
+    from facekp.train import load_model
+
+    check_target(options.out, options.format, options.weights)
+    model, calibration = read_shipped() if options.model == "default" else (load_model(options.model), None)
+    images = _faces(options.data, _settings(options)).images[:500] if options.data and options.format.endswith("int8") else None
+    written = export_model(model, options.out, options.format, images, options.weights, calibration)
+    print(f"wrote {written}, the {model.name} net in the format {options.format}")
+
+
+def _copy_default(path: Path) -> Path:
+    "Copy the model inside facekp, for which TensorFlow is not needed."
+    from facekp.core import UserError, atomic_path
+    from facekp.predict import DEFAULT_MODEL
+
+    if path.suffix.lower() != ".onnx" or path.is_dir():
+        raise UserError(f"{path}: a model in the format onnx is a file that ends with .onnx")
+    with atomic_path(path) as waiting:
+        waiting.write_bytes(DEFAULT_MODEL.read_bytes())
+    return path
+
+# %% ../nbs/17_cli.ipynb #56f48fc7
 JOBS = {"course": run_course_job, "data": run_data_job, "train": run_train_job, "evaluate": run_evaluate_job, "submit": run_submit_job,
-        "compare": run_compare_job, "predict": run_predict_job}
+        "compare": run_compare_job, "predict": run_predict_job, "export": run_export_job}
 
 
 def main(

@@ -6,11 +6,12 @@ Docs: https://facekp.github.io/facekp/compare.html.md"""
 
 # %% auto #0
 __all__ = ['PRETRAINED', 'MODELS', 'LEARNING_RATES', 'SPEEDS', 'Split', 'split_for_comparison', 'Cell', 'plan_cells',
-           'build_model', 'weights_for', 'budget_of', 'run_cell', 'minutes_of', 'affordable', 'not_run_text',
-           'run_grid', 'compare_records', 'table_text', 'table_markdown', 'show_comparison', 'compare_cells',
-           'count_verdicts', 'run_course', 'comparison_folder', 'write_tables', 'read_records']
+           'build_model', 'weights_for', 'budget_of', 'run_cell', 'fit_model', 'origin_of_weights', 'minutes_of',
+           'affordable', 'not_run_text', 'run_grid', 'compare_records', 'table_text', 'table_markdown',
+           'show_comparison', 'compare_cells', 'count_verdicts', 'run_course', 'comparison_folder', 'write_tables',
+           'read_records']
 
-# %% ../nbs/13_compare.ipynb #f47e6e26
+# %% ../nbs/13_compare.ipynb #1d1775dd
 import hashlib
 import json
 import os
@@ -22,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, parallel_config
 
 from .augment import augment_faces
 from .core import Faces, RunError, Settings, UserError, nearest_name, progress, set_seeds, write_json, write_text, atomic_path
@@ -56,7 +57,7 @@ def split_for_comparison(
         train, gaps = impose_gaps(train, settings.gap_share, settings.seed), f"imposed on {settings.gap_share:.0%} of the training faces"
     return Split(train, validation, test, gaps)
 
-# %% ../nbs/13_compare.ipynb #3648ab2a
+# %% ../nbs/13_compare.ipynb #349c2c07
 @dataclass(frozen=True)
 class Cell:
     "One training of the comparison."
@@ -72,8 +73,8 @@ class Cell:
 
 
 PRETRAINED = ("mobilenetv2", "resnet50", "efficientnetb7")
-MODELS = ("mean", "baseline", "cnn", "heatmap", "nouri2014", "naimishnet", *PRETRAINED)
-LEARNING_RATES = {"mean": 1e-3, "baseline": 3e-4, "cnn": 1e-3, "heatmap": 2e-3, "nouri2014": 1e-3, "naimishnet": 1e-3,
+MODELS = ("mean", "baseline", "cnn", "heatmap", "compact", "nouri2014", "naimishnet", *PRETRAINED)
+LEARNING_RATES = {"mean": 1e-3, "baseline": 3e-4, "cnn": 1e-3, "heatmap": 2e-3, "compact": 2e-3, "nouri2014": 1e-3, "naimishnet": 1e-3,
                   **dict.fromkeys(PRETRAINED, 2e-3)}
 
 
@@ -93,7 +94,7 @@ def plan_cells(
         cells += [Cell(model, labels, augment, seed) for seed in seeds for labels in repairs for augment in copies]
     return cells
 
-# %% ../nbs/13_compare.ipynb #87f10c26
+# %% ../nbs/13_compare.ipynb #f1f31a6b
 def build_model(
     name: str,  # one of MODELS
     train: Faces,  # the training part; the mean face is taken from it
@@ -101,18 +102,18 @@ def build_model(
 ):  # keras.Model, uncompiled
     "Build a model of the course by its name."
     from facekp.baseline import build_baseline, build_mean
-    from facekp.cnn import build_cnn, build_heatmap
+    from facekp.cnn import build_cnn, build_compact, build_heatmap
     from facekp.recipes import build_naimishnet, build_nouri2014
     from facekp.transfer import build_transfer
 
-    builders = {"mean": lambda: build_mean(train.points), "baseline": build_baseline, "cnn": build_cnn, "heatmap": build_heatmap,
+    builders = {"mean": lambda: build_mean(train.points), "baseline": build_baseline, "cnn": build_cnn, "heatmap": build_heatmap, "compact": build_compact,
                 "nouri2014": build_nouri2014, "naimishnet": build_naimishnet,
                 **{backbone: lambda: build_transfer(name, weights) for backbone in PRETRAINED}}
     if name not in builders:
         raise UserError(f"model '{name}' is unknown{nearest_name(name, builders)}")
     return builders[name]()
 
-# %% ../nbs/13_compare.ipynb #e4f85152
+# %% ../nbs/13_compare.ipynb #f24d5536
 def weights_for(
     model: str,  # one of MODELS
     settings: Settings,  # weights counts here: imagenet, none, or a folder
@@ -122,7 +123,7 @@ def weights_for(
         return None
     if settings.weights == "imagenet":
         return "imagenet"
-    files = [path for path in sorted(Path(settings.weights).glob("*")) if path.suffix in (".keras", ".h5")]
+    files = [path for path in sorted(Path(settings.weights).glob("[!.]*")) if path.suffix in (".keras", ".h5")]
     return next((path for path in files if model in _beginnings(path.name)), None)
 
 
@@ -141,7 +142,7 @@ def budget_of(
     images = images.get(model, settings.cnn_images)
     return {"images": images, "batch_size": settings.batch_size, "learning_rate": LEARNING_RATES[model]}
 
-# %% ../nbs/13_compare.ipynb #5603749f
+# %% ../nbs/13_compare.ipynb #b7a6abd0
 def run_cell(
     cell: Cell,
     split: Split,
@@ -159,19 +160,25 @@ def run_cell(
     if copies:
         train = augment_faces(train, copies, seed=cell.seed, workers=1)
     set_seeds(cell.seed)
-    training = _fit(build_model(cell.model, train, weights), train, split.validation, settings, images_shown=budget["images"],
-                    batch_size=budget["batch_size"], learning_rate=budget["learning_rate"], seed=cell.seed, run_folder=run_folder,
-                    resume=resume, show_progress=show_progress)
+    training = fit_model(build_model(cell.model, train, weights), train, split.validation, settings, images_shown=budget["images"],
+                         batch_size=budget["batch_size"], learning_rate=budget["learning_rate"], seed=cell.seed, run_folder=run_folder,
+                         resume=resume, show_progress=show_progress)
     data = {**describe_data(split.train, split.validation, split.test), "gaps": split.gaps, "n_used": len(train)}
     record = make_record(training, split.test, {
         "model": cell.model, "labels": cell.labels, "augment": cell.augment, "profile": settings.profile, "seed": cell.seed, "data": data,
-        "budget": budget, "weights_from": _origin(cell.model, settings)})
+        "budget": budget, "weights_from": origin_of_weights(cell.model, settings)})
     if run_folder:
         save_model(training.model, Path(run_folder) / "model.keras")
     return record
 
-# %% ../nbs/13_compare.ipynb #47b78e75
-def _fit(model, train: Faces, validation: Faces, settings: Settings, **options):
+# %% ../nbs/13_compare.ipynb #af756488
+def fit_model(
+    model,  # keras.Model, uncompiled, what build_model gave
+    train: Faces,  # to learn from; NaN points are left out of the loss
+    validation: Faces,  # to choose the best weights by; other groups than in `train`
+    settings: Settings,  # runs_folder counts here: a frozen backbone's features are kept there
+    **options,  # those of facekp.train.fit, images_shown among them
+):  # facekp.train.Training
     "Train a model the way its kind is trained: a pretrained net first with its backbone frozen, every other one at once."
     from facekp.train import fit
     from facekp.transfer import fit_transfer
@@ -183,14 +190,17 @@ def _fit(model, train: Faces, validation: Faces, settings: Settings, **options):
     return fit(model, train, validation, **options)
 
 
-def _origin(model: str, settings: Settings) -> str:
-    "Where a model's first weights come from, for its record."
+def origin_of_weights(
+    model: str,  # one of MODELS
+    settings: Settings,  # weights counts here
+) -> str:  # random, imagenet, or name and hash of a file; empty for the mean face
+    "Say where a model's first weights come from, for its record."
     from facekp.transfer import describe_weights
 
     return "" if model == "mean" else describe_weights(weights_for(model, settings))
 
-# %% ../nbs/13_compare.ipynb #f27cd366
-SPEEDS = {"mean": 1e5, "baseline": 1_300, "cnn": 320, "heatmap": 150, "nouri2014": 75, "naimishnet": 90,
+# %% ../nbs/13_compare.ipynb #39734da9
+SPEEDS = {"mean": 1e5, "baseline": 1_300, "cnn": 320, "heatmap": 150, "compact": 150, "nouri2014": 75, "naimishnet": 90,
           "mobilenetv2": 90, "resnet50": 11, "efficientnetb7": 5}  # images a second in training, on one core
 
 
@@ -260,12 +270,14 @@ def run_grid(
     write_json(folder / "test_groups.json", np.unique(split.test.group, return_inverse=True)[1])
     return [read_record(folder / f"{cell.name}.json") for cell in cells if _is_done(cell, folder, data, settings)]
 
-# %% ../nbs/13_compare.ipynb #e4b8ef0f
+# %% ../nbs/13_compare.ipynb #cb1c9e02
 _IDLE_SECONDS = 10  # after which a process without work ends; longer would keep a script or a test from ending
 
 
 def _side_by_side(jobs: list, workers: int) -> list:
-    "Run jobs in processes of one thread each."
+    "Run jobs in processes of one thread each, or on the cluster that FACEKP_CLUSTER names."
+    if os.environ.get("FACEKP_CLUSTER"):
+        return _on_cluster(jobs, os.environ["FACEKP_CLUSTER"])
     threads = {name: os.environ.get(name) for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")}
     os.environ.update(dict.fromkeys(threads, "1") if workers > 1 else {})
     try:
@@ -275,7 +287,32 @@ def _side_by_side(jobs: list, workers: int) -> list:
         for name, value in threads.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 
-# %% ../nbs/13_compare.ipynb #858e9261
+
+def _on_cluster(jobs: list, address: str) -> list:
+    "Run jobs on the workers of Dask's scheduler at an address, or of Ray ('ray' or its address); what a lost worker had is done by another."
+    try:
+        if address.startswith("ray"):
+            import ray
+            from ray.util.joblib import register_ray
+
+            register_ray()
+            ray.init(address=address if "://" in address else "auto", ignore_reinit_error=True)
+            backend = "ray"
+        else:
+            from distributed import Client
+
+            Client(address, timeout=20)
+            backend = "dask"
+    except ImportError as error:
+        raise UserError(f"FACEKP_CLUSTER={address}: {error.name} is not installed; run: pip install 'facekp[cluster]'") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"FACEKP_CLUSTER={address}: no scheduler answers there; start one with 'dask scheduler' and, on each machine, "
+                        "'dask worker ADDRESS --nthreads 1'") from error
+    with parallel_config(backend=backend):
+        done = Parallel(n_jobs=-1, return_as="generator_unordered", batch_size=1)(jobs)
+        return list(progress(done, "training", total=len(jobs)))
+
+# %% ../nbs/13_compare.ipynb #37926882
 def _is_done(cell: Cell, folder: Path, data: dict, settings: Settings) -> bool:
     "Whether there is a record of just this work; one from better weights than there are now stays."
     from facekp.train import read_record
@@ -283,7 +320,7 @@ def _is_done(cell: Cell, folder: Path, data: dict, settings: Settings) -> bool:
     path = folder / f"{cell.name}.json"
     if not path.exists():
         return False
-    record, origin = read_record(path), _origin(cell.model, settings)
+    record, origin = read_record(path), origin_of_weights(cell.model, settings)
     return (record.data["sha256"] == data["sha256"] and record.budget == budget_of(cell.model, settings)
             and (cell.model not in PRETRAINED or origin in ("random", record.weights_from)))
 
@@ -306,7 +343,7 @@ def _state_name(cell: Cell, split: Split, settings: Settings) -> str:
     from facekp.train import describe_data
 
     faces = describe_data(split.train, split.validation, split.test)["sha256"]
-    told = [faces, budget_of(cell.model, settings), _origin(cell.model, settings)]
+    told = [faces, budget_of(cell.model, settings), origin_of_weights(cell.model, settings)]
     return f"{cell.name}-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:8]}"
 
 
@@ -459,7 +496,7 @@ def count_verdicts(
     in_order = sorted(rows, key=lambda row: (row["question"], order.get(row["model"], len(order))))
     return pd.DataFrame(in_order)
 
-# %% ../nbs/13_compare.ipynb #26d84c6a
+# %% ../nbs/13_compare.ipynb #cf1060e8
 def run_course(
     faces: Faces,  # all faces of the data set
     settings: Settings,
@@ -473,7 +510,7 @@ def run_course(
     folder = comparison_folder(faces.name, settings)
     split = split_for_comparison(faces, settings)
     asked = run_grid(split, settings, folder, workers)
-    if not asked and not list(folder.glob("*-seed*.json")):
+    if not asked and not list(folder.glob("[!.]*-seed*.json")):
         raise UserError(f"every training of {settings.models} would take over {settings.minutes_a_cell} minutes; raise minutes_a_cell in "
                         "settings.ini, lower the budget there, or use a machine with a graphics card")
     same = describe_data(split.train, split.validation, split.test)["sha256"]
@@ -513,14 +550,14 @@ def write_tables(
     plt.close(figure)
     return table, answers
 
-# %% ../nbs/13_compare.ipynb #c453cfd6
+# %% ../nbs/13_compare.ipynb #02d8ddcc
 def read_records(
     folder: str | Path,  # results/<profile>/<name>
 ) -> list:  # facekp.train.Record, sorted by the name of their file
     "Read all records of a comparison."
     from facekp.train import read_record
 
-    paths = sorted(Path(folder).glob("*-seed*.json"))
+    paths = sorted(Path(folder).glob("[!.]*-seed*.json"))  # a dot: what a process that was killed left behind
     if not paths:
         raise UserError(f"{folder}: no records there; facekp course writes them")
     return [read_record(path) for path in paths]

@@ -10,16 +10,18 @@ __all__ = ['KEYPOINTS', 'COLUMNS', 'IMAGE_SIZE', 'MEAN_FACE', 'FLIP_PAIRS', 'FLI
            'set_seeds', 'sha256_of_file', 'sha256_of_faces', 'atomic_path', 'write_text', 'write_json', 'to_plain',
            'progress', 'Settings', 'find_settings_file', 'load_settings', 'show_faces']
 
-# %% ../nbs/00_core.ipynb #1a8e0e32
+# %% ../nbs/00_core.ipynb #0c6e703c
 import configparser
 import contextlib
 import difflib
+import glob
 import hashlib
 import json
 import os
 import random
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -152,7 +154,7 @@ def sha256_of_faces(
     digest.update("\n".join(map(str, faces.group)).encode())
     return digest.hexdigest()
 
-# %% ../nbs/00_core.ipynb #cd388944
+# %% ../nbs/00_core.ipynb #e0252e82
 @contextlib.contextmanager
 def atomic_path(
     path: str | Path,  # where the file shall be in the end; its folder is made where it is missing
@@ -161,7 +163,8 @@ def atomic_path(
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        _drop_unfinished(path)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=f"-unfinished{path.suffix}", dir=path.parent)
     except OSError as error:
         raise UserError(f"{path}: can't write there ({error.strerror}); choose another place or free some space") from error
     os.close(handle)
@@ -178,6 +181,14 @@ def atomic_path(
         raise RunError(f"{path}: writing failed ({error.strerror or error}); nothing was left half-written") from error
     finally:
         waiting.unlink(missing_ok=True)
+
+
+def _drop_unfinished(path: Path) -> None:
+    "Remove what a process that was killed left of a file: not touched for an hour, so nobody is writing it."
+    for old in path.parent.glob(f".{glob.escape(path.stem)}-????????-unfinished{glob.escape(path.suffix)}"):
+        with contextlib.suppress(OSError):
+            if time.time() - old.stat().st_mtime > 3600:
+                old.unlink()
 
 # %% ../nbs/00_core.ipynb #f58fd3ba
 def write_text(

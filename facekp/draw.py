@@ -524,7 +524,7 @@ def _paint_skin(picture: np.ndarray, head: Head, look: Look, shade: np.ndarray, 
     picture += face * (skin - picture)
     return face
 
-# %% ../nbs/01_draw.ipynb #25c6346a
+# %% ../nbs/01_draw.ipynb #d5f59ff6
 @dataclass
 class _Eye:
     "One eye in the picture: its axes, lids and the height of its lids, in pixels."
@@ -535,6 +535,7 @@ class _Eye:
     lift: float  # of the eye's center below the line of the corners
     upper: float
     lower: float
+    beyond: float = 0.09  # how far the lids go on beyond the outer corner's label, in lengths of the eye
 
     def __post_init__(self):
         "Lay the lines of both lids."
@@ -546,7 +547,7 @@ class _Eye:
 
     def line(self, height: float, skew: float = 0.0, ends: float = 1.0) -> np.ndarray:
         "A lid: from corner to corner through a point `height` below their line."
-        places, heights = np.array([-0.5 * ends, -0.3, skew, 0.3, 0.5 * ends]), np.array([0, 0.72, 1, 0.75, 0])
+        places, heights = np.array([-0.5 * ends, -0.3, skew, 0.3, 0.5 * ends + self.beyond]), np.array([0, 0.72, 1, 0.75, 0])
         return _curve(self.middle + np.outer(places * self.length, self.along) + np.outer(heights * height, self.down), steps=5)
 
 

@@ -26,7 +26,7 @@ from .core import (
     show_faces, write_json)
 from .data import near_duplicates
 
-# %% ../nbs/04_eda.ipynb #b5c51d5a
+# %% ../nbs/04_eda.ipynb #bf1caad9
 PICTURE_DPI = 120
 
 
@@ -34,7 +34,9 @@ def save_picture(
     figure,  # matplotlib Figure
     name: str,  # file name, such as missing_labels.png
 ) -> Path:  # where it was written, in the settings' photos_folder
-    "Write a picture for README, docs and slides: whole or not at all, and the same bytes for the same picture."
+    """Write a picture for README, docs and slides: whole or not at all, and the same bytes for the same picture.
+
+    Call it before the figure is shown: matplotlib's layout moves by a hair each time a figure is drawn."""
     path = Path(load_settings().photos_folder) / name
     with atomic_path(path) as waiting:
         figure.savefig(waiting, dpi=PICTURE_DPI, metadata={"Software": None})

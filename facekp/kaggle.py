@@ -9,7 +9,7 @@ __all__ = ['VALUES_ASKED', 'SECOND_MODEL', 'second_source', 'has_two_sources', '
            'stack_by_source', 'choose_by_source', 'fit_two_heads', 'head_of', 'load_sources', 'predict_by_source',
            'rmse_by_source', 'run_by_source', 'write_submission', 'score_submission']
 
-# %% ../nbs/14_kaggle.ipynb #f102f545
+# %% ../nbs/14_kaggle.ipynb #a5935188
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from .augment import augment_faces
-from .compare import Cell, _fit, _origin, budget_of, build_model, weights_for
+from .compare import Cell, budget_of, build_model, fit_model, origin_of_weights, weights_for
 from .core import COLUMNS, IMAGE_SIZE, KEYPOINTS, Faces, Settings, UserError, concatenate, nearest_name, set_seeds, write_text
 from .data import labelling_source, split_by_group
 from .impute import repair_labels
@@ -268,7 +268,7 @@ def _build(name: str, train: Faces, weights: str | Path | None, heads: int) -> k
         model.get_layer("mean_face_2").bias.assign(np.where(known.any(axis=0), mean, np.nanmean(first, axis=0)).ravel())
     return model
 
-# %% ../nbs/14_kaggle.ipynb #a488f897
+# %% ../nbs/14_kaggle.ipynb #454e1c0a
 def run_by_source(
     cell: Cell,  # model, labels, augment and seed
     faces: Faces,  # all rows of Kaggle's training set, or of a set in its format
@@ -286,7 +286,7 @@ def run_by_source(
     used = augment_faces(repaired, copies, seed=cell.seed, workers=1) if copies else repaired
     set_seeds(cell.seed)
     model = _build(cell.model, used, weights_for(cell.model, settings), heads)
-    teach = partial(fit_two_heads, fit=_fit) if heads == 2 else _fit
+    teach = partial(fit_two_heads, fit=fit_model) if heads == 2 else fit_model
     training = teach(model, used, validation, settings=settings, images_shown=budget["images"], batch_size=budget["batch_size"],
                      learning_rate=budget["learning_rate"], seed=cell.seed, run_folder=run_folder, resume=resume, show_progress=show_progress)
     models = [head_of(training.model, source) for source in (1, 2)] if heads == 2 else [training.model]
@@ -297,7 +297,7 @@ def run_by_source(
     said = predict_points(training.model, test.images)
     return _record(cell, settings, data, budget, training, choose_by_source(said, second_source(test)) if heads == 2 else said, test)
 
-# %% ../nbs/14_kaggle.ipynb #9bca5165
+# %% ../nbs/14_kaggle.ipynb #b88486e9
 def _save_sources(models: list, folder: Path) -> None:
     "Write one model or two; a second one of an earlier run goes."
     (folder / SECOND_MODEL).unlink(missing_ok=True)
@@ -316,7 +316,7 @@ def _record(cell: Cell, settings: Settings, data: dict, budget: dict, training: 
                   seed=cell.seed, data=data, budget=budget, weights=int(training.model.count_params()), epochs=training.epochs,
                   images_shown=training.images_shown, seconds=round(training.seconds, 1), metrics=metrics, history=training.history,
                   machine=describe_machine(), versions=describe_versions(), squared_errors=np.round(squared, 4).tolist(),
-                  weights_from=_origin(cell.model, settings))
+                  weights_from=origin_of_weights(cell.model, settings))
 
 # %% ../nbs/14_kaggle.ipynb #fbc0d97e
 def write_submission(

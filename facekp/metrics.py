@@ -14,7 +14,7 @@ import numpy as np
 
 from .core import KEYPOINTS, UserError
 
-# %% ../nbs/07_metrics.ipynb #be0e271d
+# %% ../nbs/07_metrics.ipynb #9d63074d
 def mse(
     predicted: np.ndarray,  # float [N,15,2], pixels, no NaN
     points: np.ndarray,  # float [N,15,2], pixels, NaN where not labelled
@@ -40,7 +40,7 @@ def mae(
     predicted, points = _checked(predicted, points)
     return float(np.nanmean(np.abs(predicted - points)))
 
-# %% ../nbs/07_metrics.ipynb #58bf8848
+# %% ../nbs/07_metrics.ipynb #2071a19a
 def _checked(predicted: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Refuse what can't be scored; else both as float64."
     predicted, points = np.asarray(predicted, np.float64), np.asarray(points, np.float64)

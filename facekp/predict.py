@@ -286,7 +286,7 @@ def cut_face(
     cut = cv2.warpAffine(part, matrix, (side * fine, side * fine), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE)
     return cut if fine == 1 else cv2.resize(cut, (side, side), interpolation=cv2.INTER_AREA)
 
-# %% ../nbs/15_predict.ipynb #11138c83
+# %% ../nbs/15_predict.ipynb #a52e5967
 class PointModel:
     "Finds the points of faces that are framed already."
 
@@ -310,6 +310,11 @@ class PointModel:
             raise UserError(f"{path}: takes {[list(taken.shape) for taken in takes]}, expected one input [N,96,96,1] of grey values")
         self.input, self.dtype = takes[0].name, np.uint8 if "uint8" in takes[0].type else np.float32
         self.outputs = ["points", "spread"] if {"points", "spread"} <= set(gives) else [next(iter(gives))]
+        try:
+            self.predict(np.zeros((2, IMAGE_SIZE, IMAGE_SIZE), np.uint8))
+        except Exception as error:  # onnxruntime has its own kinds
+            raise UserError(f"{path}: does not give {len(KEYPOINTS)} points for a face ({' '.join(str(error).split())[:120]}); "
+                            "expected an output [N,15,2] or [N,30] in pixels") from error
 
     def predict(
         self,
@@ -320,7 +325,7 @@ class PointModel:
         points, spread = [np.zeros((0, len(KEYPOINTS), 2), np.float32)], [np.zeros((0, len(KEYPOINTS)), np.float32)]
         for start in range(0, len(images), batch_size):
             answer = self._run(images[start:start + batch_size, ..., None])
-            points.append(np.asarray(answer[0], np.float32).reshape(-1, len(KEYPOINTS), 2))
+            points.append(np.asarray(answer[0], np.float32).reshape(len(answer[0]), len(KEYPOINTS), 2))
             spread.append(np.asarray(answer[1], np.float32) if len(answer) > 1 else np.zeros(points[-1].shape[:2], np.float32))
         return np.concatenate(points), np.concatenate(spread)
 
@@ -334,7 +339,7 @@ class PointModel:
             return [self.keras.predict_on_batch(images)]
         return self.session.run(self.outputs, {self.input: images.astype(self.dtype)})
 
-# %% ../nbs/15_predict.ipynb #de8088da
+# %% ../nbs/15_predict.ipynb #e163c375
 @dataclass(frozen=True)
 class Face:
     "One face in a picture."
@@ -346,7 +351,7 @@ class Face:
     frame: np.ndarray = field(repr=False)  # float64 [4]: what was cut out: centre x, centre y, width, roll in radians
     track: int | None = None  # in a video: the number that a face keeps from frame to frame
 
-# %% ../nbs/15_predict.ipynb #9def09e5
+# %% ../nbs/15_predict.ipynb #258a2c28
 @dataclass
 class Prediction:
     "What was found in one picture; it draws itself in a notebook."
@@ -386,7 +391,7 @@ class Prediction:
         drawn = cv2.resize(drawn, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else drawn
         return cv2.imencode(".png", drawn[..., ::-1])[1].tobytes()
 
-# %% ../nbs/15_predict.ipynb #88ece4bd
+# %% ../nbs/15_predict.ipynb #f0df88c8
 def _face_to_dict(face: Face) -> dict:
     "A face for JSON, rounded to hundredths of a pixel."
     places, spread = np.round(face.points.astype(float), 2).tolist(), np.round(face.spread.astype(float), 2).tolist()
@@ -394,7 +399,7 @@ def _face_to_dict(face: Face) -> dict:
     return {**track, "box": np.round(face.box.astype(float), 1).tolist(), "confidence": round(face.confidence, 3), "uncertain": list(face.uncertain),
             "points": dict(zip(KEYPOINTS, places)), "spread": dict(zip(KEYPOINTS, spread))}
 
-# %% ../nbs/15_predict.ipynb #336dc1f7
+# %% ../nbs/15_predict.ipynb #dc31497e
 def draw_predictions(
     picture: np.ndarray,  # uint8 [H,W,3], RGB
     faces: Iterable[Face],  # what to draw
@@ -427,7 +432,7 @@ def _draw_box(drawn: np.ndarray, box: np.ndarray, line: int, dashed: bool) -> No
                 ends = (start + (end - start) * (piece + part) / pieces for part in (0, 1))
                 cv2.line(drawn, *(tuple(int(value) for value in np.round(place)) for place in ends), color, thickness, cv2.LINE_AA)
 
-# %% ../nbs/15_predict.ipynb #803fa441
+# %% ../nbs/15_predict.ipynb #17139d0c
 def _draw_label(drawn: np.ndarray, face: Face, line: int) -> None:
     "The confidence, and why it is uncertain, above the box or inside it at the picture's edge."
     text = " ".join([f"{face.confidence:.2f}", *face.uncertain])
@@ -506,7 +511,7 @@ def _sideways(marks: np.ndarray) -> float:
     across = marks[1] - marks[0]
     return float(abs((marks[2] - marks[:2].mean(axis=0)) @ across) / max(across @ across, 1e-6))
 
-# %% ../nbs/15_predict.ipynb #33219fc9
+# %% ../nbs/15_predict.ipynb #4b737605
 def find_points(
     detector: "Detector",  # its model, passes and least_confidence are used
     picture: np.ndarray,  # uint8 [H,W,3], RGB
@@ -544,13 +549,13 @@ def _cut_grey(picture: np.ndarray, frame: np.ndarray) -> np.ndarray:
     "Cut out a frame in grey."
     return cv2.cvtColor(cut_face(picture, frame), cv2.COLOR_RGB2GRAY)
 
-# %% ../nbs/15_predict.ipynb #b32fc7a7
+# %% ../nbs/15_predict.ipynb #e470b85b
 def _reframed(points: np.ndarray) -> np.ndarray:
     "The frame in which the points lie as the mean face's do."
     x, y, width, roll = frame_from_points(MEAN_FACE, points)
     return np.array([x, y, width / FRAME_WIDTH, roll])
 
-# %% ../nbs/15_predict.ipynb #d78d41aa
+# %% ../nbs/15_predict.ipynb #a2f46272
 class Detector:
     "Finds faces and their points in pictures."
 
@@ -613,7 +618,7 @@ class Detector:
         "Look again at the places where faces may be, and find their points."
         return find_points(self, picture, look_again(self.finder, picture, frames), least_confidence)
 
-# %% ../nbs/15_predict.ipynb #b0910a7c
+# %% ../nbs/15_predict.ipynb #6e26d514
 def _is_batch(image: object) -> bool:
     "Is it several pictures? A list or tuple, four dimensions, or grey pictures behind each other."
     if isinstance(image, np.ndarray):
@@ -707,7 +712,7 @@ class Follower:
         self.next_track += 1
         return self.next_track - 1
 
-# %% ../nbs/15_predict.ipynb #2d5687b2
+# %% ../nbs/15_predict.ipynb #463bf55b
 VIDEO_ENDINGS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp"}
 
 
@@ -736,7 +741,7 @@ def video_frames(
     finally:
         capture.release()
 
-# %% ../nbs/15_predict.ipynb #16c23e7a
+# %% ../nbs/15_predict.ipynb #c0a5715d
 @contextlib.contextmanager
 def _quiet_opencv():
     "Keep OpenCV's notes on a missing camera or a broken file to itself: the error says what is to be said."
@@ -750,7 +755,7 @@ def _quiet_opencv():
         if logging:
             logging.setLogLevel(kept)
 
-# %% ../nbs/15_predict.ipynb #105a9831
+# %% ../nbs/15_predict.ipynb #e7c384b3
 FORMATS = ("png", "json", "csv")
 TABLE_COLUMNS = ("file", "frame", "face", "left", "top", "right", "bottom", "confidence", "uncertain", *COLUMNS,
                  *(f"{keypoint}_spread" for keypoint in KEYPOINTS))
@@ -768,7 +773,8 @@ def find_sources(
         if item.partition(":")[0] == "webcam" and not path.exists():
             sources.append((item, item.replace(":", "-")))
         elif path.is_dir():
-            files = [Path(folder) / name for folder, _, names in os.walk(path) for name in names if Path(name).suffix.lower() in endings]
+            files = [Path(folder) / name for folder, _, names in os.walk(path) for name in names
+                     if Path(name).suffix.lower() in endings and not name.startswith(".")]
             files = sorted(file for file in files if leave_out is None or Path(leave_out).resolve() not in file.resolve().parents)
             if not files:
                 raise UserError(f"{path}: no picture or video in this folder")
@@ -779,7 +785,7 @@ def find_sources(
             raise UserError(f"{path}: no such file or folder")
     return sources
 
-# %% ../nbs/15_predict.ipynb #b1e092eb
+# %% ../nbs/15_predict.ipynb #c4f9ebde
 def predict_files(
     detector: Detector,  # what `load` gives
     given: list[str | Path],  # pictures, videos, folders, webcam or webcam:N
@@ -812,7 +818,7 @@ def _unused(name: str, used: set) -> str:
     used.add(free)
     return free
 
-# %% ../nbs/15_predict.ipynb #bee5ae98
+# %% ../nbs/15_predict.ipynb #ada63b86
 @contextlib.contextmanager
 def _table(out: Path | None) -> Iterator:
     "A CSV table to write rows to: predictions.csv in the folder, or standard output."
@@ -852,7 +858,7 @@ def _predict_picture(detector: Detector, source: str, name: str, out: Path | Non
     count = f"{len(answer)} face{'s' * (len(answer) != 1)}"
     return f"{source}: {count}{' (' + faces + ')' if faces else ''}{f' -> {where}' if where else ''}"
 
-# %% ../nbs/15_predict.ipynb #5261befe
+# %% ../nbs/15_predict.ipynb #3146c0cc
 def _predict_video(detector: Detector, source: str, name: str, out: Path | None, form: str, table, most_frames: int | None, show: bool) -> str:
     "A video or webcam: follow the faces, write every frame, and say in a line how fast it went."
     frames = video_frames(_webcam_number(source) if source.partition(":")[0] == "webcam" else source, detector.max_pixels)
@@ -887,7 +893,7 @@ def _webcam_number(source: str) -> int:
         raise UserError(f"{source}: expected webcam or webcam:N with the camera's number, such as webcam:1")
     return int(number)
 
-# %% ../nbs/15_predict.ipynb #262b9d03
+# %% ../nbs/15_predict.ipynb #4f81ca0d
 def _frame_writer(path: Path | None, source: str, form: str, table, shape: tuple, rate: float):
     "Two functions: one writes a frame and what was found in it, one ends the file."
     stack = contextlib.ExitStack()

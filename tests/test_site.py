@@ -5,6 +5,8 @@ and looks for the second (`make browser` fetches one from npm's registry; GitHub
 """
 
 import importlib.util
+import io
+import json
 import re
 import subprocess
 import sys
@@ -15,12 +17,18 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import pytest
+from PIL import Image
+
+import facekp
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = ROOT / "nbs" / "_site"
 sys.path.insert(0, str(TOOLS))
 
+import modelcard
+import tryit
 from browser import find_browser
 from lessons import alternative_text, colab_url, has_figure, lesson_paths, read_cells, repository_url, said_before, title_of
 from reference import exported_names, reference_page
@@ -232,22 +240,24 @@ def tab(chromium):
     tab.close()
 
 
-LOOKS = [(1400, "light"), (390, "dark")]  # both widths and both looks on every page, all four pairs on the two pages of our own making
+LOOKS = [(1400, "light"), (390, "dark")]  # both widths and both looks on every page, all four pairs on the pages of our own making
 STATE = """() => ({theme: document.documentElement.dataset.theme, ground: getComputedStyle(document.body).backgroundColor,
     wide: document.documentElement.scrollWidth, broken: [...document.images].filter((i) => i.complete && !i.naturalWidth).map((i) => i.src)})"""
 
 
 @needs_docs
 def test_every_page_stands_in_every_look(tab, address, site):
-    grounds = {}
+    grounds, last = {}, LOOKS[0]
     for path in html_files(site):
         name = path.relative_to(site).as_posix()
         if name.startswith("slides/"):
             continue  # the deck has its own test
-        tab.set_viewport_size({"width": 1400, "height": 900})
-        tab.emulate_media(color_scheme="light")
+        looks = LOOKS + ([(1400, "dark"), (390, "light")] if name in ("index.html", "comparison.html", "try.html") else [])
+        if last == looks[1]:  # begin with the look that the tab has, so that no page is laid out once more than needed
+            looks[:2] = looks[1::-1]
         tab.goto(f"{address}/{name}")
-        for width, scheme in LOOKS + ([(1400, "dark"), (390, "light")] if name in ("index.html", "comparison.html") else []):
+        for width, scheme in looks:
+            last = width, scheme
             tab.set_viewport_size({"width": width, "height": 900})
             tab.emulate_media(color_scheme=scheme)
             tab.wait_for_function("scheme => document.documentElement.dataset.theme === scheme", arg=scheme)  # the page hears of it a moment later
@@ -269,8 +279,9 @@ def test_pages_can_be_read_by_everybody(tab, address, site, look):
     shortest = [min((site / kind).glob("*_*.html" if kind == "lessons" else "*.html"), key=lambda path: path.stat().st_size) for kind in ("lessons", "reference")]
     lesson, module = (path.relative_to(site).as_posix() for path in shortest)
     more = ("results.html", "contributing.html", "search.html", module) if look[0] == 1400 else ()
-    for name in ("index.html", "comparison.html", lesson, *more):
+    for name in ("index.html", "comparison.html", "model.html", *(["try.html"] if (site / "try.html").exists() else []), lesson, *more):
         tab.goto(f"{address}/{name}")
+        tab.evaluate("document.querySelectorAll('tbody tr:nth-child(n + 5)').forEach((row) => row.remove())")  # the rows of a table are alike
         found = axe.run(tab, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21aa"]}).response["violations"]
         told = [f"{one['id']}: {[node['html'][:160] for node in one['nodes'][:3]]}" for one in found]
         assert not told, f"{name}: {told}"
@@ -325,3 +336,97 @@ def test_keyboard_reaches_the_text(tab, address):
         if tab.evaluate("document.activeElement.matches('.hero a.button')"):
             break
     assert tab.evaluate("document.activeElement.matches('.hero a.button') && getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+# ---------------------------------------------------------------- Try it
+
+@pytest.fixture
+def try_page(tab, address, site):
+    "The page `Try it`, opened."
+    if not (site / "try.html").exists():
+        pytest.skip("no Try it here: ONNX Runtime for the web could not be fetched")
+    tab.goto(f"{address}/try.html")
+    tab.wait_for_selector("#try-works:not([hidden])")
+    return tab
+
+
+def points_on(tab, said: str = "found in") -> np.ndarray:
+    "What the page says of its picture: x, y and spread of every point, [faces,15,3]."
+    tab.wait_for_function("said => document.querySelector('#try-status').textContent.includes(said)", arg=said, timeout=120_000)
+    cells = tab.evaluate("[...document.querySelectorAll('#try-table tbody tr')].map((row) => [...row.cells].slice(2).map((cell) => Number(cell.textContent)))")
+    tab.evaluate("document.querySelector('#try-status').textContent = ''")
+    return np.array(cells).reshape(-1, 15, 3)
+
+
+def same_as_python(found: np.ndarray, picture: Path | bytes) -> None:
+    "The page found what facekp.predict finds, to a pixel."
+    expected = facekp.load(threads=1).predict(picture)
+    assert len(expected) == len(found) > 0
+    np.testing.assert_allclose(found[..., :2], expected.points, atol=1)
+    np.testing.assert_allclose(found[..., 2], [face.spread for face in expected.faces], atol=0.5)
+
+
+@needs_docs
+def test_the_page_finds_what_the_package_finds(try_page, site, tmp_path):
+    try_page.focus("[data-sample='one.png']")
+    try_page.keyboard.press("Enter")
+    same_as_python(points_on(try_page), site / "_static" / "try" / "one.png")
+    assert "with one face" in try_page.get_attribute("#try-canvas", "aria-label") and try_page.is_visible("#try-numbers")
+    # a picture of the reader's, lying on its side with a note as a phone stores it
+    picture, note = Image.open(site / "_static" / "try" / "one.png").convert("RGB"), Image.Exif()
+    note[0x0112] = 6
+    picture.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "mine.jpg", exif=note, quality=95)
+    try_page.set_input_files("#try-file", tmp_path / "mine.jpg")
+    same_as_python(points_on(try_page), tmp_path / "mine.jpg")
+    Image.new("RGB", (200, 150), "gray").save(tmp_path / "nobody.png")
+    try_page.set_input_files("#try-file", tmp_path / "nobody.png")
+    assert len(points_on(try_page, "No face found")) == 0 and not try_page.is_visible("#try-numbers")
+    (tmp_path / "words.png").write_text("no picture")
+    try_page.set_input_files("#try-file", tmp_path / "words.png")
+    points_on(try_page, "is no picture that this browser can read")
+    assert not try_page.complaints, try_page.complaints
+
+
+@needs_docs
+def test_without_a_webcam_the_page_says_so(try_page):
+    try_page.click("#try-webcam")
+    points_on(try_page, "webcam")
+    assert try_page.get_attribute("#try-webcam", "aria-pressed") == "false" and not try_page.complaints
+
+
+def test_runtime_is_refused_where_it_is_not_what_was_expected(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(tryit, "RUNTIME", tmp_path / "web" / "runtime")
+    monkeypatch.setattr(tryit.urllib.request, "urlopen", lambda *ignored, **also: io.BytesIO(b"something else"))
+    assert not tryit.has_runtime.__wrapped__() and not (tmp_path / "web").exists()
+    assert "left out" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------- the model card
+
+def test_model_card_tells_what_the_records_tell(monkeypatch, tmp_path):
+    monkeypatch.setattr(modelcard, "DEPLOY", tmp_path)
+    bare = modelcard.card_page()
+    assert "research only" in bare and "How well it does" not in bare and not modelcard.shipped_sentence()
+    record = {"metrics": {"rmse": 1.234, "n_faces": 238, "per_point": {"nose_tip": 1.5}, "intervals": {"rmse": [1.1, 1.3]}},
+              "by": {"source": {"helen_train": {"rmse": 1.01, "interval": [0.9, 1.2], "n_faces": 180}}}, "command": "python benchmarks/default_model.py --faces a.npz"}
+    (tmp_path / "default.json").write_text(json.dumps(record))
+    (tmp_path / "calibration.json").write_text(json.dumps({"expected": [0.5, 1, 2], "measured": [0.6, 1.1, 1.9]}))
+    (tmp_path / "formats.json").write_text(json.dumps({"rows": [{"format": "litert-int8", "bytes": 345_678, "rmse": 1.25}]}))
+    (tmp_path / "peers.json").write_text("{broken")
+    page = modelcard.card_page()
+    for part in ("1.23", "1.10–1.30", "nose tip", "helen train", "<svg", "litert-int8", "0.35", "python benchmarks/default_model.py \\\n    --faces a.npz"):
+        assert part in page, part
+    assert "Beside others" not in page and "**1.23 px** (1.10–1.30) on 238" in modelcard.shipped_sentence()
+    assert "source helen_train: RMSE 1.01 px" in modelcard.card_text()
+
+
+def test_readme_and_citation_say_what_is_true():
+    readme, project, citation = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "pyproject.toml", "CITATION.cff"))
+    for name in re.findall(r"/actions/workflows/([\w.]+)/badge\.svg", readme):
+        assert (ROOT / ".github" / "workflows" / name).is_file(), name
+    oldest = re.search(r'requires-python = ">=([\d.]+)"', project).group(1)
+    assert f"Python-{oldest}_or_newer" in readme and 'license = "Apache-2.0"' in project and "license-Apache--2.0" in readme and "license: Apache-2.0" in citation
+    assert f"version: {facekp.__version__}\n" in citation and f"repository-code: {repository_url()}\n" in citation
+    documentation = re.search(r'Documentation = "(.+)"', project).group(1)
+    for page in re.findall(rf"{re.escape(documentation)}(\w+)\.html", readme):
+        assert page in ("try", "model", "slides"), page

@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 from lessons import NOTEBOOKS, ROOT, lesson_paths, page_cells, read_cells, short_title, summary_of, write_lesson, write_notebook
+from modelcard import card_page, reliability_page, reliability_records, shipped_sentence
 from reference import exported_names, reference_page
 from tables import FULL, MAIN, best_bars, comparison_page, counts
+from tryit import has_runtime, write_try
 
 HERE = Path(__file__).parent
 
@@ -52,18 +54,25 @@ def extra_pages() -> list[str]:
     return (["slides"] if (ROOT / "slides" / "deck.md").exists() else []) + ["contributing"]
 
 
+def model_pages() -> list[str]:
+    "The pages on the model that is shipped; those that exist."
+    return ["try"] * has_runtime() + ["model"] + ["reliability"] * bool(reliability_records())
+
+
 def start_page() -> str:
     "The start page: in one screen what this is, how to try it, what came out; below it the lessons."
     about = read_cells(NOTEBOOKS / "index.ipynb")[0]["source"]
     summary = re.search(r"^> (.+)$", about, re.MULTILINE).group(1)
     alternative, picture = re.search(r"!\[(.+?)\]\(\.\./(photos/.+?)\)", about).groups()
     lessons = lesson_paths()
-    cards = "\n".join(f'<li><a href="lessons/{path.stem}.html"><b>{short_title(path)}</b><span>{summary_of(path)}</span></a></li>'
+    cards = "\n".join(f'<li><a href="lessons/{path.stem}.html"><b>{short_title(path)}</b><span>{re.sub(r"[*`]", "", summary_of(path))}</span></a></li>'
                       for path in lessons)
-    contents = {"Results": ["results", "comparison"], "Lessons": [f"{short_title(path)} <lessons/{path.stem}>" for path in lessons],
+    contents = {"The model": model_pages(), "Results": ["results", "comparison"], "Lessons": [f"{short_title(path)} <lessons/{path.stem}>" for path in lessons],
                 "More": ["reference/index", *extra_pages()]}
     trees = "\n".join("\n".join(["```{toctree}", ":hidden:", f":caption: {name}", *entries, "```", ""]) for name, entries in contents.items())
-    deck = '<a class="button quiet" href="slides.html">Slides</a>' if "slides" in extra_pages() else ""
+    shipped = shipped_sentence() and f"{shipped_sentence()}, see its [model card](model.md).\n"
+    more = {"try": "Try it", "slides": "Slides"}
+    deck = "\n".join(f'<a class="button quiet" href="{name}.html">{title}</a>' for name, title in more.items() if name in [*model_pages(), *extra_pages()])
     return f"""# facekp
 
 <div class="hero">
@@ -88,6 +97,7 @@ missing labels that served it best.
 
 {best_bars(FULL / MAIN)}
 
+{shipped}
 </div>
 
 A graduate team once predicted fifteen facial keypoints on Kaggle's faces, more than half of which lack labels, and reported "95% accuracy".
@@ -128,6 +138,8 @@ def write_pages(pages: Path, only: list[str] | None = None) -> None:
     write_notebook(pages / "results.ipynb", results_cells())
     texts = {"index": start_page(), "comparison": comparison_page(), "reference/index": reference_index(),
              **{f"reference/{path.stem}": reference_page(path, lesson_of(path.stem)) for path in modules()},
+             "model": card_page(), **({"try": write_try(pages / "static")} if "try" in model_pages() else {}),
+             **({"reliability": reliability_page()} if "reliability" in model_pages() else {}),
              **{name: (HERE / f"{name}.md").read_text(encoding="utf-8") for name in extra_pages()}}
     for name, text in texts.items():
         (pages / f"{name}.md").write_text(text, encoding="utf-8")

@@ -56,6 +56,8 @@ def with_colab(notebook: dict, name: str) -> dict:
     parts = [title, summary, badge_line(name), rest.strip("\n")]
     first = first | {"source": _lines("\n\n".join(part for part in parts if part))}
     others = [cell for cell in others if TAG not in cell["metadata"].get("tags", [])]
+    others = [cell | {"metadata": cell["metadata"] | {"jupyter": {"source_hidden": True}}} if "hide-input" in cell["metadata"].get("tags", []) else cell
+              for cell in others]  # solutions stay folded in JupyterLab too
     set_up = {"cell_type": "code", "execution_count": None, "id": TAG, "metadata": {"tags": [TAG]}, "outputs": [], "source": _lines(set_up_source())}
     return notebook | {"cells": [first, set_up, *others]}
 

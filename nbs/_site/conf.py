@@ -17,6 +17,7 @@ extensions = ["myst_nb", "mathml"]
 exclude_patterns = ["extra", "static", "html", "jupyter_execute", ".doctrees"]
 nb_execution_mode = "off"
 nb_merge_streams = True
+nb_code_prompt_show, nb_code_prompt_hide = "Show the solution", "Hide the solution"  # the only cells that are folded
 nb_render_markdown_format = "gfm"
 myst_enable_extensions = ["dollarmath", "attrs_inline"]
 myst_dmath_double_inline = True
@@ -40,7 +41,7 @@ html_theme_options = {
     "use_download_button": False,
     "logo": {"text": "facekp"},
     "navbar_persistent": [],
-    "secondary_sidebar_items": {"**": ["page-toc"], "index": [], "comparison": []},
+    "secondary_sidebar_items": {"**": ["page-toc"], "index": [], "comparison": [], "try": []},
     "show_toc_level": 2,
     "toc_title": "On this page",
     "pygments_light_style": "a11y-high-contrast-light",

@@ -116,11 +116,12 @@ def _page_cell(cell: dict, before: str) -> dict | None:
         return cell | {"source": BADGES.sub("", source)}
     if re.search(r"^#\|\s*(hide|default_exp)\b", source, re.MULTILINE) or "set-up" in metadata.get("tags", []):
         return None
-    tags = ["remove-input"] if "hide_input" in metadata.get("tags", []) or re.search(r"#\|\s*echo:\s*false", source) else []
+    given = metadata.get("tags", [])
+    tags = ["remove-input"] if "hide_input" in given or re.search(r"#\|\s*echo:\s*false", source) else [tag for tag in given if tag == "hide-input"]
     metadata = {"tags": tags}
     if has_figure(cell):
         metadata["mystnb"] = {"image": {"alt": alternative_text(source, before)}}
-    shown = re.sub(r"^#\|.*\n?", "", source, flags=re.MULTILINE).strip("\n")
+    shown = re.sub(r"^(?:#\||# @title).*\n?", "", source, flags=re.MULTILINE).strip("\n")
     return cell | {"source": shown, "metadata": metadata} if shown or cell["outputs"] else None
 
 

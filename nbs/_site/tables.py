@@ -10,7 +10,7 @@ from lessons import ROOT
 FULL = ROOT / "results" / "full"
 MAIN = "helen_afw_96"  # the data set that the start page quotes
 TITLES = {"helen_afw_96": "HELEN and AFW: 1,188 photos", "helen_afw_96_npz_youtube_faces_96": "HELEN and AFW, with frames of YouTube Faces"}
-MODELS = {"mean": "the mean face", "baseline": "two dense layers", "cnn": "convolutional net", "heatmap": "heatmap net",
+MODELS = {"mean": "the mean face", "baseline": "two dense layers", "cnn": "convolutional net", "heatmap": "heatmap net", "compact": "the net that ships",
           "nouri2014": "Nouri's net of 2014", "naimishnet": "NaimishNet of 2017", "mobilenetv2": "MobileNetV2", "resnet50": "ResNet50", "efficientnetb7": "EfficientNetB7"}
 COLUMNS = (  # key of table.csv, heading, what it means, how a value is shown
     ("model", "model", "", str),

@@ -5,7 +5,7 @@ document.addEventListener("DOMContentLoaded", () => {
     const page = arrow.closest("li").querySelector("a");
     arrow.setAttribute("aria-label", `Pages of ${page ? page.textContent.trim() : "this part"}`);
   }
-  for (const table of document.querySelectorAll("table.sortable")) {
+  for (const table of document.querySelectorAll("table.sortable:has(button)")) {
     const headings = [...table.tHead.rows[0].cells];
     const body = table.tBodies[0];
     headings.forEach((heading, column) => {

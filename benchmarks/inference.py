@@ -1,0 +1,54 @@
+"""How long each net of the comparison takes for a face: milliseconds of one core's work, in batches of 64 and one at a time.
+
+Run: TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 python benchmarks/inference.py --out results/benchmarks/inference.json. It is the time of the
+processor, not of the clock, so other programs on the machine count little; the best of several runs is taken. Weights are random, which costs the same."""
+
+import argparse
+import gc
+import time
+from pathlib import Path
+
+from facekp.compare import MODELS, build_model
+from facekp.core import Faces, set_seeds, write_json
+from facekp.draw import draw_faces
+from facekp.train import describe_machine, describe_versions
+
+
+def milliseconds(call, count: int, repeats: int) -> float:
+    "The best time of the processor for one of `count` faces; the first call compiles and does not count."
+    call()
+    times = []
+    for _ in range(repeats):
+        started = time.process_time()
+        call()
+        times.append(time.process_time() - started)
+    return 1000 * min(times) / count
+
+
+def measure(name: str, faces: Faces, repeats: int) -> dict:
+    "Build a net and time it."
+    model, batch = build_model(name, faces), faces.images[..., None]
+    return {"milliseconds_a_face": milliseconds(lambda: model.predict_on_batch(batch), len(batch), repeats),
+            "milliseconds_one_face": milliseconds(lambda: model.predict_on_batch(batch[:1]), 1, 3 * repeats),
+            "weights": int(model.count_params())}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", nargs="*", default=MODELS)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--out", default="results/benchmarks/inference.json")
+    options = parser.parse_args()
+    set_seeds(0)
+    found = {}
+    for name in options.models:
+        found[name] = measure(name, draw_faces(64, seed=0, workers=1), options.repeats)
+        print(name, found[name], flush=True)
+        gc.collect()
+    write_json(Path(options.out), {"what": "milliseconds of one core's work for a 96x96 face, in batches of 64 and alone", "models": found,
+                                   "repeats": options.repeats, "machine": describe_machine(), "versions": describe_versions(),
+                                   "command": f"TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 python benchmarks/inference.py --repeats {options.repeats}"})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Stream many drawn faces through the input of a training, and predict a folder of many pictures with a broken one among them: does memory stay flat?
+
+    python benchmarks/load.py --faces 1000000 --pictures 10000 --out results/reliability/load.json
+
+Drawing a face takes some 6 ms, so a hundredth of the faces is drawn and each of them turned into a hundred by augmentation, a block at a time;
+every face of the stream is another picture. --copies 0 draws them all. Memory is that of this process (Linux), in MB.
+"""
+
+import argparse
+import csv
+import hashlib
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from facekp import predict
+from facekp.augment import augment_faces
+from facekp.core import write_json
+from facekp.draw import draw_faces, stream_faces
+from facekp.train import FaceBatches, describe_machine, describe_versions
+
+
+def memory_mb() -> float:
+    "What this process holds now."
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return round(int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) / 1024, 1)
+
+
+def spread_of(memory: list[float]) -> dict:
+    "The memory after a tenth of the work, at its end, and the most of it."
+    settled = memory[max(1, len(memory) // 10) - 1:]
+    return {"memory_after_a_tenth_mb": settled[0], "memory_at_the_end_mb": settled[-1], "most_mb": max(settled), "growth_mb": round(settled[-1] - settled[0], 1)}
+
+
+def stream(count: int, copies: int, block: int = 64, batch_size: int = 64) -> dict:
+    "Draw, augment and batch faces, and let go of them."
+    started, seen, labelled, batches, memory, digest, step = time.perf_counter(), 0, 0, 0, [], hashlib.sha256(), 0
+    for faces in stream_faces(seed=11, batch=block):
+        if seen >= count:
+            break
+        many = augment_faces(faces, copies, seed=step) if copies else faces
+        step += 1
+        for images, points in FaceBatches(many.images, many.points, batch_size, seed=step):
+            taken = min(len(points), count - seen)
+            seen, batches, labelled = seen + taken, batches + (taken > 0), labelled + int(np.isfinite(points[:taken]).all(axis=2).sum())
+            digest.update(np.ascontiguousarray(images[:taken]))
+        memory.append(memory_mb())
+        if step % 10 == 0:
+            print(f"{seen:,} faces, {memory[-1]:.0f} MB, {seen / (time.perf_counter() - started):.0f} a second", file=sys.stderr, flush=True)
+    return {"faces": seen, "drawn": step * block, "copies": copies, "batches": batches, "points": labelled, "sha256_of_pictures": digest.hexdigest(),
+            "seconds": round(time.perf_counter() - started, 1), **spread_of(memory)}
+
+
+class Watched(predict.Detector):
+    "The detector, with a look at the memory every hundred pictures."
+
+    def predict(self, image):
+        self.done = getattr(self, "done", 0) + 1
+        if self.done % self.every == 1:
+            self.memory.append(memory_mb())
+        return super().predict(image)
+
+
+def predict_folder(count: int, broken_at: int | None = None) -> dict:
+    "Predict a folder of pictures of which one is cut in half."
+    broken_at = count // 3 if broken_at is None else broken_at
+    faces = draw_faces(min(count, 200), seed=12)
+    with tempfile.TemporaryDirectory() as folder:
+        pictures, out = Path(folder, "in"), Path(folder, "out")
+        pictures.mkdir()
+        for number in range(count):
+            wide = np.pad(faces.images[number % len(faces)], 40, mode="edge")
+            path = pictures / f"{number:06d}.jpg"
+            Image.fromarray(np.roll(wide, number // len(faces) % 7, axis=1)).save(path, quality=90)
+            if number == broken_at:
+                path.write_bytes(path.read_bytes()[:800])
+        detector = Watched()
+        detector.memory, detector.every = [], max(1, count // 100)
+        started = time.perf_counter()
+        broken = predict.predict_files(detector, [pictures], out, "csv", show_progress=False)
+        seconds = round(time.perf_counter() - started, 1)
+        rows = list(csv.DictReader((out / "predictions.csv").open(encoding="utf-8")))
+    return {"pictures": count, "broken": len(broken), "message": broken[0].replace(folder, "") if broken else "", "pictures_in_the_table": len({row["file"] for row in rows}),
+            "with_a_face": len({row["file"] for row in rows if row["face"]}), "lost": count - len(broken) - len({row["file"] for row in rows}),
+            "seconds": seconds, **spread_of(detector.memory)}
+
+
+def main() -> None:
+    "Do both and write the record."
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--faces", type=int, default=1_000_000)
+    parser.add_argument("--copies", type=int, default=99)
+    parser.add_argument("--pictures", type=int, default=10_000)
+    parser.add_argument("--out", default="results/reliability/load.json")
+    options = parser.parse_args()
+    record = {"what": "faces streamed through the input of a training, and a folder with a broken picture predicted; memory of the process",
+              "stream": stream(options.faces, options.copies), "folder": predict_folder(options.pictures), "versions": describe_versions(),
+              "machine": describe_machine(), "command": " ".join(["python", "benchmarks/load.py", *sys.argv[1:]])}
+    write_json(options.out, record)
+    print(record)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Run notebooks of nbs/ from top to bottom and store what they show; the one way in which stored outputs are made.
+
+python nbs/_site/run.py [NAME ...]: all notebooks, or those whose names begin so. Each cell's id becomes the hash of its source, so that a test can
+tell whether a source was changed after its outputs were made. What libraries say on standard error is not stored.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+
+NOTEBOOKS = Path(__file__).resolve().parents[1]
+
+
+def cell_ids(cells: list[dict]) -> list[str]:
+    "The id of each cell: a hash of its kind and source, another one where the same cell stands again; that of the set-up cell stays."
+    ids, seen = [], {}
+    for cell in cells:
+        source = "".join(cell["source"])
+        digest = hashlib.sha1(f"{cell['cell_type']}{source}".encode()).hexdigest()[:8]
+        seen[digest] = seen.get(digest, 0) + 1
+        again = digest if seen[digest] == 1 else hashlib.sha1(f"{digest}{seen[digest]}".encode()).hexdigest()[:8]
+        ids.append(cell["id"] if "set-up" in cell["metadata"].get("tags", []) else again)
+    return ids
+
+
+def run(path: Path) -> float:
+    "Run a notebook where it lies and write it with its outputs; the seconds it took."
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(path, 4)
+    started = time.perf_counter()
+    NotebookClient(notebook, timeout=1200, kernel_name="python3", resources={"metadata": {"path": str(NOTEBOOKS)}}).execute()
+    for cell, name in zip(notebook.cells, cell_ids(notebook.cells)):
+        cell.id = name
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if not (output.output_type == "stream" and output.name == "stderr")]
+    nbformat.write(notebook, path)
+    subprocess.run([Path(sys.executable).with_name("nbdev-clean"), "--fname", path], cwd=NOTEBOOKS.parent, check=True)
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    os.environ.setdefault("FACEKP_PROFILE", "quick")
+    wanted = tuple(sys.argv[1:]) or ("",)
+    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+        if path.name.startswith(wanted):
+            print(f"{path.name}: ran in {run(path):.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

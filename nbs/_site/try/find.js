@@ -1,0 +1,298 @@
+// Find every face in a picture and its fifteen points: the steps of facekp.predict, in the browser. The lesson on prediction explains them.
+// A picture is {data, width, height} with four bytes a pixel, RGBA; a frame is [centre x, centre y, width, roll]; a place is [x, y].
+import known from "./known.js";
+
+const clip = (value, low, high) => Math.min(Math.max(value, low), high);
+const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+const middle = (places) => [mean(places.map(([x]) => x)), mean(places.map(([, y]) => y))];
+const distance = (a, b) => Math.hypot(a[0] - b[0], a[1] - b[1]);
+const whole = (pixels) => Math.ceil(pixels / 32) * 32;
+
+// ---------------------------------------------------------------- pictures of another size
+
+function shares(from, to) {
+  // for each new pixel the first old one and the weights of it and those behind it: means of what it covers, or straight lines between two
+  const step = from / to;
+  return Array.from({ length: to }, (_, index) => {
+    if (step > 1) {
+      const low = index * step, high = Math.min((index + 1) * step, from);
+      const first = Math.floor(low), last = Math.min(Math.ceil(high - 1e-9), from);
+      return [first, Array.from({ length: last - first }, (_, k) => (Math.min(first + k + 1, high) - Math.max(first + k, low)) / (high - low))];
+    }
+    const place = clip((index + 0.5) * step - 0.5, 0, from - 1), first = Math.min(Math.floor(place), Math.max(from - 2, 0));
+    return [first, from > 1 ? [1 - (place - first), place - first] : [1]];
+  });
+}
+
+export function resize(picture, width, height) {
+  const rows = shares(picture.height, height), columns = shares(picture.width, width);
+  const data = new Uint8ClampedArray(width * height * 4), line = new Float32Array(picture.width * 3);
+  for (let y = 0; y < height; y++) {
+    line.fill(0);
+    rows[y][1].forEach((share, k) => {
+      const start = (rows[y][0] + k) * picture.width * 4;
+      for (let x = 0, from = start, to = 0; x < picture.width; x++, from += 4, to += 3) {
+        line[to] += share * picture.data[from];
+        line[to + 1] += share * picture.data[from + 1];
+        line[to + 2] += share * picture.data[from + 2];
+      }
+    });
+    for (let x = 0; x < width; x++) {
+      const [first, weights] = columns[x], to = (y * width + x) * 4;
+      for (let channel = 0; channel < 3; channel++) {
+        let sum = 0;
+        for (let k = 0; k < weights.length; k++) sum += weights[k] * line[(first + k) * 3 + channel];
+        data[to + channel] = sum;
+      }
+      data[to + 3] = 255;
+    }
+  }
+  return { data, width, height };
+}
+
+function withBorder(picture, border) {
+  // the picture with its edge repeated around it
+  const width = picture.width + 2 * border, height = picture.height + 2 * border, data = new Uint8ClampedArray(width * height * 4);
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      const from = (clip(y - border, 0, picture.height - 1) * picture.width + clip(x - border, 0, picture.width - 1)) * 4;
+      data.set(picture.data.subarray(from, from + 4), (y * width + x) * 4);
+    }
+  }
+  return { data, width, height };
+}
+
+function part(picture, left, top, right, bottom) {
+  const width = right - left + 1, height = bottom - top + 1, data = new Uint8ClampedArray(width * height * 4);
+  for (let y = 0; y < height; y++) {
+    const from = ((top + y) * picture.width + left) * 4;
+    data.set(picture.data.subarray(from, from + width * 4), y * width * 4);
+  }
+  return { data, width, height };
+}
+
+// ---------------------------------------------------------------- frames
+
+export function frameFromPoints(inside, points) {
+  // the frame that moves, turns and scales the one onto the other with the least squared error
+  const from = middle(inside), to = middle(points);
+  let along = 0, across = 0, size = 0;
+  inside.forEach(([x, y], k) => {
+    const ax = x - from[0], ay = y - from[1], bx = points[k][0] - to[0], by = points[k][1] - to[1];
+    along += ax * bx + ay * by;
+    across += ax * by - ay * bx;
+    size += ax * ax + ay * ay;
+  });
+  const scale = Math.hypot(along, across) / size, roll = Math.atan2(across, along);
+  const off = from.map((value) => (known.imageSize - 1) / 2 - value);
+  return [to[0] + scale * (Math.cos(roll) * off[0] - Math.sin(roll) * off[1]), to[1] + scale * (Math.sin(roll) * off[0] + Math.cos(roll) * off[1]),
+    scale * known.imageSize, roll];
+}
+
+export function toPicture(points, [x, y, width, roll]) {
+  const scale = width / known.imageSize, cos = Math.cos(roll) * scale, sin = Math.sin(roll) * scale, centre = (known.imageSize - 1) / 2;
+  return points.map(([px, py]) => [x + cos * (px - centre) - sin * (py - centre), y + sin * (px - centre) + cos * (py - centre)]);
+}
+
+export function cutFace(picture, [x, y, width, roll], side = known.imageSize) {
+  // cut out a frame, without the jagged edges that skipping pixels makes; beyond the picture its edge goes on
+  const reach = width / 2 * (Math.abs(Math.cos(roll)) + Math.abs(Math.sin(roll))) + 2;
+  const [left, right] = [x - reach, x + reach].map((edge) => Math.trunc(clip(edge, 0, picture.width - 1)));
+  const [top, bottom] = [y - reach, y + reach].map((edge) => Math.trunc(clip(edge, 0, picture.height - 1)));
+  let piece = part(picture, left, top, right, bottom);
+  const step = width / side, fine = step > 1 ? 2 : 1, shrink = [1, 1];
+  if (step > 2) {
+    const smaller = [piece.width, piece.height].map((size) => Math.max(1, Math.round(size * 2 / step)));
+    shrink[0] = smaller[0] / piece.width;
+    shrink[1] = smaller[1] / piece.height;
+    piece = resize(piece, ...smaller);
+  }
+  const cos = Math.cos(roll) * step / fine, sin = Math.sin(roll) * step / fine, large = side * fine, half = (large - 1) / 2;
+  const cut = { data: new Uint8ClampedArray(large * large * 4), width: large, height: large };
+  for (let row = 0; row < large; row++) {
+    for (let column = 0; column < large; column++) {
+      const px = (x - left + cos * (column - half) - sin * (row - half) + 0.5) * shrink[0] - 0.5;
+      const py = (y - top + sin * (column - half) + cos * (row - half) + 0.5) * shrink[1] - 0.5;
+      const x0 = Math.floor(px), y0 = Math.floor(py), dx = px - x0, dy = py - y0, to = (row * large + column) * 4;
+      const xs = [x0, x0 + 1].map((value) => clip(value, 0, piece.width - 1)), ys = [y0, y0 + 1].map((value) => clip(value, 0, piece.height - 1));
+      for (let channel = 0; channel < 3; channel++) {
+        const at = (a, b) => piece.data[(ys[b] * piece.width + xs[a]) * 4 + channel];
+        cut.data[to + channel] = (at(0, 0) * (1 - dx) + at(1, 0) * dx) * (1 - dy) + (at(0, 1) * (1 - dx) + at(1, 1) * dx) * dy;
+      }
+      cut.data[to + 3] = 255;
+    }
+  }
+  return fine === 1 ? cut : resize(cut, side, side);
+}
+
+// ---------------------------------------------------------------- the face detector
+
+async function look(nets, pictures) {
+  // what the detector says at every cell: places [centre, size, right eye, left eye, nose, mouth, ears] and scores
+  const { width, height } = pictures[0], area = width * height, values = new Float32Array(pictures.length * 3 * area);
+  pictures.forEach(({ data }, n) => {
+    for (let k = 0; k < area; k++) {
+      for (let channel = 0; channel < 3; channel++) values[(n * 3 + channel) * area + k] = data[k * 4 + channel] / 127.5 - 1;
+    }
+  });
+  const { boxes, scores } = await nets.detector.run({ picture: new nets.Tensor("float32", values, [pictures.length, 3, height, width]) }, ["boxes", "scores"]);
+  const cells = [];
+  for (const [stride, guesses] of [[8, 2], [16, 6]]) {
+    for (let y = 0; y < height / stride; y++) {
+      for (let x = 0; x < width / stride; x++) {
+        for (let k = 0; k < guesses; k++) cells.push([(x + 0.5) * stride, (y + 0.5) * stride]);
+      }
+    }
+  }
+  return pictures.map((_, n) => cells.map((cell, k) => {
+    const start = (n * cells.length + k) * 16, score = 1 / (1 + Math.exp(-clip(scores.data[n * cells.length + k], -50, 50)));
+    return { score, place: score < 0.1 ? null : Array.from({ length: 8 }, (_, mark) => [0, 1].map((axis) => boxes.data[start + 2 * mark + axis] + (mark === 1 ? 0 : cell[axis]))) };
+  }));
+}
+
+function weighted(places, weights) {
+  const total = weights.reduce((sum, weight) => sum + weight, 0);
+  return places[0].map((_, mark) => [0, 1].map((axis) => places.reduce((sum, place, k) => sum + weights[k] * place[mark][axis], 0) / total));
+}
+
+export function mergeOverlaps(found, overlap = known.overlap) {
+  // one face of many boxes around it: their weighted mean, and the best score
+  const edges = ({ place: [centre, size] }) => [0, 1].map((axis) => [centre[axis] - size[axis] / 2, centre[axis] + size[axis] / 2]);
+  const area = (box) => box.reduce((product, [low, high]) => product * Math.max(high - low, 0), 1);
+  let left = [...found].sort((a, b) => b.score - a.score);
+  const faces = [];
+  while (left.length) {
+    const best = edges(left[0]);
+    const same = left.map((other, k) => {
+      const box = edges(other), shared = area(best.map(([low, high], axis) => [Math.max(low, box[axis][0]), Math.min(high, box[axis][1])]));
+      return k === 0 || shared > overlap * Math.max(area(best) + area(box) - shared, 1e-9);
+    });
+    const group = left.filter((_, k) => same[k]);
+    faces.push({ place: weighted(group.map((one) => one.place), group.map((one) => one.weight)), score: left[0].score });
+    left = left.filter((_, k) => !same[k]);
+  }
+  return faces;
+}
+
+function pyramidSides(longest, smallest) {
+  const sides = [known.netSize];
+  while (sides.at(-1) * smallest < known.seenFrom && sides.at(-1) * 1.25 < longest) sides.push(2 * sides.at(-1));
+  return sides;
+}
+
+async function findCandidates(nets, picture, smallest) {
+  // look at the picture in all sizes that are needed
+  const longest = Math.max(picture.width, picture.height), found = [];
+  for (const side of pyramidSides(longest, smallest)) {
+    const scale = side / longest, inner = [picture.width, picture.height].map((size) => Math.max(1, Math.round(size * scale)));
+    const small = resize(picture, ...inner), canvas = { width: whole(inner[0]), height: whole(inner[1]) };
+    canvas.data = new Uint8ClampedArray(canvas.width * canvas.height * 4).fill(127);
+    for (let y = 0; y < small.height; y++) canvas.data.set(small.data.subarray(y * small.width * 4, (y + 1) * small.width * 4), y * canvas.width * 4);
+    for (const { place, score } of (await look(nets, [canvas]))[0]) {
+      if (score > known.leastScore) {
+        const weight = score * Math.exp(-(Math.log2(Math.max(place[1][0], 1) / known.bestSeen) ** 2));
+        found.push({ score, weight, place: place.map((mark, k) => mark.map((value) => value / scale - (k === 1 ? 0 : 0.5))) });
+      }
+    }
+  }
+  return mergeOverlaps(found);
+}
+
+async function lookAgain(nets, picture, frames) {
+  // look at each place alone: eyes, nose and mouth of the face there, if there is one
+  const wide = frames.filter((frame) => frame[2] >= 4).map(([x, y, width, roll]) => [x, y, width * known.secondLook, roll]), found = [];
+  if (!wide.length) return found;
+  const answers = await look(nets, wide.map((frame) => cutFace(picture, frame, known.netSize)));
+  answers.forEach((cells, n) => {
+    const inside = cells.filter(({ place }) => place && Math.max(...place[0].map((value) => Math.abs(value - known.netSize / 2))) < known.netSize / 5);
+    const score = Math.max(0, ...inside.map((cell) => cell.score));
+    if (score >= 0.5) {
+      const best = inside.filter((cell) => cell.score > 0.8 * score);
+      const marks = weighted(best.map(({ place }) => place.slice(2, 6)), best.map((cell) => cell.score));
+      found.push({ score, marks: toPicture(marks.map((mark) => mark.map((value) => value * known.imageSize / known.netSize - 0.5)), wide[n]) });
+    }
+  });
+  return found;
+}
+
+// ---------------------------------------------------------------- the points
+
+async function predictPoints(nets, pictures) {
+  const area = known.imageSize ** 2, count = known.keypoints.length, values = new Float32Array(pictures.length * area);
+  pictures.forEach(({ data }, n) => {
+    for (let k = 0; k < area; k++) values[n * area + k] = Math.round(0.299 * data[k * 4] + 0.587 * data[k * 4 + 1] + 0.114 * data[k * 4 + 2]);
+  });
+  const input = { [nets.model.inputNames[0]]: new nets.Tensor("float32", values, [pictures.length, known.imageSize, known.imageSize, 1]) };
+  const { points, spread } = await nets.model.run(input, ["points", "spread"]);
+  return pictures.map((_, n) => ({
+    inside: Array.from({ length: count }, (_, k) => [0, 1].map((axis) => points.data[(n * count + k) * 2 + axis])),
+    spread: Array.from(spread.data.slice(n * count, (n + 1) * count)),
+  }));
+}
+
+function sideways([right, left, nose]) {
+  // how far the nose lies off the middle of the eyes, in eye distances: 0 from the front
+  const across = [left[0] - right[0], left[1] - right[1]];
+  const off = [0, 1].reduce((sum, axis) => sum + (nose[axis] - (right[axis] + left[axis]) / 2) * across[axis], 0);
+  return Math.abs(off / Math.max(across[0] ** 2 + across[1] ** 2, 1e-6));
+}
+
+function makeFace(picture, points, spread, frame, marks, score) {
+  const pixel = frame[2] / known.imageSize, size = [picture.width, picture.height], wide = mean(spread);
+  const own = [points[1], points[0], points[known.keypoints.indexOf("nose_tip")], middle([points[13], points[14]])];
+  const apart = mean(own.map((place, k) => distance(place, marks[k]))) / pixel;
+  const confidence = score * Math.exp(-((Math.max(apart - known.apart, 0) / 4) ** 2) - (Math.max(wide - known.spread, 0) / 1.5) ** 2);
+  const outside = points.some((place) => place.some((value, axis) => value < -0.5 || value > size[axis] - 0.5))
+    || [0, 1].some((axis) => frame[axis] < 0.3 * frame[2] || frame[axis] > size[axis] - 0.3 * frame[2]);
+  const reasons = { small: frame[2] < known.small, cut: outside, turned: Math.max(sideways(own), sideways(marks)) > known.turned,
+    unsure: wide > 1.2 * known.spread || confidence < 0.6 };
+  return { points, spread: spread.map((value) => value * pixel), frame, confidence, uncertain: Object.keys(reasons).filter((name) => reasons[name]),
+    box: [frame[0] - frame[2] / 2, frame[1] - frame[2] / 2, frame[0] + frame[2] / 2, frame[1] + frame[2] / 2] };
+}
+
+const samePlace = (a, b) => distance(a, b) < 0.4 * Math.min(a[2], b[2]);
+
+function eachOnce(faces) {
+  const kept = [];
+  for (const face of [...faces].sort((a, b) => b.confidence - a.confidence)) {
+    if (!kept.some((other) => samePlace(face.frame, other.frame))) kept.push(face);
+  }
+  return kept;
+}
+
+async function findPoints(nets, picture, found, least = known.leastConfidence) {
+  // frame, find the points, frame again
+  if (!found.length) return [];
+  let frames = found.map(({ marks }) => frameFromPoints(known.detectedFrame, marks)), used, places, answers;
+  for (let pass = 0; pass < known.passes; pass++) {
+    answers = await predictPoints(nets, frames.map((frame) => cutFace(picture, frame)));
+    places = answers.map(({ inside }, k) => toPicture(inside, frames[k]));
+    used = frames;
+    frames = places.map((points) => {
+      const [x, y, width, roll] = frameFromPoints(known.meanFace, points);
+      return [x, y, width / known.frameWidth, roll];
+    });
+  }
+  const faces = found.map(({ marks, score }, k) => makeFace(picture, places[k], answers[k].spread, used[k], marks, score));
+  return eachOnce(faces.filter((face) => face.confidence >= least));
+}
+
+export async function findFaces(nets, picture, smallest = known.smallest) {
+  // nets: the sessions `detector` and `model`, and ONNX Runtime's `Tensor`; the faces come largest confidence first
+  const longest = Math.max(picture.width, picture.height), finest = pyramidSides(longest, smallest).at(-1) / longest;
+  const refine = async (frames) => findPoints(nets, picture, await lookAgain(nets, picture, frames));
+  const seen = (await findCandidates(nets, picture, smallest)).map(({ place, score }) => {
+    const marks = place.slice(2, 6), frame = frameFromPoints(known.detectedFrame, marks);
+    const well = mean(place[1]) * finest >= known.seenWell[0] && score >= known.seenWell[1] && Math.abs(frame[3]) < 0.3 && sideways(marks) < 0.2;
+    return { marks, score, frame, well };
+  });
+  const clear = await findPoints(nets, picture, seen.filter(({ well }) => well), known.clear);
+  const doubtful = seen.map(({ frame }) => frame).filter((frame) => !clear.some((face) => samePlace(frame, face.frame)));
+  const faces = eachOnce([...clear, ...await refine(doubtful)]);
+  if (faces.length) return faces;
+  // a face that fills the picture is seen better with a border around it
+  const scale = Math.min(1, 256 / longest), coarse = resize(picture, ...[picture.width, picture.height].map((size) => Math.max(1, Math.round(size * scale))));
+  const border = Math.trunc(0.4 * Math.max(coarse.width, coarse.height));
+  const framed = await findCandidates(nets, withBorder(coarse, border), 0.3);
+  return refine(framed.map(({ place }) => frameFromPoints(known.detectedFrame, place.slice(2, 6).map((mark) => mark.map((value) => (value - border) / scale)))));
+}

@@ -1,0 +1,184 @@
+"Every format, loaded by its own runtime, says what Keras says; what can't be written is refused in one line."
+
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import onnx
+import pytest
+
+import facekp.deploy
+from facekp.baseline import build_baseline
+from facekp.cli import main
+from facekp.cnn import build_cnn, build_compact
+from facekp.core import UserError
+from facekp.deploy import EXPORT_FORMATS, check_target, export_model, open_exported, read_shipped, with_spread
+from facekp.draw import draw_faces
+from facekp.predict import DEFAULT_MODEL, PointModel
+from facekp.train import predict_points, save_model
+
+FACES = draw_faces(24, seed=8, workers=1)
+CALIBRATION = (np.linspace(0.1, 1.5, 15), np.linspace(0.2, 0.9, 15))
+NOTES = {"data": "drawn faces", "calibration": json.dumps({"a": CALIBRATION[0].tolist(), "b": CALIBRATION[1].tolist()})}
+
+
+def shaken(model: keras.Model) -> keras.Model:
+    "A net whose numbers are as uneven as after a training, so that nothing folds away by chance."
+    rng = np.random.default_rng(0)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            gamma, beta, mean, variance = layer.get_weights()
+            layer.set_weights([rng.uniform(0.5, 1.5, gamma.shape), rng.normal(0, 0.3, beta.shape), rng.normal(0, 0.3, mean.shape),
+                               rng.uniform(0.3, 2, variance.shape)])
+    return model
+
+
+@pytest.fixture(scope="module")
+def net() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    return shaken(build_compact())
+
+
+@pytest.fixture(scope="module")
+def files(net, tmp_path_factory) -> dict:
+    folder = tmp_path_factory.mktemp("exported")
+    return {format: export_model(net, folder / f"net-{format}{ending}", format, FACES.images, calibration=CALIBRATION, notes=NOTES)
+            for format, ending in EXPORT_FORMATS.items()}
+
+
+@pytest.mark.parametrize("format, largest", [("onnx", 0.1), ("litert", 2e-3), ("saved_model", 2e-3), ("onnx-int8", 1.0), ("litert-int8", 1.0)])
+def test_each_format_says_what_keras_says_for_one_face_and_for_many(net, files, format, largest):
+    predict, expected = open_exported(files[format]), predict_points(net, FACES.images)
+    points, spread = predict(FACES.images)
+    assert points.shape == (24, 15, 2) and spread.shape == (24, 15) and points.dtype == np.float32
+    assert np.abs(points - expected).max() < largest
+    alone = np.concatenate([predict(image[None])[0] for image in FACES.images[:2]])
+    assert np.abs(alone - points[:2]).max() < 1e-2
+    exact = with_spread(net, CALIBRATION).predict_on_batch(FACES.images[..., None])["spread"]
+    assert np.abs(spread - exact).max() < max(largest, 0.01) and np.std(exact) > 0.1
+
+
+def test_sizes(net, files):
+    size = {format: file.stat().st_size for format, file in files.items() if file.is_file()}
+    bare = net.count_params() * 4
+    assert size["onnx"] < 0.75 * bare and size["litert"] < 1.3 * bare and max(size["onnx-int8"], size["litert-int8"]) < 0.6 * bare
+
+
+def test_eight_bits_end_before_the_heatmaps(files):
+    graph = onnx.load(files["onnx-int8"]).graph
+    made = {output: node.op_type for node in graph.node for output in node.output}
+    soft = next(node for node in graph.node if node.op_type == "Softmax")
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    assert made[soft.input[0]] != "DequantizeLinear"
+    assert [made.get(node.input[1]) == "DequantizeLinear" for node in convolutions] == [True] * (len(convolutions) - 1) + [False]
+
+
+def test_spread_is_the_width_of_the_hill():
+    hill = np.zeros((1, 24, 24, 15), np.float32)
+    hill[:] = -1e9
+    hill[0, 10, 4], hill[0, 10, 8] = 0, 0  # two cells, 16 px apart: 8 px either way, in x only
+    points, spread = facekp.deploy.PointsAndSpread()(hill)
+    assert np.allclose(points[0], [(6.5 * 4) - 0.5, 10.5 * 4 - 0.5], atol=1e-3) and np.allclose(spread[0], np.sqrt(8**2 / 2), atol=1e-3)
+    points, spread = facekp.deploy.PointsAndSpread(offset=2.0, slope=0.5)(hill)
+    assert np.allclose(spread[0], np.sqrt(2 + 0.5 * 32), atol=1e-3)
+
+
+@pytest.mark.parametrize("build, format, weights, largest", [(build_cnn, "onnx", "int8", 0.5), (build_cnn, "litert-int8", "float16", 2),
+                                                             (build_baseline, "onnx-int8", "float16", 2)])
+def test_nets_without_heatmaps(build, format, weights, largest, tmp_path):
+    keras.utils.set_random_seed(0)
+    model = build()
+    model.get_layer("answers").set_weights([np.random.default_rng(0).normal(0, 0.02, array.shape) for array in model.get_layer("answers").get_weights()])
+    path = export_model(model, tmp_path / f"net{EXPORT_FORMATS[format]}", format, FACES.images, weights)
+    points, spread = open_exported(path)(FACES.images[:7])
+    expected = predict_points(model, FACES.images[:7])
+    assert np.abs(points - expected).max() < largest and expected.std(axis=0).mean() > 0.1
+    assert (spread == 0).all() and path.stat().st_size < 0.7 * 4 * model.count_params()
+
+
+def test_the_way_back_from_onnx(files, tmp_path):
+    for format in ("onnx", "onnx-int8"):
+        again, calibration = read_shipped(files[format])
+        assert np.abs(predict_points(again, FACES.images) - PointModel(files["onnx"]).predict(FACES.images)[0]).max() < 1, format
+        assert np.allclose(calibration, CALIBRATION)
+    assert PointModel(files["onnx"]).describe()["data"] == "drawn faces"
+    other = onnx.load(files["onnx"])
+    onnx.helper.set_model_props(other, {"architecture": "heatmap"})
+    onnx.save(other, tmp_path / "other.onnx")
+    with pytest.raises(UserError, match="numbers don't fit"):
+        read_shipped(tmp_path / "other.onnx")
+
+
+def test_the_command(files, tmp_path, monkeypatch, capsys):
+    shipped = files["onnx"]
+    assert main(["export", "--model", "default", "--out", str(tmp_path / "new" / "copy.onnx")]) == 0
+    assert (tmp_path / "new" / "copy.onnx").read_bytes() == DEFAULT_MODEL.read_bytes()
+    monkeypatch.setattr("facekp.predict.DEFAULT_MODEL", shipped)
+    assert main(["export", "--format", "litert", "--out", str(tmp_path / "net.tflite")]) == 0
+    points, spread = open_exported(tmp_path / "net.tflite")(FACES.images[:3])
+    exact_points, exact_spread = PointModel(shipped).predict(FACES.images[:3])
+    assert np.abs(points - exact_points).max() < 0.01 and np.abs(spread - exact_spread).max() < 0.01
+    save_model(build_baseline(), tmp_path / "run" / "model.keras")
+    assert main(["export", "--model", str(tmp_path / "run"), "--format", "saved_model", "--out", str(tmp_path / "saved")]) == 0
+    assert main(["export", "--model", str(tmp_path / "run"), "--format", "saved_model", "--out", str(tmp_path / "saved")]) == 0  # over itself
+    assert "wrote" in capsys.readouterr().out and sorted(path.name for path in tmp_path.iterdir()) == ["net.tflite", "new", "run", "saved"]
+
+
+def test_wrong_requests_are_one_line_and_leave_nothing(tmp_path, capsys):
+    (tmp_path / "text.keras").write_text("no model")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "note.txt").write_text("keep me")
+    (tmp_path / "file").write_text("keep me")
+    for arguments, expected in [
+        (["--format", "onx", "--out", "a.onnx"], "format 'onx' is unknown; did you mean 'onnx'"),
+        (["--format", "litert", "--out", "a.onnx"], "ends with .tflite"),
+        (["--out", "a.bin"], "ends with .onnx"),
+        (["--out", "full"], "ends with .onnx"),
+        (["--format", "saved_model", "--out", "full"], "other things in it"),
+        (["--format", "saved_model", "--out", "file"], "there is a file"),
+        (["--model", "none.keras", "--out", "a.onnx"], "no such model"),
+        (["--model", "text.keras", "--out", "a.onnx"], "not a Keras model"),
+        (["--model", "net.onnx", "--out", "a.onnx"], "exported already"),
+        (["--weights", "int4", "--out", "a.onnx"], "'int4' is unknown"),
+        (["--out", "file/a.onnx"], "can't write there"),
+    ]:
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        placed = [str(tmp_path / word) if last in ("--out",) or (last == "--model" and word != "default") else word
+                  for last, word in zip(["", *arguments], arguments)]
+        assert main(["export", *placed]) == 2, arguments
+        told = capsys.readouterr().err
+        assert expected in told and told.count("\n") == 1, told
+        assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}, arguments
+
+
+@pytest.mark.parametrize("format, package", [("onnx", "onnx"), ("onnx-int8", "tf2onnx"), ("litert-int8", "ai_edge_litert")])
+def test_a_missing_package_is_named_with_its_pip_line(format, package, monkeypatch, tmp_path):
+    def refuse(name, *arguments, original=facekp.deploy.import_module):
+        if name == package:
+            raise ImportError(name)
+        return original(name, *arguments)
+
+    monkeypatch.setattr(facekp.deploy, "import_module", refuse)
+    with pytest.raises(UserError, match=rf"{package.replace('_', '-')}: pip install 'facekp\[deploy\]'"):
+        check_target(tmp_path / f"net{EXPORT_FORMATS[format]}", format)
+
+
+def test_broken_files(tmp_path):
+    (tmp_path / "net.tflite").write_bytes(b"no model")
+    (tmp_path / "folder").mkdir()
+    for name, expected in [("net.tflite", "not a model that LiteRT can load"), ("none.tflite", "no such file"), ("folder", "no SavedModel")]:
+        with pytest.raises(UserError, match=expected):
+            open_exported(tmp_path / name)
+    with pytest.raises(UserError, match="does not say which net"):
+        plain = onnx.load(DEFAULT_MODEL)
+        del plain.metadata_props[:]
+        onnx.save(plain, tmp_path / "plain.onnx")
+        read_shipped(tmp_path / "plain.onnx")
+
+
+def test_a_copy_of_default_needs_no_tensorflow(tmp_path):
+    code = ("import sys; from facekp.cli import main; "
+            f"assert main(['export', '--out', {str(tmp_path / 'copy.onnx')!r}]) == 0; sys.exit('tensorflow' in sys.modules)")
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0

@@ -1,0 +1,79 @@
+"What every lesson has: a box that says what it is for, exercises whose solutions run, findings or traps, words for its figures, outputs of its own source."
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "nbs" / "_site"))
+
+from lessons import FIGURE, has_figure, lesson_paths, read_cells
+from run import cell_ids
+
+TOOLS = {"00_core", "01_draw", "16_deploy", "17_cli", "18_distributed"}  # what the others stand on: they have no exercises to do
+LESSONS = [path for path in lesson_paths() if path.stem not in TOOLS]
+BOX = "| You will be able to | You need | Time | Data |"
+LONG = {"SHAPE_COMPONENTS", "Head", "load_npz", "_read_grey", "eye_distance", "fit_transfer", "_IDLE_SECONDS", "PointModel", "Detector", "Follower",
+        "check_target", "read_shipped", "_Answer"}  # exported cells of more than 40 lines, by what they define first
+each_lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+
+
+@each_lesson
+def test_opens_with_its_box(path):
+    first = read_cells(path)[0]["source"].splitlines()
+    assert BOX in first, "the first cell says what it is for, what it needs, how long it takes and on which faces"
+    row = first[first.index(BOX) + 2]
+    assert row.count(" | ") == 3 and all(part.strip() for part in row.strip("|").split("|"))
+
+
+@each_lesson
+def test_has_exercises_with_checks_and_solutions_that_run(path):
+    cells = read_cells(path)
+    exercises = [int(number) for cell in cells if cell["cell_type"] == "markdown" for number in re.findall(r"^### (\d)\. ", cell["source"], re.MULTILINE)]
+    assert exercises == list(range(1, len(exercises) + 1)) and 3 <= len(exercises) <= 4
+    solutions = [cell for cell in cells if "solution" in cell["metadata"].get("tags", [])]
+    assert len(solutions) == len(exercises)
+    code = "\n".join(cell["source"] for cell in cells if cell["cell_type"] == "code")
+    for number, cell in enumerate(solutions, start=1):
+        assert "hide-input" in cell["metadata"]["tags"], "a solution is folded"
+        assert cell["source"].startswith(f'# @title Solution {number} {{ display-mode: "form" }}\n'), "Colab folds a cell by this line"
+        assert f"def check_{number}(" in code and re.search(rf"^check_{number}\(", cell["source"], re.MULTILINE), "each solution is put to its check"
+        said = "".join("".join(output.get("text", "")) for output in cell["outputs"])
+        assert said.startswith("right"), "run the notebook: the check has not said that the solution is right"
+
+
+@each_lesson
+def test_a_check_can_fail(path):
+    for check in re.findall(r"^def check_\d\((?:.|\n)*?(?=^\S|\Z)", "\n\n".join(cell["source"] for cell in read_cells(path)), re.MULTILINE):
+        assert re.search(r"^    assert .+, f?\"", check, re.MULTILINE), f"a check says what is amiss: {check[:60]}"
+
+
+@pytest.mark.parametrize("path", lesson_paths(), ids=lambda path: path.stem)
+def test_ends_with_findings_or_traps(path):
+    headings = [line for cell in read_cells(path) if cell["cell_type"] == "markdown" for line in cell["source"].splitlines() if line.startswith("## ")]
+    assert "## What could go wrong" in headings or any(line.startswith("## What we found") for line in headings)
+
+
+@each_lesson
+def test_every_figure_has_words_of_its_own(path):
+    for cell in read_cells(path):
+        if has_figure(cell):
+            words = FIGURE.search(cell["source"])
+            assert words and len(words.group(1).split()) >= 5, f"say what is seen with a line '#| fig-alt: …': {cell['source'][:120]}"
+
+
+@pytest.mark.parametrize("path", lesson_paths(), ids=lambda path: path.stem)
+def test_cells_are_short(path):
+    long = [cell["source"] for cell in read_cells(path) if cell["cell_type"] == "code" and len(cell["source"].splitlines()) > 40]
+    names = {re.search(r"^(?:def |class )?([A-Za-z_]\w*)", source, re.MULTILINE).group(1) if "#| export" in source else source[:60] for source in long}
+    assert names <= LONG, "split the cell, or list what is exported in one piece"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "nbs").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_stored_outputs_are_those_of_the_source(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    changed = [cell for cell, name in zip(cells, cell_ids(cells)) if cell["cell_type"] == "code" and cell["id"] != name]
+    assert not changed, f"changed after it was run: python nbs/_site/run.py {path.stem}\n{''.join(changed[0]['source'])[:200]}"
