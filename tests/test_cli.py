@@ -79,7 +79,7 @@ def test_make_info_train_evaluate_compare(tmp_path):
     assert table.returncode == 0 and table.stdout.count("mean") == 2, table.stderr
 
 
-@pytest.mark.parametrize("model", ["baseline", "cnn", "heatmap"])
+@pytest.mark.parametrize("model", [pytest.param("baseline", marks=pytest.mark.long), pytest.param("cnn", marks=pytest.mark.long), "heatmap"])
 def test_a_trained_net_is_read_again_by_a_process_that_never_built_one(tmp_path, model):
     trained = facekp("train", "--model", model, "--data", "synthetic:240", "--images", 64, "--out", "run", cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
