@@ -801,32 +801,7 @@ def _read_grey(picture: Path) -> np.ndarray:
         raise unreadable
     return photo
 
-# %% ../nbs/03_data.ipynb #0dd6f2b8
-def _read_grey(picture: Path) -> np.ndarray:
-    "Read a photo as grey values [H,W]; its size is looked at before anything is unpacked."
-    unreadable = UserError(f"{picture}: is no picture that can be read; expected a JPEG or PNG file")
-    with _reading(picture):
-        content = picture.read_bytes()
-    kept, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None  # the size is judged here
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            width, height = PIL.Image.open(io.BytesIO(content)).size
-    except Exception as error:  # the decoders raise whatever they meet in a broken file
-        raise unreadable from error
-    finally:
-        PIL.Image.MAX_IMAGE_PIXELS = kept
-    if width * height > MAX_PIXELS:
-        raise UserError(f"{picture}: {width} x {height} pixels, expected at most {MAX_PIXELS:,}; make it smaller, or set facekp.data.MAX_PIXELS higher")
-    try:
-        photo = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error as error:
-        raise unreadable from error
-    if photo is None or not photo.size:
-        raise unreadable
-    return photo
-
-
+# %% ../nbs/03_data.ipynb #73ed8330
 def _load_300w(folder: Path, marks: list[Path], pictures: list[Path]) -> Faces:
     "Read and cut all faces of a 300-W folder."
     images, points = [], []
