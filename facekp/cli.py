@@ -230,7 +230,7 @@ def _by_source(scores: dict) -> str:
     "The errors of the two labelling sources in a line."
     return "by labelling source: " + ", ".join(f"{name} {rmse:.2f} px" for name, rmse in scores.items())
 
-# %% ../nbs/17_cli.ipynb #9b5e5f6a
+# %% ../nbs/17_cli.ipynb #a75cd85d
 class _Answer:
     "What answers for the faces of each labelling source: the shipped model or another ONNX file, a model, or one for each source."
 
@@ -253,7 +253,7 @@ class _Answer:
 
         return predict_by_source(self.models, images, second)
 
-
+# %% ../nbs/17_cli.ipynb #9d3bb07b
 def run_evaluate_job(options: argparse.Namespace) -> None:
     "facekp evaluate: score a model on every labelled point of a data set."
     settings = _settings(options)

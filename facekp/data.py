@@ -288,7 +288,7 @@ def _open_zip(file: object, where: str) -> zipfile.ZipFile:
                         "or set facekp.data.MAX_UNPACKED higher")
     return archive
 
-# %% ../nbs/03_data.ipynb #fb4ec64f
+# %% ../nbs/03_data.ipynb #62e904f0
 def load_npz(
     path: str | Path,  # a file that save_npz wrote, or your own with the same arrays
 ) -> Faces:  # the faces; groups, sources and ids as text
@@ -317,7 +317,7 @@ def load_npz(
     except UserError as error:
         raise UserError(f"{path}: {str(error).removeprefix(path.name + ': ')}") from error
 
-
+# %% ../nbs/03_data.ipynb #f72f92ed
 def _read_array(path: Path, stored: np.lib.npyio.NpzFile, part: str) -> np.ndarray:
     "Read one array of an .npz and check its type; text and ids become text."
     try:

@@ -281,7 +281,7 @@ def export_model(
             _write_onnx(made, waiting, exported, notes or {}, weights)
     return path
 
-# %% ../nbs/16_deploy.ipynb #43354032
+# %% ../nbs/16_deploy.ipynb #a5d06a73
 def check_target(
     path: str | Path,  # where to write
     format: str,  # onnx, onnx-int8, litert, litert-int8 or saved_model
@@ -310,7 +310,7 @@ def _eight_bits(made, folder: Path, model: keras.Model, images: np.ndarray):
     _quantize_onnx(folder / "float.onnx", folder / "bytes.onnx", model, images)
     return onnx.load(folder / "bytes.onnx")
 
-
+# %% ../nbs/16_deploy.ipynb #341c963d
 def _replace_folder(made: Path, path: Path) -> None:
     "Put a finished folder in its place: copied beside it first, so that a full disk leaves the old one."
     waiting = path.parent / f".{path.name}-unfinished"
@@ -326,7 +326,7 @@ def _replace_folder(made: Path, path: Path) -> None:
     finally:
         shutil.rmtree(waiting, ignore_errors=True)
 
-# %% ../nbs/16_deploy.ipynb #8731ec11
+# %% ../nbs/16_deploy.ipynb #421c793a
 def read_shipped(
     path: str | Path | None = None,  # an .onnx file that export_model wrote from a heatmap net; the model inside facekp when not given
 ) -> tuple[keras.Model, tuple | None]:  # the net, its normalizations folded into its convolutions; a and b of its spread
@@ -353,7 +353,7 @@ def read_shipped(
     numbers = json.loads(notes.get("calibration", "null"))
     return model, numbers and (numbers["a"], numbers["b"])
 
-
+# %% ../nbs/16_deploy.ipynb #aef5f94d
 def _fill_convolution(model: keras.Model, layer: keras.layers.Layer, graph, constants: dict) -> None:
     "Find a layer's convolution in the graph and take its numbers over; its normalization then changes nothing but the bias."
     node = next(node for node in graph.node if node.op_type == "Conv" and _belongs(node.input[1], [layer.name]))
