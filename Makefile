@@ -3,16 +3,18 @@
 # make docs:   build the site into _docs/; make slides: the deck and its PDF into _docs/slides/
 # make release-check: build, look into and try what would be published; make colab-check: run every lesson as Colab would
 # make test-long: the checks that take minutes; make bench-peers: the shipped model beside others on faces of yours (FACES=file.npz)
-# make default-model: train the shipped model again (FACES=photographs.npz MORE=frames.npz)
+# make default-model: train the shipped model again (FACES=photographs.npz MORE=frames.npz IMAGENET=weights of Keras's MobileNetV2 without its top)
 # make export: write facekp/ from nbs/ after a change; make readme: write README.md from nbs/index.ipynb
 PYTHON ?= python3
 BIN := .venv/bin
 export FACEKP_PROFILE ?= quick
-# more than two notebooks at once would want more than two cores and 6 GB
+# more than two notebooks or files of tests at once would want more than two cores and 6 GB
 WORKERS ?= 2
 # labelled faces for what measures or trains on real ones; none come with the repository
 FACES ?= $(error give FACES=, a file or folder of labelled faces)
 MORE ?= $(error give MORE=, a second file of labelled faces)
+# where the teacher of the shipped model starts: keras.applications.MobileNetV2(include_top=False).save_weights(...) where there is internet
+IMAGENET ?= $(error give IMAGENET=, a .weights.h5 file of MobileNetV2 without its top)
 
 .PHONY: course test test-long bench-peers default-model setup dev docs slides browser release-check colab-check export readme clean
 
@@ -54,7 +56,7 @@ colab-check: .venv/installed
 
 test: dev browser
 	cd nbs && ../$(BIN)/nbdev-test --n-workers $(WORKERS) --timing --do-print
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-long: dev
 	$(BIN)/python -m pytest -m long
@@ -63,7 +65,7 @@ bench-peers: dev
 	$(BIN)/python benchmarks/peers.py --faces $(FACES)
 
 default-model: dev
-	$(BIN)/python benchmarks/default_model.py --faces $(FACES) --more $(MORE) --out runs/default
+	$(BIN)/python benchmarks/default_model.py --faces $(FACES) --more $(MORE) --imagenet $(IMAGENET) --out runs/default
 
 export: dev
 	$(BIN)/nbdev-export

@@ -1,8 +1,9 @@
 """Compare the model inside facekp with others on the same held-out real faces, side by side in one run.
 
-    python benchmarks/peers.py --faces FACES.npz [--recipes nouri2014=RUN naimishnet=RUN] [--cache FOLDER] [--out results/deploy/peers.json]
+    python benchmarks/peers.py --faces FACES.npz [--model TWIN.onnx] [--recipes nouri2014=RUN naimishnet=RUN] [--cache FOLDER] [--out results/deploy/peers.json]
 
-FACES.npz is split by split_by_group(faces, 0.2, 0): the models are judged on the held-out part. MediaPipe's face_landmark.tflite comes out of
+FACES.npz is split by split_by_group(faces, 0.2, 0): the models are judged on the held-out part. The shipped weights have learned from all of
+HELEN and AFW: on those, give the twin that has not, the ONNX file that was made before its last training. MediaPipe's face_landmark.tflite comes out of
 PyPI's wheel mediapipe 0.10.14, which is downloaded (`pip download --no-deps`) and read, never installed. Its face is padded by 16 px; of its 468
 points some are taken for ours, whichever fit best on the part to learn from, and the constant offset of each, measured there too, is taken out.
 The recipes are .keras files or runs that learned from the other part (`facekp train --model nouri2014 --data FACES.npz --out RUN`); they are
@@ -119,6 +120,7 @@ def time_in_turns(models: dict, image: np.ndarray, turns: int = 400) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faces", required=True)
+    parser.add_argument("--model", type=Path, help="judge this .onnx file in place of the shipped one")
     parser.add_argument("--recipes", nargs="*", default=[], metavar="NAME=RUN")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "facekp" / "peers")
     parser.add_argument("--out", type=Path, default=Path("results/deploy/peers.json"))
@@ -131,8 +133,9 @@ def main() -> None:
         models[name], sizes[name] = load(), size
         loads[name] = (time.perf_counter() - started) * 1e3
 
-    add("facekp default", lambda: open_points("default"), DEFAULT_MODEL.stat().st_size)
-    notes["facekp default"] = {key: value for key, value in PointModel("default").describe().items() if key != "calibration"}
+    own = options.model or DEFAULT_MODEL
+    add("facekp default", lambda: open_points(own), own.stat().st_size)
+    notes["facekp default"] = {"twin": options.model is not None} | {key: value for key, value in PointModel(own).describe().items() if key != "calibration"}
     content = fetch_mediapipe(options.cache)
     add("MediaPipe face_landmark", lambda: open_mediapipe(content), len(content))
     mesh = models["MediaPipe face_landmark"]
@@ -167,7 +170,7 @@ def main() -> None:
     write_json(options.out, {"models": rows, "data": {"name": test.name, "sha256": sha256_of_faces(test), "faces": len(test), "part": "held out by group",
                                                       "train_faces": len(train)},
                              "machine": describe_machine(), "versions": describe_versions(),
-                             "command": f"python benchmarks/peers.py --faces {Path(options.faces).name}"
+                             "command": f"python benchmarks/peers.py --faces {Path(options.faces).name}" + (" --model TWIN.onnx" if options.model else "")
                                         + "".join(f" --recipes {' '.join(r.partition('=')[0] + '=RUN' for r in options.recipes)}" if options.recipes else "")})
     print(f"{len(test)} held-out faces of {test.name}\n{'model':<24} {'RMSE px':>8} {'95% interval':>13} {'kB':>7} {'median ms':>10} {'best ms':>8} {'load ms':>8}")
     for name, row in sorted(rows.items(), key=lambda item: item[1]["rmse"]):

@@ -22,7 +22,7 @@ from PIL import Image
 import facekp
 from facekp import predict as prediction
 from facekp.core import IMAGE_SIZE, sha256_of_faces, sha256_of_file, write_json
-from facekp.data import load_faces
+from facekp.data import load_faces, split_by_group
 
 MIDDLE = (IMAGE_SIZE - 1) / 2
 CHANGES = {"shift": (0, 2, 4, 8, 12, 16, 24), "scale": (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5), "roll": (0, 5, 10, 15, 20, 30, 45)}
@@ -144,19 +144,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--photo", type=Path, required=True)
+    parser.add_argument("--model", type=Path, default=prediction.DEFAULT_MODEL, help="for the framing: on faces that the shipped weights learned from, the twin that has not")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--faces", type=int, default=200)
     parser.add_argument("--memory-pictures", type=int, default=10_000)
     parser.add_argument("--parts", nargs="+", default=["framing", "detection", "cold_start", "speed", "memory"])
     options = parser.parse_args()
-    faces = load_faces(options.data)
+    faces = split_by_group(load_faces(options.data), 0.2, 0)[1]
     faces = faces[np.random.default_rng(0).permutation(len(faces))[:options.faces]]
     detector = facekp.load(threads=1)
-    jobs = {"framing": lambda: measure_framing(detector.model, faces), "detection": lambda: measure_detection(detector, faces),
+    jobs = {"framing": lambda: measure_framing(facekp.load(options.model, threads=1).model, faces), "detection": lambda: measure_detection(detector, faces),
             "cold_start": lambda: cold_start(options.photo), "speed": lambda: measure_speed(options.photo),
             "memory": lambda: measure_memory(options.photo, options.memory_pictures)}
     record = json.loads(options.out.read_text()) if options.out.exists() else {}
-    record |= {"data": {"name": Path(options.data).name, "sha256": sha256_of_faces(faces), "faces": len(faces)}, "photo": options.photo.name,
+    record |= {"data": {"name": Path(options.data).name, "sha256": sha256_of_faces(faces), "faces": len(faces), "part": "kept out by group"}, "framing_model_sha256": sha256_of_file(options.model), "photo": options.photo.name,
                "model": {"name": "default", "sha256": sha256_of_file(prediction.DEFAULT_MODEL), **detector.model.describe()},
                "command": f"python benchmarks/prediction.py --data {Path(options.data).name} --photo {options.photo.name} --faces {options.faces}"}
     for part in options.parts:

@@ -7,20 +7,19 @@ Docs: https://facekp.github.io/facekp/distributed.html.md"""
 # %% auto #0
 __all__ = ['Shards', 'write_shards', 'read_shards', 'plan_epoch', 'read_part', 'fit_shards', 'worker_strategy']
 
-# %% ../nbs/18_distributed.ipynb #ff06bb8d
+# %% ../nbs/18_distributed.ipynb #3a49a460
 import contextlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 
-# %% ../nbs/18_distributed.ipynb #8c90f981
+# %% ../nbs/18_distributed.ipynb #fd47fd84
 from .core import IMAGE_SIZE, KEYPOINTS, Faces, RunError, UserError, atomic_path, set_seeds, sha256_of_file, write_json
-from .train import _read_state, _write_state, masked_mse, tensorflow
+from .train import masked_mse, read_state, tensorflow, write_state
 
 # %% ../nbs/18_distributed.ipynb #8df561a2
 import keras
@@ -138,7 +137,7 @@ def _make_step(strategy, model: keras.Model, optimizer) -> Callable:
 
     return step
 
-# %% ../nbs/18_distributed.ipynb #2261e5d7
+# %% ../nbs/18_distributed.ipynb #a81ffa2f
 def fit_shards(
     build: Callable[[], keras.Model],  # makes the net, from grey [N,96,96,1] to pixels [N,15,2]
     shards: Shards,  # the faces to learn from
@@ -160,17 +159,16 @@ def fit_shards(
         model = build()
         optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(learning_rate, epochs * steps))
         optimizer.build(model.trainable_variables)
-        state = SimpleNamespace(variables=model.variables, optimizer=optimizer, get_weights=list)
         path, story = Path(run_folder or ".") / "state.npz", {"epoch": 0, "losses": []}
         if resume and run_folder and path.exists():
-            story = _read_state(path, state)[0]
+            story = read_state(path, model.variables, optimizer)[0]
     with _losing_workers_said():
         step, first = _make_step(strategy, model, optimizer), getattr(strategy.cluster_resolver, "task_id", 0) in (0, None)
         for epoch in range(story["epoch"], epochs):
             losses = [float(step(*_parts(strategy, shards, shard, rows, batch_size))) for shard, rows in plan_epoch(shards, batch_size, seed, epoch)]
             story = {"epoch": epoch + 1, "losses": [*story["losses"], float(np.mean(losses))]}
             if run_folder and first:
-                _write_state(path, state, [], story)
+                write_state(path, model.variables, optimizer, story)
     return model, story["losses"]
 
 # %% ../nbs/18_distributed.ipynb #22000717

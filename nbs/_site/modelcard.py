@@ -179,8 +179,12 @@ def _training(default: dict) -> list[str]:
         facts.append(f"It takes {seconds / 3600:.1f} hours" + (f" on {default['machine'].get('cores')} cores ({default['machine'].get('processor', '')})"
                      if isinstance(default.get("machine"), dict) and default["machine"].get("cores") else "") + ".")
     if isinstance(default.get("budget"), dict) and default["budget"]:
-        facts.append(f"Budget: {_sentence(default['budget'], {'images': 'pictures shown', 'drawn_images': 'drawn pictures shown before'})}.")
+        facts.append(f"Budget: {_sentence(default['budget'], {'images': 'pictures shown', 'drawn_images': 'drawn pictures shown before', 'bend': 'most that the handles of a copy are pulled about, in px'})}.")
     lines += [" ".join(facts), ""] if facts else []
+    teacher = default["teacher"] if isinstance(default.get("teacher"), dict) else {}
+    if _number((teacher.get("rmse") or {}).get("kept_out")):
+        lines += [f"What it learns is the mean of the marks and of what a teacher answers: MobileNetV2, started from ImageNet's weights and trained on the same photographs, with {teacher['weights'] / 1e6:.2f} M weights "
+                  f"too slow to ship. The teacher itself is {teacher['rmse']['kept_out']:.2f} px off on the faces kept out.", ""]
     stages = [stage for stage in default.get("stages") or [] if isinstance(stage, dict)]
     if stages:
         lines += table(stages, _words(next(iter(stages[0]))), "Stages of the training")
@@ -215,7 +219,7 @@ def card_page() -> str:
     notes, lesson = about(), next((path.stem for path in lesson_paths() if path.stem.endswith("_predict")), None)
     lines = ["# Model card", "", "`default`, the model that comes with the package: fifteen points of a framed face, and how far off each may be.", ""]
     facts = [f"`facekp/default.onnx`, {notes['bytes'] / 1e6:.2f} MB" if notes else "`facekp/default.onnx`"]
-    facts += [f"{_words(key)}: {notes[key]}" for key in ("version", "data", "license") if notes.get(key)]
+    facts += [f"{_words(key)}: {notes[key]}" for key in ("version", "data", "license", "notes") if notes.get(key)]
     lines += ["; ".join(facts) + ". It takes grey faces of 96 x 96 pixels (float32, 0 to 255) and gives `points` [N, 15, 2] in pixels and `spread` [N, 15], the standard "
               "deviation that it expects of a coordinate.", "",
               "## What it is for, and what not", "",
@@ -226,10 +230,12 @@ def card_page() -> str:
               "## Data and their terms", ""]
     data = default["data"] if isinstance(default.get("data"), dict) else {}
     counts = [f"{data[key]:,} {meaning}" for key, meaning in COUNTS.items() if _number(data.get(key))]
+    teacher = default["teacher"] if isinstance(default.get("teacher"), dict) else {}
     lines += ["| faces | made by | terms |", "| --- | --- | --- |",
               "| HELEN, AFW | photos from the web, marked by the 300-W project | research only |",
               "| YouTube Faces | frames of videos, marked by a model | research only |",
-              "| drawn faces | this package | anybody's to use and share |", "",
+              "| drawn faces | this package | anybody's to use and share |",
+              *(["| ImageNet, through MobileNetV2's weights, from which its teacher started | photos from the web | the weights are under Apache-2.0 |"] if teacher else []), "",
               "No picture of these data is in the package. Which of them the shipped version learned from, the file says itself"
               + (f" (`data`: {notes['data']})" if notes.get("data") else "") + "; a model made from data for research is for research, too.", "",
               *([f"In numbers: {', '.join(counts)}.", ""] if counts else []),
