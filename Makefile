@@ -66,6 +66,8 @@ bench-peers: dev
 
 default-model: dev
 	$(BIN)/python benchmarks/default_model.py --faces $(FACES) --more $(MORE) --imagenet $(IMAGENET) --out runs/default
+	$(BIN)/python benchmarks/default_model.py --faces $(FACES) --more $(MORE) --imagenet $(IMAGENET) --out runs/default \
+		--everything --images 140000 --learning-rate 1e-3 --copies 24
 
 export: dev
 	$(BIN)/nbdev-export

@@ -144,7 +144,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--photo", type=Path, required=True)
-    parser.add_argument("--model", type=Path, default=prediction.DEFAULT_MODEL, help="for the framing: on faces that the shipped weights learned from, the twin that has not")
+    parser.add_argument("--model", type=Path, default=prediction.DEFAULT_MODEL, help="for framing and detection; on faces that the shipped weights learned from, the twin that has not")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--faces", type=int, default=200)
     parser.add_argument("--memory-pictures", type=int, default=10_000)
@@ -152,14 +152,15 @@ def main() -> None:
     options = parser.parse_args()
     faces = split_by_group(load_faces(options.data), 0.2, 0)[1]
     faces = faces[np.random.default_rng(0).permutation(len(faces))[:options.faces]]
-    detector = facekp.load(threads=1)
-    jobs = {"framing": lambda: measure_framing(facekp.load(options.model, threads=1).model, faces), "detection": lambda: measure_detection(detector, faces),
+    detector = facekp.load(options.model, threads=1)
+    jobs = {"framing": lambda: measure_framing(detector.model, faces), "detection": lambda: measure_detection(detector, faces),
             "cold_start": lambda: cold_start(options.photo), "speed": lambda: measure_speed(options.photo),
             "memory": lambda: measure_memory(options.photo, options.memory_pictures)}
     record = json.loads(options.out.read_text()) if options.out.exists() else {}
-    record |= {"data": {"name": Path(options.data).name, "sha256": sha256_of_faces(faces), "faces": len(faces), "part": "kept out by group"}, "framing_model_sha256": sha256_of_file(options.model), "photo": options.photo.name,
-               "model": {"name": "default", "sha256": sha256_of_file(prediction.DEFAULT_MODEL), **detector.model.describe()},
-               "command": f"python benchmarks/prediction.py --data {Path(options.data).name} --photo {options.photo.name} --faces {options.faces}"}
+    record |= {"data": {"name": Path(options.data).name, "sha256": sha256_of_faces(faces), "faces": len(faces), "part": "kept out by group"}, "photo": options.photo.name,
+               "model": {"name": "default", "sha256": sha256_of_file(options.model), **detector.model.describe()},
+               "command": f"python benchmarks/prediction.py --data {Path(options.data).name} --photo {options.photo.name} --faces {options.faces}"
+                          + (" --model TWIN.onnx" if options.model != prediction.DEFAULT_MODEL else "")}
     for part in options.parts:
         started = time.perf_counter()
         record[part] = jobs[part]()

@@ -172,7 +172,8 @@ def _training(default: dict) -> list[str]:
     "How it was trained and how to train it again."
     lines = ["## How to train it again", ""]
     if default.get("command"):
-        lines += ["```bash", str(default["command"]).replace(" --", " \\\n    --"), "```", ""]
+        lines += ["```bash", str(default["command"]).replace(" --", " \\\n    --"), "```", "",
+                  "`make default-model FACES=... MORE=... IMAGENET=...` runs this and the last stage.", ""]
     facts = []
     seconds = next((default[key] for key in ("seconds_in_all", "seconds") if _number(default.get(key))), None)
     if seconds is not None:
@@ -254,8 +255,8 @@ def card_page() -> str:
             lines += [f"{within[0][0]:.0%} of the coordinates lie within one spread and {within[1][0]:.0%} within two; if errors were normally distributed, it would be "
                       f"{within[0][1]} and {within[1][1]}.", ""]
     for record, title, first, text in (
-            (formats, "Formats", "format", "The same model in each format that `facekp export` writes, run by its own runtime."),
-            (peers, "Beside others", "model", "On the same held-out faces, in one run. Points of other models were mapped to ours, and a constant offset was corrected on training faces.")):
+            (formats, "Formats", "format", "The model that was measured above in each format that `facekp export` writes, run by its own runtime."),
+            (peers, "Beside others", "model", "On the same held-out faces, in one run; ours as it was before it learned from them. Points of other models were mapped to ours, and a constant offset was corrected on training faces.")):
         rows = rows_of(record)
         if rows:
             lines += [f"## {title}", "", text, "", *table(rows, first, title)]
@@ -272,11 +273,13 @@ def card_page() -> str:
 
 def shipped_sentence() -> str:
     "The shipped model's error in a sentence; empty until there is a record of it."
-    metrics = read_record(DEPLOY / "default.json").get("metrics") or {}
+    record = read_record(DEPLOY / "default.json")
+    metrics = record.get("metrics") or {}
     if not (_number(metrics.get("rmse")) and _number(metrics.get("n_faces"))):
         return ""
     interval = _interval((metrics.get("intervals") or {}).get("rmse"))
-    return f"The model that comes with the package: **{metrics['rmse']:.2f} px**{f' ({interval})' if interval else ''} on {metrics['n_faces']:,} held-out real faces"
+    told = f"The model that comes with the package: **{metrics['rmse']:.2f} px**{f' ({interval})' if interval else ''} on {metrics['n_faces']:,} held-out real faces"
+    return told + (", before a last training on these faces too" if len(record.get("stages") or []) and "ships" in str(record["stages"][-1].get("stage")) else "")
 
 
 def card_text() -> str:
