@@ -14,6 +14,7 @@ sys.path.insert(0, str(ROOT / "nbs" / "_site"))
 
 from browser import find_browser
 from lessons import repository_url
+from modelcard import shipped_sentence
 from tables import FULL, MAIN, MODELS, counts, read_table
 
 BOTH = "helen_afw_96_npz_youtube_faces_96"
@@ -99,7 +100,8 @@ def facts() -> dict:
             "moved": {source["keypoint"]: source["moved"] for source in labels["sources"]},
             "imputed": {name: values["mean"] for name, values in record("imputers_kaggle_labels")["rmse"].items()},
             "accuracy": record("accuracy_kaggle_labels"), "main": _sizes(MAIN), "both": _sizes(BOTH), "demo": demo(),
-            "transfer": [best(model) for model in PRETRAINED if any(row["model"] == model for row in rows)], "repository": repository_url()}
+            "transfer": [best(model) for model in PRETRAINED if any(row["model"] == model for row in rows)], "repository": repository_url(),
+            "best_of_each": sorted((best(model) for model in {row["model"] for row in rows}), key=lambda row: -float(row["rmse"])), "shipped": shipped_sentence()}
 
 
 def slides() -> list[tuple[str, str, str]]:
