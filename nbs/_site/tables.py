@@ -100,4 +100,6 @@ def comparison_page() -> str:
             "images a model, scored on the same held-out real faces. [What we found](results.ipynb) says what follows from it, and the lesson on the comparison how it was made.", ""]
     for folder in comparison_folders():
         text += [f"## {title_of_comparison(folder)}", "", sortable_table(folder), ""]
+        if (folder / "not_run.md").is_file():
+            text += ["### What was not run", "", (folder / "not_run.md").read_text(encoding="utf-8").strip(), ""]
     return "\n".join(text)
