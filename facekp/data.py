@@ -252,7 +252,7 @@ def save_npz(
         np.savez(file, **_as_arrays(faces))
     return path
 
-# %% ../nbs/03_data.ipynb #291ee16a
+# %% ../nbs/03_data.ipynb #385ac140
 MAX_UNPACKED = 4 << 30  # bytes; Kaggle's own files unpack to 0.3 GB
 
 
@@ -277,7 +277,10 @@ def _reading(path: str | Path) -> Iterator[None]:
 
 def _open_zip(file: object, where: str) -> zipfile.ZipFile:
     "Open a zip and refuse one whose paths leave the folder or that unpacks to more than any face data set."
-    archive = zipfile.ZipFile(file)
+    try:
+        archive = zipfile.ZipFile(file)
+    except UnicodeDecodeError as error:
+        raise zipfile.BadZipFile(f"a name in it is no text: {error.reason}") from error
     for member in archive.infolist():
         name = member.filename.replace("\\", "/")
         if name.startswith("/") or ".." in name.split("/") or re.match(r"[A-Za-z]:", name):

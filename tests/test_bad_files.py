@@ -105,6 +105,16 @@ def test_a_small_zip_of_millions_of_broken_rows_does_not_fill_the_memory(tmp_pat
     assert sum(read) < 3_000
 
 
+@pytest.mark.parametrize("name", ["faces.npz", "faces.zip"])
+def test_a_name_in_a_zip_that_is_no_text(tmp_path, name):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("\u00e9.npy", b"1")
+    (tmp_path / name).write_bytes(buffer.getvalue().replace("\u00e9".encode(), b"\xe1\xe1"))
+    with pytest.raises(UserError, match=f"{name}: is no zip file or a damaged one"):
+        data.load_faces(tmp_path / name)
+
+
 def test_a_zip_that_holds_itself_has_an_end(tmp_path, monkeypatch):
     inner = csv_text("x", "x")(tmp_path).read_bytes()
     for _ in range(6):
