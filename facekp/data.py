@@ -291,7 +291,7 @@ def _open_zip(file: object, where: str) -> zipfile.ZipFile:
                         "or set facekp.data.MAX_UNPACKED higher")
     return archive
 
-# %% ../nbs/03_data.ipynb #62e904f0
+# %% ../nbs/03_data.ipynb #f6aa3097
 def load_npz(
     path: str | Path,  # a file that save_npz wrote, or your own with the same arrays
 ) -> Faces:  # the faces; groups, sources and ids as text
@@ -303,7 +303,7 @@ def load_npz(
         found = [member.filename.removesuffix(".npy") for member in _open_zip(file, str(path)).infolist()]
         missing = [part for part in PARTS if part not in found]
         if missing:
-            raise UserError(f"{path}: array {missing[0]!r} is missing; expected {', '.join(PARTS)}, found {', '.join(found[:8]) or 'nothing'}")
+            raise UserError(f"{path}: array {missing[0]!r} is missing; expected {', '.join(PARTS)}, found {', '.join(repr(name)[1:-1] for name in found[:8]) or 'nothing'}")
         try:
             stored = np.load(path, allow_pickle=False)
         except ValueError as error:

@@ -115,6 +115,14 @@ def test_a_name_in_a_zip_that_is_no_text(tmp_path, name):
         data.load_faces(tmp_path / name)
 
 
+def test_a_name_of_two_lines_is_told_in_one(tmp_path):
+    with zipfile.ZipFile(tmp_path / "faces.npz", "w") as archive:
+        archive.writestr("image\n.npy", b"1")
+    with pytest.raises(UserError) as caught:
+        data.load_faces(tmp_path / "faces.npz")
+    assert "found image" in str(caught.value) and "\n" not in str(caught.value)
+
+
 def test_a_zip_that_holds_itself_has_an_end(tmp_path, monkeypatch):
     inner = csv_text("x", "x")(tmp_path).read_bytes()
     for _ in range(6):
