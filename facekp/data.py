@@ -252,7 +252,7 @@ def save_npz(
         np.savez(file, **_as_arrays(faces))
     return path
 
-# %% ../nbs/03_data.ipynb #385ac140
+# %% ../nbs/03_data.ipynb #29e0104d
 MAX_UNPACKED = 4 << 30  # bytes; Kaggle's own files unpack to 0.3 GB
 
 
@@ -265,7 +265,7 @@ def _reading(path: str | Path) -> Iterator[None]:
         raise
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file or folder") from error
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, UnicodeDecodeError) as error:  # the last: names in a zip
         raise UserError(f"{path}: is no zip file or a damaged one ({error}); fetch it again") from error
     except csv.Error as error:
         raise UserError(f"{path}: can't be read as a table ({error}); expected Kaggle's columns, separated by commas") from error
@@ -277,10 +277,7 @@ def _reading(path: str | Path) -> Iterator[None]:
 
 def _open_zip(file: object, where: str) -> zipfile.ZipFile:
     "Open a zip and refuse one whose paths leave the folder or that unpacks to more than any face data set."
-    try:
-        archive = zipfile.ZipFile(file)
-    except UnicodeDecodeError as error:
-        raise zipfile.BadZipFile(f"a name in it is no text: {error.reason}") from error
+    archive = zipfile.ZipFile(file)
     for member in archive.infolist():
         name = member.filename.replace("\\", "/")
         if name.startswith("/") or ".." in name.split("/") or re.match(r"[A-Za-z]:", name):
