@@ -244,7 +244,7 @@ def card_page() -> str:
               + (f"`{data['split'].split(': ')[0]}`" if isinstance(data.get("split"), str) else "`split_by_group(faces, test_share=0.2, seed=0)`")
               + ". The settings of the training were fixed before these faces were measured. They have served more than once since: the comparison's nets, the choice to "
               "compute in 8 bits, the spread and the tables below were measured on them too, so count on a little more error elsewhere. A score on the whole file flatters the "
-              "model, since it learned from most of it. Frames of videos and drawn faces are only learned from.", ""]
+              "model, since the shipped weights have learned from all of it. Frames of videos and drawn faces are only learned from.", ""]
     lines += _results(default)
     pairs = calibration_pairs(calibration)
     if pairs:
