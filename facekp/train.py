@@ -32,7 +32,7 @@ from facekp.core import (
 )
 from .metrics import evaluate_points
 
-# %% ../nbs/08_train.ipynb #f5cf1dc9
+# %% ../nbs/08_train.ipynb #bd2332cb
 @contextlib.contextmanager
 def _standard_error_closed():
     "Send what libraries write to standard error, past Python, to nowhere for a while."
@@ -46,16 +46,20 @@ def _standard_error_closed():
         os.close(nowhere)
 
 
+def _count_graphics_cards() -> int:
+    "Ask the library that Keras computes with, without starting it where it can be asked before."
+    if keras.backend.backend() == "tensorflow":
+        return len(importlib.import_module("tensorflow").config.list_physical_devices("GPU"))
+    return sum(not device.startswith("cpu") for device in keras.distribution.list_devices())
+
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of every new shape
 with _standard_error_closed():
-    import tensorflow
+    import keras
+    from keras import ops
 
-    tensorflow.get_logger().setLevel(logging.ERROR)  # it warns of every new shape
-    GRAPHICS_CARDS = len(tensorflow.config.list_physical_devices("GPU"))
-
-# %% ../nbs/08_train.ipynb #b1353a61
-import keras
-from keras import ops
+    GRAPHICS_CARDS = _count_graphics_cards()
 
 # %% ../nbs/08_train.ipynb #7e42dea5
 def masked_mse(
@@ -221,13 +225,13 @@ class Training:
     images_shown: int  # images seen in all
     seconds: float  # time of this call, validation included
 
-# %% ../nbs/08_train.ipynb #9a207fb3
+# %% ../nbs/08_train.ipynb #f9022e7c
 def _compile(model: keras.Model, optimizer, learning_rate: float, steps: int, loss) -> None:
-    "Give a model its optimizer; compile with XLA where there is a graphics card, since on a CPU it takes longer than it saves."
+    "Give a model its optimizer; compile with XLA where there is a graphics card, since TensorFlow on a CPU loses more time by it than it saves."
     made = optimizer(keras.optimizers.schedules.CosineDecay(learning_rate, steps))
     if any(layer.dtype_policy.name == "mixed_float16" for layer in model.layers):
         made = keras.optimizers.LossScaleOptimizer(made)  # small gradients would vanish in 16 bits
-    model.compile(optimizer=made, loss=loss, jit_compile=GRAPHICS_CARDS > 0)
+    model.compile(optimizer=made, loss=loss, jit_compile=GRAPHICS_CARDS > 0 or keras.backend.backend() != "tensorflow")
     model.optimizer.build(model.trainable_variables)
 
 
@@ -377,7 +381,7 @@ class Record:
     squared_errors: list = field(default_factory=list)  # square pixels, the mean over the points of each test face, in order
     weights_from: str = ""  # where the weights came from that the training began with: random, imagenet, a file; not told where empty
 
-# %% ../nbs/08_train.ipynb #5ca1d8b6
+# %% ../nbs/08_train.ipynb #8daa236a
 def describe_machine() -> dict:  # processor, cores, memory in GB, system, graphics cards
     "Say on what kind of machine a run was made, without naming it."
     processor = platform.processor() or platform.machine()
@@ -392,7 +396,7 @@ def describe_machine() -> dict:  # processor, cores, memory in GB, system, graph
 
 def describe_versions() -> dict:  # package -> version
     "Say which versions a run was made with."
-    packages = ("facekp", "keras", "tensorflow", "numpy", "pandas", "scikit-learn", "albumentations", "opencv-python-headless")
+    packages = ("facekp", "keras", keras.backend.backend(), "numpy", "pandas", "scikit-learn", "albumentations", "opencv-python-headless")
     return {"python": platform.python_version(), **{package: version(package) for package in packages}}
 
 # %% ../nbs/08_train.ipynb #c710f8cf
