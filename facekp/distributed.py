@@ -17,12 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-# %% ../nbs/18_distributed.ipynb #fd47fd84
+# %% ../nbs/18_distributed.ipynb #4035e62e
 from .core import IMAGE_SIZE, KEYPOINTS, Faces, RunError, UserError, atomic_path, set_seeds, sha256_of_file, write_json
-from .train import masked_mse, read_state, tensorflow, write_state
+from .train import masked_mse, read_state, write_state
 
-# %% ../nbs/18_distributed.ipynb #8df561a2
+# %% ../nbs/18_distributed.ipynb #f58408f5
 import keras
+import tensorflow
 
 # %% ../nbs/18_distributed.ipynb #4e565f32
 @dataclass
