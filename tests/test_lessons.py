@@ -13,7 +13,7 @@ sys.path.insert(0, str(ROOT / "nbs" / "_site"))
 from lessons import FIGURE, has_figure, lesson_paths, read_cells
 from run import cell_ids
 
-TOOLS = {"00_core", "01_draw", "16_deploy", "17_cli", "18_distributed"}  # what the others stand on: they have no exercises to do
+TOOLS = {"00_core", "01_draw"}  # what the others stand on: they have no exercises to do
 LESSONS = [path for path in lesson_paths() if path.stem not in TOOLS]
 BOX = "| You will be able to | You need | Time | Data |"
 LONG = {"SHAPE_COMPONENTS", "Head", "load_npz", "_read_grey", "eye_distance", "fit_transfer", "_IDLE_SECONDS", "PointModel", "Detector", "Follower",
