@@ -286,7 +286,17 @@ def cut_face(
     cut = cv2.warpAffine(part, matrix, (side * fine, side * fine), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE)
     return cut if fine == 1 else cv2.resize(cut, (side, side), interpolation=cv2.INTER_AREA)
 
-# %% ../nbs/15_predict.ipynb #a52e5967
+# %% ../nbs/15_predict.ipynb #fdcf8428
+def _read_ends(session: onnxruntime.InferenceSession, path: Path) -> tuple[str, type, list[str]]:
+    "What a model takes and gives: the name and type of its input, the names of its outputs. Raises UserError for one that takes no grey faces."
+    takes, gives = session.get_inputs(), [output.name for output in session.get_outputs()]
+    fits = len(takes) == 1 and list(takes[0].shape[1:]) == [IMAGE_SIZE, IMAGE_SIZE, 1] and takes[0].type in ("tensor(float)", "tensor(uint8)")
+    if not fits or not gives:
+        raise UserError(f"{path}: takes {[list(taken.shape) for taken in takes]}, expected one input [N,96,96,1] of grey values")
+    outputs = ["points", "spread"] if {"points", "spread"} <= set(gives) else gives[:1]
+    return takes[0].name, np.uint8 if "uint8" in takes[0].type else np.float32, outputs
+
+# %% ../nbs/15_predict.ipynb #4d8c2a95
 class PointModel:
     "Finds the points of faces that are framed already."
 
@@ -304,12 +314,7 @@ class PointModel:
             self.keras = load_model(path)
             return
         self.session = open_session(path, threads)
-        takes, gives = self.session.get_inputs(), {output.name: output for output in self.session.get_outputs()}
-        fits = len(takes) == 1 and list(takes[0].shape[1:]) == [IMAGE_SIZE, IMAGE_SIZE, 1] and takes[0].type in ("tensor(float)", "tensor(uint8)")
-        if not fits or not gives:
-            raise UserError(f"{path}: takes {[list(taken.shape) for taken in takes]}, expected one input [N,96,96,1] of grey values")
-        self.input, self.dtype = takes[0].name, np.uint8 if "uint8" in takes[0].type else np.float32
-        self.outputs = ["points", "spread"] if {"points", "spread"} <= set(gives) else [next(iter(gives))]
+        self.input, self.dtype, self.outputs = _read_ends(self.session, path)
         try:
             self.predict(np.zeros((2, IMAGE_SIZE, IMAGE_SIZE), np.uint8))
         except Exception as error:  # onnxruntime has its own kinds
@@ -555,7 +560,27 @@ def _reframed(points: np.ndarray) -> np.ndarray:
     x, y, width, roll = frame_from_points(MEAN_FACE, points)
     return np.array([x, y, width / FRAME_WIDTH, roll])
 
-# %% ../nbs/15_predict.ipynb #a2f46272
+# %% ../nbs/15_predict.ipynb #beb8bcd3
+def _quick_look(detector: "Detector", picture: np.ndarray) -> tuple[list, list]:
+    "Frames where faces may be, and of those that need no second look, large, upright and from the front, marks and score."
+    places, scores = find_candidates(detector.finder, picture, detector.smallest)
+    longest = max(picture.shape[:2])
+    finest = pyramid_sides(longest, detector.smallest)[-1] / longest
+    frames = [frame_from_points(DETECTED_FRAME, place[2:6]) for place in places]
+    upright = np.array([abs(frame[3]) < 0.3 and _sideways(place[2:6]) < 0.2 for frame, place in zip(frames, places)], bool)
+    well = (places[:, 1].mean(axis=1) * finest >= SEEN_WELL[0]) & (scores >= SEEN_WELL[1]) & upright
+    return frames, [*zip(places[well, 2:6], scores[well])]
+
+
+def _look_with_border(detector: "Detector", picture: np.ndarray) -> list[np.ndarray]:
+    "Frames where faces may be in the picture with a border around it."
+    scale = min(1, 256 / max(picture.shape[:2]))
+    coarse = cv2.resize(picture, [max(1, round(side * scale)) for side in picture.shape[1::-1]], interpolation=cv2.INTER_AREA)
+    border = int(0.4 * max(coarse.shape[:2]))
+    places, _ = find_candidates(detector.finder, cv2.copyMakeBorder(coarse, *[border] * 4, cv2.BORDER_REPLICATE), smallest=0.3)
+    return [frame_from_points(DETECTED_FRAME, (place[2:6] - border) / scale) for place in places]
+
+# %% ../nbs/15_predict.ipynb #56a22c7d
 class Detector:
     "Finds faces and their points in pictures."
 
@@ -592,22 +617,11 @@ class Detector:
         picture: np.ndarray,  # uint8 [H,W,3], RGB
     ) -> list[Face]:  # largest confidence first
         "Find faces in a picture that is read already."
-        longest = max(picture.shape[:2])
-        places, scores = find_candidates(self.finder, picture, self.smallest)
-        finest = pyramid_sides(longest, self.smallest)[-1] / longest
-        frames = [frame_from_points(DETECTED_FRAME, place[2:6]) for place in places]
-        upright = np.array([abs(frame[3]) < 0.3 and _sideways(place[2:6]) < 0.2 for frame, place in zip(frames, places)], bool)
-        well = (places[:, 1].mean(axis=1) * finest >= SEEN_WELL[0]) & (scores >= SEEN_WELL[1]) & upright
-        faces = find_points(self, picture, [*zip(places[well, 2:6], scores[well])], CLEAR)
+        frames, well = _quick_look(self, picture)
+        faces = find_points(self, picture, well, CLEAR)
         doubtful = [frame for frame in frames if not any(_same_place(frame, face.frame) for face in faces)]
         faces = _each_once(faces + self.refine(picture, doubtful))
-        if not faces:  # a face that fills the picture is seen better with a border around it
-            scale = min(1, 256 / longest)
-            coarse = cv2.resize(picture, [max(1, round(side * scale)) for side in picture.shape[1::-1]], interpolation=cv2.INTER_AREA)
-            border = int(0.4 * max(coarse.shape[:2]))
-            places, _ = find_candidates(self.finder, cv2.copyMakeBorder(coarse, *[border] * 4, cv2.BORDER_REPLICATE), smallest=0.3)
-            faces = self.refine(picture, [frame_from_points(DETECTED_FRAME, (place[2:6] - border) / scale) for place in places])
-        return faces
+        return faces or self.refine(picture, _look_with_border(self, picture))
 
     def refine(
         self,
