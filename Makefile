@@ -3,7 +3,7 @@
 # make docs:   build the site into _docs/; make slides: the deck and its PDF into _docs/slides/
 # make release-check: build, look into and try what would be published; make colab-check: run every lesson as Colab would
 # make test-long: the checks that take minutes; make bench-peers: the shipped model beside others on faces of yours (FACES=file.npz)
-# make default-model: train the shipped model again (FACES=photographs.npz MORE=frames.npz IMAGENET=weights of Keras's MobileNetV2 without its top)
+# make default-model: train the shipped model again, and the twin that is measured (FACES=photographs.npz MORE=frames.npz)
 # make export: write facekp/ from nbs/ after a change; make readme: write README.md from nbs/index.ipynb
 PYTHON ?= python3
 BIN := .venv/bin
@@ -13,8 +13,6 @@ WORKERS ?= 2
 # labelled faces for what measures or trains on real ones; none come with the repository
 FACES ?= $(error give FACES=, a file or folder of labelled faces)
 MORE ?= $(error give MORE=, a second file of labelled faces)
-# where the teacher of the shipped model starts: keras.applications.MobileNetV2(include_top=False).save_weights(...) where there is internet
-IMAGENET ?= $(error give IMAGENET=, a .weights.h5 file of MobileNetV2 without its top)
 
 .PHONY: course test test-long bench-peers default-model setup dev docs slides browser release-check colab-check export readme clean
 
@@ -65,9 +63,8 @@ bench-peers: dev
 	$(BIN)/python benchmarks/peers.py --faces $(FACES)
 
 default-model: dev
-	$(BIN)/python benchmarks/default_model.py --faces $(FACES) --more $(MORE) --imagenet $(IMAGENET) --out runs/default
-	$(BIN)/python benchmarks/default_model.py --faces $(FACES) --more $(MORE) --imagenet $(IMAGENET) --out runs/default \
-		--everything --images 140000 --learning-rate 1e-3 --copies 24
+	$(BIN)/python benchmarks/default_model.py --faces $(FACES) --more $(MORE) --out runs/default
+	$(BIN)/python benchmarks/default_model.py --faces $(FACES) --more $(MORE) --out runs/default --everything
 
 export: dev
 	$(BIN)/nbdev-export

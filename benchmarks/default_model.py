@@ -1,49 +1,46 @@
 """Train the model that facekp ships, again and from nothing.
 
-python benchmarks/default_model.py --faces helen_afw_96.npz --more youtube_faces_96.npz --imagenet mobilenet_v2_notop.weights.h5 --out runs/default \\
-    [--save results/deploy/default.json]
+python benchmarks/default_model.py --faces helen_afw_96.npz --more youtube_faces_96.npz --out runs/default [--save results/deploy/default.json] [--everything]
 
-1. Draw faces and train on them alone. 2. Measure by that net, which knows no photograph, how the marks of `--more` and of the drawings differ from those of `--faces`, and take the difference out.
-3. Train a larger net, MobileNetV2 with ImageNet's weights, on augmented copies of all three: photographs most often, then frames, then drawings. It is too slow to ship, and teaches.
-4. Go on with the small net: its copies are bent as well, and their marks are the mean of the marks given and the teacher's answers. 5. Measure once on the groups of `--faces` that were kept out.
-A run that was stopped goes on where it was. `--without` leaves a part out, for the ablation, which is measured on the faces that chose the best weights; `--everything` goes on training with the faces that were kept out, and measures nothing.
+1. Draw faces. Ask MediaPipe's face_landmark.tflite (see peers.py) for its 468 points of every face and its mirror image, and learn by ridge regression to translate these into
+   the 15 points of `--faces`, each photograph's by the marks of others. 2. Measure by these translated answers how the marks of `--more` and of the drawings differ from those of
+   `--faces`, and take the difference out. 3. Mix marks and translated answers: what two judges of different habits agree on is nearer to the truth than either. 4. Train the small net
+   on augmented copies of all three: photographs, frames, drawings. 5. Measure once on the groups of `--faces` that were kept out.
+With `--everything` the photographs kept out are learned from as well, by the same steps, and nothing is measured: these weights ship. A run that was stopped goes on where it was.
+`--without` leaves a part out, for the ablation, which is measured on the faces that chose the best weights. Needs: pip install 'facekp[deploy]', and PyPI for MediaPipe's wheel.
 """
 import argparse
+import hashlib
 import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import cv2
+import joblib
 import keras
 import numpy as np
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from facekp.augment import augment_faces, mirror
-from facekp.cnn import PlacePrior, SoftArgmax, build_compact
+from facekp.cnn import build_compact
 from facekp.core import FLIP_ORDER, IMAGE_SIZE, KEYPOINTS, Faces, concatenate, set_seeds, sha256_of_file, write_json
 from facekp.data import load_faces, save_npz, split_by_group
 from facekp.draw import draw_faces
 from facekp.metrics import evaluate_points
-from facekp.train import (
-    Training,
-    describe_data,
-    describe_machine,
-    describe_versions,
-    fit,
-    load_model,
-    masked_mae,
-    masked_mse,
-    predict_points,
-    save_model,
-)
-from facekp.transfer import LayerwiseAdam
+from facekp.train import describe_data, describe_machine, describe_versions, fit, masked_mae, masked_mse, predict_points, save_model
+from peers import WHEEL, fetch_mediapipe, open_mediapipe
 
-PARTS = ("drawn-start", "drawn", "more", "alignment", "strong", "mae", "bent", "teacher")
+PARTS = ("answers", "more", "drawn", "strong", "bent", "mae")
 MIDDLE = (IMAGE_SIZE - 1) / 2
 GRID = np.stack(np.meshgrid(*[np.arange(IMAGE_SIZE, dtype=np.float32)] * 2), axis=-1)
 BEND = 2.0  # px, the most that the handles of a copy are pulled about
-TEACHER = {"images": 300_000, "learning_rate": 2e-3, "body_share": 0.15}  # the body's rate is this share of the head's
-SHARES = {"photographs": 0.5, "frames": 0.7}  # of the teacher's answers in the marks that the small net learns; of drawings the marks are exact
+SHARES = {"photographs": 0.4, "frames": 0.5}  # of the translated answers in the marks that the net learns; of drawings the marks are exact
+STIFFNESS, FOLDS = 50.0, 8  # of the translation: the ridge's alpha for pixels, and how many parts of the photographs are translated by what the others taught
+DOUBTFUL = 0.02  # the share of frames whose mark and translated answer are furthest apart: left out
+COPIES = {"photographs": 97_000, "frames": 58_000, "drawings": 36_000}  # augmented copies in all
+CHUNK = 2_000  # copies that are made in one go
 NOISE = np.random.default_rng(0).standard_normal(2**20, np.float32)  # what the grain of the copies is cut out of
 
 
@@ -92,13 +89,22 @@ def cover(image: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> Non
     image[top:top + height, left:left + width] = patch
 
 
-def strong_copies(faces: Faces, copies: int, seed: int, bend: float = 0.0) -> Faces:
-    "The faces and strongly augmented copies of each."
-    rng = np.random.default_rng(seed)
+def copy_chunk(faces: Faces, rows: np.ndarray, seed: int, bend: float) -> tuple[np.ndarray, np.ndarray]:
+    "Strongly augmented copies of some of the faces: pictures and points."
     cv2.setNumThreads(1)  # pictures this small are not worth a second thread
-    changed = [change(faces.images[row], faces.points[row], faces.images, rng, bend) for row in np.tile(np.arange(len(faces)), copies)]
-    more = replace(concatenate([faces] * copies), images=np.stack([image for image, _ in changed]), points=np.stack([points for _, points in changed]), truth=None)
-    return concatenate([replace(faces, truth=None), more])
+    rng = np.random.default_rng(seed)
+    changed = [change(faces.images[row], faces.points[row], faces.images, rng, bend) for row in rows]
+    return np.stack([image for image, _ in changed]), np.stack([points for _, points in changed])
+
+
+def strong_copies(faces: Faces, count: int, seed: int, bend: float = BEND) -> Faces:
+    "So many strongly augmented copies, every face as often as any other (or once more), made on all cores."
+    passes = [np.random.default_rng([seed, turn]).permutation(len(faces)) for turn in range(-(-count // len(faces)))]
+    rows = np.concatenate(passes)[:count]
+    chunks = [rows[start:start + CHUNK] for start in range(0, count, CHUNK)]
+    made = joblib.Parallel(n_jobs=-1, idle_worker_timeout=5)(joblib.delayed(copy_chunk)(faces, chunk, 1_000 * seed + number, bend) for number, chunk in enumerate(chunks))
+    images, points = (np.concatenate([part[which] for part in made]) for which in (0, 1))
+    return replace(faces[rows], images=images, points=points, truth=None)
 
 
 def mean_answer(model, images: np.ndarray) -> np.ndarray:
@@ -108,10 +114,60 @@ def mean_answer(model, images: np.ndarray) -> np.ndarray:
     return (predict_points(model, images) + answers) / 2
 
 
-def align(faces: Faces, reference: Faces, model) -> Faces:
-    "Faces with the mean difference a keypoint between their marks and those of the reference taken out, as a net sees it that learned from neither."
-    difference = [np.nanmedian(mean_answer(model, part.images) - part.points, axis=0) for part in (faces, reference)]
-    return replace(faces, points=(faces.points + difference[0] - difference[1]).astype(np.float32))
+def mesh_features(mesh, images: np.ndarray) -> np.ndarray:
+    "What the translation starts from: MediaPipe's points of pictures and of their mirror images, in pixels of the picture [N,1872]."
+    straight, mirrored = mesh(images), mesh(np.ascontiguousarray(images[:, :, ::-1]))
+    mirrored[..., 0] = IMAGE_SIZE - 1 - mirrored[..., 0]
+    return np.clip(np.concatenate([straight, mirrored], axis=1), -20, IMAGE_SIZE + 20).reshape(len(images), -1)  # a face not found gives points far away
+
+
+def translate(faces: Faces, features: np.ndarray) -> tuple[Ridge, np.ndarray]:
+    "The translation into the marks of these faces, and its answers [N,15,2] for them: each photograph's from what other photographs taught."
+    marks = faces.points.reshape(len(faces), -1)
+    answers = cross_val_predict(Ridge(STIFFNESS), features, marks, groups=faces.group, cv=GroupKFold(FOLDS))
+    return Ridge(STIFFNESS).fit(features, marks), answers.reshape(-1, len(KEYPOINTS), 2)
+
+
+def align(faces: Faces, answers: np.ndarray) -> Faces:
+    "Faces with the median difference of each keypoint between their marks and the translated answers taken out."
+    return replace(faces, points=(faces.points + np.nanmedian(answers - faces.points, axis=0)).astype(np.float32), truth=None)
+
+
+def mix(faces: Faces, answers: np.ndarray, share: float) -> Faces:
+    "Faces whose marks are in part those of the translated answers."
+    return replace(faces, points=((1 - share) * faces.points + share * answers).astype(np.float32), truth=None)
+
+
+def far_apart(faces: Faces, answers: np.ndarray) -> np.ndarray:
+    "How far marks and translated answers of each face are from each other, in pixels (RMSE)."
+    return np.sqrt(np.nanmean((faces.points - answers) ** 2, axis=(1, 2)))
+
+
+def collect(options, photographs: Faces, more: Faces, drawn: Faces, mesh) -> tuple[dict[str, Faces], Ridge]:
+    "All that there is to learn from, marked in the way of the photographs, before it is copied; and the translation."
+    features = mesh_features(mesh, photographs.images)
+    translation, answers = translate(photographs, features)
+    shares = dict.fromkeys(SHARES, 0.0) if "answers" in options.without else SHARES
+    parts = {"photographs": mix(photographs, answers, shares["photographs"])}
+    if "more" not in options.without:
+        answers = translation.predict(mesh_features(mesh, more.images)).reshape(-1, len(KEYPOINTS), 2)
+        aligned = align(more, answers)
+        distance = far_apart(aligned, answers)
+        parts["frames"] = mix(aligned, answers, shares["frames"])[distance <= np.quantile(distance, 1 - DOUBTFUL)]
+    if "drawn" not in options.without:
+        parts["drawings"] = align(drawn, translation.predict(mesh_features(mesh, drawn.images)).reshape(-1, len(KEYPOINTS), 2))
+    return parts, translation
+
+
+def copies_of(options, parts: dict[str, Faces]) -> Faces:
+    "Augmented copies of all parts."
+    bend = 0.0 if "bent" in options.without else BEND
+    counts = {name: round(COPIES[name] * options.copies) for name in parts}
+    if "strong" in options.without:
+        copied = [augment_faces(part, max(1, counts[name] // len(part)), options.seed + 1)[:counts[name]] for name, part in parts.items()]
+    else:
+        copied = [strong_copies(part, counts[name], options.seed + place, bend) for place, (name, part) in enumerate(parts.items(), 1)]
+    return concatenate(copied)
 
 
 def describe_by(faces: Faces, predicted: np.ndarray) -> dict:
@@ -133,181 +189,91 @@ def describe_by(faces: Faces, predicted: np.ndarray) -> dict:
     return described
 
 
-def describe_stage(name: str, training: Training) -> dict:
-    "A line of the table of stages."
-    return {"stage": name, "images_shown": training.images_shown, "seconds": round(training.seconds)}
+def describe_translation(translation: Ridge, mesh, content: bytes, validation: Faces, test: Faces) -> dict:
+    "What MediaPipe is, and how far its translated answers alone are off."
+    rmse = {}
+    for name, faces in (("validation", validation), ("kept_out", test)):
+        answers = translation.predict(mesh_features(mesh, faces.images)).reshape(-1, len(KEYPOINTS), 2)
+        rmse[name] = evaluate_points(answers.astype(np.float32), faces.points, faces.group)["rmse"]
+    return {"wheel": WHEEL, "sha256": hashlib.sha256(content).hexdigest(), "rmse": rmse}
 
 
-def start(options, out: Path):
-    "A net that has learned from drawn faces, and these faces."
-    drawn_file, net_file = out / "drawn.npz", out / "drawn.keras"
-    if not drawn_file.exists():
-        save_npz(draw_faces(options.drawn, seed=0), drawn_file)
-    drawn = load_faces(drawn_file)
-    if not net_file.exists():
-        set_seeds(options.seed)
-        held_out = len(drawn) // 21
-        model = build_compact()
-        training = fit(model, augment_faces(drawn[held_out:], copies=1, seed=options.seed), drawn[:held_out], images_shown=options.drawn_images,
-                       learning_rate=3e-3, seed=options.seed, run_folder=out / "drawn", resume=True)
-        save_model(model, net_file)
-        write_json(out / "drawn.json", describe_stage("drawn faces alone", training))
-    return load_model(net_file), drawn
-
-
-def build_teacher(imagenet: Path | str) -> keras.Model:
-    "MobileNetV2 up to its 6x6 map, its start and its normalization kept as ImageNet left them, and a way back to 24x24 heatmaps."
-    grey = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1), name="grey")
-    scaled = keras.layers.Rescaling(1 / 127.5, -1)(grey)
-    whole = keras.applications.MobileNetV2(input_shape=(IMAGE_SIZE, IMAGE_SIZE, 3), include_top=False, weights=None)
-    whole.load_weights(imagenet)
-    body = keras.Model(whole.input, [whole.get_layer(name).output for name in ("block_3_expand_relu", "block_6_expand_relu", "block_12_add")], name="body")
-    start = [layer.name for layer in body.layers].index("block_1_project_BN")
-    for place, layer in enumerate(body.layers):
-        layer.trainable = place > start and not isinstance(layer, keras.layers.BatchNormalization)
-    at_24, at_12, at_6 = (squeeze(features, filters) for features, filters in zip(body(keras.layers.Concatenate()([scaled] * 3)), (32, 48, 96)))
-    x = look(at_6)
-    for finer in (at_12, at_24):
-        x = keras.layers.UpSampling2D(interpolation="bilinear")(squeeze(x, finer.shape[-1], bend=False))
-        x = look(keras.layers.Add()([x, finer]))
-    heatmaps = PlacePrior(name="prior")(keras.layers.Conv2D(len(KEYPOINTS), 1, name="heatmaps")(x))
-    return keras.Model(grey, SoftArgmax(name="points")(heatmaps), name="teacher")
-
-
-def squeeze(x, filters: int, bend: bool = True):
-    "A map with fewer layers."
-    x = keras.layers.BatchNormalization(momentum=0.9)(keras.layers.Conv2D(filters, 1, use_bias=False)(x))
-    return keras.layers.ReLU()(x) if bend else x
-
-
-def look(x):
-    "A map and what a convolution finds in it, added."
-    found = keras.layers.BatchNormalization(momentum=0.9)(keras.layers.Conv2D(x.shape[-1], 3, padding="same", use_bias=False)(x))
-    return keras.layers.Add()([x, keras.layers.ReLU()(found)])
-
-
-def teach_teacher(options, train: Faces, validation: Faces, more: Faces, drawn: Faces) -> keras.Model:
-    "The larger net, trained, or as an earlier start left it."
-    file = options.out / "teacher.weights.h5"
-    set_seeds(options.seed)
-    teacher = build_teacher(options.imagenet)
-    if file.exists():
-        teacher.load_weights(file)
-        return teacher
-    body = {id(array) for array in teacher.get_layer("body").trainable_variables}
-    rates = [TEACHER["body_share"] if id(array) in body else 1.0 for array in teacher.trainable_variables]
-    training = fit(teacher, concatenate(list(copies_of(options, train, more, drawn, bend=0).values())), validation, images_shown=TEACHER["images"],
-                   learning_rate=TEACHER["learning_rate"], seed=options.seed, patience=10**6, loss=masked_mae, run_folder=options.out / "teacher",
-                   resume=True, faces_an_epoch=20_000, optimizer=partial(LayerwiseAdam, rates=rates))
-    teacher.save_weights(file)
-    write_json(options.out / "teacher.json", {**describe_stage("the teacher", training), "history": training.history, "weights": int(teacher.count_params())})
-    return teacher
-
-
-def add_stage(record: dict, stage: dict) -> None:
-    "One more stage of the training, and its time."
-    record["stages"] = [*record.get("stages", []), stage]
-    record["seconds_in_all"] = sum(each["seconds"] for each in record["stages"])
-
-
-def describe_teacher(options, teacher: keras.Model, validation: Faces, test: Faces) -> dict:
-    "What the teacher is and does."
-    rmse = {name: evaluate_points(predict_points(teacher, faces.images), faces.points, faces.group)["rmse"]
-            for name, faces in (("validation", validation), ("kept_out", test))}
-    return {**json.loads((options.out / "teacher.json").read_text()), "budget": TEACHER, "imagenet_sha256": sha256_of_file(options.imagenet), "rmse": rmse}
-
-
-def copies_of(options, train: Faces, more: Faces, drawn: Faces, bend: float) -> dict[str, Faces]:
-    "Augmented copies of all that there is to learn from."
-    copy = (lambda faces, copies, seed: augment_faces(faces, copies, seed)) if "strong" in options.without else partial(strong_copies, bend=bend)
-    parts = {"photographs": copy(train, options.copies, options.seed + 1)}
-    if "more" not in options.without:
-        parts["frames"] = copy(more, max(1, options.copies // 15), options.seed + 2)
-    if "drawn" not in options.without:
-        parts["drawings"] = copy(drawn, 1, options.seed + 3)
-    return parts
-
-
-def collect(options, train: Faces, more: Faces, drawn: Faces, teacher: keras.Model | None, unknown: Faces | None) -> Faces:
-    "What the second training learns from; `unknown` photographs, which the teacher has not learned from, keep their marks."
-    parts = copies_of(options, train, more, drawn, 0 if "bent" in options.without else BEND)
-    if teacher:
-        for name, share in ((name, SHARES[name]) for name in parts if name in SHARES):
-            answers = mean_answer(teacher, parts[name].images)
-            parts[name] = replace(parts[name], points=((1 - share) * parts[name].points + share * answers).astype(np.float32))
-    if unknown:
-        parts["unknown"] = strong_copies(unknown, options.copies, options.seed + 4, BEND)
-    return concatenate(list(parts.values()))
-
-
-def main() -> None:
+def read_options() -> argparse.Namespace:
+    "What the command says."
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--faces", required=True, help="photographs with points: trained on, and measured on the groups kept out")
     parser.add_argument("--more", required=True, help="more faces with marks of another kind, trained on only")
-    parser.add_argument("--imagenet", help="weights of Keras's MobileNetV2 without its top, for the teacher; not needed with --without teacher")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--drawn", type=int, default=14_700, help="faces to draw")
-    parser.add_argument("--drawn-images", type=int, default=240_000, help="images shown in the first training")
-    parser.add_argument("--images", type=int, default=240_000, help="images shown in the second training")
-    parser.add_argument("--copies", type=int, default=30, help="augmented copies of each photograph; of --more a fifteenth as many, of a third of the drawings one")
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "facekp" / "peers", help="where MediaPipe's wheel is kept")
+    parser.add_argument("--drawn", type=int, default=6_000, help="faces to draw")
+    parser.add_argument("--images", type=int, default=1_000_000, help="images shown")
+    parser.add_argument("--copies", type=float, default=1.0, help="augmented copies, as a multiple of " + ", ".join(f"{count:,} {name}" for name, count in COPIES.items()))
+    parser.add_argument("--learning-rate", type=float, default=4e-3)
     parser.add_argument("--without", nargs="*", default=[], choices=PARTS, help="parts to leave out")
-    parser.add_argument("--everything", action="store_true", help="go on from the run's model with the faces kept out as well; measures nothing")
+    parser.add_argument("--everything", action="store_true", help="learn from the faces kept out as well; measures nothing")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save", type=Path, help="also write the JSON record there")
-    options = parser.parse_args()
-    if not options.imagenet and "teacher" not in options.without:
-        parser.error("the teacher needs --imagenet FILE; or leave it out: --without teacher")
+    return parser.parse_args()
+
+
+def draw(options) -> Faces:
+    "The drawn faces of the run."
+    file = options.out / "drawn.npz"
+    if not file.exists():
+        save_npz(draw_faces(options.drawn, seed=0), file)
+    return load_faces(file)
+
+
+def add_last_stage(record_file: Path, stage: dict) -> None:
+    "The record of the twin that was measured gets one more line."
+    record = json.loads(record_file.read_text(encoding="utf-8"))
+    record["stages"] = [*record["stages"][:1], stage]
+    record["seconds_in_all"] = sum(each["seconds"] for each in record["stages"])
+    write_json(record_file, record)
+
+
+def main() -> None:
+    options = read_options()
     options.out.mkdir(parents=True, exist_ok=True)
     faces, more = load_faces(options.faces), load_faces(options.more)
     train, test = split_by_group(faces, 0.2, 0)
     train, validation = split_by_group(train, 0.15, 0)
-    model, drawn = start(options, options.out)
-    drawn = drawn[:len(drawn) // 3]
-    if "alignment" not in options.without:
-        more, drawn = align(more, train, model), align(drawn, train, model)
-    if "drawn-start" in options.without:
-        set_seeds(options.seed)
-        model = build_compact()
+    content = fetch_mediapipe(options.cache)
+    mesh = open_mediapipe(content)
+    drawn = draw(options)
     name = "-".join(["everything" if options.everything else "default", *options.without, f"seed{options.seed}"])
-    teacher = None if "teacher" in options.without else teach_teacher(options, train, validation, more, drawn)
-    if options.everything:
-        model = load_model(options.out / f"default-seed{options.seed}.keras")
-    learned = collect(options, train, more, drawn, teacher, concatenate([validation, test]) if options.everything else None)
-    print(f"{name}: {len(train)} photographs to learn from, {len(validation)} to choose by, {len(test)} kept out; with copies {len(learned)}", flush=True)
-    training = fit(model, learned, validation, images_shown=options.images, learning_rate=options.learning_rate, seed=options.seed, patience=10**6,
-                   loss=masked_mse if "mae" in options.without else masked_mae, run_folder=options.out / name, resume=True,
-                   faces_an_epoch=min(20_000, max(2_000, options.images // 10)))
+    parts, translation = collect(options, faces if options.everything else train, more, drawn, mesh)
+    learned = copies_of(options, parts)
+    print(f"{name}: {', '.join(f'{len(part)} {kind}' for kind, part in parts.items())} to learn from, {len(learned)} copies of them", flush=True)
+    set_seeds(options.seed)
+    training = fit(build_compact(), learned, validation, images_shown=options.images, learning_rate=options.learning_rate, seed=options.seed, patience=10**6,
+                   loss=masked_mse if "mae" in options.without else masked_mae, run_folder=options.out / name, resume=True, faces_an_epoch=min(20_000, len(learned)))
+    model = training.model
     save_model(model, options.out / f"{name}.keras")
+    stage = {"stage": "the net that ships: all photographs" if options.everything else "the net measured here", "images_shown": training.images_shown,
+             "seconds": round(training.seconds), "learning_rate": options.learning_rate}
     if options.everything:
-        if options.save:  # the record of the twin that was measured gets one more line
-            record = json.loads(options.save.read_text())
-            add_stage(record, {**describe_stage("the net that ships: all photographs", training), "learning_rate": options.learning_rate})
-            write_json(options.save, record)
+        if options.save:
+            add_last_stage(options.save, stage)
         return
-    if options.without:
-        test = validation  # an ablation chooses, so it may not look at what was kept out
-    predicted, mirrored = predict_points(model, test.images), mean_answer(model, test.images)
-    arguments = [f"--faces {Path(options.faces).name} --more {Path(options.more).name} --drawn {options.drawn} --drawn-images {options.drawn_images}",
-                 *([f"--imagenet {Path(options.imagenet).name}"] if teacher else []),
-                 f"--images {options.images} --copies {options.copies} --learning-rate {options.learning_rate:g} --seed {options.seed}"]
-    record = {"model": "default" if not options.without else name, "labels": "complete", "augment": options.copies, "profile": "full", "seed": options.seed,
-              "without": options.without, "data": {**describe_data(train, validation, test), "measured_on": "validation" if options.without else "kept out", "files": {Path(file).name: sha256_of_file(file) for file in (options.faces, options.more)},
-                                                   "n_more": len(more), "n_drawn": len(drawn), "n_with_copies": len(learned),
-                                                   "split": "split_by_group(faces, 0.2, 0), then split_by_group(rest, 0.15, 0): whole photographs, near copies on one side"},
-              "budget": {"images": options.images, "drawn_images": options.drawn_images, "learning_rate": options.learning_rate, "bend": BEND, "shares": SHARES}, "weights": int(model.count_params()),
+    judged = validation if options.without else test  # an ablation chooses, so it may not look at what was kept out
+    predicted, mirrored = predict_points(model, judged.images), mean_answer(model, judged.images)
+    arguments = [f"--faces {Path(options.faces).name} --more {Path(options.more).name} --drawn {options.drawn} --images {options.images}",
+                 f"--copies {options.copies:g} --learning-rate {options.learning_rate:g} --seed {options.seed}", *(["--without", *options.without] if options.without else [])]
+    record = {"model": "default" if not options.without else name, "labels": "complete", "augment": round(len(learned) / sum(map(len, parts.values())), 1), "profile": "full",
+              "seed": options.seed, "without": options.without,
+              "data": {**describe_data(train, validation, judged), "measured_on": "validation" if options.without else "kept out",
+                       "files": {Path(file).name: sha256_of_file(file) for file in (options.faces, options.more)},
+                       "n_more": len(parts.get("frames", [])), "n_drawn": len(parts.get("drawings", [])), "n_with_copies": len(learned),
+                       "split": "split_by_group(faces, 0.2, 0), then split_by_group(rest, 0.15, 0): whole photographs, near copies on one side"},
+              "budget": {"images": options.images, "learning_rate": options.learning_rate, "bend": BEND, "shares": SHARES}, "weights": int(model.count_params()),
               "epochs": training.epochs, "images_shown": training.images_shown, "seconds": training.seconds,
-              "metrics": evaluate_points(predicted, test.points, test.group), "mirrored": evaluate_points(mirrored, test.points, test.group),
-              "by": describe_by(test, predicted), "validation_rmse": min(entry["validation_rmse"] for entry in training.history), "history": training.history,
-              "machine": describe_machine(), "versions": describe_versions(),
-              "teacher": describe_teacher(options, teacher, validation, test) if teacher else None,
-              "command": " ".join(["python benchmarks/default_model.py", *arguments, *(["--without", *options.without] if options.without else [])])}
-    for stage in [json.loads(file.read_text()) for file in (options.out / "drawn.json", options.out / "teacher.json") if file.exists()]:
-        add_stage(record, {key: stage[key] for key in ("stage", "images_shown", "seconds", "stopped") if key in stage})
-    add_stage(record, {**describe_stage("the net measured here", training), "learning_rate": options.learning_rate})
+              "metrics": evaluate_points(predicted, judged.points, judged.group), "mirrored": evaluate_points(mirrored, judged.points, judged.group),
+              "by": describe_by(judged, predicted), "validation_rmse": min(entry["validation_rmse"] for entry in training.history), "history": training.history,
+              "machine": describe_machine(), "versions": describe_versions(), "mediapipe": describe_translation(translation, mesh, content, validation, judged),
+              "stages": [stage], "seconds_in_all": stage["seconds"], "command": " ".join(["python benchmarks/default_model.py", *arguments])}
     write_json(options.save or options.out / f"{name}.json", record)
-    print(f"{name}: {record['metrics']['rmse']:.3f} px on {len(test)} photographs, mirrored answers averaged in {record['mirrored']['rmse']:.3f} px, "
-          f"{training.seconds:.0f} s")
+    print(f"{name}: {record['metrics']['rmse']:.3f} px on {len(judged)} photographs, mirrored answers averaged in {record['mirrored']['rmse']:.3f} px, {training.seconds:.0f} s")
     for source, part in record["by"]["source"].items():
         print(f"  {source}: {part['rmse']:.3f} px ({part['n_faces']} faces)")
 

@@ -173,19 +173,19 @@ def _training(default: dict) -> list[str]:
     lines = ["## How to train it again", ""]
     if default.get("command"):
         lines += ["```bash", str(default["command"]).replace(" --", " \\\n    --"), "```", "",
-                  "`make default-model FACES=... MORE=... IMAGENET=...` runs this and the last stage.", ""]
+                  "`make default-model FACES=... MORE=...` runs this, and the same with all photographs for the weights that ship.", ""]
     facts = []
     seconds = next((default[key] for key in ("seconds_in_all", "seconds") if _number(default.get(key))), None)
     if seconds is not None:
         facts.append(f"It takes {seconds / 3600:.1f} hours" + (f" on {default['machine'].get('cores')} cores ({default['machine'].get('processor', '')})"
                      if isinstance(default.get("machine"), dict) and default["machine"].get("cores") else "") + ".")
     if isinstance(default.get("budget"), dict) and default["budget"]:
-        facts.append(f"Budget: {_sentence(default['budget'], {'images': 'pictures shown', 'drawn_images': 'drawn pictures shown before', 'bend': 'most that the handles of a copy are pulled about, in px'})}.")
+        facts.append(f"Budget: {_sentence(default['budget'], {'images': 'pictures shown', 'bend': 'most that the handles of a copy are pulled about, in px'})}.")
     lines += [" ".join(facts), ""] if facts else []
-    teacher = default["teacher"] if isinstance(default.get("teacher"), dict) else {}
-    if _number((teacher.get("rmse") or {}).get("kept_out")):
-        lines += [f"What it learns is the mean of the marks and of what a teacher answers: MobileNetV2, started from ImageNet's weights and trained on the same photographs, with {teacher['weights'] / 1e6:.2f} M weights "
-                  f"too slow to ship. The teacher itself is {teacher['rmse']['kept_out']:.2f} px off on the faces kept out.", ""]
+    second = default["mediapipe"] if isinstance(default.get("mediapipe"), dict) else {}
+    if _number((second.get("rmse") or {}).get("kept_out")):
+        lines += ["What it learns is a mean of the marks and of a second opinion: the 468 points that MediaPipe's face_landmark.tflite (Apache-2.0) finds in the picture and in its mirror image, translated into these "
+                  f"fifteen by a ridge regression on the photographs to learn from. On the faces kept out, that opinion alone is {second['rmse']['kept_out']:.2f} px off. MediaPipe is needed for the training only.", ""]
     stages = [stage for stage in default.get("stages") or [] if isinstance(stage, dict)]
     if stages:
         lines += table(stages, _words(next(iter(stages[0]))), "Stages of the training")
@@ -231,12 +231,12 @@ def card_page() -> str:
               "## Data and their terms", ""]
     data = default["data"] if isinstance(default.get("data"), dict) else {}
     counts = [f"{data[key]:,} {meaning}" for key, meaning in COUNTS.items() if _number(data.get(key))]
-    teacher = default["teacher"] if isinstance(default.get("teacher"), dict) else {}
+    second = isinstance(default.get("mediapipe"), dict)
     lines += ["| faces | made by | terms |", "| --- | --- | --- |",
               "| HELEN, AFW | photos from the web, marked by the 300-W project | research only |",
               "| YouTube Faces | frames of videos, marked by a model | research only |",
               "| drawn faces | this package | anybody's to use and share |",
-              *(["| ImageNet, through MobileNetV2's weights, from which its teacher started | photos from the web | the weights are under Apache-2.0 |"] if teacher else []), "",
+              *(["| answers of MediaPipe's face_landmark.tflite to all of these, mixed into the marks | a model that Google trained on faces of its own | the model is under Apache-2.0 |"] if second else []), "",
               "No picture of these data is in the package. Which of them the shipped version learned from, the file says itself"
               + (f" (`data`: {notes['data']})" if notes.get("data") else "") + "; a model made from data for research is for research, too.", "",
               *([f"In numbers: {', '.join(counts)}.", ""] if counts else []),
@@ -279,7 +279,7 @@ def shipped_sentence() -> str:
         return ""
     interval = _interval((metrics.get("intervals") or {}).get("rmse"))
     told = f"The model that comes with the package: **{metrics['rmse']:.2f} px**{f' ({interval})' if interval else ''} on {metrics['n_faces']:,} held-out real faces"
-    return told + (", before a last training on these faces too" if len(record.get("stages") or []) and "ships" in str(record["stages"][-1].get("stage")) else "")
+    return told + (" by its twin; the weights that ship have learned from these faces too" if len(record.get("stages") or []) and "ships" in str(record["stages"][-1].get("stage")) else "")
 
 
 def card_text() -> str:
