@@ -18,7 +18,8 @@ from facekp.core import FLIP_ORDER, IMAGE_SIZE, KEYPOINTS, set_seeds, sha256_of_
 from facekp.data import load_faces
 from facekp.draw import draw_faces
 from facekp.metrics import evaluate_points
-from facekp.train import describe_machine, describe_versions, fit, predict_points, save_model
+from facekp.train import describe_machine, describe_versions, fit, masked_mae, masked_mse, predict_points, save_model
+from default_model import strong_copies
 
 
 def diagnose(predicted: np.ndarray, points: np.ndarray) -> dict:
@@ -47,6 +48,7 @@ def main() -> None:
     parser.add_argument("--test", required=True, help="photographs with points: any source that facekp reads")
     parser.add_argument("--faces", type=int, default=14_000, help="drawn faces to train on")
     parser.add_argument("--copies", type=int, default=1, help="augmented copies of each")
+    parser.add_argument("--strong", action="store_true", help="copies as the shipped model learns from: bent, stretched and covered in part as well, and no plain faces beside them")
     parser.add_argument("--images", type=int, default=300_000, help="images shown in the training")
     parser.add_argument("--model", choices=("heatmap", "compact"), default="compact", help="which net to train")
     parser.add_argument("--learning-rate", type=float, default=3e-3)
@@ -60,10 +62,12 @@ def main() -> None:
     drawing = time.perf_counter() - started
     print(f"{options.faces} faces drawn in {drawing:.0f} s", flush=True)
     held_out = max(options.faces // 20, 1)
-    train = augment_faces(drawn[held_out:], copies=options.copies, seed=options.seed)
+    learned = drawn[held_out:]
+    train = strong_copies(learned, options.copies * len(learned), options.seed) if options.strong else augment_faces(learned, copies=options.copies, seed=options.seed)
     set_seeds(options.seed)
     model = build_compact() if options.model == "compact" else build_heatmap()
-    training = fit(model, train, drawn[:held_out], images_shown=options.images, learning_rate=options.learning_rate, seed=options.seed)
+    training = fit(model, train, drawn[:held_out], images_shown=options.images, learning_rate=options.learning_rate, seed=options.seed,
+                   patience=10**6 if options.strong else 6, loss=masked_mae if options.strong else masked_mse, faces_an_epoch=20_000 if options.strong else None)
     predicted = predict_points(model, test.images)
     points = test.points if test.truth is None else test.truth
     metrics, diagnosis = evaluate_points(predicted, points, test.group), diagnose(predicted, points)
@@ -77,7 +81,7 @@ def main() -> None:
               "seconds_drawing": drawing, "metrics": metrics, "mirrored": mirrored, "diagnosis": diagnosis, "history": training.history,
               "machine": describe_machine(), "versions": describe_versions(),
               "command": f"python benchmarks/synthetic_to_real.py --test {Path(options.test).name} --model {options.model} --faces {options.faces} "
-                         f"--copies {options.copies} --images {options.images} --learning-rate {options.learning_rate} --seed {options.seed}"}
+                         f"--copies {options.copies} --images {options.images} --learning-rate {options.learning_rate} --seed {options.seed}{' --strong' if options.strong else ''}"}
     print(f"{metrics['rmse']:.3f} px on {len(test)} photographs ({diagnosis['rmse_without_offset']:.3f} px without constant offsets), "
           f"{training.seconds:.0f} s of training; with the mirrored answer averaged in {mirrored['rmse']:.3f} px")
     for keypoint, error in metrics["per_point"].items():

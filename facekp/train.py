@@ -32,7 +32,7 @@ from facekp.core import (
 )
 from .metrics import evaluate_points
 
-# %% ../nbs/08_train.ipynb #bd2332cb
+# %% ../nbs/08_train.ipynb #fced80af
 @contextlib.contextmanager
 def _standard_error_closed():
     "Send what libraries write to standard error, past Python, to nowhere for a while."
@@ -54,12 +54,12 @@ def _count_graphics_cards() -> int:
 
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of every new shape
 with _standard_error_closed():
     import keras
     from keras import ops
 
     GRAPHICS_CARDS = _count_graphics_cards()
+logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of every new shape; set when it is there, since in a notebook it sets this itself
 
 # %% ../nbs/08_train.ipynb #7e42dea5
 def masked_mse(
