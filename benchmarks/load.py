@@ -60,7 +60,7 @@ class Watched(predict.Detector):
 
     def predict(self, image):
         self.done = getattr(self, "done", 0) + 1
-        if self.done % self.every == 1:
+        if (self.done - 1) % self.every == 0:
             self.memory.append(memory_mb())
         return super().predict(image)
 

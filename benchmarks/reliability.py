@@ -3,10 +3,12 @@
     python benchmarks/reliability.py [--part NAME ...] [--fuzz-seconds 60] [--out results/reliability/reliability.json]
 
 Parts: inputs, fuzz, faults, kills, course, threads, workers, scaling, cluster. Each is written when it is done and the others are kept, so that it may be
-stopped and called again. The functions are those of the tests, with more turns. `cluster` needs: pip install distributed
+stopped and called again. The functions are those of the tests, with more turns. `cluster` needs: pip install 'facekp[cluster]', or
+with --engine ray: pip install 'facekp[ray]'
 """
 
 import argparse
+import importlib.metadata
 import json
 import os
 import re
@@ -81,12 +83,12 @@ def kill(options) -> dict:
     return {"kills": told}
 
 
-def kill_course(_) -> dict:
+def kill_course(options) -> dict:
     "A comparison of several cells killed."
     import test_stop_anywhere as stop
 
     with tempfile.TemporaryDirectory() as folder:
-        return {"course": stop.kill_a_course(Path(folder), 6)}
+        return {"course": stop.kill_a_course(Path(folder), options.kills_of_courses)}
 
 
 def count_threads(_) -> dict:
@@ -105,13 +107,13 @@ def two_workers(_) -> dict:
         return {"workers": test_distributed.two_workers(Path(folder))}
 
 
-def on_cluster(_) -> dict:
-    "The grid on two workers of which one is killed."
-    import distributed
+def on_cluster(options) -> dict:
+    "The grid on two workers of which one is killed, by Dask or by Ray."
     import test_distributed
 
     with tempfile.TemporaryDirectory() as folder:
-        return {"cluster": {**test_distributed.grid_on_dask(Path(folder)), "dask": distributed.__version__}}
+        return {options.engine: {**test_distributed.grid_on_cluster(Path(folder), options.engine),
+                                 "version": importlib.metadata.version({"dask": "distributed"}.get(options.engine, options.engine))}}
 
 
 def scale(_) -> dict:
@@ -140,6 +142,8 @@ def main() -> None:
     parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--fuzz-seconds", type=float, default=60)
     parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--kills-of-courses", type=int, default=10)
+    parser.add_argument("--engine", default="dask", choices=["dask", "ray"], help="of the part cluster")
     parser.add_argument("--out", default=str(ROOT / "results" / "reliability" / "reliability.json"))
     options = parser.parse_args()
     out = Path(options.out)
@@ -148,9 +152,10 @@ def main() -> None:
         found = PARTS[part](options)
         record = json.loads(out.read_text()) if out.exists() else {"what": "faults put in, files spoilt, processes killed, and what was lost", "seconds": {}}
         record |= found | {"versions": describe_versions(), "machine": describe_machine(), "command": "python benchmarks/reliability.py"}
-        record["seconds"][part] = round(time.perf_counter() - started)
+        name = options.engine if part == "cluster" else part
+        record["seconds"][name] = round(time.perf_counter() - started)
         write_json(out, record)
-        print(part, record["seconds"][part], "s", flush=True)
+        print(name, record["seconds"][name], "s", flush=True)
 
 
 if __name__ == "__main__":

@@ -270,7 +270,7 @@ def run_grid(
     write_json(folder / "test_groups.json", np.unique(split.test.group, return_inverse=True)[1])
     return [read_record(folder / f"{cell.name}.json") for cell in cells if _is_done(cell, folder, data, settings)]
 
-# %% ../nbs/13_compare.ipynb #cb1c9e02
+# %% ../nbs/13_compare.ipynb #2ef93707
 _IDLE_SECONDS = 10  # after which a process without work ends; longer would keep a script or a test from ending
 
 
@@ -290,27 +290,38 @@ def _side_by_side(jobs: list, workers: int) -> list:
 
 def _on_cluster(jobs: list, address: str) -> list:
     "Run jobs on the workers of Dask's scheduler at an address, or of Ray ('ray' or its address); what a lost worker had is done by another."
+    ray = address.startswith("ray")
     try:
-        if address.startswith("ray"):
-            import ray
-            from ray.util.joblib import register_ray
-
-            register_ray()
-            ray.init(address=address if "://" in address else "auto", ignore_reinit_error=True)
-            backend = "ray"
-        else:
-            from distributed import Client
-
-            Client(address, timeout=20)
-            backend = "dask"
+        options = _join_ray(address) if ray else _join_dask(address)
     except ImportError as error:
-        raise UserError(f"FACEKP_CLUSTER={address}: {error.name} is not installed; run: pip install 'facekp[cluster]'") from error
+        extra = "facekp[ray]" if ray else "facekp[cluster]"
+        raise UserError(f"FACEKP_CLUSTER={address}: {error.name} is not installed; run: pip install '{extra}'") from error
     except (OSError, ValueError) as error:
-        raise UserError(f"FACEKP_CLUSTER={address}: no scheduler answers there; start one with 'dask scheduler' and, on each machine, "
-                        "'dask worker ADDRESS --nthreads 1'") from error
-    with parallel_config(backend=backend):
+        first, others = ("ray start --head", "ray start --address ADDRESS") if ray else ("dask scheduler", "dask worker ADDRESS --nthreads 1")
+        raise UserError(f"FACEKP_CLUSTER={address}: no scheduler answers there; start one with '{first}' and, on each machine, '{others}'") from error
+    with parallel_config(**options):
+        if ray:  # its backend gives nothing back before all is done, so joblib says how far it is
+            return Parallel(n_jobs=-1, batch_size=1, verbose=10)(jobs)
         done = Parallel(n_jobs=-1, return_as="generator_unordered", batch_size=1)(jobs)
         return list(progress(done, "training", total=len(jobs)))
+
+
+def _join_dask(address: str) -> dict:
+    "Find Dask's scheduler; what joblib must be told."
+    from distributed import Client
+
+    Client(address, timeout=20)
+    return {"backend": "dask"}
+
+
+def _join_ray(address: str) -> dict:
+    "Find Ray; what joblib must be told. Ray starts lost workers again, and what they had, only where it is asked to."
+    import ray
+    from ray.util.joblib import register_ray
+
+    register_ray()
+    ray.init(address=address if "://" in address else "auto", ignore_reinit_error=True)
+    return {"backend": "ray", "ray_remote_args": {"max_restarts": -1, "max_task_retries": -1, "scheduling_strategy": "SPREAD"}}
 
 # %% ../nbs/13_compare.ipynb #37926882
 def _is_done(cell: Cell, folder: Path, data: dict, settings: Settings) -> bool:

@@ -138,7 +138,7 @@ def _make_step(strategy, model: keras.Model, optimizer) -> Callable:
 
     return step
 
-# %% ../nbs/18_distributed.ipynb #a81ffa2f
+# %% ../nbs/18_distributed.ipynb #23fe2459
 def fit_shards(
     build: Callable[[], keras.Model],  # makes the net, from grey [N,96,96,1] to pixels [N,15,2]
     shards: Shards,  # the faces to learn from
@@ -158,7 +158,7 @@ def fit_shards(
     steps = sum(-(-count // batch_size) for count in shards.counts)
     with strategy.scope():
         model = build()
-        optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(learning_rate, epochs * steps))
+        optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(float(learning_rate), epochs * steps))
         optimizer.build(model.trainable_variables)
         path, story = Path(run_folder or ".") / "state.npz", {"epoch": 0, "losses": []}
         if resume and run_folder and path.exists():

@@ -225,10 +225,10 @@ class Training:
     images_shown: int  # images seen in all
     seconds: float  # time of this call, validation included
 
-# %% ../nbs/08_train.ipynb #f9022e7c
+# %% ../nbs/08_train.ipynb #62bb8cf9
 def _compile(model: keras.Model, optimizer, learning_rate: float, steps: int, loss) -> None:
     "Give a model its optimizer; compile with XLA where there is a graphics card, since TensorFlow on a CPU loses more time by it than it saves."
-    made = optimizer(keras.optimizers.schedules.CosineDecay(learning_rate, steps))
+    made = optimizer(keras.optimizers.schedules.CosineDecay(float(learning_rate), steps))
     if any(layer.dtype_policy.name == "mixed_float16" for layer in model.layers):
         made = keras.optimizers.LossScaleOptimizer(made)  # small gradients would vanish in 16 bits
     model.compile(optimizer=made, loss=loss, jit_compile=GRAPHICS_CARDS > 0 or keras.backend.backend() != "tensorflow")

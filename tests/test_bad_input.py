@@ -5,6 +5,7 @@ import io
 import os
 import pickle
 import struct
+import sys
 import warnings
 
 import cv2
@@ -173,7 +174,8 @@ BAD = {
     "empty csv": (csv_text(""), ["training.csv", "the file is empty"]),
     "blank csv": (csv_text("\n\n\n"), ["training.csv", "the file is empty"]),
     "header alone": (csv_text(GOOD.splitlines()[0] + "\n"), ["training.csv", "no row below the column names"]),
-    "binary csv": (csv_text(bytes(range(256)) * 40), ["training.csv", "column left_eye_center_x", "missing"]),
+    "binary csv": (csv_text(bytes(range(256)) * 40),  # before 3.11, Python's csv refuses a byte of 0 before the columns are looked at
+                   ["training.csv", *(["column left_eye_center_x", "missing"] if sys.version_info >= (3, 11) else ["can't be read as a table", "expected Kaggle's columns"])]),
     "semicolons": (csv_text(GOOD.replace(",", ";")), ["column left_eye_center_x", "separated by commas"]),
     "missing column": (csv_without("nose_tip_y"), ["training.csv", "column nose_tip_y is missing"]),
     "two missing columns": (csv_without("nose_tip_x", "nose_tip_y"), ["column nose_tip_x (and 1 more) is missing"]),

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -189,42 +190,93 @@ print("done")
 """
 
 
-def grid_on_dask(folder: Path, kill: bool = True) -> dict:
-    "A scheduler and two workers on this machine, one of them killed after the first records: which cells are there, and how often each was begun."
+RAY = """
+import sys
+from ray.cluster_utils import Cluster
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+second = cluster.add_node(num_cpus=1)
+cluster.wait_for_nodes()
+print(cluster.address, flush=True)
+sys.stdin.readline()
+cluster.remove_node(second, allow_graceful=False)
+sys.stdin.readline()
+cluster.shutdown()
+"""
+
+
+def dask_cluster(start: Callable) -> tuple[dict, Callable]:
+    "Dask's scheduler and two workers on this machine: how the course finds them, and what kills one of them."
+    address, run = f"tcp://{free_addresses(1)[0]}", [sys.executable, "-m"]
+    start(*run, "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", address.rpartition(":")[2], "--no-dashboard", "--no-show")
+    workers = [start(*run, "distributed.cli.dask_worker", address, "--nthreads", "1", "--nworkers", "1", "--no-dashboard", "--no-nanny",
+                     "--local-directory", f"w{number}") for number in range(2)]
+    return {"FACEKP_CLUSTER": address}, workers[0].kill
+
+
+def ray_cluster(start: Callable) -> tuple[dict, Callable]:
+    "Ray's head and a second node on this machine, a worker on each: how the course finds them, and what kills the second node."
+    cluster = start(sys.executable, "-c", RAY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    address = cluster.stdout.readline().strip()
+
+    def kill() -> None:
+        cluster.stdin.write("now\n")
+        cluster.stdin.flush()
+
+    return {"FACEKP_CLUSTER": "ray", "RAY_ADDRESS": address}, kill
+
+
+CLUSTERS = {"dask": dask_cluster, "ray": ray_cluster}
+
+
+def grid_on_cluster(folder: Path, engine: str) -> dict:
+    "The course on a cluster of two workers on this machine, one of them killed after the first records: which cells are there in the end."
     from facekp.data import save_npz
     from facekp.draw import draw_faces
 
     save_npz(draw_faces(150, seed=6, workers=1), folder / "faces.npz")
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "no_proxy": "127.0.0.1,localhost"}
-    address = f"tcp://{free_addresses(1)[0]}"
-    run = [sys.executable, "-m"]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "no_proxy": "127.0.0.1,localhost",
+                   "RAY_USAGE_STATS_ENABLED": "0"}
     with contextlib.ExitStack() as stack:
-        def start(*words, **options):
+        def start(*words, more: dict | None = None, **options):
             log = stack.enter_context(open(folder / f"{len(list(folder.glob('*.log')))}.log", "w"))
-            process = subprocess.Popen(words, stdout=log, stderr=log, env={**environment, **options}, cwd=folder)
-            stack.callback(lambda: (process.poll() is None and process.kill(), process.wait()))
+            process = subprocess.Popen(words, **{"stdout": log, "stderr": log, **options}, env={**environment, **(more or {})}, cwd=folder)
+            stack.callback(end, process)
             return process
 
-        start(*run, "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", address.rpartition(":")[2], "--no-dashboard", "--no-show")
-        workers = [start(*run, "distributed.cli.dask_worker", address, "--nthreads", "1", "--nworkers", "1", "--no-dashboard", "--no-nanny",
-                         "--local-directory", str(folder / f"w{number}")) for number in range(2)]
-        course = start(sys.executable, "-c", COURSE, str(folder), FACEKP_CLUSTER=address)
+        found, kill = CLUSTERS[engine](start)
+        course = start(sys.executable, "-c", COURSE, str(folder), more=found)
         limit = time.perf_counter() + 500
-        while kill and len(list(folder.glob("results/quick/*/[!.]*-seed0.json"))) < 4 and time.perf_counter() < limit and course.poll() is None:
+        while len(cells_there(folder)) < 4 and time.perf_counter() < limit and course.poll() is None:
             time.sleep(0.02)
-        if kill:
-            workers[0].kill()
+        there = len(cells_there(folder))
+        kill()
         status = course.wait(max(1, limit - time.perf_counter()))
-    cells = sorted(path.name for path in folder.glob("results/quick/*/[!.]*-seed0.json"))
-    return {"status": status, "cells": len(cells), "different": len(set(cells)), "worker_killed_with_cells_left": kill,
+    cells = cells_there(folder)
+    return {"engine": engine, "status": status, "cells": len(cells), "workers_killed": 1, "cells_there_when_killed": there,
             "log": "".join(path.read_text()[-600:] for path in folder.glob("*.log")) if status else ""}
 
 
+def cells_there(folder: Path) -> list[str]:
+    "The records of a grid, by name."
+    return sorted(path.name for path in folder.glob("results/quick/*/[!.]*-seed0.json"))
+
+
+def end(process: subprocess.Popen) -> None:
+    "End a process if it still runs: by closing what it reads from, where it ends by that itself, else by force."
+    if process.stdin:
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            process.communicate("end\nend\n", timeout=60)
+    if process.poll() is None:
+        process.kill()
+    process.wait()
+
+
 @pytest.mark.long
-def test_a_grid_on_two_workers_one_of_them_killed_is_complete(tmp_path):
-    pytest.importorskip("distributed")
-    told = grid_on_dask(tmp_path)
-    assert told["status"] == 0 and told["cells"] == told["different"] == 3 + 6, told
+@pytest.mark.parametrize(("engine", "package"), [("dask", "distributed"), ("ray", "ray")])
+def test_a_grid_on_two_workers_one_of_them_killed_is_complete(engine, package, tmp_path):
+    pytest.importorskip(package)
+    told = grid_on_cluster(tmp_path, engine)
+    assert told["status"] == 0 and told["cells"] == 3 + 6 > told["cells_there_when_killed"], told
 
 
 def test_a_cluster_that_is_not_there_is_said(monkeypatch):

@@ -153,7 +153,7 @@ def calibration_chart(pairs: list[tuple[float, float]]) -> list[str]:
 def _sentence(record: dict, names: dict[str, str]) -> str:
     "The plain values of a record as `name: value`, joined."
     parts = [f"{names.get(key, _words(key))}: {_shown(key, value)}" for key, value in record.items()
-             if not key.endswith("sha256") and (isinstance(value, (str, bool)) or _number(value)) and str(value)]
+             if "sha256" not in key and (isinstance(value, (str, bool)) or _number(value)) and str(value)]
     return "; ".join(parts)
 
 
@@ -299,6 +299,10 @@ def reliability_records() -> list[dict]:
     return [{"name": path.stem, **record} for path in sorted(RELIABILITY.glob("*.json")) if (record := read_record(path))]
 
 
+AUDIT = ("The development environment is locked in `.github/dev-lock.txt`. Every week a workflow asks pip-audit for known faults in it; no answer is recorded here, "
+         "since no list of known faults could be reached when these records were made.")
+
+
 def reliability_page() -> str:
     "The page that says what was tried to break it, and what was lost."
     lines = ["# Reliability", "", "What was done to the package on purpose, and what came of it: files cut short, disks full, programs stopped in the middle, input that is "
@@ -308,12 +312,21 @@ def reliability_page() -> str:
         lines += [f"## {_words(record.get('title') or record['name']).capitalize()}", "", *([f"{what[:1].upper()}{what[1:]}.", ""] if what else [])]
         faults = [row for row in record.get("faults") or [] if isinstance(row, dict)]
         lines += table(faults, "what was done", what or "Faults") if faults else []
-        skipped = ("name", "what", "title", "command", "machine", "versions", "faults")
+        lines += table([_counted(row) for row in record["rows"]], "versions", what) if record.get("rows") else []
+        skipped = ("name", "what", "title", "command", "machine", "versions", "faults", "rows")
         told = _sentence({key: value for key, value in record.items() if key not in skipped}, {})
         parts = {key: _sentence(value, {}) for key, value in record.items() if key not in skipped and isinstance(value, dict)}
         lines += ["\n".join([*([f"- {told}"] if told else []), *(f"- **{_words(key)}**: {text}" for key, text in parts.items() if text)]), ""] if told or any(parts.values()) else []
+        for key, value in record.items():
+            if isinstance(value, dict) and isinstance(value.get("rows"), list):
+                lines += [f"### {_words(key).capitalize()}", "", *table(value["rows"], key, _words(key))]
         lines += ["```bash", str(record["command"]), "```", ""] if record.get("command") else []
-    return "\n".join(lines)
+    return "\n".join([*lines, "## Dependencies", "", AUDIT, ""])
+
+
+def _counted(row: dict) -> dict:
+    "A row with lists as their lengths: how many failed and not which."
+    return {key: len(value) if isinstance(value, list) else value for key, value in row.items()}
 
 
 if __name__ == "__main__":
