@@ -5,7 +5,8 @@ python benchmarks/default_model.py --faces helen_afw_96.npz --more youtube_faces
 1. Draw faces. Ask MediaPipe's face_landmark.tflite (see peers.py) for its 468 points of every face and its mirror image, and learn by ridge regression to translate these into
    the 15 points of `--faces`, each photograph's by the marks of others. 2. Measure by these translated answers how the marks of `--more` and of the drawings differ from those of
    `--faces`, and take the difference out. 3. Mix marks and translated answers: what two judges of different habits agree on is nearer to the truth than either. 4. Train the small net
-   on augmented copies of all three: photographs, frames, drawings. 5. Measure once on the groups of `--faces` that were kept out.
+   on augmented copies of all three: photographs, frames, drawings. 5. Go on for a while with copies that are not mirrored: the marks of `--faces` lie a fraction of a pixel to the
+   right, those of mirrored copies as much to the left, and between the two the net can't follow either. 6. Measure once on the groups of `--faces` that were kept out.
 With `--everything` the photographs kept out are learned from as well, by the same steps, and nothing is measured: these weights ship. A run that was stopped goes on where it was.
 `--without` leaves a part out, for the ablation, which is measured on the faces that chose the best weights. Needs: pip install 'facekp[deploy]', and PyPI for MediaPipe's wheel.
 """
@@ -29,10 +30,10 @@ from facekp.core import FLIP_ORDER, IMAGE_SIZE, KEYPOINTS, Faces, concatenate, s
 from facekp.data import load_faces, save_npz, split_by_group
 from facekp.draw import draw_faces
 from facekp.metrics import evaluate_points
-from facekp.train import describe_data, describe_machine, describe_versions, fit, masked_mae, masked_mse, predict_points, save_model
+from facekp.train import Training, describe_data, describe_machine, describe_versions, fit, masked_mae, masked_mse, predict_points, save_model
 from peers import WHEEL, fetch_mediapipe, open_mediapipe
 
-PARTS = ("answers", "more", "drawn", "strong", "bent", "mae")
+PARTS = ("answers", "more", "drawn", "strong", "bent", "mae", "last")
 MIDDLE = (IMAGE_SIZE - 1) / 2
 GRID = np.stack(np.meshgrid(*[np.arange(IMAGE_SIZE, dtype=np.float32)] * 2), axis=-1)
 BEND = 2.0  # px, the most that the handles of a copy are pulled about
@@ -40,13 +41,14 @@ SHARES = {"photographs": 0.4, "frames": 0.5}  # of the translated answers in the
 STIFFNESS, FOLDS = 50.0, 8  # of the translation: the ridge's alpha for pixels, and how many parts of the photographs are translated by what the others taught
 DOUBTFUL = 0.02  # the share of frames whose mark and translated answer are furthest apart: left out
 COPIES = {"photographs": 97_000, "frames": 58_000, "drawings": 36_000}  # augmented copies in all
+LAST = {"images": 100_000, "learning_rate": 5e-4, "copies": 0.5}  # the training at the end, on copies that are not mirrored; as many of COPIES
 CHUNK = 2_000  # copies that are made in one go
 NOISE = np.random.default_rng(0).standard_normal(2**20, np.float32)  # what the grain of the copies is cut out of
 
 
-def change(image: np.ndarray, points: np.ndarray, others: np.ndarray, rng: np.random.Generator, bend: float) -> tuple[np.ndarray, np.ndarray]:
-    "One strongly augmented copy: moved, turned, scaled, stretched, bent, mirrored, covered in part, blurred or coarsened, lit otherwise, noisy."
-    if rng.random() < 0.5:
+def change(image: np.ndarray, points: np.ndarray, others: np.ndarray, rng: np.random.Generator, bend: float, mirrored: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
+    "One strongly augmented copy: moved, turned, scaled, stretched, bent, mirrored or not, covered in part, blurred or coarsened, lit otherwise, noisy."
+    if rng.random() < mirrored:
         image, points = mirror(image, points)
     angle, scale, stretch = np.deg2rad(rng.normal(0, 12)), np.exp(rng.normal(0, 0.08)), np.exp(rng.normal(0, 0.03))
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ np.diag([stretch, 1 / stretch])
@@ -89,20 +91,20 @@ def cover(image: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> Non
     image[top:top + height, left:left + width] = patch
 
 
-def copy_chunk(faces: Faces, rows: np.ndarray, seed: int, bend: float) -> tuple[np.ndarray, np.ndarray]:
+def copy_chunk(faces: Faces, rows: np.ndarray, seed: int, bend: float, mirrored: float) -> tuple[np.ndarray, np.ndarray]:
     "Strongly augmented copies of some of the faces: pictures and points."
     cv2.setNumThreads(1)  # pictures this small are not worth a second thread
     rng = np.random.default_rng(seed)
-    changed = [change(faces.images[row], faces.points[row], faces.images, rng, bend) for row in rows]
+    changed = [change(faces.images[row], faces.points[row], faces.images, rng, bend, mirrored) for row in rows]
     return np.stack([image for image, _ in changed]), np.stack([points for _, points in changed])
 
 
-def strong_copies(faces: Faces, count: int, seed: int, bend: float = BEND) -> Faces:
+def strong_copies(faces: Faces, count: int, seed: int, bend: float = BEND, mirrored: float = 0.5) -> Faces:
     "So many strongly augmented copies, every face as often as any other (or once more), made on all cores."
     passes = [np.random.default_rng([seed, turn]).permutation(len(faces)) for turn in range(-(-count // len(faces)))]
     rows = np.concatenate(passes)[:count]
     chunks = [rows[start:start + CHUNK] for start in range(0, count, CHUNK)]
-    made = joblib.Parallel(n_jobs=-1, idle_worker_timeout=5)(joblib.delayed(copy_chunk)(faces, chunk, 1_000 * seed + number, bend) for number, chunk in enumerate(chunks))
+    made = joblib.Parallel(n_jobs=-1, idle_worker_timeout=5)(joblib.delayed(copy_chunk)(faces, chunk, 1_000 * seed + number, bend, mirrored) for number, chunk in enumerate(chunks))
     images, points = (np.concatenate([part[which] for part in made]) for which in (0, 1))
     return replace(faces[rows], images=images, points=points, truth=None)
 
@@ -159,15 +161,31 @@ def collect(options, photographs: Faces, more: Faces, drawn: Faces, mesh) -> tup
     return parts, translation
 
 
-def copies_of(options, parts: dict[str, Faces]) -> Faces:
+def copies_of(options, parts: dict[str, Faces], seed: int, share: float = 1.0, mirrored: float = 0.5) -> Faces:
     "Augmented copies of all parts."
     bend = 0.0 if "bent" in options.without else BEND
-    counts = {name: round(COPIES[name] * options.copies) for name in parts}
+    counts = {name: round(COPIES[name] * options.copies * share) for name in parts}
     if "strong" in options.without:
-        copied = [augment_faces(part, max(1, counts[name] // len(part)), options.seed + 1)[:counts[name]] for name, part in parts.items()]
+        copied = [augment_faces(part, max(1, counts[name] // len(part)), seed)[:counts[name]] for name, part in parts.items()]
     else:
-        copied = [strong_copies(part, counts[name], options.seed + place, bend) for place, (name, part) in enumerate(parts.items(), 1)]
+        copied = [strong_copies(part, counts[name], seed + place, bend, mirrored) for place, (name, part) in enumerate(parts.items())]
     return concatenate(copied)
+
+
+def train_twice(options, parts: dict[str, Faces], validation: Faces, name: str) -> list[tuple[str, Training]]:
+    "The training, and the one at the end with copies that are not mirrored; each by its name."
+    learn = partial(fit, validation=validation, seed=options.seed, patience=10**6, loss=masked_mse if "mae" in options.without else masked_mae, resume=True)
+    set_seeds(options.seed)
+    learned = copies_of(options, parts, options.seed + 1)
+    print(f"{name}: {', '.join(f'{len(part)} {kind}' for kind, part in parts.items())} to learn from, {len(learned)} copies of them", flush=True)
+    stages = [("the training", learn(build_compact(), learned, images_shown=options.images, learning_rate=options.learning_rate, run_folder=options.out / name,
+                                     faces_an_epoch=min(20_000, len(learned))))]
+    if "last" not in options.without:
+        del learned
+        learned = copies_of(options, parts, options.seed + 11, LAST["copies"], mirrored=0.0)
+        stages.append(("the end of it, not mirrored", learn(stages[0][1].model, learned, images_shown=LAST["images"], learning_rate=LAST["learning_rate"],
+                                                            run_folder=options.out / f"{name}-last", faces_an_epoch=min(10_000, len(learned)))))
+    return stages
 
 
 def describe_by(faces: Faces, predicted: np.ndarray) -> dict:
@@ -206,7 +224,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "facekp" / "peers", help="where MediaPipe's wheel is kept")
     parser.add_argument("--drawn", type=int, default=6_000, help="faces to draw")
-    parser.add_argument("--images", type=int, default=1_000_000, help="images shown")
+    parser.add_argument("--images", type=int, default=800_000, help="images shown")
     parser.add_argument("--copies", type=float, default=1.0, help="augmented copies, as a multiple of " + ", ".join(f"{count:,} {name}" for name, count in COPIES.items()))
     parser.add_argument("--learning-rate", type=float, default=4e-3)
     parser.add_argument("--without", nargs="*", default=[], choices=PARTS, help="parts to leave out")
@@ -224,11 +242,11 @@ def draw(options) -> Faces:
     return load_faces(file)
 
 
-def add_last_stage(record_file: Path, stage: dict) -> None:
-    "The record of the twin that was measured gets one more line."
+def add_stages(record_file: Path, stages: list[dict]) -> None:
+    "The record of the twin that was measured gets the stages of the one that ships."
     record = json.loads(record_file.read_text(encoding="utf-8"))
-    record["stages"] = [*record["stages"][:1], stage]
-    record["seconds_in_all"] = sum(each["seconds"] for each in record["stages"])
+    record["stages"] = [stage for stage in record["stages"] if "ships" not in stage["stage"]] + stages
+    record["seconds_in_all"] = sum(stage["seconds"] for stage in record["stages"])
     write_json(record_file, record)
 
 
@@ -243,37 +261,37 @@ def main() -> None:
     drawn = draw(options)
     name = "-".join(["everything" if options.everything else "default", *options.without, f"seed{options.seed}"])
     parts, translation = collect(options, faces if options.everything else train, more, drawn, mesh)
-    learned = copies_of(options, parts)
-    print(f"{name}: {', '.join(f'{len(part)} {kind}' for kind, part in parts.items())} to learn from, {len(learned)} copies of them", flush=True)
-    set_seeds(options.seed)
-    training = fit(build_compact(), learned, validation, images_shown=options.images, learning_rate=options.learning_rate, seed=options.seed, patience=10**6,
-                   loss=masked_mse if "mae" in options.without else masked_mae, run_folder=options.out / name, resume=True, faces_an_epoch=min(20_000, len(learned)))
-    model = training.model
+    trainings = train_twice(options, parts, validation, name)
+    model = trainings[-1][1].model
     save_model(model, options.out / f"{name}.keras")
-    stage = {"stage": "the net that ships: all photographs" if options.everything else "the net measured here", "images_shown": training.images_shown,
-             "seconds": round(training.seconds), "learning_rate": options.learning_rate}
+    which = "all photographs, ships" if options.everything else "measured here"
+    stages = [{"stage": f"{stage} ({which})", "images_shown": training.images_shown, "seconds": round(training.seconds)} for stage, training in trainings]
+    write_json(options.out / f"{name}-stages.json", stages)
     if options.everything:
         if options.save:
-            add_last_stage(options.save, stage)
+            add_stages(options.save, stages)
         return
     judged = validation if options.without else test  # an ablation chooses, so it may not look at what was kept out
     predicted, mirrored = predict_points(model, judged.images), mean_answer(model, judged.images)
+    copies = sum(round(COPIES[part] * options.copies) for part in parts)
+    history = [{**entry, "stage": number} for number, (_, training) in enumerate(trainings, 1) for entry in training.history]
     arguments = [f"--faces {Path(options.faces).name} --more {Path(options.more).name} --drawn {options.drawn} --images {options.images}",
                  f"--copies {options.copies:g} --learning-rate {options.learning_rate:g} --seed {options.seed}", *(["--without", *options.without] if options.without else [])]
-    record = {"model": "default" if not options.without else name, "labels": "complete", "augment": round(len(learned) / sum(map(len, parts.values())), 1), "profile": "full",
+    record = {"model": "default" if not options.without else name, "labels": "complete", "augment": round(copies / sum(map(len, parts.values())), 1), "profile": "full",
               "seed": options.seed, "without": options.without,
               "data": {**describe_data(train, validation, judged), "measured_on": "validation" if options.without else "kept out",
                        "files": {Path(file).name: sha256_of_file(file) for file in (options.faces, options.more)},
-                       "n_more": len(parts.get("frames", [])), "n_drawn": len(parts.get("drawings", [])), "n_with_copies": len(learned),
+                       "n_more": len(parts.get("frames", [])), "n_drawn": len(parts.get("drawings", [])), "n_with_copies": copies,
                        "split": "split_by_group(faces, 0.2, 0), then split_by_group(rest, 0.15, 0): whole photographs, near copies on one side"},
-              "budget": {"images": options.images, "learning_rate": options.learning_rate, "bend": BEND, "shares": SHARES}, "weights": int(model.count_params()),
-              "epochs": training.epochs, "images_shown": training.images_shown, "seconds": training.seconds,
+              "budget": {"images": options.images, "learning_rate": options.learning_rate, "bend": BEND, "shares": SHARES, "last": LAST}, "weights": int(model.count_params()),
+              "epochs": sum(training.epochs for _, training in trainings), "images_shown": sum(stage["images_shown"] for stage in stages),
+              "seconds": sum(training.seconds for _, training in trainings),
               "metrics": evaluate_points(predicted, judged.points, judged.group), "mirrored": evaluate_points(mirrored, judged.points, judged.group),
-              "by": describe_by(judged, predicted), "validation_rmse": min(entry["validation_rmse"] for entry in training.history), "history": training.history,
+              "by": describe_by(judged, predicted), "validation_rmse": min(entry["validation_rmse"] for entry in trainings[-1][1].history), "history": history,
               "machine": describe_machine(), "versions": describe_versions(), "mediapipe": describe_translation(translation, mesh, content, validation, judged),
-              "stages": [stage], "seconds_in_all": stage["seconds"], "command": " ".join(["python benchmarks/default_model.py", *arguments])}
+              "stages": stages, "seconds_in_all": sum(stage["seconds"] for stage in stages), "command": " ".join(["python benchmarks/default_model.py", *arguments])}
     write_json(options.save or options.out / f"{name}.json", record)
-    print(f"{name}: {record['metrics']['rmse']:.3f} px on {len(judged)} photographs, mirrored answers averaged in {record['mirrored']['rmse']:.3f} px, {training.seconds:.0f} s")
+    print(f"{name}: {record['metrics']['rmse']:.3f} px on {len(judged)} photographs, mirrored answers averaged in {record['mirrored']['rmse']:.3f} px, {record['seconds']:.0f} s")
     for source, part in record["by"]["source"].items():
         print(f"  {source}: {part['rmse']:.3f} px ({part['n_faces']} faces)")
 

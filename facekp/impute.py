@@ -49,7 +49,7 @@ def fill_mean(
     _require_labels(reference)
     return np.where(np.isnan(points), np.nanmean(reference, axis=0), points).astype(points.dtype)
 
-# %% ../nbs/05_impute.ipynb #26603f46
+# %% ../nbs/05_impute.ipynb #d491d057
 def fill_knn(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where not labelled
     reference: np.ndarray,  # float [M,15,2], the labels to learn from: the training part only
@@ -57,8 +57,8 @@ def fill_knn(
 ) -> np.ndarray:  # same shape and type as points, no NaN
     "Fill each gap with the mean of the most similar faces that know it."
     _require_labels(reference)
-    imputer = KNNImputer(n_neighbors=neighbours).fit(reference.reshape(len(reference), -1))
-    filled = imputer.transform(points.reshape(len(points), -1)).reshape(points.shape)
+    known, gappy = (part.reshape(len(part), -1).astype(np.float64) for part in (reference, points))  # 32 bits round squares so coarsely that faces change places
+    filled = KNNImputer(n_neighbors=neighbours).fit(known).transform(gappy).reshape(points.shape)
     return np.where(np.isnan(points), filled, points).astype(points.dtype)
 
 # %% ../nbs/05_impute.ipynb #8427bc00

@@ -73,7 +73,7 @@ def test_copies_made_on_all_cores_are_those_made_on_one(script, drawn, monkeypat
     monkeypatch.setattr(script, "CHUNK", 4)
     made = script.strong_copies(drawn, 8, seed=3)
     for number in range(2):
-        images, points = script.copy_chunk(drawn, np.random.default_rng([3, number]).permutation(4), 3_000 + number, script.BEND)
+        images, points = script.copy_chunk(drawn, np.random.default_rng([3, number]).permutation(4), 3_000 + number, script.BEND, 0.5)
         rows = slice(4 * number, 4 * number + 4)
         assert np.array_equal(made.images[rows], images) and np.array_equal(made.points[rows], points, equal_nan=True)
 
