@@ -175,6 +175,8 @@ def _write_onnx(made, path: Path, model: keras.Model, notes: dict, weights: str)
     import onnx
 
     _store_weights(made.graph, weights)
+    for node in made.graph.node:
+        node.ClearField("name")  # 11 kB; what is computed from what is told by the names of the numbers
     made.producer_name = "facekp"
     onnx.helper.set_model_props(made, {"name": model.name, "architecture": model.name, **{key: str(value) for key, value in notes.items()}})
     onnx.checker.check_model(made, full_check=True)
