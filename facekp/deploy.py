@@ -144,7 +144,7 @@ def _store_weights(graph, kind: str) -> None:
     for node in reversed(first):
         graph.node.insert(0, node)
 
-# %% ../nbs/16_deploy.ipynb #b426d306
+# %% ../nbs/16_deploy.ipynb #9e958746
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     "Keep what converters print to themselves."
