@@ -48,7 +48,7 @@ def files(net, tmp_path_factory) -> dict:
             for format, ending in EXPORT_FORMATS.items()}
 
 
-@pytest.mark.parametrize("format, largest", [("onnx", 0.1), ("litert", 2e-3), ("saved_model", 2e-3), ("onnx-int8", 1.0), ("litert-int8", 1.0)])
+@pytest.mark.parametrize("format, largest", [("onnx", 0.1), ("litert", 2e-3), ("saved_model", 2e-3)])
 def test_each_format_says_what_keras_says_for_one_face_and_for_many(net, files, format, largest):
     predict, expected = open_exported(files[format]), predict_points(net, FACES.images)
     points, spread = predict(FACES.images)
@@ -58,6 +58,19 @@ def test_each_format_says_what_keras_says_for_one_face_and_for_many(net, files, 
     assert np.abs(alone - points[:2]).max() < 1e-2
     exact = with_spread(net, CALIBRATION).predict_on_batch(FACES.images[..., None])["spread"]
     assert np.abs(spread - exact).max() < max(largest, 0.01) and np.std(exact) > 0.1
+
+
+@pytest.mark.parametrize("format", ["onnx-int8", "litert-int8"])
+def test_eight_bits_of_the_shipped_net_say_nearly_what_keras_says(tmp_path, format):
+    "A trained net, since how much eight bits lose depends on its numbers; drawn faces."
+    net, calibration = read_shipped()
+    predict = open_exported(export_model(net, tmp_path / f"net{EXPORT_FORMATS[format]}", format, FACES.images, calibration=calibration))
+    (points, spread), expected = predict(FACES.images), predict_points(net, FACES.images)
+    exact = with_spread(net, calibration).predict_on_batch(FACES.images[..., None])["spread"]
+    assert np.abs(points - expected).max() < 1 and np.sqrt(np.mean((points - expected) ** 2)) < 0.15
+    assert np.abs(spread - exact).max() < 1 and np.std(exact) > 0.1
+    alone = np.concatenate([predict(image[None])[0] for image in FACES.images[:2]])
+    assert np.abs(alone - points[:2]).max() < 1e-2
 
 
 def test_sizes(net, files):
