@@ -276,7 +276,7 @@ def main() -> None:
     copies = sum(round(COPIES[part] * options.copies) for part in parts)
     history = [{**entry, "stage": number} for number, (_, training) in enumerate(trainings, 1) for entry in training.history]
     arguments = [f"--faces {Path(options.faces).name} --more {Path(options.more).name} --drawn {options.drawn} --images {options.images}",
-                 f"--copies {options.copies:g} --learning-rate {options.learning_rate:g} --seed {options.seed}", *(["--without", *options.without] if options.without else [])]
+                 f"--copies {options.copies:g} --learning-rate {options.learning_rate:g} --seed {options.seed} --out runs/default", *(["--without", *options.without] if options.without else [])]
     record = {"model": "default" if not options.without else name, "labels": "complete", "augment": round(copies / sum(map(len, parts.values())), 1), "profile": "full",
               "seed": options.seed, "without": options.without,
               "data": {**describe_data(train, validation, judged), "measured_on": "validation" if options.without else "kept out",

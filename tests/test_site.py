@@ -359,10 +359,12 @@ def points_on(tab, said: str = "found in") -> np.ndarray:
 
 
 def same_as_python(found: np.ndarray, picture: Path | bytes) -> None:
-    "The page found what facekp.predict finds, to a pixel."
+    "The page found what facekp.predict finds: to half a pixel of the 96x96 frame, in the mean to a seventh. A grey value of noise moves a point by a quarter; browsers decode and scale a little differently."
     expected = facekp.load(threads=1).predict(picture)
     assert len(expected) == len(found) > 0
-    np.testing.assert_allclose(found[..., :2], expected.points, atol=1)
+    unit = np.array([face.box[2] - face.box[0] for face in expected.faces])[:, None, None] / 96
+    off = np.abs(found[..., :2] - expected.points) / unit
+    assert off.max() < 1 / 2 and off.mean() < 1 / 7, off
     np.testing.assert_allclose(found[..., 2], [face.spread for face in expected.faces], atol=0.5)
 
 

@@ -242,8 +242,8 @@ def card_page() -> str:
               *([f"In numbers: {', '.join(counts)}.", ""] if counts else []),
               "**Split.** Whole photographs, with all near copies of them, are on one side: "
               + (f"`{data['split'].split(': ')[0]}`" if isinstance(data.get("split"), str) else "`split_by_group(faces, test_share=0.2, seed=0)`")
-              + ". The settings of the training were fixed before these faces were measured. They have served more than once since: the comparison's nets, the choice to "
-              "compute in 8 bits, the spread and the tables below were measured on them too, so count on a little more error elsewhere. A score on the whole file flatters the "
+              + ". The settings of the training were chosen on the faces that choose its weights, not on those held out. But these have been measured more than once: earlier versions, this "
+              "one before the end of its training, the comparison's nets, the choice to compute in 8 bits, the spread and the tables below, so count on a little more error elsewhere. A score on the whole file flatters the "
               "model, since the shipped weights have learned from all of it. Frames of videos and drawn faces are only learned from.", ""]
     lines += _results(default)
     pairs = calibration_pairs(calibration)
@@ -256,7 +256,7 @@ def card_page() -> str:
                       f"{within[0][1]} and {within[1][1]}.", ""]
     for record, title, first, text in (
             (formats, "Formats", "format", "The model that was measured above in each format that `facekp export` writes, run by its own runtime."),
-            (peers, "Beside others", "model", "On the same held-out faces, in one run; ours as it was before it learned from them. Points of other models were mapped to ours, and a constant offset was corrected on training faces.")):
+            (peers, "Beside others", "model", "On the same held-out faces, in one run; ours is the twin that has not learned from them. Points of other models were mapped to ours, and a constant offset was corrected on training faces.")):
         rows = rows_of(record)
         if rows:
             lines += [f"## {title}", "", text, "", *table(rows, first, title)]
