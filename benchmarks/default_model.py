@@ -19,7 +19,6 @@ from pathlib import Path
 
 import cv2
 import joblib
-import keras
 import numpy as np
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold, cross_val_predict

@@ -14,12 +14,12 @@ import numpy as np
 
 from facekp.augment import augment_faces
 from facekp.cnn import build_compact, build_heatmap
-from facekp.core import FLIP_ORDER, IMAGE_SIZE, KEYPOINTS, set_seeds, sha256_of_file, write_json
+from facekp.core import KEYPOINTS, set_seeds, sha256_of_file, write_json
 from facekp.data import load_faces
 from facekp.draw import draw_faces
 from facekp.metrics import evaluate_points
 from facekp.train import describe_machine, describe_versions, fit, masked_mae, masked_mse, predict_points, save_model
-from default_model import strong_copies
+from default_model import mean_answer, strong_copies
 
 
 def diagnose(predicted: np.ndarray, points: np.ndarray) -> dict:
@@ -34,13 +34,6 @@ def diagnose(predicted: np.ndarray, points: np.ndarray) -> dict:
     return {"rmse_without_offset": np.sqrt(np.nanmean(squared)),
             "per_point_without_offset": dict(zip(KEYPOINTS, np.sqrt(np.nanmean(squared, axis=(0, 2))))),
             "offset": {keypoint: offset[number] for number, keypoint in enumerate(KEYPOINTS)}, "slope": slopes}
-
-
-def predict_mirrored(model, images: np.ndarray) -> np.ndarray:
-    "The mean of the answers for the pictures and for their mirror images, in pixels [N,15,2]."
-    answers = predict_points(model, images[:, :, ::-1])[:, FLIP_ORDER]
-    answers[..., 0] = IMAGE_SIZE - 1 - answers[..., 0]
-    return (predict_points(model, images) + answers) / 2
 
 
 def main() -> None:
@@ -71,7 +64,7 @@ def main() -> None:
     predicted = predict_points(model, test.images)
     points = test.points if test.truth is None else test.truth
     metrics, diagnosis = evaluate_points(predicted, points, test.group), diagnose(predicted, points)
-    both = predict_mirrored(model, test.images)
+    both = mean_answer(model, test.images)
     mirrored = {**evaluate_points(both, points, test.group), "rmse_without_offset": diagnose(both, points)["rmse_without_offset"]}
     record = {"model": options.model, "labels": "complete", "augment": options.copies, "profile": "full", "seed": options.seed,
               "data": {"name": test.name, "sha256": sha256_of_file(options.test) if Path(options.test).is_file() else None, "n_train": options.faces - held_out,
