@@ -318,8 +318,8 @@ def reliability_page() -> str:
         parts = {key: _sentence(value, {}) for key, value in record.items() if key not in skipped and isinstance(value, dict)}
         lines += ["\n".join([*([f"- {told}"] if told else []), *(f"- **{_words(key)}**: {text}" for key, text in parts.items() if text)]), ""] if told or any(parts.values()) else []
         for key, value in record.items():
-            if isinstance(value, dict) and isinstance(value.get("rows"), list):
-                lines += [f"### {_words(key).capitalize()}", "", *table(value["rows"], key, _words(key))]
+            if isinstance(value, dict) and isinstance(value.get("rows"), list) and value["rows"]:
+                lines += [f"### {_words(key).capitalize()}", "", *table(value["rows"], _words(next(iter(value["rows"][0]), key)), _words(key))]
         lines += ["```bash", str(record["command"]), "```", ""] if record.get("command") else []
     return "\n".join([*lines, "## Dependencies", "", AUDIT, ""])
 
