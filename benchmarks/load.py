@@ -1,9 +1,9 @@
 """Stream many drawn faces through the input of a training, and predict a folder of many pictures with a broken one among them: does memory stay flat?
 
-    python benchmarks/load.py --faces 1000000 --pictures 10000 --out results/reliability/load.json
+    python benchmarks/load.py [--part stream folder] [--faces 1000000] [--pictures 10000] [--out results/reliability/load.json]
 
 Drawing a face takes some 6 ms, so a hundredth of the faces is drawn and each of them turned into a hundred by augmentation, a block at a time;
-every face of the stream is another picture. --copies 0 draws them all. Memory is that of this process (Linux), in MB.
+every face of the stream is another picture. Each part is written when it is done. --copies 0 draws them all. Memory is that of this process (Linux), in MB.
 """
 
 import argparse
@@ -15,13 +15,16 @@ import time
 from pathlib import Path
 
 import numpy as np
+from parts import load_average, write_part
 from PIL import Image
 
 from facekp import predict
 from facekp.augment import augment_faces
-from facekp.core import write_json
 from facekp.draw import draw_faces, stream_faces
-from facekp.train import FaceBatches, describe_machine, describe_versions
+from facekp.train import FaceBatches
+
+ROOT = Path(__file__).resolve().parent.parent
+WHAT = "faces streamed through the input of a training, and a folder with a broken picture predicted; memory of the process"
 
 
 def memory_mb() -> float:
@@ -52,7 +55,7 @@ def stream(count: int, copies: int, block: int = 64, batch_size: int = 64) -> di
         if step % 10 == 0:
             print(f"{seen:,} faces, {memory[-1]:.0f} MB, {seen / (time.perf_counter() - started):.0f} a second", file=sys.stderr, flush=True)
     return {"faces": seen, "drawn": step * block, "copies": copies, "batches": batches, "points": labelled, "sha256_of_pictures": digest.hexdigest(),
-            "seconds": round(time.perf_counter() - started, 1), **spread_of(memory)}
+            "faces_a_second": round(seen / (time.perf_counter() - started)), **spread_of(memory)}
 
 
 class Watched(predict.Detector):
@@ -82,26 +85,30 @@ def predict_folder(count: int, broken_at: int | None = None) -> dict:
         detector.memory, detector.every = [], max(1, count // 100)
         started = time.perf_counter()
         broken = predict.predict_files(detector, [pictures], out, "csv", show_progress=False)
-        seconds = round(time.perf_counter() - started, 1)
+        pace = round(count / (time.perf_counter() - started))
         rows = list(csv.DictReader((out / "predictions.csv").open(encoding="utf-8")))
-    return {"pictures": count, "broken": len(broken), "message": broken[0].replace(folder, "") if broken else "", "pictures_in_the_table": len({row["file"] for row in rows}),
+    return {"pictures": count, "broken": len(broken), "message": broken[0].replace(f"{folder}/", "") if broken else "", "pictures_in_the_table": len({row["file"] for row in rows}),
             "with_a_face": len({row["file"] for row in rows if row["face"]}), "lost": count - len(broken) - len({row["file"] for row in rows}),
-            "seconds": seconds, **spread_of(detector.memory)}
+            "pictures_a_second": pace, **spread_of(detector.memory)}
+
+
+PARTS = {"stream": lambda options: stream(options.faces, options.copies), "folder": lambda options: predict_folder(options.pictures)}
 
 
 def main() -> None:
-    "Do both and write the record."
+    "Do the parts and write the record after each."
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--faces", type=int, default=1_000_000)
     parser.add_argument("--copies", type=int, default=99)
     parser.add_argument("--pictures", type=int, default=10_000)
-    parser.add_argument("--out", default="results/reliability/load.json")
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "reliability" / "load.json")
     options = parser.parse_args()
-    record = {"what": "faces streamed through the input of a training, and a folder with a broken picture predicted; memory of the process",
-              "stream": stream(options.faces, options.copies), "folder": predict_folder(options.pictures), "versions": describe_versions(),
-              "machine": describe_machine(), "command": " ".join(["python", "benchmarks/load.py", *sys.argv[1:]])}
-    write_json(options.out, record)
-    print(record)
+    amounts = {"stream": f"--faces {options.faces} --copies {options.copies}", "folder": f"--pictures {options.pictures}"}
+    for name in options.part:
+        busy, started = load_average(), time.perf_counter()
+        found = PARTS[name](options)
+        print(name, write_part(options.out, WHAT, name, found, time.perf_counter() - started, busy, f"python benchmarks/load.py --part {name} {amounts[name]}"), flush=True)
 
 
 if __name__ == "__main__":
