@@ -32,16 +32,19 @@ from tqdm import tqdm
 # %% ../nbs/00_core.ipynb #851a8772
 KEYPOINTS = (
     "left_eye_center", "right_eye_center",
-    "left_eye_inner_corner", "left_eye_outer_corner", "right_eye_inner_corner", "right_eye_outer_corner",
-    "left_eyebrow_inner_end", "left_eyebrow_outer_end", "right_eyebrow_inner_end", "right_eyebrow_outer_end",
-    "nose_tip",
+    "left_eye_inner_corner", "left_eye_outer_corner", "right_eye_inner_corner",
+    "right_eye_outer_corner",
+    "left_eyebrow_inner_end", "left_eyebrow_outer_end", "right_eyebrow_inner_end",
+    "right_eyebrow_outer_end", "nose_tip",
     "mouth_left_corner", "mouth_right_corner", "mouth_center_top_lip", "mouth_center_bottom_lip",
 )
 COLUMNS = tuple(f"{keypoint}_{axis}" for keypoint in KEYPOINTS for axis in "xy")
 IMAGE_SIZE = 96
 MEAN_FACE = np.array([
-    [66.2, 37.0], [30.0, 37.1], [59.2, 38.0], [73.4, 37.6], [36.6, 38.0], [22.4, 37.8], [56.1, 29.2], [79.5, 29.5],
-    [39.3, 29.3], [15.8, 30.0], [48.0, 57.4], [63.4, 75.9], [32.8, 76.1], [48.1, 72.6], [48.2, 82.4]], np.float32)
+    [66.2, 37.0], [30.0, 37.1], [59.2, 38.0], [73.4, 37.6], [36.6, 38.0], [22.4, 37.8],
+    [56.1, 29.2], [79.5, 29.5],
+    [39.3, 29.3], [15.8, 30.0], [48.0, 57.4], [63.4, 75.9], [32.8, 76.1], [48.1, 72.6],
+    [48.2, 82.4]], np.float32)
 
 # %% ../nbs/00_core.ipynb #33dc47c2
 FLIP_PAIRS = ((0, 1), (2, 4), (3, 5), (6, 8), (7, 9), (11, 12))
@@ -69,6 +72,9 @@ def nearest_name(
     return f"; {hint}Known: {', '.join(names)}"
 
 # %% ../nbs/00_core.ipynb #fa4ef069
+_ARRAYS = ("images", "points", "group", "source", "image_id", "truth")
+
+
 @dataclass
 class Faces:
     "Pictures of faces with their keypoints: what every lesson passes on to the next."
@@ -81,18 +87,7 @@ class Faces:
     truth: np.ndarray | None = None  # float32 [N,15,2], the true points where they are known (drawn faces, imposed gaps)
 
     def __post_init__(self):
-        "Check that the parts belong together."
-        count = len(self.images)
-        expected = {"images": (count, IMAGE_SIZE, IMAGE_SIZE), "points": (count, len(KEYPOINTS), 2), "group": (count,),
-                    "source": (count,), "image_id": (count,)}
-        if self.truth is not None:
-            expected["truth"] = expected["points"]
-        for part, shape in expected.items():
-            found = np.shape(getattr(self, part))
-            if found != shape:
-                raise UserError(f"{self.name}: {part} has shape {list(found)}, expected {list(shape)}")
-        if self.images.dtype != np.uint8:
-            raise UserError(f"{self.name}: images are {self.images.dtype}, expected uint8 grey values 0-255")
+        _check_parts(self)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -104,8 +99,22 @@ class Faces:
         "Choose faces as numpy chooses rows."
         if isinstance(rows, (int, np.integer)):
             rows = [rows]
-        arrays = ("images", "points", "group", "source", "image_id", "truth")
-        return replace(self, **{part: getattr(self, part)[rows] for part in arrays if getattr(self, part) is not None})
+        there = [part for part in _ARRAYS if getattr(self, part) is not None]
+        return replace(self, **{part: getattr(self, part)[rows] for part in there})
+
+# %% ../nbs/00_core.ipynb #new00053
+def _check_parts(faces: Faces) -> None:
+    "Raise UserError where the parts of faces don't belong together."
+    count = len(faces.images)
+    points = (count, len(KEYPOINTS), 2)
+    expected = {"images": (count, IMAGE_SIZE, IMAGE_SIZE), "points": points, "truth": points}
+    for part in _ARRAYS[:-1] if faces.truth is None else _ARRAYS:
+        found, right = np.shape(getattr(faces, part)), expected.get(part, (count,))
+        if found != right:
+            raise UserError(f"{faces.name}: {part} has shape {list(found)}, expected {list(right)}")
+    if faces.images.dtype != np.uint8:
+        raise UserError(f"{faces.name}: images are {faces.images.dtype}, expected uint8 grey "
+                        "values 0-255")
 
 # %% ../nbs/00_core.ipynb #1699250e
 def concatenate(
@@ -116,7 +125,8 @@ def concatenate(
     parts = list(parts)
     arrays = ("images", "points", "group", "source", "image_id")
     truths = [part.truth for part in parts]
-    return Faces(**{array: np.concatenate([getattr(part, array) for part in parts]) for array in arrays},
+    return Faces(**{array: np.concatenate([getattr(part, array) for part in parts])
+                    for array in arrays},
                  name=name or " + ".join(part.name for part in parts),
                  truth=None if any(truth is None for truth in truths) else np.concatenate(truths))
 
@@ -164,9 +174,11 @@ def atomic_path(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _drop_unfinished(path)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=f"-unfinished{path.suffix}", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=f"-unfinished{path.suffix}",
+                                        dir=path.parent)
     except OSError as error:
-        raise UserError(f"{path}: can't write there ({error.strerror}); choose another place or free some space") from error
+        raise UserError(f"{path}: can't write there ({error.strerror}); choose another place or "
+                        "free some space") from error
     os.close(handle)
     waiting = Path(name)
     try:
@@ -178,7 +190,8 @@ def atomic_path(
         waiting.chmod(0o666 & ~mask)
         os.replace(waiting, path)
     except OSError as error:
-        raise RunError(f"{path}: writing failed ({error.strerror or error}); nothing was left half-written") from error
+        raise RunError(f"{path}: writing failed ({error.strerror or error}); nothing was left "
+                       "half-written") from error
     finally:
         waiting.unlink(missing_ok=True)
 
@@ -206,7 +219,8 @@ def write_json(
     content: dict | list,  # numbers, strings, lists and dicts; numpy's numbers and arrays are turned into Python's
 ) -> Path:  # the path written
     "Write JSON whole or not at all; NaN becomes null."
-    return write_text(path, json.dumps(to_plain(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    return write_text(path, json.dumps(to_plain(content), indent=1, ensure_ascii=False,
+                                       allow_nan=False) + "\n")
 
 
 def to_plain(
@@ -233,7 +247,13 @@ def progress(
     show: bool = True,  # False keeps it silent
 ) -> Iterable:  # the same items, one by one
     "Go through items and show a bar for whatever takes more than two seconds."
-    return tqdm(items, desc=description, total=total, delay=2, leave=False, dynamic_ncols=True, disable=not show)
+    return tqdm(items, desc=description, total=total, delay=2, leave=False, dynamic_ncols=True,
+                disable=not show, file=_bars_go_to())
+
+
+def _bars_go_to():  # an open file
+    "Standard error, so that results stay clean; in a notebook standard output, for Jupyter leaves a red strip behind errors."
+    return sys.stdout if type(sys.stdout).__module__ == "ipykernel.iostream" else sys.stderr
 
 # %% ../nbs/00_core.ipynb #386b04b3
 @dataclass(frozen=True)
@@ -263,7 +283,8 @@ class Settings:
 
 PROFILES = {
     "quick": {},
-    "full": {"synthetic_faces": 7049, "seeds": 2, "baseline_images": 60_000, "cnn_images": 30_000, "transfer_images": 10_000,
+    "full": {"synthetic_faces": 7049, "seeds": 2, "baseline_images": 60_000, "cnn_images": 30_000,
+             "transfer_images": 10_000,
              "models": "mean baseline cnn heatmap nouri2014 naimishnet mobilenetv2 resnet50 efficientnetb7",
              "labels": "complete ffill knn ridge masked"},
 }
@@ -274,7 +295,8 @@ def find_settings_file(
 ) -> Path | None:  # the nearest settings.ini upwards, or None
     "Find the settings.ini that applies here."
     start = Path(start or ".").resolve()
-    return next((folder / "settings.ini" for folder in (start, *start.parents) if (folder / "settings.ini").is_file()), None)
+    return next((folder / "settings.ini" for folder in (start, *start.parents)
+                 if (folder / "settings.ini").is_file()), None)
 
 # %% ../nbs/00_core.ipynb #47a57f88
 def load_settings(
@@ -288,7 +310,8 @@ def load_settings(
         try:
             parser.read(path, encoding="utf-8")
         except (configparser.Error, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: {str(error).splitlines()[0]}; expected lines like 'seed = 0' below a [section]") from error
+            raise UserError(f"{path}: {str(error).splitlines()[0]}; expected lines like 'seed = 0' "
+                            "below a [section]") from error
     known = {field.name: field.type for field in fields(Settings)}
     sections = ("course", "paths", *PROFILES)
     for section in parser.sections():
@@ -296,17 +319,21 @@ def load_settings(
             raise UserError(f"{path}: unknown section [{section}]{nearest_name(section, sections)}")
         for key in parser[section]:
             if key not in known:
-                raise UserError(f"{path}: unknown key '{key}' in [{section}]{nearest_name(key, known)}")
-    values = {key: text for section in ("course", "paths") if parser.has_section(section) for key, text in parser[section].items()}
+                raise UserError(f"{path}: unknown key '{key}' in "
+                                f"[{section}]{nearest_name(key, known)}")
+    values = {key: text for section in ("course", "paths") if parser.has_section(section)
+              for key, text in parser[section].items()}
     values |= {"data": os.environ["FACEKP_DATA"]} if os.environ.get("FACEKP_DATA") else {}
-    chosen = profile or os.environ.get("FACEKP_PROFILE") or values.get("profile") or Settings.profile
+    chosen = (profile or os.environ.get("FACEKP_PROFILE") or values.get("profile")
+              or Settings.profile)
     if chosen not in PROFILES:
         raise UserError(f"profile '{chosen}' is unknown{nearest_name(chosen, PROFILES)}")
     from_file = dict(parser[chosen]) if parser.has_section(chosen) else {}
     values = {**PROFILES[chosen], **values, **from_file, "profile": chosen}
     settings = Settings(**{key: _read_value(path, key, value) for key, value in values.items()})
     base = path.parent if path else Path(start or ".").resolve()
-    paths = [key for key in known if key.endswith("_folder")] + ["weights"] * (settings.weights not in ("imagenet", "none"))
+    paths = ([key for key in known if key.endswith("_folder")] + ["weights"]
+             * (settings.weights not in ("imagenet", "none")))
     return replace(settings, **{key: str(base / getattr(settings, key)) for key in paths})
 
 # %% ../nbs/00_core.ipynb #5846b0e1
@@ -316,9 +343,11 @@ def _read_value(path: Path | None, key: str, value: object) -> object:
     try:
         value = wanted(value)
     except ValueError as error:
-        raise UserError(f"{path or 'environment'}: {key} = {value!r}, expected {'a whole number' if wanted is int else 'a number'}") from error
+        raise UserError(f"{path or 'environment'}: {key} = {value!r}, expected "
+                        f"{'a whole number' if wanted is int else 'a number'}") from error
     if wanted is int and value < (0 if key in ("seed", "augment") else 1):
-        raise UserError(f"{path}: {key} = {value}, expected {'0 or more' if key in ('seed', 'augment') else '1 or more'}")
+        raise UserError(f"{path}: {key} = {value}, expected "
+                        f"{'0 or more' if key in ('seed', 'augment') else '1 or more'}")
     if wanted is float and not 0 < value < 1:
         raise UserError(f"{path}: {key} = {value}, expected a share between 0 and 1")
     return value
@@ -326,7 +355,8 @@ def _read_value(path: Path | None, key: str, value: object) -> object:
 # %% ../nbs/00_core.ipynb #e3e50dda
 LEFT_COLOR, RIGHT_COLOR, MIDDLE_COLOR = "#e69f00", "#56b4e9", "#009e73"
 KEYPOINT_COLORS = tuple(
-    LEFT_COLOR if "left" in keypoint else RIGHT_COLOR if "right" in keypoint else MIDDLE_COLOR for keypoint in KEYPOINTS)
+    LEFT_COLOR if "left" in keypoint else RIGHT_COLOR if "right" in keypoint else MIDDLE_COLOR
+    for keypoint in KEYPOINTS)
 
 
 def show_faces(
@@ -344,8 +374,9 @@ def show_faces(
     count = len(images)
     columns = min(columns, count)
     rows = -(-count // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(size * columns, size * rows + (0.5 if title else 0)), squeeze=False,
-                                layout="constrained")
+    figure, axes = plt.subplots(rows, columns,
+                                figsize=(size * columns, size * rows + (0.5 if title else 0)),
+                                squeeze=False, layout="constrained")
     titles = list(titles) if titles is not None else [""] * count
     for index, axis in enumerate(axes.ravel()):
         axis.axis("off")
@@ -353,7 +384,8 @@ def show_faces(
             continue
         axis.imshow(images[index], cmap="gray", vmin=0, vmax=255)
         if points is not None:
-            axis.scatter(*points[index].T, s=9 * size, c=KEYPOINT_COLORS, edgecolors="black", linewidths=0.4)
+            axis.scatter(*points[index].T, s=9 * size, c=KEYPOINT_COLORS, edgecolors="black",
+                         linewidths=0.4)
         if predicted is not None:
             axis.scatter(*predicted[index].T, s=14 * size, c="#d55e00", marker="x", linewidths=1)
         axis.set_title(titles[index], fontsize=9)

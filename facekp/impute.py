@@ -20,7 +20,9 @@ from .core import KEYPOINTS, Faces, UserError, nearest_name
 from .synthetic import to_second_source
 
 # %% ../nbs/05_impute.ipynb #badf9ad6
-FOUR_POINTS = tuple(KEYPOINTS.index(name) for name in ("left_eye_center", "right_eye_center", "nose_tip", "mouth_center_bottom_lip"))
+FOUR_POINTS = tuple(KEYPOINTS.index(name)
+                    for name in ("left_eye_center", "right_eye_center", "nose_tip",
+                                 "mouth_center_bottom_lip"))
 
 # %% ../nbs/05_impute.ipynb #ebb01291
 def forward_fill(
@@ -37,8 +39,9 @@ def _require_labels(reference: np.ndarray) -> None:
     never = np.isnan(reference).any(axis=2).all(axis=0)
     if never.any():
         names = ", ".join(np.array(KEYPOINTS)[never])
-        raise UserError(f"none of the {len(reference)} faces has a label for {names}, so there is nothing to fill it from; "
-                        "expected at least one; use the label repair 'masked', or faces that have these labels")
+        raise UserError(f"none of the {len(reference)} faces has a label for {names}, so there is "
+                        "nothing to fill it from; expected at least one; use the label repair "
+                        "'masked', or faces that have these labels")
 
 # %% ../nbs/05_impute.ipynb #b44be290
 def fill_mean(
@@ -57,7 +60,8 @@ def fill_knn(
 ) -> np.ndarray:  # same shape and type as points, no NaN
     "Fill each gap with the mean of the most similar faces that know it."
     _require_labels(reference)
-    known, gappy = (part.reshape(len(part), -1).astype(np.float64) for part in (reference, points))  # 32 bits round squares so coarsely that faces change places
+    # 32 bits round squares so coarsely that faces change places
+    known, gappy = (part.reshape(len(part), -1).astype(np.float64) for part in (reference, points))
     filled = KNNImputer(n_neighbors=neighbours).fit(known).transform(gappy).reshape(points.shape)
     return np.where(np.isnan(points), filled, points).astype(points.dtype)
 
@@ -69,7 +73,8 @@ def fill_ridge(
     "Fill each gap by ridge regression on the known points of the same face, one model for each pattern of gaps."
     complete = reference[np.isfinite(reference).all(axis=(1, 2))].reshape(-1, 2 * len(KEYPOINTS))
     if not len(complete):
-        raise UserError(f"none of the {len(reference)} faces is complete, and ridge learns from complete ones; use 'knn' or 'masked'")
+        raise UserError(f"none of the {len(reference)} faces is complete, and ridge learns from "
+                        "complete ones; use 'knn' or 'masked'")
     values = points.reshape(len(points), -1)
     filled = np.array(values)
     patterns, pattern_of = np.unique(np.isnan(values), axis=0, return_inverse=True)
@@ -91,16 +96,19 @@ def score_imputers(
     "Hide all but four points of some complete faces and measure how well each way fills them in."
     complete = points[np.isfinite(points).all(axis=(1, 2))]
     if len(complete) <= held_out:
-        raise UserError(f"{len(complete)} complete faces, expected more than held_out = {held_out}: some must remain to learn from")
+        raise UserError(f"{len(complete)} complete faces, expected more than held_out = "
+                        f"{held_out}: some must remain to learn from")
     rng = np.random.default_rng(seed)
     rows, order = rng.permutation(len(complete))[:held_out], rng.permutation(len(complete))
     hidden = np.setdiff1d(np.arange(len(KEYPOINTS)), FOUR_POINTS)
     seen = np.array(complete)
     seen[np.ix_(rows, hidden)] = np.nan
     reference = np.delete(complete, rows, axis=0)
-    filled = {"ffill": forward_fill(seen[order])[np.argsort(order)][rows], "mean": fill_mean(seen[rows], reference),
+    filled = {"ffill": forward_fill(seen[order])[np.argsort(order)][rows],
+              "mean": fill_mean(seen[rows], reference),
               "knn": fill_knn(seen[rows], reference), "ridge": fill_ridge(seen[rows], reference)}
-    return {name: float(np.sqrt(((answer - complete[rows])[:, hidden] ** 2).mean())) for name, answer in filled.items()}
+    return {name: float(np.sqrt(((answer - complete[rows])[:, hidden] ** 2).mean()))
+            for name, answer in filled.items()}
 
 # %% ../nbs/05_impute.ipynb #429f744f
 def score_source_mix(
@@ -112,7 +120,8 @@ def score_source_mix(
     truth = np.random.default_rng(seed).permutation(points[np.isfinite(points).all(axis=(1, 2))])
     held, reference = truth[:held_out], truth[held_out:]
     other = to_second_source(held)
-    meanings = {"same": held, "other": other, "aligned": other + (reference.mean(axis=0) - other.mean(axis=0))}
+    meanings = {"same": held, "other": other,
+                "aligned": other + (reference.mean(axis=0) - other.mean(axis=0))}
     hidden = np.setdiff1d(np.arange(len(KEYPOINTS)), FOUR_POINTS)
     scores = {}
     for name, fill in (("knn", fill_knn), ("ridge", fill_ridge)):
@@ -120,7 +129,8 @@ def score_source_mix(
         for meaning, seen in meanings.items():
             seen = np.array(seen)
             seen[:, hidden] = np.nan
-            scores[name][meaning] = float(np.sqrt(((fill(seen, reference) - held)[:, hidden] ** 2).mean()))
+            scores[name][meaning] = float(np.sqrt(((fill(seen, reference)
+                                                    - held)[:, hidden] ** 2).mean()))
     return scores
 
 # %% ../nbs/05_impute.ipynb #e4631323
@@ -141,13 +151,13 @@ def repair_labels(
     if method == "complete":
         complete = np.isfinite(faces.points).all(axis=(1, 2))
         if not complete.any():
-            raise UserError(f"{faces.name}: none of the {len(faces)} faces is complete, so 'complete' leaves nothing to train on; "
-                            "use 'masked' or 'knn'")
+            raise UserError(f"{faces.name}: none of the {len(faces)} faces is complete, so "
+                            "'complete' leaves nothing to train on; use 'masked' or 'knn'")
         return faces[complete]
     if method == "truth":
         if faces.truth is None:
-            raise UserError(f"{faces.name}: the true points are not known, so 'truth' can't be used; "
-                            "it is for drawn faces and imposed gaps")
+            raise UserError(f"{faces.name}: the true points are not known, so 'truth' can't "
+                            "be used; it is for drawn faces and imposed gaps")
         return replace(faces, points=faces.truth.astype(faces.points.dtype))
     if method == "ffill":
         return replace(faces, points=forward_fill(faces.points))
@@ -155,5 +165,6 @@ def repair_labels(
         return replace(faces, points=fill_ridge(faces.points, faces.points))
     reference = faces.points
     if len(reference) > REFERENCE_FACES:
-        reference = reference[np.random.default_rng(seed).choice(len(reference), REFERENCE_FACES, replace=False)]
+        reference = reference[np.random.default_rng(seed).choice(len(reference), REFERENCE_FACES,
+                                                                 replace=False)]
     return replace(faces, points=fill_knn(faces.points, reference))

@@ -47,14 +47,16 @@ def _checked(predicted: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.
     expected = (len(points), len(KEYPOINTS), 2)
     for name, array in (("predicted", predicted), ("points", points)):
         if array.shape != expected:
-            raise UserError(f"{name} has shape {list(array.shape)}, expected {list(expected)}: faces, keypoints, x and y")
+            raise UserError(f"{name} has shape {list(array.shape)}, expected {list(expected)}: "
+                            "faces, keypoints, x and y")
     bad = np.flatnonzero(~np.isfinite(predicted).all(axis=(1, 2)))
     if len(bad):
         rows = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
-        raise UserError(f"predicted holds NaN or infinity in {len(bad)} of {len(points)} rows ({rows}); "
-                        "a model must name a place for every point")
+        raise UserError(f"predicted holds NaN or infinity in {len(bad)} of {len(points)} rows "
+                        f"({rows}); a model must name a place for every point")
     if not np.isfinite(points).any():
-        raise UserError("points holds no labelled value, so there is nothing to score; expected at least one number that is not NaN")
+        raise UserError("points holds no labelled value, so there is nothing to score; expected at "
+                        "least one number that is not NaN")
     return predicted, points
 
 # %% ../nbs/07_metrics.ipynb #8d63d9cd
@@ -63,7 +65,8 @@ def eye_distance(
 ) -> np.ndarray:  # float64 [N], pixels, NaN where an eye centre is missing or both are at one place
     "Distance between the eye centres: the ruler that belongs to each face."
     left, right = KEYPOINTS.index("left_eye_center"), KEYPOINTS.index("right_eye_center")
-    distance = np.linalg.norm(np.asarray(points, np.float64)[:, left] - np.asarray(points, np.float64)[:, right], axis=1)
+    distance = np.linalg.norm(np.asarray(points, np.float64)[:, left]
+                              - np.asarray(points, np.float64)[:, right], axis=1)
     return np.where(distance > 0, distance, np.nan)
 
 
@@ -75,7 +78,7 @@ def relative_errors(
     predicted, points = _checked(predicted, points)
     return np.linalg.norm(predicted - points, axis=2) / eye_distance(points)[:, None]
 
-
+# %% ../nbs/07_metrics.ipynb #new00090
 def face_errors(
     predicted: np.ndarray,  # float [N,15,2], pixels, no NaN
     points: np.ndarray,  # float [N,15,2], pixels, NaN where not labelled
@@ -153,7 +156,8 @@ def rmse_by_keypoint(
 ) -> np.ndarray:  # float64 [15], pixels, in the order of KEYPOINTS; NaN for a point that no face has
     "RMSE of each keypoint, over labelled values."
     predicted, points = _checked(predicted, points)
-    return np.sqrt([_mean((predicted[:, index] - points[:, index]) ** 2) for index in range(len(KEYPOINTS))])
+    return np.sqrt([_mean((predicted[:, index] - points[:, index]) ** 2)
+                    for index in range(len(KEYPOINTS))])
 
 # %% ../nbs/07_metrics.ipynb #c975e471
 def keras_accuracy(
@@ -167,7 +171,8 @@ def keras_accuracy(
 
 def _same_column(predicted: np.ndarray, points: np.ndarray) -> np.ndarray:
     "1 where the largest coordinate is in the same column, 0 where not, NaN for incomplete faces."
-    values, labels = (array.reshape(len(array), -1).astype(np.float32) for array in (predicted, points))
+    values, labels = (array.reshape(len(array), -1).astype(np.float32)
+                      for array in (predicted, points))
     complete = np.isfinite(labels).all(axis=1)
     same = values.argmax(axis=1) == np.where(np.isnan(labels), -np.inf, labels).argmax(axis=1)
     return np.where(complete, same, np.nan)
@@ -197,10 +202,13 @@ def _face_sums(predicted: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, n
 
 def _ratios(numerator: np.ndarray, denominator: np.ndarray) -> dict[str, np.ndarray]:
     "From sums [..., 22] to the metrics and the RMSE of each keypoint, by name."
-    ratio = np.divide(numerator, denominator, out=np.full(np.shape(numerator), np.nan), where=denominator > 0)
-    values = dict(zip(("mse", "mae", "accuracy", "nme", "pck", "auc", "failure_rate"), np.moveaxis(ratio, -1, 0)))
+    ratio = np.divide(numerator, denominator, out=np.full(np.shape(numerator), np.nan),
+                      where=denominator > 0)
+    values = dict(zip(("mse", "mae", "accuracy", "nme", "pck", "auc", "failure_rate"),
+                      np.moveaxis(ratio, -1, 0)))
     values["rmse"] = np.sqrt(values["mse"])
-    return {**{name: values[name] for name in METRICS}, **dict(zip(KEYPOINTS, np.sqrt(np.moveaxis(ratio[..., 7:], -1, 0))))}
+    return {**{name: values[name] for name in METRICS},
+            **dict(zip(KEYPOINTS, np.sqrt(np.moveaxis(ratio[..., 7:], -1, 0))))}
 
 # %% ../nbs/07_metrics.ipynb #91785fc2
 def _resampled_sums(sums: np.ndarray, group: np.ndarray, seed: int, resamples: int) -> np.ndarray:
@@ -214,7 +222,9 @@ def _resampled_sums(sums: np.ndarray, group: np.ndarray, seed: int, resamples: i
     for start in range(0, resamples, step):
         size = min(step, resamples - start)
         drawn = rng.integers(count, size=(size, count)) + count * np.arange(size)[:, None]
-        parts.append(np.bincount(drawn.ravel(), minlength=size * count).reshape(size, count).astype(np.float64) @ per_group)
+        parts.append(np.bincount(drawn.ravel(),
+                                 minlength=size * count).reshape(size, count).astype(np.float64)
+                     @ per_group)
     return np.concatenate(parts)
 
 
@@ -222,7 +232,8 @@ def _intervals(values: dict[str, np.ndarray], groups: int) -> dict[str, list[flo
     "The middle 95% of each metric's resamples; NaN where there is nothing to draw from."
     def interval(resampled: np.ndarray) -> list[float]:
         resampled = resampled[np.isfinite(resampled)]
-        return np.quantile(resampled, [0.025, 0.975]).tolist() if groups > 1 and resampled.size else [float("nan")] * 2
+        return (np.quantile(resampled, [0.025, 0.975]).tolist() if groups > 1 and resampled.size
+                else [float("nan")] * 2)
     return {name: interval(resampled) for name, resampled in values.items()}
 
 # %% ../nbs/07_metrics.ipynb #d3149151
@@ -236,8 +247,10 @@ def evaluate_points(
     "Every metric with its 95% bootstrap interval over groups."
     predicted, points, group = _labelled_faces(points, group, predicted)
     numerator, denominator = _face_sums(predicted, points)
-    values = {name: float(value) for name, value in _ratios(numerator.sum(axis=0), denominator.sum(axis=0)).items()}
-    resampled = _resampled_sums(np.concatenate([numerator, denominator], axis=1), group, seed, resamples)
+    values = {name: float(value)
+              for name, value in _ratios(numerator.sum(axis=0), denominator.sum(axis=0)).items()}
+    resampled = _resampled_sums(np.concatenate([numerator, denominator], axis=1), group, seed,
+                                resamples)
     return {
         **{name: values[name] for name in METRICS},
         "n_faces": len(points),
@@ -247,11 +260,13 @@ def evaluate_points(
     }
 
 
-def _labelled_faces(points: np.ndarray, group: np.ndarray, *predictions: np.ndarray) -> list[np.ndarray]:
+def _labelled_faces(points: np.ndarray, group: np.ndarray,
+                    *predictions: np.ndarray) -> list[np.ndarray]:
     "The predictions, points and groups of the faces that have any label."
     group = np.asarray(group)
     if group.shape != (len(points),):
-        raise UserError(f"group has shape {list(group.shape)}, expected [{len(points)}]: one value a face")
+        raise UserError(f"group has shape {list(group.shape)}, expected [{len(points)}]: one "
+                        "value a face")
     predictions = [_checked(predicted, points)[0] for predicted in predictions]
     points = np.asarray(points, np.float64)
     labelled = np.isfinite(points).any(axis=(1, 2))
@@ -267,12 +282,14 @@ def compare_paired(
     resamples: int = 1000,  # crowds drawn for the intervals
 ) -> dict:  # METRICS as floats, each a - b (rmse below 0: a is better); intervals {metric: [low, high]} of the differences
     "How two models differ on the same faces, with 95% bootstrap intervals over groups."
-    predicted_a, predicted_b, points, group = _labelled_faces(points, group, predicted_a, predicted_b)
+    predicted_a, predicted_b, points, group = _labelled_faces(points, group, predicted_a,
+                                                              predicted_b)
     whole, drawn = [], []
     for predicted in (predicted_a, predicted_b):
         numerator, denominator = _face_sums(predicted, points)
         whole.append(_ratios(numerator.sum(axis=0), denominator.sum(axis=0)))
-        resampled = _resampled_sums(np.concatenate([numerator, denominator], axis=1), group, seed, resamples)
+        resampled = _resampled_sums(np.concatenate([numerator, denominator], axis=1), group, seed,
+                                    resamples)
         drawn.append(_ratios(*np.split(resampled, 2, axis=1)))
     differences = {name: drawn[0][name] - drawn[1][name] for name in METRICS}
     return {**{name: float(whole[0][name] - whole[1][name]) for name in METRICS},

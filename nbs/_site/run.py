@@ -1,11 +1,12 @@
 """Run notebooks of nbs/ from top to bottom and store what they show; the one way in which stored outputs are made.
 
 python nbs/_site/run.py [NAME ...]: all notebooks, or those whose names begin so. Each cell's id becomes the hash of its source, so that a test can
-tell whether a source was changed after its outputs were made. What libraries say on standard error is not stored.
+tell whether a source was changed after its outputs were made. What libraries say on standard error is not stored, nor what a bar wrote over.
 """
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import time
@@ -28,6 +29,23 @@ def cell_ids(cells: list[dict]) -> list[str]:
     return ids
 
 
+def left_standing(text: str) -> str:
+    "What a terminal shows in the end of what was written: nothing of a progress bar that was written over."
+    return re.sub(r"[^\n]*\r(?!\n)", "", text)
+
+
+def kept_outputs(outputs: list[dict]) -> list[dict]:
+    "A cell's outputs without what went to standard error and what did not stay."
+    kept = []
+    for output in outputs:
+        if output["output_type"] == "stream":
+            output["text"] = left_standing("".join(output["text"]))
+            if output["name"] == "stderr" or not output["text"]:
+                continue
+        kept.append(output)
+    return kept
+
+
 def run(path: Path) -> float:
     "Run a notebook where it lies and write it with its outputs; the seconds it took."
     from nbclient import NotebookClient
@@ -38,7 +56,7 @@ def run(path: Path) -> float:
     for cell, name in zip(notebook.cells, cell_ids(notebook.cells)):
         cell.id = name
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if not (output.output_type == "stream" and output.name == "stderr")]
+            cell.outputs = kept_outputs(cell.outputs)
     nbformat.write(notebook, path)
     subprocess.run([Path(sys.executable).with_name("nbdev-clean"), "--fname", path], cwd=NOTEBOOKS.parent, check=True)
     return time.perf_counter() - started
