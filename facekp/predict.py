@@ -23,7 +23,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -33,7 +33,8 @@ import onnxruntime
 from PIL import Image, ImageOps
 
 from facekp.core import (
-    COLUMNS, IMAGE_SIZE, KEYPOINT_COLORS, KEYPOINTS, MEAN_FACE, RunError, UserError, atomic_path, progress, to_plain,
+    COLUMNS, IMAGE_SIZE, KEYPOINT_COLORS, KEYPOINTS, MEAN_FACE, RunError, UserError, atomic_path,
+    progress, to_plain,
 )
 
 # %% ../nbs/15_predict.ipynb #36416057
@@ -60,15 +61,17 @@ def read_picture(
         except FileNotFoundError as error:
             raise UserError(f"{name}: no such file") from error
         except Exception as error:  # the decoders raise whatever they meet in a broken file
-            raise UserError(f"{name}: not a picture that can be read ({' '.join(str(error).split())[:120]}); expected a whole JPEG, PNG, WebP, "
-                            "TIFF, BMP or GIF") from error
+            raise UserError(f"{name}: not a picture that can be read "
+                            f"({' '.join(str(error).split())[:120]}); expected a whole JPEG, PNG, "
+                            "WebP, TIFF, BMP or GIF") from error
 
 
 def _check_size(name: object, size: tuple[int, int], max_pixels: int) -> None:
     "Refuse an empty picture, and one with too many pixels."
     width, height = size
     if not 0 < width * height <= max_pixels:
-        raise UserError(f"{name}: {width} x {height} pixels, expected 1 to {max_pixels:,}; make it smaller, or set max_pixels (--max-pixels) higher")
+        raise UserError(f"{name}: {width} x {height} pixels, expected 1 to {max_pixels:,}; make it "
+                        "smaller, or set max_pixels (--max-pixels) higher")
 
 # %% ../nbs/15_predict.ipynb #45624b6a
 @contextlib.contextmanager
@@ -90,7 +93,8 @@ def _open_image(source: str | Path | bytes) -> Image.Image:
         try:
             from pillow_heif import register_heif_opener
         except ImportError as error:
-            raise UserError(f"{source}: pictures of this kind need one more package: pip install pillow-heif") from error
+            raise UserError(f"{source}: pictures of this kind need one more package: pip install "
+                            "pillow-heif") from error
         register_heif_opener()
     return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
 
@@ -108,13 +112,18 @@ def _image_to_rgb(picture: Image.Image) -> np.ndarray:
 
 def _array_to_rgb(array: np.ndarray, max_pixels: int) -> np.ndarray:
     "Check an array and make it uint8 [H,W,3]; numbers up to 1, 255 or 65535, whichever fits."
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)) or not array.size:
-        raise UserError(f"the picture has shape {list(array.shape)}, expected [H,W], [H,W,1], [H,W,3] RGB or [H,W,4] RGBA")
+    if (array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4))
+        or not array.size):
+        raise UserError(f"the picture has shape {list(array.shape)}, expected [H,W], [H,W,1], "
+                        "[H,W,3] RGB or [H,W,4] RGBA")
     _check_size("the picture", (array.shape[1], array.shape[0]), max_pixels)
     if array.dtype != np.uint8:
-        if array.dtype.kind not in "fui" or not np.isfinite(array).all() or array.min() < 0 or array.max() > 65535:
-            raise UserError(f"the picture holds {array.dtype} values that are no brightness; expected numbers from 0 to 1, 255 or 65535")
-        top = next(top for top in (1, 255, 65535) if array.max() <= top and (top > 1 or array.dtype.kind == "f"))
+        if (array.dtype.kind not in "fui" or not np.isfinite(array).all() or array.min() < 0
+            or array.max() > 65535):
+            raise UserError(f"the picture holds {array.dtype} values that are no brightness; "
+                            "expected numbers from 0 to 1, 255 or 65535")
+        top = next(top for top in (1, 255, 65535) if array.max() <= top
+                   and (top > 1 or array.dtype.kind == "f"))
         array = (array.astype(np.float32) * (255 / top) + 0.5).astype(np.uint8)
     array = array[..., None] if array.ndim == 2 else array
     if array.shape[2] == 4:
@@ -137,16 +146,19 @@ def open_session(
 ) -> onnxruntime.InferenceSession:  # ready to run; nothing in the file is executed but the graph's known operators
     "Open a model with ONNX Runtime. Raises UserError for what is none."
     options = onnxruntime.SessionOptions()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+             or 1)
     options.intra_op_num_threads, options.inter_op_num_threads = threads or min(cores, 4), 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     if not Path(path).is_file():
-        raise UserError(f"{path}: no such model; give an .onnx or .keras file, the folder of a run, or 'default'")
+        raise UserError(f"{path}: no such model; give an .onnx or .keras file, the folder of a "
+                        "run, or 'default'")
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has its own kinds
-        raise UserError(f"{path}: not a model that ONNX Runtime can load ({' '.join(str(error).split())[:120]})") from error
+        raise UserError(f"{path}: not a model that ONNX Runtime can load "
+                        f"({' '.join(str(error).split())[:120]})") from error
 
 # %% ../nbs/15_predict.ipynb #8d0c28ae
 def look(
@@ -154,7 +166,8 @@ def look(
     pictures: np.ndarray,  # uint8 [N,H,W,3], RGB, H and W multiples of 32
 ) -> tuple[np.ndarray, np.ndarray]:  # float32 [N,cells,8,2]: centre and size of the box, then right eye, left eye, nose, mouth, ears, in pixels from the corner; scores [N,cells] 0-1
     "Run the detector: what it says at every cell."
-    scaled = np.ascontiguousarray((pictures.astype(np.float32) * np.float32(1 / 127.5) - 1).transpose(0, 3, 1, 2))
+    scaled = np.ascontiguousarray((pictures.astype(np.float32) * np.float32(1 / 127.5)
+                                   - 1).transpose(0, 3, 1, 2))
     places, logits = detector.run(["boxes", "scores"], {"picture": scaled})
     places = places.reshape(*places.shape[:2], 8, 2)
     places[:, :, [0, 2, 3, 4, 5, 6, 7]] += _cell_places(*pictures.shape[1:3])[:, None]
@@ -217,10 +230,12 @@ def find_candidates(
         scale = side / max(height, width)
         inner = max(1, round(width * scale)), max(1, round(height * scale))
         canvas = np.full((_whole(inner[1]), _whole(inner[0]), 3), 127, np.uint8)
-        canvas[:inner[1], :inner[0]] = cv2.resize(picture, inner, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        canvas[:inner[1], :inner[0]] = cv2.resize(picture, inner, interpolation=cv2.INTER_AREA
+                                                  if scale < 1 else cv2.INTER_LINEAR)
         places, score = (part[0] for part in look(detector, canvas[None]))
         seen = score > least_score
-        weights.append(score[seen] * np.exp(-(np.log2(np.maximum(places[seen, 1, 0], 1) / BEST_SEEN) ** 2)))
+        weights.append(score[seen]
+                       * np.exp(-(np.log2(np.maximum(places[seen, 1, 0], 1) / BEST_SEEN) ** 2)))
         found.append(places[seen] / scale)
         found[-1][:, [0, 2, 3, 4, 5, 6, 7]] -= 0.5  # from distances to the corner to pixel centres
         scores.append(score[seen])
@@ -246,7 +261,8 @@ def frame_from_points(
     along, across = (a * b).sum(), (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()
     scale, roll = math.hypot(along, across) / (a**2).sum(), math.atan2(across, along)
     middle = np.full(2, (IMAGE_SIZE - 1) / 2) - inside.mean(axis=0)
-    return np.array([*(points.mean(axis=0) + scale * _turn(roll) @ middle), scale * IMAGE_SIZE, roll])
+    return np.array([*(points.mean(axis=0) + scale * _turn(roll) @ middle), scale * IMAGE_SIZE,
+                     roll])
 
 
 def _turn(roll: float) -> np.ndarray:
@@ -259,7 +275,8 @@ def to_picture(
     frame: np.ndarray,  # float [4]
 ) -> np.ndarray:  # float64 [P,2], pixels of the picture
     "Put points of a framed face back into the picture."
-    return frame[:2] + (np.asarray(points, np.float64) - (IMAGE_SIZE - 1) / 2) * (frame[2] / IMAGE_SIZE) @ _turn(frame[3]).T
+    return (frame[:2] + (np.asarray(points, np.float64) - (IMAGE_SIZE - 1) / 2)
+            * (frame[2] / IMAGE_SIZE) @ _turn(frame[3]).T)
 
 # %% ../nbs/15_predict.ipynb #1badd80b
 def cut_face(
@@ -283,18 +300,51 @@ def cut_face(
     turn = _turn(roll) * (step / fine)
     start = np.array([x - left, y - top]) - turn @ np.full(2, (side * fine - 1) / 2)
     matrix = np.column_stack([turn * shrink[:, None], (start + 0.5) * shrink - 0.5])
-    cut = cv2.warpAffine(part, matrix, (side * fine, side * fine), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE)
+    cut = cv2.warpAffine(part, matrix, (side * fine, side * fine),
+                         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                         borderMode=cv2.BORDER_REPLICATE)
     return cut if fine == 1 else cv2.resize(cut, (side, side), interpolation=cv2.INTER_AREA)
 
 # %% ../nbs/15_predict.ipynb #fdcf8428
 def _read_ends(session: onnxruntime.InferenceSession, path: Path) -> tuple[str, type, list[str]]:
     "What a model takes and gives: the name and type of its input, the names of its outputs. Raises UserError for one that takes no grey faces."
     takes, gives = session.get_inputs(), [output.name for output in session.get_outputs()]
-    fits = len(takes) == 1 and list(takes[0].shape[1:]) == [IMAGE_SIZE, IMAGE_SIZE, 1] and takes[0].type in ("tensor(float)", "tensor(uint8)")
+    fits = (len(takes) == 1 and list(takes[0].shape[1:]) == [IMAGE_SIZE, IMAGE_SIZE, 1]
+            and takes[0].type in ("tensor(float)", "tensor(uint8)"))
     if not fits or not gives:
-        raise UserError(f"{path}: takes {[list(taken.shape) for taken in takes]}, expected one input [N,96,96,1] of grey values")
+        raise UserError(f"{path}: takes {[list(taken.shape) for taken in takes]}, expected one "
+                        "input [N,96,96,1] of grey values")
     outputs = ["points", "spread"] if {"points", "spread"} <= set(gives) else gives[:1]
     return takes[0].name, np.uint8 if "uint8" in takes[0].type else np.float32, outputs
+
+
+def _open_model(path: Path, threads: int | None) -> tuple[Callable, dict]:
+    "What runs grey faces [N,96,96,1] through a model, and the notes in its file."
+    if path.suffix == ".keras" or path.is_dir():
+        from facekp.train import load_model
+
+        net = load_model(path)
+        return lambda grey: [net.predict_on_batch(grey)], {}
+    session = open_session(path, threads)
+    name, kind, outputs = _read_ends(session, path)
+    return lambda grey: session.run(outputs, {name: grey.astype(kind)}), session.get_modelmeta().custom_metadata_map
+
+# %% ../nbs/15_predict.ipynb #new00100
+def _as_points(answer: list) -> tuple[np.ndarray, np.ndarray]:
+    "What a model says of N faces as points [N,15,2] and spread [N,15]; the spread is 0 where it says nothing of it."
+    points = np.asarray(answer[0], np.float32).reshape(len(answer[0]), len(KEYPOINTS), 2)
+    return (points, np.asarray(answer[1], np.float32) if len(answer) > 1
+            else np.zeros(points.shape[:2], np.float32))
+
+
+def _check_answer(model: "PointModel", path: Path) -> None:
+    "Ask a model about two black faces. Raises UserError where it does not answer with points."
+    try:
+        model.predict(np.zeros((2, IMAGE_SIZE, IMAGE_SIZE), np.uint8))
+    except Exception as error:  # onnxruntime has its own kinds
+        raise UserError(f"{path}: does not give {len(KEYPOINTS)} points for a face "
+                        f"({' '.join(str(error).split())[:120]}); expected an output [N,15,2] or "
+                        "[N,30] in pixels") from error
 
 # %% ../nbs/15_predict.ipynb #4d8c2a95
 class PointModel:
@@ -307,19 +357,8 @@ class PointModel:
     ):
         self.name = str(model)
         path = DEFAULT_MODEL if self.name == "default" else Path(model)
-        self.keras = None
-        if path.suffix == ".keras" or path.is_dir():
-            from facekp.train import load_model
-
-            self.keras = load_model(path)
-            return
-        self.session = open_session(path, threads)
-        self.input, self.dtype, self.outputs = _read_ends(self.session, path)
-        try:
-            self.predict(np.zeros((2, IMAGE_SIZE, IMAGE_SIZE), np.uint8))
-        except Exception as error:  # onnxruntime has its own kinds
-            raise UserError(f"{path}: does not give {len(KEYPOINTS)} points for a face ({' '.join(str(error).split())[:120]}); "
-                            "expected an output [N,15,2] or [N,30] in pixels") from error
+        self._run, self._notes = _open_model(path, threads)
+        _check_answer(self, path)
 
     def predict(
         self,
@@ -327,22 +366,15 @@ class PointModel:
         batch_size: int = 256,  # faces at a time
     ) -> tuple[np.ndarray, np.ndarray]:  # points float32 [N,15,2] and spread float32 [N,15], pixels; a model that can't tell says 0
         "Find the points of framed faces and how far off each may be."
-        points, spread = [np.zeros((0, len(KEYPOINTS), 2), np.float32)], [np.zeros((0, len(KEYPOINTS)), np.float32)]
-        for start in range(0, len(images), batch_size):
-            answer = self._run(images[start:start + batch_size, ..., None])
-            points.append(np.asarray(answer[0], np.float32).reshape(len(answer[0]), len(KEYPOINTS), 2))
-            spread.append(np.asarray(answer[1], np.float32) if len(answer) > 1 else np.zeros(points[-1].shape[:2], np.float32))
-        return np.concatenate(points), np.concatenate(spread)
+        batches = (images[start:start + batch_size, ..., None]
+                   for start in range(0, len(images), batch_size))
+        nothing = _as_points([np.zeros((0, len(KEYPOINTS), 2))])
+        return tuple(np.concatenate(part)
+                     for part in zip(nothing, *(_as_points(self._run(batch)) for batch in batches)))
 
     def describe(self) -> dict:  # what the file says of itself: name, version, data, license
         "The notes in an ONNX file."
-        return {} if self.keras is not None else dict(self.session.get_modelmeta().custom_metadata_map)
-
-    def _run(self, images: np.ndarray) -> list:
-        "One batch through the model."
-        if self.keras is not None:
-            return [self.keras.predict_on_batch(images)]
-        return self.session.run(self.outputs, {self.input: images.astype(self.dtype)})
+        return dict(self._notes)
 
 # %% ../nbs/15_predict.ipynb #e163c375
 @dataclass(frozen=True)
@@ -374,7 +406,8 @@ class Prediction:
     @property
     def points(self) -> np.ndarray:  # float32 [faces,15,2], pixels of the picture
         "The points of all faces."
-        return np.array([face.points for face in self.faces], np.float32).reshape(-1, len(KEYPOINTS), 2)
+        return np.array([face.points for face in self.faces],
+                        np.float32).reshape(-1, len(KEYPOINTS), 2)
 
     def draw(self) -> np.ndarray:  # uint8 [H,W,3], RGB
         "The picture with boxes, points and confidences."
@@ -386,22 +419,30 @@ class Prediction:
 
     def to_dict(self) -> dict:  # what the JSON file holds
         "The prediction in Python's own types."
-        return {"file": self.name, "width": self.picture.shape[1], "height": self.picture.shape[0], "seconds": round(self.seconds, 4),
+        return {"file": self.name, "width": self.picture.shape[1], "height": self.picture.shape[0],
+                "seconds": round(self.seconds, 4),
                 "faces": [_face_to_dict(face) for face in self.faces]}
 
     def _repr_png_(self) -> bytes:
         "What a notebook shows; at most 1200 pixels wide."
-        drawn = self.draw()
-        scale = min(1, 1200 / max(drawn.shape[:2]))
-        drawn = cv2.resize(drawn, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else drawn
-        return cv2.imencode(".png", drawn[..., ::-1])[1].tobytes()
+        return _as_png(self.draw())
+
+# %% ../nbs/15_predict.ipynb #new00101
+def _as_png(picture: np.ndarray, widest: int = 1200) -> bytes:
+    "A picture [H,W,3] as a PNG file, made smaller where a side is longer than the widest that a notebook shows."
+    scale = min(1, widest / max(picture.shape[:2]))
+    small = (cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+             if scale < 1 else picture)
+    return cv2.imencode(".png", small[..., ::-1])[1].tobytes()
 
 # %% ../nbs/15_predict.ipynb #f0df88c8
 def _face_to_dict(face: Face) -> dict:
     "A face for JSON, rounded to hundredths of a pixel."
-    places, spread = np.round(face.points.astype(float), 2).tolist(), np.round(face.spread.astype(float), 2).tolist()
+    places, spread = (np.round(face.points.astype(float), 2).tolist(),
+                      np.round(face.spread.astype(float), 2).tolist())
     track = {} if face.track is None else {"track": face.track}
-    return {**track, "box": np.round(face.box.astype(float), 1).tolist(), "confidence": round(face.confidence, 3), "uncertain": list(face.uncertain),
+    return {**track, "box": np.round(face.box.astype(float), 1).tolist(),
+            "confidence": round(face.confidence, 3), "uncertain": list(face.uncertain),
             "points": dict(zip(KEYPOINTS, places)), "spread": dict(zip(KEYPOINTS, spread))}
 
 # %% ../nbs/15_predict.ipynb #dc31497e
@@ -419,7 +460,8 @@ def draw_predictions(
         for point, color in zip(face.points, KEYPOINT_COLORS):
             place = tuple(int(value) for value in np.round(point * 16))
             rgb = tuple(int(color[i:i + 2], 16) for i in (1, 3, 5))
-            cv2.circle(drawn, place, (radius + max(1, radius // 3)) * 16, (255, 255, 255), -1, cv2.LINE_AA, shift=4)
+            cv2.circle(drawn, place, (radius + max(1, radius // 3)) * 16, (255, 255, 255), -1,
+                       cv2.LINE_AA, shift=4)
             cv2.circle(drawn, place, radius * 16, rgb, -1, cv2.LINE_AA, shift=4)
         _draw_label(drawn, face, line)
     return drawn
@@ -432,10 +474,12 @@ def _draw_box(drawn: np.ndarray, box: np.ndarray, line: int, dashed: bool) -> No
     for color, thickness in (((20, 20, 20), line + 2), ((255, 255, 255), line)):
         for start, end in zip(corners, corners[1:]):
             start, end = np.array(start, float), np.array(end, float)
-            pieces = max(1, int(np.linalg.norm(end - start) // (12 * line))) * 2 - 1 if dashed else 1
+            pieces = (max(1, int(np.linalg.norm(end - start) // (12 * line))) * 2 - 1
+                      if dashed else 1)
             for piece in range(0, pieces, 2):
                 ends = (start + (end - start) * (piece + part) / pieces for part in (0, 1))
-                cv2.line(drawn, *(tuple(int(value) for value in np.round(place)) for place in ends), color, thickness, cv2.LINE_AA)
+                cv2.line(drawn, *(tuple(int(value) for value in np.round(place)) for place in ends),
+                         color, thickness, cv2.LINE_AA)
 
 # %% ../nbs/15_predict.ipynb #17139d0c
 def _draw_label(drawn: np.ndarray, face: Face, line: int) -> None:
@@ -445,8 +489,10 @@ def _draw_label(drawn: np.ndarray, face: Face, line: int) -> None:
     (breadth, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, stroke)
     left = int(np.clip(face.box[0], 0, max(0, drawn.shape[1] - breadth - 4)))
     bottom = int(np.clip(face.box[1] - below, height + 4, drawn.shape[0] - below))
-    cv2.rectangle(drawn, (left, bottom - height - 4), (left + breadth + 4, bottom + below), (20, 20, 20), -1)
-    cv2.putText(drawn, text, (left + 2, bottom), cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), stroke, cv2.LINE_AA)
+    cv2.rectangle(drawn, (left, bottom - height - 4), (left + breadth + 4, bottom + below),
+                  (20, 20, 20), -1)
+    cv2.putText(drawn, text, (left + 2, bottom), cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255),
+                stroke, cv2.LINE_AA)
 
 
 def write_picture(
@@ -478,17 +524,21 @@ def look_again(
     frames: list[np.ndarray],  # float [4] each: where faces may be
 ) -> list[tuple[np.ndarray, float]]:  # where a face is: its eyes, nose and mouth [4,2] in the picture, and the score
     "Look at each place alone."
-    wide = [np.array([x, y, width * SECOND_LOOK, roll]) for x, y, width, roll in frames if width >= 4]
+    wide = [np.array([x, y, width * SECOND_LOOK, roll]) for x, y, width, roll in frames
+            if width >= 4]
     found = []
     for start in range(0, len(wide), 32):
         part = wide[start:start + 32]
-        places, scores = look(finder, np.stack([cut_face(picture, frame, NET_SIZE) for frame in part]))
-        scores = scores * (np.abs(places[:, :, 0] - NET_SIZE / 2).max(axis=2) < NET_SIZE / 5)  # only what is in the middle
+        places, scores = look(finder, np.stack([cut_face(picture, frame, NET_SIZE)
+                                                for frame in part]))
+        # only what is in the middle
+        scores = scores * (np.abs(places[:, :, 0] - NET_SIZE / 2).max(axis=2) < NET_SIZE / 5)
         for frame, place, score in zip(part, places, scores):
             if score.max() >= 0.5:
                 best = score > 0.8 * score.max()
                 marks = np.average(place[best, 2:6], axis=0, weights=score[best])
-                found.append((to_picture(marks * IMAGE_SIZE / NET_SIZE - 0.5, frame), float(score.max())))
+                found.append((to_picture(marks * IMAGE_SIZE / NET_SIZE - 0.5, frame),
+                              float(score.max())))
     return found
 
 # %% ../nbs/15_predict.ipynb #0b4a7247
@@ -497,17 +547,23 @@ TURNED = 0.35  # how far the nose may lie off the middle of the eyes, in eye dis
 APART, SPREAD = 3.0, 2.5  # pixels of the 96: how far detector and model may disagree, and how wide the points may spread, before confidence falls
 
 
-def _make_face(picture: np.ndarray, points: np.ndarray, spread: np.ndarray, frame: np.ndarray, marks: np.ndarray, score: float) -> Face:
+def _make_face(picture: np.ndarray, points: np.ndarray, spread: np.ndarray, frame: np.ndarray,
+               marks: np.ndarray, score: float) -> Face:
     "Put a face together and say what is uncertain about it."
     pixel, size = frame[2] / IMAGE_SIZE, np.array(picture.shape[1::-1])
-    own = np.stack([points[1], points[0], points[KEYPOINTS.index("nose_tip")], (points[13] + points[14]) / 2])
+    own = np.stack([points[1], points[0], points[KEYPOINTS.index("nose_tip")],
+                    (points[13] + points[14]) / 2])
     apart = np.linalg.norm(own - marks, axis=1).mean() / pixel
-    confidence = float(score * math.exp(-(max(apart - APART, 0) / 4) ** 2 - (max(spread.mean() - SPREAD, 0) / 1.5) ** 2))
-    outside = ((points < -0.5) | (points > size - 0.5)).any() or ((frame[:2] < 0.3 * frame[2]) | (frame[:2] > size - 0.3 * frame[2])).any()
-    reasons = {"small": frame[2] < SMALL, "cut": outside, "turned": max(_sideways(own), _sideways(marks)) > TURNED,
+    confidence = float(score * math.exp(-(max(apart - APART, 0) / 4) ** 2
+                                        - (max(spread.mean() - SPREAD, 0) / 1.5) ** 2))
+    outside = (((points < -0.5) | (points > size - 0.5)).any()
+               or ((frame[:2] < 0.3 * frame[2]) | (frame[:2] > size - 0.3 * frame[2])).any())
+    reasons = {"small": frame[2] < SMALL, "cut": outside,
+               "turned": max(_sideways(own), _sideways(marks)) > TURNED,
                "unsure": spread.mean() > 1.2 * SPREAD or confidence < 0.6}
     half = frame[2] / 2 * np.array([[-1, -1], [1, 1]])
-    return Face(points.astype(np.float32), (spread * pixel).astype(np.float32), (frame[:2] + half).reshape(-1).astype(np.float32), confidence,
+    return Face(points.astype(np.float32), (spread * pixel).astype(np.float32),
+                (frame[:2] + half).reshape(-1).astype(np.float32), confidence,
                 tuple(reason for reason, holds in reasons.items() if holds), frame)
 
 
@@ -528,7 +584,8 @@ def find_points(
         return []
     frames = [frame_from_points(DETECTED_FRAME, marks) for marks, _ in found]
     for _ in range(detector.passes):
-        inside, spread = detector.model.predict(np.stack([_cut_grey(picture, frame) for frame in frames]))
+        inside, spread = detector.model.predict(np.stack([_cut_grey(picture, frame)
+                                                          for frame in frames]))
         points = [to_picture(place, frame) for place, frame in zip(inside, frames)]
         used, frames = frames, [_reframed(place) for place in points]
     faces = [_make_face(picture, *parts) for parts in zip(points, spread, used, *zip(*found))]
@@ -567,7 +624,8 @@ def _quick_look(detector: "Detector", picture: np.ndarray) -> tuple[list, list]:
     longest = max(picture.shape[:2])
     finest = pyramid_sides(longest, detector.smallest)[-1] / longest
     frames = [frame_from_points(DETECTED_FRAME, place[2:6]) for place in places]
-    upright = np.array([abs(frame[3]) < 0.3 and _sideways(place[2:6]) < 0.2 for frame, place in zip(frames, places)], bool)
+    upright = np.array([abs(frame[3]) < 0.3 and _sideways(place[2:6]) < 0.2
+                        for frame, place in zip(frames, places)], bool)
     well = (places[:, 1].mean(axis=1) * finest >= SEEN_WELL[0]) & (scores >= SEEN_WELL[1]) & upright
     return frames, [*zip(places[well, 2:6], scores[well])]
 
@@ -575,10 +633,33 @@ def _quick_look(detector: "Detector", picture: np.ndarray) -> tuple[list, list]:
 def _look_with_border(detector: "Detector", picture: np.ndarray) -> list[np.ndarray]:
     "Frames where faces may be in the picture with a border around it."
     scale = min(1, 256 / max(picture.shape[:2]))
-    coarse = cv2.resize(picture, [max(1, round(side * scale)) for side in picture.shape[1::-1]], interpolation=cv2.INTER_AREA)
+    coarse = cv2.resize(picture, [max(1, round(side * scale)) for side in picture.shape[1::-1]],
+                        interpolation=cv2.INTER_AREA)
     border = int(0.4 * max(coarse.shape[:2]))
-    places, _ = find_candidates(detector.finder, cv2.copyMakeBorder(coarse, *[border] * 4, cv2.BORDER_REPLICATE), smallest=0.3)
+    places, _ = find_candidates(detector.finder,
+                                cv2.copyMakeBorder(coarse, *[border] * 4, cv2.BORDER_REPLICATE),
+                                smallest=0.3)
     return [frame_from_points(DETECTED_FRAME, (place[2:6] - border) / scale) for place in places]
+
+# %% ../nbs/15_predict.ipynb #new00102
+def _check_options(smallest: float, least_confidence: float, passes: int, max_pixels: int,
+                   threads: int | None) -> None:
+    "Refuse options of a detector that can't be meant."
+    counts = (passes, max_pixels, 1 if threads is None else threads)
+    if not 0.005 <= smallest <= 1 or not 0 <= least_confidence <= 1 or min(counts) < 1:
+        raise UserError(f"smallest={smallest}, least_confidence={least_confidence}, "
+                        f"passes={passes}, max_pixels={max_pixels}, threads={threads}: expected "
+                        "0.005-1, 0-1, 1 or more, 1 or more, 1 or more")
+
+# %% ../nbs/15_predict.ipynb #new00104
+def _search(detector: "Detector", picture: np.ndarray) -> list[Face]:
+    "Look quickly, look again at what is doubtful, and once more with a border where nothing was found."
+    frames, well = _quick_look(detector, picture)
+    faces = find_points(detector, picture, well, CLEAR)
+    doubtful = [frame for frame in frames
+                if not any(_same_place(frame, face.frame) for face in faces)]
+    faces = _each_once(faces + detector.refine(picture, doubtful))
+    return faces or detector.refine(picture, _look_with_border(detector, picture))
 
 # %% ../nbs/15_predict.ipynb #56a22c7d
 class Detector:
@@ -593,9 +674,7 @@ class Detector:
         max_pixels: int = MAX_PIXELS,  # refuse larger pictures
         threads: int | None = None,  # cores to use; all of this process, at most four, when not given
     ):
-        if not 0.005 <= smallest <= 1 or not 0 <= least_confidence <= 1 or passes < 1 or max_pixels < 1 or (threads is not None and threads < 1):
-            raise UserError(f"smallest={smallest}, least_confidence={least_confidence}, passes={passes}, max_pixels={max_pixels}, threads={threads}: "
-                            "expected 0.005-1, 0-1, 1 or more, 1 or more, 1 or more")
+        _check_options(smallest, least_confidence, passes, max_pixels, threads)
         self.smallest, self.least_confidence, self.passes, self.max_pixels = smallest, least_confidence, passes, max_pixels
         self.finder, self.model = open_session(DETECTOR_FILE, threads), PointModel(model, threads)
 
@@ -617,11 +696,7 @@ class Detector:
         picture: np.ndarray,  # uint8 [H,W,3], RGB
     ) -> list[Face]:  # largest confidence first
         "Find faces in a picture that is read already."
-        frames, well = _quick_look(self, picture)
-        faces = find_points(self, picture, well, CLEAR)
-        doubtful = [frame for frame in frames if not any(_same_place(frame, face.frame) for face in faces)]
-        faces = _each_once(faces + self.refine(picture, doubtful))
-        return faces or self.refine(picture, _look_with_border(self, picture))
+        return _search(self, picture)
 
     def refine(
         self,
@@ -630,7 +705,8 @@ class Detector:
         least_confidence: float | None = None,  # 0-1; the detector's own when not given
     ) -> list[Face]:  # those that hold up, largest confidence first
         "Look again at the places where faces may be, and find their points."
-        return find_points(self, picture, look_again(self.finder, picture, frames), least_confidence)
+        return find_points(self, picture, look_again(self.finder, picture, frames),
+                           least_confidence)
 
 # %% ../nbs/15_predict.ipynb #6e26d514
 def _is_batch(image: object) -> bool:
@@ -673,7 +749,8 @@ class PointSmoother:
         step = seconds - self.time
         share = _share(1.0, step)
         self.speed = share * (points - self.points) / step + (1 - share) * self.speed
-        share = _share(self.still + self.quick * np.linalg.norm(self.speed, axis=1, keepdims=True) / pixel, step)
+        share = _share(self.still + self.quick * np.linalg.norm(self.speed, axis=1, keepdims=True)
+                       / pixel, step)
         self.points, self.time = share * points + (1 - share) * self.points, seconds
         return self.points.astype(np.float32)
 
@@ -681,6 +758,13 @@ class PointSmoother:
 def _share(hertz: np.ndarray | float, step: float) -> np.ndarray | float:
     "How much of a new value a low-pass filter takes over after a step of so many seconds."
     return 1 / (1 + 1 / (2 * math.pi * hertz * step))
+
+# %% ../nbs/15_predict.ipynb #new00103
+def _nearest_track(face: Face, tracks: dict, taken: dict) -> int | None:
+    "The number of the track that a face continues: one not yet taken, whose last frame is nearest; None where all are far."
+    near = {number: np.linalg.norm(frame[:2] - face.frame[:2]) / face.frame[2]
+            for number, (frame, _) in tracks.items() if number not in taken}
+    return min(near, key=near.get) if near and min(near.values()) < 0.5 else None
 
 # %% ../nbs/15_predict.ipynb #f09665f0
 class Follower:
@@ -704,27 +788,23 @@ class Follower:
         faces = []
         if self.tracks and self.frame_number % self.search_every:
             known = [frame for frame, _ in self.tracks.values()]
-            faces = self.detector.refine(picture, known, 0.6 * self.detector.least_confidence)  # a known face may be less clear for a while
+            # a known face may be less clear for a while
+            faces = self.detector.refine(picture, known, 0.6 * self.detector.least_confidence)
         if len(faces) < max(len(self.tracks), 1):  # one got lost, a new one is looked for, or it is time
-            faces = self.detector.find_faces(picture) if self.tracks or self.frame_number % 3 == 0 else []
+            faces = (self.detector.find_faces(picture) if self.tracks or self.frame_number % 3 == 0
+                     else [])
         self.frame_number += 1
         tracks, followed = {}, []
         for face in faces:
-            number = self._nearest(face, taken=tracks)
+            number = _nearest_track(face, self.tracks, taken=tracks)
+            if number is None:
+                number, self.next_track = self.next_track, self.next_track + 1
             smoother = self.tracks[number][1] if number in self.tracks else PointSmoother()
             points = smoother(face.points, seconds, pixel=face.frame[2] / IMAGE_SIZE)
             tracks[number] = face.frame, smoother
             followed.append(replace(face, points=points, track=number))
         self.tracks = tracks
         return followed
-
-    def _nearest(self, face: Face, taken: dict) -> int:
-        "The track that a face continues, or a new number."
-        near = {number: np.linalg.norm(frame[:2] - face.frame[:2]) / face.frame[2] for number, (frame, _) in self.tracks.items() if number not in taken}
-        if near and min(near.values()) < 0.5:
-            return min(near, key=near.get)
-        self.next_track += 1
-        return self.next_track - 1
 
 # %% ../nbs/15_predict.ipynb #463bf55b
 VIDEO_ENDINGS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp"}
@@ -739,9 +819,12 @@ def video_frames(
     with _quiet_opencv():
         capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
     try:
-        size = [int(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)]
+        size = [int(capture.get(key))
+                for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)]
         if not capture.isOpened() or not all(size):
-            raise UserError(f"{name}: " + ("no camera answers there; try another number, such as webcam:1" if isinstance(source, int)
+            raise UserError(f"{name}: "
+                            + ("no camera answers there; try another number, such as webcam:1"
+                               if isinstance(source, int)
                                            else "not a video that can be read; expected a whole file such as .mp4 or .avi"))
         _check_size(name, tuple(size), max_pixels)
         rate, total, number = capture.get(cv2.CAP_PROP_FPS), max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))), 0
@@ -771,8 +854,8 @@ def _quiet_opencv():
 
 # %% ../nbs/15_predict.ipynb #e7c384b3
 FORMATS = ("png", "json", "csv")
-TABLE_COLUMNS = ("file", "frame", "face", "left", "top", "right", "bottom", "confidence", "uncertain", *COLUMNS,
-                 *(f"{keypoint}_spread" for keypoint in KEYPOINTS))
+TABLE_COLUMNS = ("file", "frame", "face", "left", "top", "right", "bottom", "confidence",
+                 "uncertain", *COLUMNS, *(f"{keypoint}_spread" for keypoint in KEYPOINTS))
 
 
 def find_sources(
@@ -781,7 +864,8 @@ def find_sources(
 ) -> list[tuple[str, str]]:  # where each lies, and what its result shall be called, without ending; sorted inside folders
     "List what is to be done. Raises UserError for what is not there."
     Image.init()
-    endings, sources = set(Image.EXTENSION) - {".pdf", ".eps", ".ps"} | {".heic", ".heif"} | VIDEO_ENDINGS, []
+    endings, sources = (set(Image.EXTENSION) - {".pdf", ".eps", ".ps"} | {".heic", ".heif"}
+                        | VIDEO_ENDINGS, [])
     for item in map(str, given):
         path = Path(item)
         if item.partition(":")[0] == "webcam" and not path.exists():
@@ -789,7 +873,8 @@ def find_sources(
         elif path.is_dir():
             files = [Path(folder) / name for folder, _, names in os.walk(path) for name in names
                      if Path(name).suffix.lower() in endings and not name.startswith(".")]
-            files = sorted(file for file in files if leave_out is None or Path(leave_out).resolve() not in file.resolve().parents)
+            files = sorted(file for file in files if leave_out is None
+                           or Path(leave_out).resolve() not in file.resolve().parents)
             if not files:
                 raise UserError(f"{path}: no picture or video in this folder")
             sources += [(str(file), str(file.relative_to(path).with_suffix(""))) for file in files]
@@ -809,26 +894,32 @@ def predict_files(
     show_progress: bool = True,  # a bar for what takes over two seconds, and a line for each result
 ) -> list[str]:  # what could not be read, one message each
     "Predict files and write what was found. Goes on after a broken file."
-    out = Path("predictions") if out is None and form == "png" else None if out is None else Path(out)
+    out = (Path("predictions") if out is None and form == "png" else None if out is None
+           else Path(out))
     sources, broken, used = find_sources(given, out), [], set()
     names = [_unused(name, used) for _, name in sources]
     with _table(out) if form == "csv" else contextlib.nullcontext() as table:
-        for (source, _), name in zip(progress(sources, "predicting", show=show_progress and len(sources) > 1), names):
+        for (source, _), name in zip(progress(sources, "predicting",
+                                              show=show_progress and len(sources) > 1), names):
             try:
-                if source.partition(":")[0] == "webcam" or Path(source).suffix.lower() in VIDEO_ENDINGS:
-                    line = _predict_video(detector, source, name, out, form, table, most_frames, show_progress)
+                if (source.partition(":")[0] == "webcam"
+                    or Path(source).suffix.lower() in VIDEO_ENDINGS):
+                    line = _predict_video(detector, source, name, out, form, table, most_frames,
+                                          show_progress)
                 else:
                     line = _predict_picture(detector, source, name, out, form, table)
             except UserError as error:
                 broken.append(line := str(error))
-            if show_progress and (out or line in broken) and not (line in broken and len(sources) == 1):
+            if (show_progress and (out or line in broken)
+                and not (line in broken and len(sources) == 1)):
                 print(line, file=sys.stderr if line in broken else sys.stdout, flush=True)
     return broken
 
 
 def _unused(name: str, used: set) -> str:
     "The name itself, or with a number behind it where another picture has it already."
-    free = next(tried for tried in (name, *(f"{name}-{n}" for n in range(2, len(used) + 3))) if tried not in used)
+    free = next(tried for tried in (name, *(f"{name}-{n}" for n in range(2, len(used) + 3)))
+                if tried not in used)
     used.add(free)
     return free
 
@@ -850,11 +941,15 @@ def _table_rows(source: str, frame: int | None, faces: list[Face]) -> Iterator[l
     if not faces:
         yield [*start, "", *[""] * (len(TABLE_COLUMNS) - 3)]
     for number, face in enumerate(faces):
-        yield [*start, number if face.track is None else face.track, *np.round(face.box.astype(float), 1).tolist(), round(face.confidence, 3),
-               " ".join(face.uncertain), *np.round(face.points.reshape(-1).astype(float), 2).tolist(), *np.round(face.spread.astype(float), 2).tolist()]
+        yield [*start, number if face.track is None else face.track,
+               *np.round(face.box.astype(float), 1).tolist(), round(face.confidence, 3),
+               " ".join(face.uncertain),
+               *np.round(face.points.reshape(-1).astype(float), 2).tolist(),
+               *np.round(face.spread.astype(float), 2).tolist()]
 
 # %% ../nbs/15_predict.ipynb #34042663
-def _predict_picture(detector: Detector, source: str, name: str, out: Path | None, form: str, table) -> str:
+def _predict_picture(detector: Detector, source: str, name: str, out: Path | None, form: str,
+                     table) -> str:
     "One picture: predict, write, and say in a line what was found."
     answer = detector.predict(source)
     where = ""
@@ -864,23 +959,29 @@ def _predict_picture(detector: Detector, source: str, name: str, out: Path | Non
         table.writerows(_table_rows(source, None, answer.faces))
     elif out:
         with atomic_path(out / f"{name}.json") as waiting:
-            waiting.write_text(json.dumps(to_plain(answer.to_dict()), ensure_ascii=False) + "\n", encoding="utf-8")
+            waiting.write_text(json.dumps(to_plain(answer.to_dict()), ensure_ascii=False) + "\n",
+                               encoding="utf-8")
         where = out / f"{name}.json"
     else:
         print(json.dumps(to_plain(answer.to_dict()), ensure_ascii=False), flush=True)
-    faces = ", ".join(" ".join([f"{face.confidence:.2f}", *face.uncertain]) for face in answer.faces)
+    faces = ", ".join(" ".join([f"{face.confidence:.2f}", *face.uncertain])
+                      for face in answer.faces)
     count = f"{len(answer)} face{'s' * (len(answer) != 1)}"
     return f"{source}: {count}{' (' + faces + ')' if faces else ''}{f' -> {where}' if where else ''}"
 
 # %% ../nbs/15_predict.ipynb #3146c0cc
-def _predict_video(detector: Detector, source: str, name: str, out: Path | None, form: str, table, most_frames: int | None, show: bool) -> str:
+def _predict_video(detector: Detector, source: str, name: str, out: Path | None, form: str, table,
+                   most_frames: int | None, show: bool) -> str:
     "A video or webcam: follow the faces, write every frame, and say in a line how fast it went."
-    frames = video_frames(_webcam_number(source) if source.partition(":")[0] == "webcam" else source, detector.max_pixels)
+    frames = video_frames(_webcam_number(source) if source.partition(":")[0] == "webcam"
+                          else source, detector.max_pixels)
     follower, done, faces_found, started = Follower(detector), 0, 0, time.perf_counter()
     picture, seconds, rate, total = first = next(frames)
     where = {"png": f"{name}-points.mp4", "json": f"{name}.json"}.get(form)
-    write, close = _frame_writer(out / where if out and where else None, source, form, table, picture.shape, rate)
-    bar = progress(range(most_frames or total or sys.maxsize), f"following {Path(source).name}", show=show)
+    write, close = _frame_writer(out / where if out and where else None, source, form, table,
+                                 picture.shape, rate)
+    bar = progress(range(most_frames or total or sys.maxsize), f"following {Path(source).name}",
+                   show=show)
     try:
         for picture, seconds, _, _ in itertools.chain([first], frames):
             faces = follower.next(picture, seconds)
@@ -904,7 +1005,8 @@ def _webcam_number(source: str) -> int:
     "webcam is camera 0, webcam:1 is camera 1."
     number = source.partition(":")[2] or "0"
     if not number.isdigit():
-        raise UserError(f"{source}: expected webcam or webcam:N with the camera's number, such as webcam:1")
+        raise UserError(f"{source}: expected webcam or webcam:N with the camera's number, such as "
+                        "webcam:1")
     return int(number)
 
 # %% ../nbs/15_predict.ipynb #4f81ca0d
@@ -916,25 +1018,30 @@ def _frame_writer(path: Path | None, source: str, form: str, table, shape: tuple
     waiting = stack.enter_context(atomic_path(path)) if path else None
     if form == "png":
         height, width = shape[0] // 2 * 2, shape[1] // 2 * 2  # the codec wants even sides
-        video = cv2.VideoWriter(str(waiting), cv2.VideoWriter_fourcc(*"mp4v"), rate, (width, height))
+        video = cv2.VideoWriter(str(waiting), cv2.VideoWriter_fourcc(*"mp4v"), rate,
+                                (width, height))
         stack.callback(video.release)
         if not video.isOpened():
             raise RunError(f"{path}: this OpenCV can't write videos; use --format json or csv")
 
         def write(number, seconds, picture, faces, speed):
             drawn = draw_predictions(picture, faces)
-            cv2.putText(drawn, f"{speed:.0f} frames/s", (8, 22), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (20, 20, 20), 3, cv2.LINE_AA)
-            cv2.putText(drawn, f"{speed:.0f} frames/s", (8, 22), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (255, 255, 255), 1, cv2.LINE_AA)
+            cv2.putText(drawn, f"{speed:.0f} frames/s", (8, 22), cv2.FONT_HERSHEY_SIMPLEX, 0.6,
+                        (20, 20, 20), 3, cv2.LINE_AA)
+            cv2.putText(drawn, f"{speed:.0f} frames/s", (8, 22), cv2.FONT_HERSHEY_SIMPLEX, 0.6,
+                        (255, 255, 255), 1, cv2.LINE_AA)
             video.write(np.ascontiguousarray(drawn[:height, :width, ::-1]))
 
         return write, stack.close
     file = stack.enter_context(open(waiting, "w", encoding="utf-8")) if path else sys.stdout
-    start = {"file": source, "width": shape[1], "height": shape[0], "frames_a_second": round(rate, 3)}
+    start = {"file": source, "width": shape[1], "height": shape[0],
+             "frames_a_second": round(rate, 3)}
     file.write(json.dumps(start, ensure_ascii=False)[:-1] + ', "frames": [\n')
     stack.callback(lambda: file.write("\n]}\n"))
 
     def write(number, seconds, picture, faces, speed):
-        line = {"frame": number, "seconds": round(seconds, 3), "faces": [_face_to_dict(face) for face in faces]}
+        line = {"frame": number, "seconds": round(seconds, 3),
+                "faces": [_face_to_dict(face) for face in faces]}
         file.write((",\n" if number else "") + json.dumps(to_plain(line)))
 
     return write, stack.close

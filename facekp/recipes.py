@@ -21,7 +21,8 @@ def build_nouri2014(
     "Daniel Nouri's net of 2014: three convolutions, two wide dense layers, dropout that grows with depth."
     inputs = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1), name="grey")
     x = keras.layers.Rescaling(1 / 255, name="to_zero_to_one")(inputs)
-    for block, (filters, kernel, dropout) in enumerate(((32, 3, 0.1), (64, 2, 0.2), (128, 2, 0.3)), start=1):
+    for block, (filters, kernel, dropout) in enumerate(((32, 3, 0.1), (64, 2, 0.2), (128, 2, 0.3)),
+                                                       start=1):
         x = keras.layers.Conv2D(filters, kernel, activation="relu", name=f"convolution{block}")(x)
         x = keras.layers.MaxPooling2D(name=f"pooling{block}")(x)
         x = keras.layers.Dropout(dropout, name=f"dropout{block}")(x)
@@ -36,7 +37,8 @@ def _answering(inputs, x, name: str) -> keras.Model:
     "End a net with thirty answers in half pictures from the middle, and turn them into pixels."
     x = keras.layers.Dense(len(COLUMNS), name="answers")(x)
     x = keras.layers.Reshape((len(KEYPOINTS), 2), name="points")(x)
-    model = keras.Model(inputs, keras.layers.Rescaling(IMAGE_SIZE / 2, IMAGE_SIZE / 2, name="to_pixels")(x), name=name)
+    model = keras.Model(inputs, keras.layers.Rescaling(IMAGE_SIZE / 2, IMAGE_SIZE / 2,
+                                                       name="to_pixels")(x), name=name)
     start_at_mean_face(model.get_layer("answers"))
     return model
 

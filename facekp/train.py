@@ -28,7 +28,8 @@ from pathlib import Path
 import numpy as np
 
 from facekp.core import (
-    KEYPOINTS, Faces, RunError, UserError, atomic_path, progress, set_seeds, sha256_of_faces, write_json,
+    KEYPOINTS, Faces, RunError, UserError, atomic_path, progress, set_seeds, sha256_of_faces,
+    write_json,
 )
 from .metrics import evaluate_points
 
@@ -59,7 +60,8 @@ with _standard_error_closed():
     from keras import ops
 
     GRAPHICS_CARDS = _count_graphics_cards()
-logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of every new shape; set when it is there, since in a notebook it sets this itself
+# it warns of every new shape; set when it is there, since in a notebook it sets this itself
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 # %% ../nbs/08_train.ipynb #7e42dea5
 def masked_mse(
@@ -84,7 +86,8 @@ def masked_mae(
 # %% ../nbs/08_train.ipynb #a0946123
 def _take(images, rows) -> np.ndarray | tuple[np.ndarray, ...]:
     "What a model sees of some faces: their pictures with a channel, or the rows of each array of a tuple."
-    return tuple(part[rows].astype(np.float32) for part in images) if isinstance(images, tuple) else images[rows, ..., None]
+    return (tuple(part[rows].astype(np.float32) for part in images) if isinstance(images, tuple)
+            else images[rows, ..., None])
 
 # %% ../nbs/08_train.ipynb #9e8d0859
 class FaceBatches(keras.utils.PyDataset):
@@ -106,8 +109,10 @@ class FaceBatches(keras.utils.PyDataset):
 
     def _shuffled(self, epoch: int) -> np.ndarray:
         "The rows of an epoch: the next ones of pass after pass over all faces, each pass in an order of its own."
-        passes, places = divmod(np.arange(epoch * self.faces_an_epoch, (epoch + 1) * self.faces_an_epoch), len(self.points))
-        orders = {turn: np.random.default_rng([self.seed, turn]).permutation(len(self.points)) for turn in np.unique(passes)}
+        passes, places = divmod(np.arange(epoch * self.faces_an_epoch,
+                                          (epoch + 1) * self.faces_an_epoch), len(self.points))
+        orders = {turn: np.random.default_rng([self.seed, turn]).permutation(len(self.points))
+                  for turn in np.unique(passes)}
         return np.concatenate([orders[turn][places[passes == turn]] for turn in orders])
 
     def __len__(self) -> int:
@@ -134,7 +139,8 @@ def epochs_for(
 class _Keeper(keras.callbacks.Callback):
     "Validate now and then, keep the best weights, stop when nothing gets better, and save the state."
 
-    def __init__(self, images, points: np.ndarray, validate_every: int, patience: int, checkpoint: Path | None, bar):
+    def __init__(self, images, points: np.ndarray, validate_every: int, patience: int,
+                 checkpoint: Path | None, bar):
         super().__init__()
         self.images, self.points, self.checkpoint, self.bar = images, points, checkpoint, bar
         self.validate_every, self.patience = validate_every, patience
@@ -159,8 +165,10 @@ class _Keeper(keras.callbacks.Callback):
 
     def save(self, epoch: int) -> None:
         "Write the state of the training after an epoch."
-        story = {"epoch": epoch, "history": self.history, "best_rmse": self.best_rmse, "best_epoch": self.best_epoch}
-        write_state(self.checkpoint, self.model.variables, self.model.optimizer, story, self.best_weights)
+        story = {"epoch": epoch, "history": self.history, "best_rmse": self.best_rmse,
+                 "best_epoch": self.best_epoch}
+        write_state(self.checkpoint, self.model.variables, self.model.optimizer, story,
+                    self.best_weights)
 
     def restore(self, model: keras.Model) -> int:
         "Take up the state that was saved last, and say after which epoch it was."
@@ -198,8 +206,10 @@ def read_state(
             for prefix, kept in (("variable", variables), ("optimizer", optimizer.variables)):
                 for i, variable in enumerate(kept):
                     variable.assign(saved[f"{prefix}_{i}"])
-            return story, [saved[f"best_{i}"] for i in range(sum(name.startswith("best_") for name in saved.files))]
-    except (KeyError, ValueError, TypeError, OSError, EOFError, tokenize.TokenError, zipfile.BadZipFile, zlib.error) as error:
+            return story, [saved[f"best_{i}"]
+                           for i in range(sum(name.startswith("best_") for name in saved.files))]
+    except (KeyError, ValueError, TypeError, OSError, EOFError, tokenize.TokenError,
+            zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: not the state of this training ({error}); "
                         "give the same model and data as before, or train without resume") from error
 
@@ -211,8 +221,10 @@ def predict_points(
 ) -> np.ndarray:  # float32 [N,15,2], pixels
     "Predict the keypoints of faces, block by block."
     count = len(images[0]) if isinstance(images, tuple) else len(images)
-    blocks = [model.predict_on_batch(_take(images, slice(start, start + batch_size))) for start in range(0, count, batch_size)]
-    return np.concatenate(blocks).astype(np.float32) if blocks else np.zeros((0, len(KEYPOINTS), 2), np.float32)
+    blocks = [model.predict_on_batch(_take(images, slice(start, start + batch_size)))
+              for start in range(0, count, batch_size)]
+    return (np.concatenate(blocks).astype(np.float32)
+            if blocks else np.zeros((0, len(KEYPOINTS), 2), np.float32))
 
 # %% ../nbs/08_train.ipynb #cde4f1c9
 @dataclass
@@ -231,7 +243,8 @@ def _compile(model: keras.Model, optimizer, learning_rate: float, steps: int, lo
     made = optimizer(keras.optimizers.schedules.CosineDecay(float(learning_rate), steps))
     if any(layer.dtype_policy.name == "mixed_float16" for layer in model.layers):
         made = keras.optimizers.LossScaleOptimizer(made)  # small gradients would vanish in 16 bits
-    model.compile(optimizer=made, loss=loss, jit_compile=GRAPHICS_CARDS > 0 or keras.backend.backend() != "tensorflow")
+    model.compile(optimizer=made, loss=loss, jit_compile=GRAPHICS_CARDS > 0
+                  or keras.backend.backend() != "tensorflow")
     model.optimizer.build(model.trainable_variables)
 
 
@@ -242,7 +255,8 @@ def check_faces(
     "Refuse parts that nothing can be learned from. Raises UserError for a part without faces or without labels."
     for part, faces in (("training", train), ("validation", validation)):
         if not len(faces) or np.isnan(faces.points).all():
-            raise UserError(f"the {part} part of {faces.name} has {len(faces)} faces and no labelled point; give more faces or another split")
+            raise UserError(f"the {part} part of {faces.name} has {len(faces)} faces and no "
+                            "labelled point; give more faces or another split")
 
 
 def _untrained(model: keras.Model, validation: Faces, seconds: float) -> Training:
@@ -251,14 +265,17 @@ def _untrained(model: keras.Model, validation: Faces, seconds: float) -> Trainin
     return Training(model, [{"epoch": 0, "loss": None, "validation_rmse": rmse}], 0, 0, 0, seconds)
 
 
-def _run_epochs(model: keras.Model, batches: FaceBatches, keeper: _Keeper, epochs: int, done: int) -> None:
+def _run_epochs(model: keras.Model, batches: FaceBatches, keeper: _Keeper, epochs: int,
+                done: int) -> None:
     "Train up to a number of epochs, unless the patience is used up already, and give the model its best weights."
     keeper.bar.update(done)
     if done < epochs and done - keeper.best_epoch <= keeper.patience * keeper.validate_every:
-        model.fit(batches, epochs=epochs, initial_epoch=done, callbacks=[keeper, keras.callbacks.TerminateOnNaN()], shuffle=False, verbose=0)
+        model.fit(batches, epochs=epochs, initial_epoch=done,
+                  callbacks=[keeper, keras.callbacks.TerminateOnNaN()], shuffle=False, verbose=0)
     keeper.bar.close()
     if keeper.best_weights is None:
-        raise RunError(f"training of {model.name}: the loss is no number after the first steps; try a smaller learning rate")
+        raise RunError(f"training of {model.name}: the loss is no number after the first steps; "
+                       "try a smaller learning rate")
     model.set_weights(keeper.best_weights)
 
 # %% ../nbs/08_train.ipynb #545a1295
@@ -293,11 +310,14 @@ def fit(
     _compile(model, optimizer, learning_rate, epochs * -(-count // batch_size), loss)
     checkpoint = Path(run_folder) / "state.npz" if run_folder else None
     bar = progress(range(epochs), f"training {model.name}", show=show_progress)
-    keeper = _Keeper(seen_in_validation, validation.points, max(1, round(2_000 / count)), patience, checkpoint, bar)
+    keeper = _Keeper(seen_in_validation, validation.points, max(1, round(2_000 / count)), patience,
+                     checkpoint, bar)
     done = keeper.restore(model) if resume and checkpoint and checkpoint.exists() else 0
-    _run_epochs(model, FaceBatches(seen, train.points, batch_size, seed, done, count), keeper, epochs, done)
+    _run_epochs(model, FaceBatches(seen, train.points, batch_size, seed, done, count), keeper,
+                epochs, done)
     epochs_done = keeper.history[-1]["epoch"]
-    return Training(model, keeper.history, epochs_done, keeper.best_epoch, epochs_done * count, time.perf_counter() - started)
+    return Training(model, keeper.history, epochs_done, keeper.best_epoch, epochs_done * count,
+                    time.perf_counter() - started)
 
 # %% ../nbs/08_train.ipynb #a5dc185b
 def save_model(
@@ -310,9 +330,11 @@ def save_model(
     return Path(path)
 
 # %% ../nbs/08_train.ipynb #e82587b5
-SAFE_MODULES = ("keras.layers", "keras.initializers", "keras.regularizers", "keras.constraints", "keras.activations", "keras.models", "keras.dtype_policies",
+SAFE_MODULES = ("keras.layers", "keras.initializers", "keras.regularizers", "keras.constraints",
+                "keras.activations", "keras.models", "keras.dtype_policies",
                 "keras.src.models", "keras", "builtins", "facekp")
-UNSAFE_CLASSES = ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "StringLookup", "IntegerLookup", "TextVectorization",
+UNSAFE_CLASSES = ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer",
+                  "StringLookup", "IntegerLookup", "TextVectorization",
                   "HashedCrossing", "function", "__lambda__")
 
 
@@ -327,12 +349,17 @@ def _check_classes(file: Path) -> None:
             waiting[0].pop("compile_config", None)  # how it was trained; not read here
         while waiting:
             part = waiting.pop()
-            waiting += part.values() if isinstance(part, dict) else part if isinstance(part, list) else []
-            name, module = (part.get("class_name"), part.get("module")) if isinstance(part, dict) else (None, None)
-            if isinstance(name, str) and name in UNSAFE_CLASSES or isinstance(module, str) and not _is_safe(module):
+            waiting += (part.values() if isinstance(part, dict) else part if isinstance(part, list)
+                        else [])
+            name, module = ((part.get("class_name"), part.get("module")) if isinstance(part, dict)
+                            else (None, None))
+            if (isinstance(name, str) and name in UNSAFE_CLASSES or isinstance(module, str)
+                and not _is_safe(module)):
                 raise ValueError(f"it asks for {module}.{name}, which is no plain layer")
-    except (ValueError, KeyError, RecursionError, OSError, RuntimeError, NotImplementedError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{file}: not a Keras model that can be loaded safely ({' '.join(str(error).split())[:120]})") from error
+    except (ValueError, KeyError, RecursionError, OSError, RuntimeError, NotImplementedError,
+            EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{file}: not a Keras model that can be loaded safely "
+                        f"({' '.join(str(error).split())[:120]})") from error
 
 
 def _is_safe(module: str) -> bool:
@@ -347,14 +374,16 @@ def load_model(
     path = Path(path)
     file = path / "model.keras" if path.is_dir() else path
     if not file.is_file():
-        raise UserError(f"{file}: no such model; give a .keras file or the folder of a run (facekp train --out FOLDER writes one)")
+        raise UserError(f"{file}: no such model; give a .keras file or the folder of a run (facekp "
+                        "train --out FOLDER writes one)")
     importlib.import_module("facekp.cnn")  # so that Keras knows the layers of facekp's own
     _check_classes(file)
     try:
         model = keras.saving.load_model(file, compile=False, safe_mode=True)
         shapes = tuple(model.input_shape[1:]), tuple(model.output_shape[1:])
     except Exception as error:  # keras raises whatever its readers raise
-        raise UserError(f"{file}: not a Keras model that can be loaded safely ({str(error).splitlines()[0][:120]})") from error
+        raise UserError(f"{file}: not a Keras model that can be loaded safely "
+                        f"({str(error).splitlines()[0][:120]})") from error
     if shapes != ((96, 96, 1), (len(KEYPOINTS), 2)):
         raise UserError(f"{file}: maps {shapes[0]} to {shapes[1]}, expected (96, 96, 1) to (15, 2)")
     return model
@@ -387,17 +416,22 @@ def describe_machine() -> dict:  # processor, cores, memory in GB, system, graph
     processor = platform.processor() or platform.machine()
     information = Path("/proc/cpuinfo")
     if information.exists():
-        models = [line.split(":", 1)[1].strip() for line in information.read_text().splitlines() if line.startswith("model name")]
+        models = [line.split(":", 1)[1].strip() for line in information.read_text().splitlines()
+                  if line.startswith("model name")]
         processor = models[0] if models else processor
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9 if hasattr(os, "sysconf") else None
-    return {"processor": processor, "cores": os.cpu_count(), "memory_gb": memory and round(memory, 1), "system": platform.system(),
+    memory = (os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+              if hasattr(os, "sysconf") else None)
+    return {"processor": processor, "cores": os.cpu_count(),
+            "memory_gb": memory and round(memory, 1), "system": platform.system(),
             "graphics_cards": GRAPHICS_CARDS}
 
 
 def describe_versions() -> dict:  # package -> version
     "Say which versions a run was made with."
-    packages = ("facekp", "keras", keras.backend.backend(), "numpy", "pandas", "scikit-learn", "albumentations", "opencv-python-headless")
-    return {"python": platform.python_version(), **{package: version(package) for package in packages}}
+    packages = ("facekp", "keras", keras.backend.backend(), "numpy", "pandas", "scikit-learn",
+                "albumentations", "opencv-python-headless")
+    return {"python": platform.python_version(),
+            **{package: version(package) for package in packages}}
 
 # %% ../nbs/08_train.ipynb #c710f8cf
 def make_record(
@@ -409,10 +443,12 @@ def make_record(
     points = test.points if test.truth is None else test.truth
     predicted = predict_points(training.model, test.images)
     squared = np.nanmean(np.square(predicted - points), axis=(1, 2))
-    return Record(**description, weights=int(training.model.count_params()), epochs=training.epochs, images_shown=training.images_shown,
-                  seconds=round(training.seconds, 1), metrics=evaluate_points(predicted, points, test.group),
-                  history=training.history, machine=describe_machine(), versions=describe_versions(),
-                  squared_errors=np.round(squared, 4).tolist())
+    return Record(**description, weights=int(training.model.count_params()), epochs=training.epochs,
+                  images_shown=training.images_shown,
+                  seconds=round(training.seconds, 1),
+                  metrics=evaluate_points(predicted, points, test.group),
+                  history=training.history, machine=describe_machine(),
+                  versions=describe_versions(), squared_errors=np.round(squared, 4).tolist())
 
 # %% ../nbs/08_train.ipynb #5805f616
 def write_record(
@@ -430,16 +466,21 @@ def read_record(
     try:
         record = Record(**json.loads(Path(path).read_text(encoding="utf-8")))
         kinds = {"str": str, "int": int, "float": (int, float), "dict": dict, "list": list}
-        wrong = [entry.name for entry in fields(Record) if not isinstance(getattr(record, entry.name), kinds[getattr(entry.type, "__name__", entry.type)])]
-        wrong += [f"data.{name}" for name in ("sha256", "n_train", "n_validation", "n_test") if name not in record.data]
-        wrong += [f"metrics.{name}" for name in ("rmse", "accuracy", "nme", "pck", "intervals") if name not in record.metrics]
+        wrong = [entry.name for entry in fields(Record)
+                 if not isinstance(getattr(record, entry.name),
+                                   kinds[getattr(entry.type, "__name__", entry.type)])]
+        wrong += [f"data.{name}" for name in ("sha256", "n_train", "n_validation", "n_test")
+                  if name not in record.data]
+        wrong += [f"metrics.{name}" for name in ("rmse", "accuracy", "nme", "pck", "intervals")
+                  if name not in record.metrics]
         if wrong:
             raise ValueError(f"{wrong[0]} is missing or of another type")
         return record
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"{path}: not the record of a run ({error}); expected the JSON that a training writes to results/") from error
+        raise UserError(f"{path}: not the record of a run ({error}); expected the JSON that a "
+                        "training writes to results/") from error
 
-
+# %% ../nbs/08_train.ipynb #new00068
 def describe_data(
     train: Faces,  # the faces learned from, before repairs and augmentation
     validation: Faces,  # the faces that chose the best weights
@@ -447,5 +488,6 @@ def describe_data(
 ) -> dict:  # name, sha256, n_train, n_validation, n_test
     "Say exactly which faces a run used."
     parts = [sha256_of_faces(part) for part in (train, validation, test)]
-    return {"name": test.name, "sha256": {"train": parts[0], "validation": parts[1], "test": parts[2]},
+    return {"name": test.name,
+            "sha256": {"train": parts[0], "validation": parts[1], "test": parts[2]},
             "n_train": len(train), "n_validation": len(validation), "n_test": len(test)}
