@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from functools import partial
+from html import unescape
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -28,9 +29,10 @@ TOOLS = ROOT / "nbs" / "_site"
 sys.path.insert(0, str(TOOLS))
 
 import modelcard
+import tables
 import tryit
 from browser import find_browser
-from lessons import alternative_text, colab_url, has_figure, lesson_paths, read_cells, repository_url, said_before, title_of
+from lessons import alternative_text, box_as_list, colab_url, has_figure, lesson_paths, read_cells, repository_url, said_before, title_of
 from reference import exported_names, reference_page
 from tables import best_rows, comparison_folders, read_table
 
@@ -108,6 +110,36 @@ def test_reference_explains_a_function(tmp_path):
     for part in ("{py:function} facekp.sample.move(points, right=2)", r"| `points` | `list` |  | float32 \[15,2\], pixels |", "| `right` | `int` | `2` | pixels |",
                  "| **returns** | `list` |  | the points, moved |", "{py:method} facekp.sample.Box.area()", "| `width` | `int` | `1` | pixels |", "{py:data} facekp.sample.LIMIT"):
         assert part in page, part
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pygments") is None, reason="the `docs` extra is not installed")
+def test_lines_of_code_keep_their_text_and_know_their_indent():
+    from codelines import CodeLines
+    from pygments import highlight
+    from pygments.lexers import PythonLexer
+
+    source = 'def f(a):\n    """A <b>.\n\n      B & "C".\n    """\n    return (a <\n            "d")\n'
+    html = highlight(source, PythonLexer(), CodeLines())
+    shown = re.search(r"<pre>(.*)</pre>", html, re.DOTALL).group(1)
+    assert unescape(re.sub(r"<[^>]+>", "", shown)) == source
+    assert re.findall(r"--in:(\d+)", html) == ["4", "6", "4", "4", "12"] and html.count('class="line"') == 6
+
+
+def test_box_of_a_lesson_becomes_a_list():
+    before = "Words.\n\n| You will be able to | You need | Time |\n| --- | :-- | --- |\n| read `a \\| b` | [lesson 0](00_core.ipynb) | 1 minute |\n\nMore.\n\n| a | b |\n| --- | --- |\n| 1 | 2 |"
+    after = box_as_list(before)
+    assert "You will be able to\n: read `a \\| b`\n" in after and "You need\n: [lesson 0](00_core.ipynb)\n" in after and "Time\n: 1 minute\n" in after
+    assert after.startswith("Words.\n\n```{container} box\n") and after.endswith("```\n\nMore.\n\n| a | b |\n| --- | --- |\n| 1 | 2 |")
+
+
+def test_start_page_shows_what_the_validation_faces_chose(tmp_path):
+    rows = [("cnn", "knn", 0, 2.0, 2.4), ("cnn", "ridge", 0, 2.1, 2.3), ("mean", "knn", 0, 1.9, 3.9)]  # error on held-out faces, and on those of validation
+    (tmp_path / "table.csv").write_text("model,labels,augment,rmse,low,high\n" + "".join(f"{a},{b},{c},{d},1,3\n" for a, b, c, d, _ in rows))
+    for model, labels, augment, _, error in rows:
+        record = {"history": [{"validation_rmse": error + 1}, {"validation_rmse": error}, {"validation_rmse": error + 2}]}
+        (tmp_path / f"{model}-{labels}-augment{augment}-seed0.json").write_text(json.dumps(record))
+    assert [(row["model"], row["labels"]) for row in best_rows(tmp_path)] == [("mean", "knn"), ("cnn", "ridge")]
+    assert tables.validation_error(tmp_path, best_rows(tmp_path)[1]) == 2.3
 
 
 # ---------------------------------------------------------------- the built site
@@ -242,7 +274,8 @@ def tab(chromium):
 
 LOOKS = [(1400, "light"), (390, "dark")]  # both widths and both looks on every page, all four pairs on the pages of our own making
 STATE = """() => ({theme: document.documentElement.dataset.theme, ground: getComputedStyle(document.body).backgroundColor,
-    wide: document.documentElement.scrollWidth, broken: [...document.images].filter((i) => i.complete && !i.naturalWidth).map((i) => i.src)})"""
+    wide: document.documentElement.scrollWidth, cramped: [...document.querySelectorAll('.box dd, .parameters td:nth-child(4)')].filter((e) => e.clientWidth < 200).map((e) => e.innerText),
+    cut: [...document.querySelectorAll('.cell_input pre')].filter((e) => e.clientWidth && e.scrollWidth > e.clientWidth + 1).map((e) => e.innerText.slice(0, 99)), broken: [...document.images].filter((i) => i.complete && !i.naturalWidth).map((i) => i.src)})"""
 
 
 @needs_docs
@@ -265,8 +298,30 @@ def test_every_page_stands_in_every_look(tab, address, site):
             grounds.setdefault(scheme, set()).add(state["ground"])
             assert state["wide"] <= width, f"{name} is {state['wide']} px wide on {width} px"
             assert not state["broken"], f"{name}: {state['broken']}"
+            assert not state["cramped"] and not state["cut"], f"{name} on {width} px: {state['cramped']} {state['cut']}"
         assert not tab.complaints, f"{name}: {tab.complaints}"
     assert grounds["light"].isdisjoint(grounds["dark"])
+
+
+@needs_docs
+@pytest.mark.parametrize("size", [(1400, 900), (390, 844)], ids=str)
+def test_start_page_says_it_all_in_one_screen(tab, address, size):
+    tab.set_viewport_size(dict(zip(("width", "height"), size)))
+    tab.goto(f"{address}/index.html")
+    for part in (".hero .lead", ".hero pre", ".hero img", ".hero .button >> nth=0", "table.bars"):
+        box = tab.locator(part).bounding_box()
+        assert box["width"] > 100 and 0 <= box["y"] and box["y"] + box["height"] <= size[1], f"{part}: {box}"
+
+
+@needs_docs
+def test_comparison_fits_a_desktop_and_pictures_open_whole(tab, address):
+    tab.goto(f"{address}/comparison.html")
+    for width in tab.evaluate("[...document.querySelectorAll('.scroll')].map((e) => e.scrollWidth - e.clientWidth)"):
+        assert width <= 1, f"{width} px of the table are hidden"
+    tab.goto(f"{address}/results.html")
+    source = tab.locator(".bd-article img").first.evaluate("(image) => image.src")
+    tab.locator(".bd-article a.picture").first.click()
+    tab.wait_for_url(source)
 
 
 @needs_docs
@@ -302,10 +357,11 @@ def test_table_sorts_and_search_opens_from_the_keyboard(tab, address):
     table = tab.locator("table.sortable").first
     first = [cell.inner_text() for cell in table.locator("tbody tr td:first-child").all()]
     heading = table.get_by_role("button", name="weights")
+    column = heading.evaluate("(button) => button.closest('th').cellIndex") + 1
     heading.focus()
     for order, better in (("ascending", min), ("descending", max)):
         tab.keyboard.press("Enter")
-        numbers = [int(cell.get_attribute("data-value") or 0) for cell in table.locator("tbody tr td:nth-child(12)").all()]
+        numbers = [int(cell.get_attribute("data-value") or 0) for cell in table.locator(f"tbody tr td:nth-child({column})").all()]
         assert numbers == sorted(numbers, reverse=order == "descending") and numbers[0] == better(numbers)
         assert heading.locator("xpath=..").get_attribute("aria-sort") == order
     assert len(first) == len(numbers)

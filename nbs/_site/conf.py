@@ -7,7 +7,11 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
+from codelines import CodeLines
 from lessons import ROOT, repository_url
+from sphinx.highlighting import PygmentsBridge
+
+PygmentsBridge.html_formatter = CodeLines
 
 project = "facekp"
 author = "The facekp authors"
@@ -19,7 +23,7 @@ nb_execution_mode = "off"
 nb_merge_streams = True
 nb_code_prompt_show, nb_code_prompt_hide = "Show the solution", "Hide the solution"  # the only cells that are folded
 nb_render_markdown_format = "gfm"
-myst_enable_extensions = ["dollarmath", "attrs_inline"]
+myst_enable_extensions = ["dollarmath", "attrs_inline", "deflist"]
 myst_dmath_double_inline = True
 myst_heading_anchors = 3
 toc_object_entries_show_parents = "hide"

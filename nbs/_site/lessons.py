@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "nbs"
 FIGURE = re.compile(r"^#\|\s*fig-alt:\s*(.+)$", re.MULTILINE)
 BADGES = re.compile(r"^\[!\[Open in Colab\].*\n?", re.MULTILINE)
+BOX = re.compile(r"^\|( You will be able to .+)\|\n\|[-: |]+\|\n\|(.+)\|$", re.MULTILINE)
 
 
 def repository_url() -> str:
@@ -109,11 +110,20 @@ def has_figure(cell: dict) -> bool:
     return any("image/png" in output.get("data", {}) for output in cell.get("outputs", []))
 
 
+def box_as_list(markdown: str) -> str:
+    "A lesson's opening box, a table of one row in the notebook, as a list of terms, which a narrow page has room for."
+    def as_list(found: re.Match) -> str:
+        terms, meanings = ([part.strip() for part in re.split(r"(?<!\\)\|", line)] for line in found.groups())
+        return "\n".join(["```{container} box", *(f"{term}\n: {meaning}\n" for term, meaning in zip(terms, meanings, strict=True)), "```"])
+
+    return BOX.sub(as_list, markdown)
+
+
 def _page_cell(cell: dict, before: str) -> dict | None:
     "A cell as the page shows it; None where it stays hidden."
     source, metadata = cell["source"], dict(cell["metadata"])
     if cell["cell_type"] != "code":
-        return cell | {"source": BADGES.sub("", source)}
+        return cell | {"source": box_as_list(BADGES.sub("", source))}
     if re.search(r"^#\|\s*(hide|default_exp)\b", source, re.MULTILINE) or "set-up" in metadata.get("tags", []):
         return None
     given = metadata.get("tags", [])

@@ -44,8 +44,8 @@ def _parameters(node: ast.FunctionDef, comments: dict[int, str]) -> list[tuple[s
 
 
 def _table(rows: list[tuple[str, ...]], head: tuple[str, ...]) -> list[str]:
-    "A Markdown table."
-    return ["", "| " + " | ".join(head) + " |", "|" + " --- |" * len(head), *("| " + " | ".join(row) + " |" for row in rows), ""]
+    "A Markdown table, in a container that site.css puts one below the other on a narrow page."
+    return ["", "`````{container} parameters", "| " + " | ".join(head) + " |", "|" + " --- |" * len(head), *("| " + " | ".join(row) + " |" for row in rows), "`````", ""]
 
 
 def _signature(node: ast.FunctionDef) -> str:

@@ -5,7 +5,7 @@ import json
 from html import escape
 from pathlib import Path
 
-from lessons import ROOT
+from lessons import ROOT, lesson_paths
 
 FULL = ROOT / "results" / "full"
 MAIN = "helen_afw_96"  # the data set that the start page quotes
@@ -17,8 +17,7 @@ COLUMNS = (  # key of table.csv, heading, what it means, how a value is shown
     ("labels", "labels", "how missing labels were repaired", str),
     ("augment", "copies", "augmented copies a training face", str),
     ("rmse", "RMSE, px", "root mean squared error in pixels", lambda text: f"{float(text):.2f}"),
-    ("low", "from", "95% interval of the RMSE, lower end, px", lambda text: f"{float(text):.2f}"),
-    ("high", "to", "95% interval of the RMSE, upper end, px", lambda text: f"{float(text):.2f}"),
+    ("interval", "95% interval", "of the RMSE, px; sorts by its lower end", lambda text: "–".join(f"{float(end):.2f}" for end in text.split())),
     ("mse", "MSE, px²", "mean squared error in square pixels", lambda text: f"{float(text):.2f}"),
     ("accuracy", "'accuracy'", "what Keras calls accuracy; no measure of error", lambda text: f"{float(text):.1%}"),
     ("nme", "NME", "mean distance as a share of the distance between the eyes", lambda text: f"{float(text):.1%}"),
@@ -33,7 +32,7 @@ COLUMNS = (  # key of table.csv, heading, what it means, how a value is shown
 def read_table(folder: Path) -> list[dict]:
     "The rows of a comparison, best first."
     with open(folder / "table.csv", newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+        return [row | {"interval": f"{row['low']} {row['high']}"} for row in csv.DictReader(file)]
 
 
 def comparison_folders() -> list[Path]:
@@ -65,19 +64,25 @@ def sortable_table(folder: Path) -> str:
     head = "".join(f'<th scope="col"{" aria-sort=ascending" if key == "rmse" else ""}>'
                    f'<button type="button"{f" title={chr(34)}{escape(meaning)}{chr(34)}" if meaning else ""}>{escape(name)}</button></th>'
                    for key, name, meaning, _ in shown)
-    body = "\n".join("<tr>" + "".join(f'<td data-value="{escape(row[key])}">{escape(show(row[key])) if row[key] else "–"}</td>'
+    body = "\n".join("<tr>" + "".join(f'<td data-value="{escape(row[key].split()[0] if row[key] else "")}">{escape(show(row[key])) if row[key] else "–"}</td>'
                                       for key, _, _, show in shown) + "</tr>" for row in rows)
     name = escape(title_of_comparison(folder))
     return (f'<p class="caption">{escape(caption(folder))}</p>\n<div class="scroll" tabindex="0" role="region" aria-label="{name}">\n<table class="sortable">\n'
             f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</div>")
 
 
+def validation_error(folder: Path, row: dict) -> float:
+    "The error of a row's trainings on the faces that chose their weights, in px, mean over seeds."
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob(f"{row['model']}-{row['labels']}-augment{row['augment']}-seed*.json")]
+    return sum(min(entry["validation_rmse"] for entry in record["history"]) for record in records) / len(records)
+
+
 def best_rows(folder: Path) -> list[dict]:
-    "The best row of every model, worst model first."
+    "One row a model, smallest error first: the repair and the augmentation that were best on the validation faces, so that the held-out ones chose nothing."
     best = {}
-    for row in read_table(folder):
+    for row in sorted(read_table(folder), key=lambda row: validation_error(folder, row)):
         best.setdefault(row["model"], row)
-    return sorted(best.values(), key=lambda row: -float(row["rmse"]))
+    return sorted(best.values(), key=lambda row: float(row["rmse"]))
 
 
 def best_bars(folder: Path) -> str:
@@ -96,8 +101,9 @@ def best_bars(folder: Path) -> str:
 
 def comparison_page() -> str:
     "The page with every comparison."
+    lesson = next((f"[the lesson on the comparison](lessons/{path.name})" for path in lesson_paths() if path.stem.endswith("_compare")), "the lesson on the comparison")
     text = ["# Comparison", "", "Every model, every repair of the missing labels, with and without augmentation: one split, one budget of",
-            "images a model, scored on the same held-out real faces. [What we found](results.ipynb) says what follows from it, and the lesson on the comparison how it was made.", ""]
+            f"images a model, scored on the same held-out real faces. [What we found](results.ipynb) says what follows from it, and {lesson} how it was made.", ""]
     for folder in comparison_folders():
         text += [f"## {title_of_comparison(folder)}", "", sortable_table(folder), ""]
         if (folder / "not_run.md").is_file():

@@ -1,9 +1,17 @@
-// Tables whose headings sort: a press sorts upwards, another one downwards.
+// Small helps: names for arrows, pictures that open in their own size, tables whose headings sort (a press upwards, another one downwards).
 document.addEventListener("DOMContentLoaded", () => {
   // the sidebar's arrows get a name for those who hear the page
   for (const arrow of document.querySelectorAll(".bd-links summary")) {
     const page = arrow.closest("li").querySelector("a");
     arrow.setAttribute("aria-label", `Pages of ${page ? page.textContent.trim() : "this part"}`);
+  }
+  // a figure opens in its own size, which a phone cannot show within the text
+  for (const image of document.querySelectorAll(".bd-article img:not(a img):not(.hero img):not([hidden])")) {
+    const link = document.createElement("a");
+    link.className = "picture";
+    link.href = image.src;
+    image.replaceWith(link);
+    link.append(image);
   }
   for (const table of document.querySelectorAll("table.sortable:has(button)")) {
     const headings = [...table.tHead.rows[0].cells];
