@@ -21,11 +21,13 @@ def build_mean(
     "A model that ignores the picture and answers with the mean face. Raises UserError where a keypoint has no label at all."
     missing = np.isnan(points).all(axis=0).any(axis=-1)
     if missing.any():
-        raise UserError(f"no face has a label for {KEYPOINTS[int(np.argmax(missing))]}; the mean face needs at least one of each keypoint")
+        raise UserError(f"no face has a label for {KEYPOINTS[int(np.argmax(missing))]}; the mean "
+                        "face needs at least one of each keypoint")
     inputs = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1), name="grey")
     x = keras.layers.Flatten()(keras.layers.MaxPooling2D(IMAGE_SIZE, name="one_value")(inputs))
     x = keras.layers.Dense(len(COLUMNS), kernel_initializer="zeros", name="mean_face")(x)
-    model = keras.Model(inputs, keras.layers.Reshape((len(KEYPOINTS), 2), name="points")(x), name="mean")
+    model = keras.Model(inputs, keras.layers.Reshape((len(KEYPOINTS), 2), name="points")(x),
+                        name="mean")
     model.get_layer("mean_face").bias.assign(np.nanmean(points, axis=0).ravel())
     model.trainable = False
     return model
@@ -41,7 +43,8 @@ def build_baseline(
     x = keras.layers.Dense(hidden, activation="relu", name="hidden")(x)
     x = keras.layers.Dense(len(COLUMNS), name="answers")(x)
     x = keras.layers.Reshape((len(KEYPOINTS), 2), name="points")(x)
-    model = keras.Model(inputs, keras.layers.Rescaling(IMAGE_SIZE / 2, IMAGE_SIZE / 2, name="to_pixels")(x), name="baseline")
+    model = keras.Model(inputs, keras.layers.Rescaling(IMAGE_SIZE / 2, IMAGE_SIZE / 2,
+                                                       name="to_pixels")(x), name="baseline")
     start_at_mean_face(model.get_layer("answers"))
     return model
 

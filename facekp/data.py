@@ -43,7 +43,8 @@ from scipy.sparse.csgraph import connected_components
 
 # %% ../nbs/03_data.ipynb #bb350a60
 from .core import (
-    COLUMNS, IMAGE_SIZE, KEYPOINTS, MEAN_FACE, Faces, RunError, UserError, atomic_path, concatenate, nearest_name, progress, write_json, write_text)
+    COLUMNS, IMAGE_SIZE, KEYPOINTS, MEAN_FACE, Faces, RunError, UserError, atomic_path, concatenate,
+    nearest_name, progress, write_json, write_text)
 
 # %% ../nbs/03_data.ipynb #a13746ce
 IMAGE_VALUES = IMAGE_SIZE**2
@@ -55,7 +56,8 @@ def _numbers_of_triples() -> np.ndarray:
     table = np.zeros(1 << 24, np.uint16)
     for value in range(256):
         digits = str(value).encode()
-        before = [digits] if len(digits) == 3 else [b" " + digits] if len(digits) == 2 else [bytes([last]) + b" " + digits for last in b"0123456789 "]
+        before = ([digits] if len(digits) == 3 else [b" " + digits] if len(digits) == 2
+                  else [bytes([last]) + b" " + digits for last in b"0123456789 "])
         for triple in before:
             table[int.from_bytes(triple, "little")] = value + 1
     return table
@@ -66,7 +68,8 @@ def _parse_block(texts: list[bytes]) -> np.ndarray | None:
     joined = np.frombuffer(b"   " + b" ".join(texts) + b" ", np.uint8)
     spaces = np.flatnonzero(joined[3:] == ord(" "))
     stops = np.cumsum([len(text) + 1 for text in texts]) - 1
-    if len(spaces) != IMAGE_VALUES * len(texts) or (spaces[IMAGE_VALUES - 1::IMAGE_VALUES] != stops).any():
+    if (len(spaces) != IMAGE_VALUES * len(texts)
+        or (spaces[IMAGE_VALUES - 1::IMAGE_VALUES] != stops).any()):
         return None  # a cell with more or fewer values
     if max(spaces[0], (spaces[1:] - spaces[:-1] - 1).max()) > 3:
         return None  # a number of more than three digits
@@ -83,7 +86,8 @@ def _parse_one_image(text: bytes) -> np.ndarray:
     for position, value in enumerate(values):
         if not value.isdigit() or int(value[:20]) > 255:
             shown = value[:20].decode(errors="replace")
-            raise ValueError(f"Image value {position} is {shown!r}, expected a whole number from 0 to 255")
+            raise ValueError(f"Image value {position} is {shown!r}, expected a whole number from "
+                             "0 to 255")
     return np.array([int(value) for value in values], np.uint8)
 
 
@@ -98,11 +102,13 @@ def _parse_with_care(texts: list[bytes], first_row: int, problems: list[str]) ->
     return images
 
 
-def _parse_images(texts: list[bytes], first_row: int, problems: list[str], pool: ThreadPoolExecutor) -> np.ndarray:
+def _parse_images(texts: list[bytes], first_row: int, problems: list[str],
+                  pool: ThreadPoolExecutor) -> np.ndarray:
     "Parse cells of the Image column on all cores, eight at a time, which is what a core's own memory holds."
     blocks = [texts[start:start + 8] for start in range(0, len(texts), 8)]
     parsed = pool.map(_parse_block, blocks)
-    return np.concatenate([images if images is not None else _parse_with_care(block, first_row + 8 * index, problems)
+    return np.concatenate([images if images is not None
+                           else _parse_with_care(block, first_row + 8 * index, problems)
                            for index, (block, images) in enumerate(zip(blocks, parsed))])
 
 # %% ../nbs/03_data.ipynb #d2f94f1c
@@ -116,10 +122,12 @@ def _check_points(
     low, high = POINT_LIMITS
     problems = []
     for row, point, axis in np.argwhere(~np.isnan(points) & ~((points >= low) & (points <= high))):
-        problems.append(f"row {row}: {KEYPOINTS[point]}_{'xy'[axis]} is {points[row, point, axis]:g}, expected {low:g} to {high:g} pixels")
+        problems.append(f"row {row}: {KEYPOINTS[point]}_{'xy'[axis]} is "
+                        f"{points[row, point, axis]:g}, expected {low:g} to {high:g} pixels")
     for row, point in np.argwhere(np.isnan(points).sum(axis=2) == 1):
         there, lacking = ("y", "x") if np.isnan(points[row, point, 0]) else ("x", "y")
-        problems.append(f"row {row}: {KEYPOINTS[point]} has {there} and no {lacking}, expected both or neither")
+        problems.append(f"row {row}: {KEYPOINTS[point]} has {there} and no {lacking}, expected "
+                        "both or neither")
     return problems
 
 
@@ -131,7 +139,8 @@ def _raise_problems(where: str, problems: list[str]) -> None:
     if first_of_row:
         rows = sorted(first_of_row)
         more = f" (broken rows in all: {len(rows)}, the next is {rows[1]})" if len(rows) > 1 else ""
-        raise UserError(f"{where}, {first_of_row[rows[0]]}{more}; rows count from 0, below the column names")
+        raise UserError(f"{where}, {first_of_row[rows[0]]}{more}; rows count from 0, below the "
+                        "column names")
 
 # %% ../nbs/03_data.ipynb #00abc954
 MAX_LINE = 1 << 20  # bytes; a row of the table has about 34,000
@@ -142,17 +151,21 @@ def _read_header(line: bytes, columns: tuple[str, ...], where: str) -> list[str]
     "Read the column names, in any order, and say which one is missing."
     if not line.strip():
         raise UserError(f"{where}: the file is empty; expected Kaggle's columns in the first line")
-    header = [name.strip() for name in next(csv.reader([line.decode("utf-8-sig", "replace").strip()]))]
+    header = [name.strip()
+              for name in next(csv.reader([line.decode("utf-8-sig", "replace").strip()]))]
     missing = [column for column in (*columns, "Image") if column not in header]
     if set(missing) >= set(COLUMNS) and "ImageId" in header:
-        raise UserError(f"{where}: has ImageId but no label columns, so it is the test set; load it with load_kaggle_test")
+        raise UserError(f"{where}: has ImageId but no label columns, so it is the test set; load "
+                        "it with load_kaggle_test")
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-        raise UserError(f"{where}: column {missing[0]}{more} is missing; expected {', '.join(columns[:2])}{', ...' * (len(columns) > 2)} and "
-                        "Image, separated by commas, in any order")
+        raise UserError(f"{where}: column {missing[0]}{more} is missing; expected "
+                        f"{', '.join(columns[:2])}{', ...' * (len(columns) > 2)} and Image, "
+                        "separated by commas, in any order")
     twice = [column for column in (*columns, "Image") if header.count(column) > 1]
     if twice:
-        raise UserError(f"{where}: column {twice[0]} is there {header.count(twice[0])} times, expected once")
+        raise UserError(f"{where}: column {twice[0]} is there {header.count(twice[0])} times, "
+                        "expected once")
     return header
 
 
@@ -187,7 +200,8 @@ def _read_numbers(cells: list[bytes], columns: tuple[str, ...]) -> tuple[list[fl
     except ValueError:
         values = [_as_number(cell) for cell in cells]
         bad = [place for place, value in enumerate(values) if value is None]
-        problem = f"{columns[bad[0]]} is {cells[bad[0]][:20].decode(errors='replace')!r}, expected a number or nothing" if bad else ""
+        problem = (f"{columns[bad[0]]} is {cells[bad[0]][:20].decode(errors='replace')!r}, "
+                   "expected a number or nothing" if bad else "")
         return [np.nan if value is None else value for value in values], problem
 
 
@@ -215,7 +229,8 @@ def _read_rows(
             for line in block:
                 cells = _split_line(line, image_place == len(header) - 1)
                 if len(cells) != len(header):
-                    problems.append(f"row {row}: has {len(cells)} cells, expected {len(header)} as in the first line")
+                    problems.append(f"row {row}: has {len(cells)} cells, expected {len(header)} as "
+                                    "in the first line")
                     cells = [b""] * len(header)
                 values, problem = _read_numbers([cells[place] for place in places], columns)
                 if problem:
@@ -236,7 +251,8 @@ PARTS = ("images", "points", "group", "source", "image_id")
 
 def _as_arrays(faces: Faces) -> dict[str, np.ndarray]:
     "Take faces apart into plain arrays."
-    arrays = {part: np.asarray(getattr(faces, part)) for part in (*PARTS, "truth") if getattr(faces, part) is not None}
+    arrays = {part: np.asarray(getattr(faces, part)) for part in (*PARTS, "truth")
+              if getattr(faces, part) is not None}
     return arrays | {part: arrays[part].astype(str) for part in PARTS[2:]}
 
 
@@ -265,10 +281,12 @@ def _reading(path: str | Path) -> Iterator[None]:
         raise
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file or folder") from error
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, UnicodeDecodeError) as error:  # the last: names in a zip
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError,
+            UnicodeDecodeError) as error:  # the last: names in a zip
         raise UserError(f"{path}: is no zip file or a damaged one ({error}); fetch it again") from error
     except csv.Error as error:
-        raise UserError(f"{path}: can't be read as a table ({error}); expected Kaggle's columns, separated by commas") from error
+        raise UserError(f"{path}: can't be read as a table ({error}); expected Kaggle's columns, "
+                        "separated by commas") from error
     except RuntimeError as error:  # zipfile's word for a member with a password
         raise UserError(f"{path}: can't be read ({error})") from error
     except OSError as error:
@@ -281,11 +299,13 @@ def _open_zip(file: object, where: str) -> zipfile.ZipFile:
     for member in archive.infolist():
         name = member.filename.replace("\\", "/")
         if name.startswith("/") or ".." in name.split("/") or re.match(r"[A-Za-z]:", name):
-            raise UserError(f"{where}: holds the path {member.filename!r}, which leaves the folder; don't trust this file")
+            raise UserError(f"{where}: holds the path {member.filename!r}, which leaves the "
+                            "folder; don't trust this file")
     unpacked = sum(member.file_size for member in archive.infolist())
     if unpacked > MAX_UNPACKED:
-        raise UserError(f"{where}: unpacks to {unpacked / 2**30:,.1f} GiB, expected at most {MAX_UNPACKED / 2**30:g} GiB; don't trust this file, "
-                        "or set facekp.data.MAX_UNPACKED higher")
+        raise UserError(f"{where}: unpacks to {unpacked / 2**30:,.1f} GiB, expected at most "
+                        f"{MAX_UNPACKED / 2**30:g} GiB; don't trust this file, or set "
+                        "facekp.data.MAX_UNPACKED higher")
     return archive
 
 # %% ../nbs/03_data.ipynb #f6aa3097
@@ -297,19 +317,24 @@ def load_npz(
     with _reading(path), open(path, "rb") as file:
         if not file.read(1):
             raise UserError(f"{path}: the file is empty; expected an .npz with {', '.join(PARTS)}")
-        found = [member.filename.removesuffix(".npy") for member in _open_zip(file, str(path)).infolist()]
+        found = [member.filename.removesuffix(".npy")
+                 for member in _open_zip(file, str(path)).infolist()]
         missing = [part for part in PARTS if part not in found]
         if missing:
-            raise UserError(f"{path}: array {missing[0]!r} is missing; expected {', '.join(PARTS)}, found {', '.join(repr(name)[1:-1] for name in found[:8]) or 'nothing'}")
+            raise UserError(f"{path}: array {missing[0]!r} is missing; expected "
+                            f"{', '.join(PARTS)}, found "
+                            f"{', '.join(repr(name)[1:-1] for name in found[:8]) or 'nothing'}")
         try:
             stored = np.load(path, allow_pickle=False)
         except ValueError as error:
             raise UserError(f"{path}: is damaged at its beginning; fetch it again") from error
         with stored:
-            arrays = {part: _read_array(path, stored, part) for part in (*PARTS, "truth") if part in found}
+            arrays = {part: _read_array(path, stored, part) for part in (*PARTS, "truth")
+                      if part in found}
     for part in {"points", "truth"} & arrays.keys():
         if arrays[part].shape != (len(arrays["images"]), len(KEYPOINTS), 2):
-            raise UserError(f"{path}: {part} has shape {list(arrays[part].shape)}, expected [{len(arrays['images'])}, 15, 2]")
+            raise UserError(f"{path}: {part} has shape {list(arrays[part].shape)}, expected "
+                            f"[{len(arrays['images'])}, 15, 2]")
         _raise_problems(f"{path}, {part}", _check_points(arrays[part]))
         arrays[part] = arrays[part].astype(np.float32)
     try:
@@ -323,13 +348,15 @@ def _read_array(path: Path, stored: np.lib.npyio.NpzFile, part: str) -> np.ndarr
     try:
         array = np.asarray(stored[part])
     except (ValueError, TypeError, OverflowError, MemoryError, tokenize.TokenError) as error:
-        reason = ("holds pickled objects, which are never opened; expected plain numbers or text" if "Object arrays" in str(error)
+        reason = ("holds pickled objects, which are never opened; expected plain numbers or text"
+                  if "Object arrays" in str(error)
                   else f"is damaged ({str(error).splitlines()[0]})")
         raise UserError(f"{path}: array {part!r} {reason}") from error
     kinds, words = {"images": ("u", "uint8 grey values 0-255")}.get(part, ("fiu", "numbers in pixels") if part in ("points", "truth") else
                                                                     ("Uiu", "text or whole numbers"))
     if array.dtype.kind not in kinds or array.ndim == 0:
-        raise UserError(f"{path}: array {part!r} is {array.dtype} of shape {list(array.shape)}, expected {words}, one for each face")
+        raise UserError(f"{path}: array {part!r} is {array.dtype} of shape {list(array.shape)}, "
+                        f"expected {words}, one for each face")
     return array.astype(str) if kinds == "Uiu" else array
 
 # %% ../nbs/03_data.ipynb #926c27a5
@@ -363,8 +390,10 @@ def _read_cache(folder: Path, key: str) -> Faces | None:
         with np.load(folder / f"{key}.npz", allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         images = np.load(folder / f"{key}.npy", allow_pickle=False)
-        return Faces(images=images, **arrays) if np.array_equal(arrays.pop("row_sums"), _row_sums(images)) else None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, OverflowError, MemoryError, NotImplementedError, RuntimeError, tokenize.TokenError,
+        return (Faces(images=images, **arrays)
+                if np.array_equal(arrays.pop("row_sums"), _row_sums(images)) else None)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, OverflowError, MemoryError,
+            NotImplementedError, RuntimeError, tokenize.TokenError,
             zipfile.BadZipFile, zlib.error):
         return None
 
@@ -377,7 +406,8 @@ def _stamps(files: list[Path], base: Path) -> list[list]:
 
 def _is_settled(stamps: list[list], now: int) -> bool:
     "Say whether files were at rest for 0.05 seconds, or two seconds where a disk keeps whole seconds only."
-    return all(now - changed > (2e9 if changed % 10**9 == 0 else 5e7) for *_, modified, made in stamps for changed in (modified, made))
+    return all(now - changed > (2e9 if changed % 10**9 == 0 else 5e7)
+               for *_, modified, made in stamps for changed in (modified, made))
 
 
 def _hash_files(files: list[Path], base: Path) -> str:
@@ -412,8 +442,11 @@ def _cached(
         faces = _read_cache(note.parent, _cache_key(pending.result())) if known else None
         parsed = parse() if faces is None else None
         if _stamps(files, base) != stamps:
-            raise UserError(f"{files[0]}: was changed while it was read; wait until it is written, then try again")
-    _remember(note, known.get("hash", ""), {"files": stamps, "settled": _is_settled(stamps, now), "hash": pending.result()}, parsed)
+            raise UserError(f"{files[0]}: was changed while it was read; wait until it is written, "
+                            "then try again")
+    _remember(note, known.get("hash", ""),
+              {"files": stamps, "settled": _is_settled(stamps, now), "hash": pending.result()},
+              parsed)
     return replace(parsed if faces is None else faces, name=name)
 
 
@@ -441,16 +474,20 @@ def _remember(note: Path, former: str, content: dict, faces: Faces | None) -> No
             for path in note.parent.glob(f"{former[:16]}-*"):
                 path.unlink(missing_ok=True)
     except (OSError, UserError, RunError) as error:
-        warnings.warn(f"what was read could not be kept for the next time, and loading goes on without it: {error}", stacklevel=4)
+        warnings.warn("what was read could not be kept for the next time, and loading goes on "
+                      f"without it: {error}", stacklevel=4)
 
 # %% ../nbs/03_data.ipynb #9cc307a2
 def _details(images: np.ndarray, size: int, fine: float, coarse: float) -> np.ndarray:
     "Shrink pictures to size x size and keep what lies between two widths of blur, neither noise nor light: float32 [N,size,size]."
-    small = np.stack([cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA) for image in images]).astype(np.float32)
+    small = np.stack([cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+                      for image in images]).astype(np.float32)
     distance = np.arange(size)[:, None] - np.arange(size)
-    weights = [np.where(abs(distance) <= 4 * width, np.exp(-distance**2 / (2 * width**2)), 0).astype(np.float32) for width in (fine, coarse)]
+    weights = [np.where(abs(distance) <= 4 * width, np.exp(-distance**2 / (2 * width**2)),
+                        0).astype(np.float32) for width in (fine, coarse)]
     blurs = [weight / weight.sum(axis=0) for weight in weights]
-    fine_blur, coarse_blur = [np.tensordot(np.tensordot(small, blur, (2, 0)), blur, (1, 0)).swapaxes(1, 2) for blur in blurs]
+    fine_blur, coarse_blur = [np.tensordot(np.tensordot(small, blur, (2, 0)), blur,
+                                           (1, 0)).swapaxes(1, 2) for blur in blurs]
     return np.ascontiguousarray(fine_blur - coarse_blur)
 
 # %% ../nbs/03_data.ipynb #5a3f9006
@@ -471,7 +508,8 @@ def _candidates(images: np.ndarray, limit: float = 0.88) -> np.ndarray:
     return np.concatenate(pairs)
 
 
-def _agree(images: np.ndarray, pairs: np.ndarray, size: int, fine: float, coarse: float, limit: float) -> np.ndarray:
+def _agree(images: np.ndarray, pairs: np.ndarray, size: int, fine: float, coarse: float,
+           limit: float) -> np.ndarray:
     "Say which pairs agree at size x size pixels, in the best of the shifts by up to two of the picture's own pixels: bool [pairs]."
     if not len(pairs):
         return np.zeros(0, bool)
@@ -479,7 +517,8 @@ def _agree(images: np.ndarray, pairs: np.ndarray, size: int, fine: float, coarse
     details = _details(images[rows], size, fine, coarse)
     reach, edge = 2 * size // IMAGE_SIZE, size // 12
     inner, outer = slice(edge, -edge), slice(edge - reach, reach - edge)
-    return np.array([cv2.matchTemplate(details[second, outer, outer], details[first, inner, inner], cv2.TM_CCOEFF_NORMED).max() > limit
+    return np.array([cv2.matchTemplate(details[second, outer, outer], details[first, inner, inner],
+                                       cv2.TM_CCOEFF_NORMED).max() > limit
                      for first, second in places.reshape(-1, 2)])
 
 # %% ../nbs/03_data.ipynb #1d257966
@@ -489,7 +528,8 @@ def near_duplicates(
     "Find pictures that are the same one: byte for byte, or after compression, other light or a shift of up to two pixels."
     if not len(images):
         return np.zeros(0, int)
-    _, firsts, exact = np.unique([hash(image.tobytes()) for image in images], return_index=True, return_inverse=True)
+    _, firsts, exact = np.unique([hash(image.tobytes()) for image in images], return_index=True,
+                                 return_inverse=True)
     rows = np.sort(firsts)
     alike = _candidates(images[rows])
     for size, fine, coarse, limit in ((48, 0.6, 2, 0.77), (96, 1.2, 3, 0.8)):
@@ -509,7 +549,8 @@ def _find_table(
     "Find which file of a Kaggle folder holds a table."
     if path.is_file():
         return path
-    candidates = (path / name, path / f"{Path(name).stem}.zip", path / f"{name}.zip", path / f"{COMPETITION}.zip")
+    candidates = (path / name, path / f"{Path(name).stem}.zip", path / f"{name}.zip",
+                  path / f"{COMPETITION}.zip")
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
@@ -519,19 +560,23 @@ def _need_table(path: Path, name: str) -> Path:
     if table is None and not path.exists():
         raise UserError(f"{path}: no such file or folder")
     if table is None:
-        raise UserError(f"{path}: holds no {name}; expected {name}, {Path(name).stem}.zip or {COMPETITION}.zip in it")
+        raise UserError(f"{path}: holds no {name}; expected {name}, {Path(name).stem}.zip or "
+                        f"{COMPETITION}.zip in it")
     return table
 
 # %% ../nbs/03_data.ipynb #1ee45f9f
-def _find_in_zip(archive: zipfile.ZipFile, name: str, where: str, depth: int = 2) -> io.BufferedIOBase | None:
+def _find_in_zip(archive: zipfile.ZipFile, name: str, where: str,
+                 depth: int = 2) -> io.BufferedIOBase | None:
     "Open a table inside a zip, or inside the zip of that name within the zip, as Kaggle packs it; a zip may hold itself, so the depth has an end."
-    members = {member.filename.replace("\\", "/").split("/")[-1]: member for member in archive.infolist()}
+    members = {member.filename.replace("\\", "/").split("/")[-1]: member
+               for member in archive.infolist()}
     if name in members:
         return archive.open(members[name])
     inner = members.get(Path(name).stem + ".zip")
     if inner is None or not depth:
         return None
-    return _find_in_zip(_open_zip(io.BytesIO(archive.read(inner)), f"{where}/{inner.filename}"), name, where, depth - 1)
+    return _find_in_zip(_open_zip(io.BytesIO(archive.read(inner)), f"{where}/{inner.filename}"),
+                        name, where, depth - 1)
 
 
 @contextlib.contextmanager
@@ -545,7 +590,8 @@ def _open_table(path: Path, name: str) -> Iterator[io.BufferedIOBase]:
             raise UserError(f"{path}: the file is empty; fetch it again")
         table = _find_in_zip(_open_zip(file, str(path)), name, str(path))
         if table is None:
-            raise UserError(f"{path}: holds no {name}; expected Kaggle's {COMPETITION}.zip or a zip with {name}")
+            raise UserError(f"{path}: holds no {name}; expected Kaggle's {COMPETITION}.zip or a "
+                            f"zip with {name}")
         with io.BufferedReader(table, 1 << 18) as buffered:
             yield buffered
 
@@ -586,7 +632,8 @@ def load_kaggle(
     path = Path(path)
     table = _need_table(path, "training.csv")
     truth = path / "truth.csv" if path.is_dir() and (path / "truth.csv").is_file() else None
-    return _cached([table, truth] if truth else [table], lambda: _load_kaggle(table, truth), name or path.name)
+    return _cached([table, truth] if truth else [table], lambda: _load_kaggle(table, truth),
+                   name or path.name)
 
 # %% ../nbs/03_data.ipynb #4bf0d1d6
 def _load_kaggle(table: Path, truth_table: Path | None) -> Faces:
@@ -598,7 +645,8 @@ def _load_kaggle(table: Path, truth_table: Path | None) -> Faces:
     source, truth = labelling_source(points), None
     if truth_table:
         truth, source = _read_truth(truth_table, len(points))
-    return Faces(images=images, points=points, group=np.char.add("kaggle-", first_rows[copies].astype(str)), source=source,
+    return Faces(images=images, points=points,
+                 group=np.char.add("kaggle-", first_rows[copies].astype(str)), source=source,
                  image_id=np.arange(len(points)).astype(str), truth=truth)
 
 
@@ -612,9 +660,11 @@ def _read_truth(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
     except UserError:
         raise
     except (KeyError, ValueError) as error:
-        raise UserError(f"{path}: is not the table of true points that facekp writes ({error}); remove it or write the folder again") from error
+        raise UserError(f"{path}: is not the table of true points that facekp writes ({error}); "
+                        "remove it or write the folder again") from error
     if len(truth) != count:
-        raise UserError(f"{path}: has {len(truth):,} training rows, but training.csv has {count:,}; write the folder again")
+        raise UserError(f"{path}: has {len(truth):,} training rows, but training.csv has "
+                        f"{count:,}; write the folder again")
     return truth.reshape(-1, len(KEYPOINTS), 2), source
 
 # %% ../nbs/03_data.ipynb #24e2725f
@@ -627,15 +677,20 @@ def load_kaggle_test(
     table = _need_table(path, "test.csv")
     with _open_table(table, "test.csv") as file:
         numbers, images, problems = _read_rows(file, ("ImageId",), str(table))
-    problems += [f"row {row}: ImageId is {'empty' if np.isnan(value) else format(value, 'g')}, expected a whole number"
+    problems += [f"row {row}: ImageId is {'empty' if np.isnan(value) else format(value, 'g')}, "
+                 "expected a whole number"
                  for row, value in enumerate(numbers[:, 0]) if not float(value).is_integer()]
     _raise_problems(str(table), problems)
     ids = numbers[:, 0].astype(int).astype(str)
-    faces = Faces(images=images, points=np.full((len(images), len(KEYPOINTS), 2), np.nan, np.float32), group=np.char.add("kaggle-test-", ids),
-                  source=np.full(len(images), "kaggle-test"), image_id=ids, name=f"{path.name} (test)")
-    return faces, _read_lookup(path.parent if table == path and path.suffix.lower() != ".zip" else path)
+    faces = Faces(images=images,
+                  points=np.full((len(images), len(KEYPOINTS), 2), np.nan, np.float32),
+                  group=np.char.add("kaggle-test-", ids),
+                  source=np.full(len(images), "kaggle-test"), image_id=ids,
+                  name=f"{path.name} (test)")
+    return faces, _read_lookup(path.parent if table == path and path.suffix.lower() != ".zip"
+                               else path)
 
-
+# %% ../nbs/03_data.ipynb #new00121
 def _read_lookup(path: Path) -> pd.DataFrame | None:
     "Read IdLookupTable.csv from a folder or zip, where there is one."
     table = _find_table(path, "IdLookupTable.csv")
@@ -652,10 +707,12 @@ def _read_lookup(path: Path) -> pd.DataFrame | None:
         raise UserError(f"{table}: is no table of values to predict ({error})") from error
     for column in ("RowId", "ImageId", "FeatureName"):
         if column not in lookup:
-            raise UserError(f"{table}: column {column} is missing; expected RowId, ImageId, FeatureName, Location")
+            raise UserError(f"{table}: column {column} is missing; expected RowId, ImageId, "
+                            "FeatureName, Location")
     unknown = sorted(set(map(str, lookup["FeatureName"])) - set(COLUMNS))
     if unknown:
-        raise UserError(f"{table}: unknown FeatureName {unknown[0]!r}{nearest_name(unknown[0], COLUMNS).split(' Known')[0]}")
+        raise UserError(f"{table}: unknown FeatureName "
+                        f"{unknown[0]!r}{nearest_name(unknown[0], COLUMNS).split(' Known')[0]}")
     return lookup
 
 # %% ../nbs/03_data.ipynb #1cf25a87
@@ -664,7 +721,8 @@ def _bundles(faces: Faces) -> np.ndarray:
     groups = np.unique(faces.group, return_inverse=True)[1]
     copies = near_duplicates(faces.images)
     count = groups.max(initial=-1) + 1
-    links = coo_array((np.ones(len(faces), np.int8), (groups, count + copies)), shape=(count + len(faces),) * 2)
+    links = coo_array((np.ones(len(faces), np.int8), (groups, count + copies)),
+                      shape=(count + len(faces),) * 2)
     return np.unique(connected_components(links, directed=False)[1][groups], return_inverse=True)[1]
 
 
@@ -679,8 +737,9 @@ def split_by_group(
     bundles = _bundles(faces)
     sizes = np.bincount(bundles)
     if len(sizes) < 2:
-        raise UserError(f"{faces.name}: {len(faces)} faces in {len(sizes)} group (a person, a photo or copies), expected at least two groups; "
-                        "add other faces, or give each person a group")
+        raise UserError(f"{faces.name}: {len(faces)} faces in {len(sizes)} group (a person, a "
+                        "photo or copies), expected at least two groups; add other faces, or give "
+                        "each person a group")
     in_test, held_out, wanted = np.zeros(len(sizes), bool), 0, test_share * len(faces)
     for bundle in np.random.default_rng(seed).permutation(len(sizes))[:-1]:  # the last one always trains
         if held_out + sizes[bundle] / 2 < wanted:
@@ -693,9 +752,12 @@ def split_by_group(
 # %% ../nbs/03_data.ipynb #cca0ddbe
 EYES_OF_68 = {"right_eye_center": range(36, 42), "left_eye_center": range(42, 48)}
 POINTS_OF_68 = {
-    "right_eye_outer_corner": 36, "right_eye_inner_corner": 39, "left_eye_inner_corner": 42, "left_eye_outer_corner": 45,
-    "right_eyebrow_outer_end": 17, "right_eyebrow_inner_end": 21, "left_eyebrow_inner_end": 22, "left_eyebrow_outer_end": 26,
-    "nose_tip": 30, "mouth_right_corner": 48, "mouth_left_corner": 54, "mouth_center_top_lip": 51, "mouth_center_bottom_lip": 57,
+    "right_eye_outer_corner": 36, "right_eye_inner_corner": 39, "left_eye_inner_corner": 42,
+    "left_eye_outer_corner": 45,
+    "right_eyebrow_outer_end": 17, "right_eyebrow_inner_end": 21, "left_eyebrow_inner_end": 22,
+    "left_eyebrow_outer_end": 26,
+    "nose_tip": 30, "mouth_right_corner": 48, "mouth_left_corner": 54, "mouth_center_top_lip": 51,
+    "mouth_center_bottom_lip": 57,
 }
 
 
@@ -704,7 +766,8 @@ def from_68_points(
 ) -> np.ndarray:  # float [...,15,2], Kaggle's points in the same frame
     "Take Kaggle's fifteen keypoints from the 68 of 300-W; left is the person's own."
     return np.stack([landmarks[..., POINTS_OF_68[keypoint], :] if keypoint in POINTS_OF_68 else
-                     landmarks[..., list(EYES_OF_68[keypoint]), :].mean(axis=-2) for keypoint in KEYPOINTS], axis=-2)
+                     landmarks[..., list(EYES_OF_68[keypoint]), :].mean(axis=-2)
+                     for keypoint in KEYPOINTS], axis=-2)
 
 # %% ../nbs/03_data.ipynb #e3c2e15b
 def kaggle_framing(
@@ -722,13 +785,17 @@ def cut_face(
     shift: np.ndarray,  # float [2], pixels of the cut
 ) -> np.ndarray:  # uint8 [96,96]
     "Cut a face out of a photo: pixel centre p of the photo comes to scale * p + shift."
-    start = (-0.5 - shift) / scale + 0.5  # the cut's upper left corner, counted from the photo's own corner
+    # the cut's upper left corner, counted from the photo's own corner
+    start = (-0.5 - shift) / scale + 0.5
     width = IMAGE_SIZE / scale
     before = np.maximum(np.ceil(-start).astype(int), 0)
     after = np.maximum(np.ceil(start + width - photo.shape[::-1]).astype(int), 0)
-    padded = np.pad(photo, ((before[1], after[1]), (before[0], after[0])), mode="edge") if (before + after).any() else photo
+    padded = (np.pad(photo, ((before[1], after[1]), (before[0], after[0])), mode="edge")
+              if (before + after).any() else photo)
     corners = *(start + before), *np.minimum(start + before + width, padded.shape[::-1])
-    return np.asarray(PIL.Image.fromarray(padded).resize((IMAGE_SIZE, IMAGE_SIZE), PIL.Image.Resampling.BILINEAR, box=corners))
+    return np.asarray(PIL.Image.fromarray(padded).resize((IMAGE_SIZE, IMAGE_SIZE),
+                                                         PIL.Image.Resampling.BILINEAR,
+                                                         box=corners))
 
 # %% ../nbs/03_data.ipynb #00fbf2e6
 def read_pts(
@@ -739,15 +806,18 @@ def read_pts(
         text = Path(path).read_text(encoding="utf-8", errors="replace")
     inside = re.search(r"\{(.*)\}", text, re.DOTALL)
     if not inside:
-        raise UserError(f"{path}: holds no points between {{ and }}; expected 'version: 1', 'n_points: 68' and 68 lines of x and y")
+        raise UserError(f"{path}: holds no points between {{ and }}; expected 'version: 1', "
+                        "'n_points: 68' and 68 lines of x and y")
     try:
         values = [float(value) for value in inside[1].split()]
     except ValueError as error:
-        raise UserError(f"{path}: {str(error).split(': ')[-1]} is no number; expected 68 lines of x and y") from error
+        raise UserError(f"{path}: {str(error).split(': ')[-1]} is no number; expected 68 lines "
+                        "of x and y") from error
     if len(values) != 136:
         raise UserError(f"{path}: holds {len(values) / 2:g} points, expected 68")
     if not np.isfinite(values).all() or np.abs(values).max() > 1e5:
-        raise UserError(f"{path}: a coordinate is not a place in a picture; expected 68 lines of x and y in pixels")
+        raise UserError(f"{path}: a coordinate is not a place in a picture; expected 68 lines of x "
+                        "and y in pixels")
     return np.array(values).reshape(68, 2) - 1
 
 # %% ../nbs/03_data.ipynb #568fc4ae
@@ -757,9 +827,12 @@ MAX_PIXELS = 100_000_000  # of a photo: 100 MB of grey values
 
 def _picture_of(marks: Path) -> Path:
     "Find the picture that a .pts file belongs to."
-    found = [path for ending in PICTURES for path in (marks.with_suffix(ending), marks.with_suffix(ending.upper())) if path.is_file()]
+    found = [path for ending in PICTURES
+             for path in (marks.with_suffix(ending), marks.with_suffix(ending.upper()))
+             if path.is_file()]
     if not found:
-        raise UserError(f"{marks}: there is no picture of the same name beside it; expected {marks.stem}.jpg or {marks.stem}.png")
+        raise UserError(f"{marks}: there is no picture of the same name beside it; expected "
+                        f"{marks.stem}.jpg or {marks.stem}.png")
     return found[0]
 
 # %% ../nbs/03_data.ipynb #7a3df61f
@@ -771,7 +844,8 @@ def load_300w(
     folder = Path(folder)
     marks = sorted(path for path in folder.rglob("*.pts") if not path.name.startswith("."))
     if not marks:
-        raise UserError(f"{folder}: holds neither training.csv nor .pts files; expected a Kaggle folder or a 300-W folder")
+        raise UserError(f"{folder}: holds neither training.csv nor .pts files; expected a Kaggle "
+                        "folder or a 300-W folder")
     pictures = [_picture_of(path) for path in marks]
     files = [path for pair in zip(marks, pictures) for path in pair]
     return _cached(files, lambda: _load_300w(folder, marks, pictures), name or folder.name, folder)
@@ -779,7 +853,8 @@ def load_300w(
 # %% ../nbs/03_data.ipynb #0bfb6173
 def _read_grey(picture: Path) -> np.ndarray:
     "Read a photo as grey values [H,W]; its size is looked at before anything is unpacked."
-    unreadable = UserError(f"{picture}: is no picture that can be read; expected a JPEG or PNG file")
+    unreadable = UserError(f"{picture}: is no picture that can be read; expected a JPEG or "
+                           "PNG file")
     with _reading(picture):
         content = picture.read_bytes()
     kept, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None  # the size is judged here
@@ -792,9 +867,11 @@ def _read_grey(picture: Path) -> np.ndarray:
     finally:
         PIL.Image.MAX_IMAGE_PIXELS = kept
     if width * height > MAX_PIXELS:
-        raise UserError(f"{picture}: {width} x {height} pixels, expected at most {MAX_PIXELS:,}; make it smaller, or set facekp.data.MAX_PIXELS higher")
+        raise UserError(f"{picture}: {width} x {height} pixels, expected at most {MAX_PIXELS:,}; "
+                        "make it smaller, or set facekp.data.MAX_PIXELS higher")
     try:
-        photo = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
+        photo = cv2.imdecode(np.frombuffer(content, np.uint8),
+                             cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
         raise unreadable from error
     if photo is None or not photo.size:
@@ -805,23 +882,28 @@ def _read_grey(picture: Path) -> np.ndarray:
 def _load_300w(folder: Path, marks: list[Path], pictures: list[Path]) -> Faces:
     "Read and cut all faces of a 300-W folder."
     images, points = [], []
-    for path, picture in progress(list(zip(marks, pictures)), f"cutting the faces of {folder.name}"):
+    for path, picture in progress(list(zip(marks, pictures)),
+                                  f"cutting the faces of {folder.name}"):
         found = from_68_points(read_pts(path))
         photo = _read_grey(picture)
         scale, shift = kaggle_framing(found)
         size = np.array(photo.shape[::-1])
         if not 96 / 20_000 < scale < 50 or not ((found > -size) & (found < 2 * size)).all():
-            raise UserError(f"{path}: its points are not those of an upright face in {picture.name}; expected 300-W's order, in pixels")
+            raise UserError(f"{path}: its points are not those of an upright face in "
+                            f"{picture.name}; expected 300-W's order, in pixels")
         images.append(cut_face(photo, scale, shift))
         points.append(scale * found + shift)
     names = [path.relative_to(folder).with_suffix("").as_posix() for path in marks]
-    return Faces(images=np.stack(images), points=np.stack(points).astype(np.float32), image_id=np.array(names),
-                 group=np.array([re.sub(r"_\d{1,2}$", "", name) for name in names]), source=np.full(len(names), folder.name))
+    return Faces(images=np.stack(images), points=np.stack(points).astype(np.float32),
+                 image_id=np.array(names),
+                 group=np.array([re.sub(r"_\d{1,2}$", "", name) for name in names]),
+                 source=np.full(len(names), folder.name))
 
 # %% ../nbs/03_data.ipynb #e84993d6
 COMPETITION_PAGE = f"https://www.kaggle.com/competitions/{COMPETITION}"
-SIGN_IN = ("create an API token at https://www.kaggle.com/settings/api and put it into ~/.kaggle/access_token or the environment variable "
-           "KAGGLE_API_TOKEN (in Colab: the secret of that name), then run again")
+SIGN_IN = ("create an API token at https://www.kaggle.com/settings/api and put it into "
+           "~/.kaggle/access_token or the environment variable KAGGLE_API_TOKEN (in Colab: the "
+           "secret of that name), then run again")
 
 
 def fetch_kaggle(
@@ -832,12 +914,14 @@ def fetch_kaggle(
     if folder.is_dir() and _find_table(folder, "training.csv"):
         return folder
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder}: is there but holds no training.csv; put Kaggle's files into it, or remove it to have them fetched")
+        raise UserError(f"{folder}: is there but holds no training.csv; put Kaggle's files into "
+                        "it, or remove it to have them fetched")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".kaggle-", dir=folder.parent))
     except OSError as error:
-        raise UserError(f"{folder}: can't write there ({error.strerror}); choose another data folder") from error
+        raise UserError(f"{folder}: can't write there ({error.strerror}); choose another "
+                        "data folder") from error
     try:
         _unpack_competition(_download_competition(), staging)
         staging.chmod(0o755)
@@ -845,7 +929,8 @@ def fetch_kaggle(
             folder.rmdir()
         os.replace(staging, folder)
     except OSError as error:
-        raise RunError(f"{folder}: writing failed ({error.strerror or error}); nothing was left half-written") from error
+        raise RunError(f"{folder}: writing failed ({error.strerror or error}); nothing was left "
+                       "half-written") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return folder
@@ -854,9 +939,11 @@ def fetch_kaggle(
 def _unpack_competition(downloaded: Path, folder: Path) -> None:
     "Copy the competition's tables into a folder, out of the zips that Kaggle wraps them in."
     for name in ("training.csv", "test.csv", "IdLookupTable.csv"):
-        found = next((path for pattern in (name, f"{Path(name).stem}.zip") for path in downloaded.rglob(pattern)), None)
+        found = next((path for pattern in (name, f"{Path(name).stem}.zip")
+                      for path in downloaded.rglob(pattern)), None)
         if found is None:
-            raise RunError(f"kaggle: {downloaded} holds no {name}; remove that folder and run again to fetch it anew")
+            raise RunError(f"kaggle: {downloaded} holds no {name}; remove that folder and run "
+                           "again to fetch it anew")
         with _open_table(found, name) as source, open(folder / name, "wb") as target:
             shutil.copyfileobj(source, target, 1 << 20)
             os.fsync(target.fileno())
@@ -870,17 +957,21 @@ def _download_competition() -> Path:
         from kagglehub import exceptions
     except ImportError as error:
         raise UserError("kaggle: kagglehub is not installed; run: pip install 'facekp[kaggle]'") from error
-    logging.getLogger("kagglehub").setLevel(logging.WARNING)  # it writes to standard output, where results belong
+    # it writes to standard output, where results belong
+    logging.getLogger("kagglehub").setLevel(logging.WARNING)
     try:
         return Path(kagglehub.competition_download(COMPETITION))
     except exceptions.UnauthenticatedError as error:
         raise UserError(f"kaggle: you are not signed in; {SIGN_IN}") from error
     except requests.HTTPError as error:
         raise _explain_refusal(getattr(error.response, "status_code", None)) from error
-    except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError, requests.Timeout) as error:
-        raise RunError("kaggle: the download was cut off in the middle; run again to go on where it stopped") from error
+    except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError,
+            requests.Timeout) as error:
+        raise RunError("kaggle: the download was cut off in the middle; run again to go on where "
+                       "it stopped") from error
     except requests.ConnectionError as error:
-        raise RunError("kaggle: there is no connection to Kaggle; check the network, then run again") from error
+        raise RunError("kaggle: there is no connection to Kaggle; check the network, then "
+                       "run again") from error
     except (exceptions.DataCorruptionError, zipfile.BadZipFile, EOFError, zlib.error) as error:
         raise _drop_broken_archive() from error
     except ValueError as error:
@@ -894,10 +985,12 @@ def _explain_refusal(status: int | None) -> Exception:
     if status == 401:
         return UserError(f"kaggle: Kaggle refused your token; {SIGN_IN}")
     if status == 403:
-        return UserError(f"kaggle: Kaggle refused the download; sign in at {COMPETITION_PAGE}/rules, join the competition and accept its rules, "
+        return UserError("kaggle: Kaggle refused the download; sign in at "
+                         f"{COMPETITION_PAGE}/rules, join the competition and accept its rules, "
                          "then run again")
-    return RunError(f"kaggle: Kaggle answered with error {status}; try again later, or download the files from {COMPETITION_PAGE}/data and put "
-                    "them into the folder kaggle of your data folder")
+    return RunError(f"kaggle: Kaggle answered with error {status}; try again later, or download "
+                    f"the files from {COMPETITION_PAGE}/data and put them into the folder kaggle "
+                    "of your data folder")
 
 
 def _drop_broken_archive() -> RunError:
@@ -932,7 +1025,8 @@ def _check_source(source: str) -> None:
         return
     near = nearest_name(source, ("synthetic", "kaggle")).split(" Known")[0]
     expected = f"{near} Expected" if "mean" in near else "; expected"
-    raise UserError(f"{source[:200] or 'a source without a name'}: no such file or folder{expected} {SOURCES}")
+    raise UserError(f"{source[:200] or 'a source without a name'}: no such file or "
+                    f"folder{expected} {SOURCES}")
 
 
 def _split_source(source: str) -> list[str]:
@@ -953,7 +1047,8 @@ def _tell_groups_apart(parts: list[Faces]) -> list[Faces]:
     names = [set(part.group.tolist()) for part in parts]
     if sum(map(len, names)) == len(set().union(*names)):
         return parts
-    return [replace(part, group=np.char.add(f"{part.name}#{index} ", part.group.astype(str))) for index, part in enumerate(parts)]
+    return [replace(part, group=np.char.add(f"{part.name}#{index} ", part.group.astype(str)))
+            for index, part in enumerate(parts)]
 
 # %% ../nbs/03_data.ipynb #9871df9f
 def _load_one(source: str, data_folder: Path, seed: int) -> Faces:
@@ -970,16 +1065,19 @@ def _load_one(source: str, data_folder: Path, seed: int) -> Faces:
         raise UserError(f"{path}: can't tell what this is from its ending; expected {SOURCES}")
     return loaders[path.suffix.lower()](path)
 
-
+# %% ../nbs/03_data.ipynb #new00122
 def _load_synthetic(source: str, data_folder: Path, seed: int) -> Faces:
     "Draw the synthetic training set, or take it from the cache where the same program has drawn it before."
     from facekp import core, draw, synthetic
 
     number = source.partition(":")[2]
-    if source != "synthetic" and not (number.isascii() and number.isdigit() and int(number[:9]) > 0):
-        raise UserError(f"{source}: expected synthetic, or synthetic:N with a whole number of faces from 1, like synthetic:1500")
+    if (source != "synthetic"
+        and not (number.isascii() and number.isdigit() and int(number[:9]) > 0)):
+        raise UserError(f"{source}: expected synthetic, or synthetic:N with a whole number of "
+                        "faces from 1, like synthetic:1500")
     count = int(number) if number else synthetic.ROWS
-    program = hashlib.sha256(b"".join(Path(module.__file__).read_bytes() for module in (core, draw, synthetic))).hexdigest()
+    program = hashlib.sha256(b"".join(Path(module.__file__).read_bytes()
+                                      for module in (core, draw, synthetic))).hexdigest()
     folder, family = data_folder / CACHE_FOLDER, f"synthetic-{count}-seed{seed}"
     key = f"{family}-{program[:16]}-{CACHE_FORMAT}"
     faces = _read_cache(folder, key)
@@ -991,5 +1089,6 @@ def _load_synthetic(source: str, data_folder: Path, seed: int) -> Faces:
                 if not path.name.startswith(key):
                     path.unlink(missing_ok=True)
         except (OSError, UserError, RunError) as error:
-            warnings.warn(f"the drawn faces could not be kept for the next time, and loading goes on without it: {error}", stacklevel=5)
+            warnings.warn("the drawn faces could not be kept for the next time, and loading goes "
+                          f"on without it: {error}", stacklevel=5)
     return replace(faces, name=source)
