@@ -12,7 +12,7 @@ __all__ = ['MAX_PIXELS', 'DETECTOR_FILE', 'DEFAULT_MODEL', 'NET_SIZE', 'SEEN_FRO
            'draw_predictions', 'write_picture', 'look_again', 'find_points', 'Detector', 'load', 'PointSmoother',
            'Follower', 'video_frames', 'find_sources', 'predict_files']
 
-# %% ../nbs/15_predict.ipynb #a767a808
+# %% ../nbs/15_predict.ipynb #63987eda
 import contextlib
 import csv
 import io
@@ -37,7 +37,7 @@ from facekp.core import (
     progress, to_plain,
 )
 
-# %% ../nbs/15_predict.ipynb #36416057
+# %% ../nbs/15_predict.ipynb #36d694e7
 MAX_PIXELS = 100_000_000
 
 
@@ -73,7 +73,7 @@ def _check_size(name: object, size: tuple[int, int], max_pixels: int) -> None:
         raise UserError(f"{name}: {width} x {height} pixels, expected 1 to {max_pixels:,}; make it "
                         "smaller, or set max_pixels (--max-pixels) higher")
 
-# %% ../nbs/15_predict.ipynb #45624b6a
+# %% ../nbs/15_predict.ipynb #1e5da510
 @contextlib.contextmanager
 def _unlimited_pillow():
     "Let Pillow open any size for a while: the size is checked here, before anything is unpacked."
@@ -98,7 +98,7 @@ def _open_image(source: str | Path | bytes) -> Image.Image:
         register_heif_opener()
     return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
 
-# %% ../nbs/15_predict.ipynb #61da4b9d
+# %% ../nbs/15_predict.ipynb #cfb22b37
 def _image_to_rgb(picture: Image.Image) -> np.ndarray:
     "Turn a PIL image upright and into RGB, on white where it is transparent."
     picture = ImageOps.exif_transpose(picture)
@@ -131,7 +131,7 @@ def _array_to_rgb(array: np.ndarray, max_pixels: int) -> np.ndarray:
         return (array[..., :3] * share + 255 * (1 - share) + 0.5).astype(np.uint8)
     return np.ascontiguousarray(np.repeat(array, 3, axis=2) if array.shape[2] == 1 else array)
 
-# %% ../nbs/15_predict.ipynb #9500ca60
+# %% ../nbs/15_predict.ipynb #4b098167
 import facekp
 
 DETECTOR_FILE = Path(facekp.__file__).parent / "face_detector.onnx"
@@ -160,7 +160,7 @@ def open_session(
         raise UserError(f"{path}: not a model that ONNX Runtime can load "
                         f"({' '.join(str(error).split())[:120]})") from error
 
-# %% ../nbs/15_predict.ipynb #8d0c28ae
+# %% ../nbs/15_predict.ipynb #01965e47
 def look(
     detector: onnxruntime.InferenceSession,  # the face detector
     pictures: np.ndarray,  # uint8 [N,H,W,3], RGB, H and W multiples of 32
@@ -205,7 +205,7 @@ def merge_overlaps(
         left = [face for face, taken in zip(left, same) if not taken]
     return np.array(faces, np.float32).reshape(-1, 8, 2), np.array(best, np.float32)
 
-# %% ../nbs/15_predict.ipynb #f7ed27e9
+# %% ../nbs/15_predict.ipynb #befdc069
 def pyramid_sides(
     longest: int,  # the picture's longer side, pixels
     smallest: float,  # the smallest face to look for, as a share of the longer side, 0-1
@@ -246,7 +246,7 @@ def _whole(pixels: int) -> int:
     "The next multiple of 32."
     return -(-pixels // 32) * 32
 
-# %% ../nbs/15_predict.ipynb #2591d599
+# %% ../nbs/15_predict.ipynb #6b3acb9b
 DETECTED_FRAME = np.array([[30.1, 38.0], [64.7, 38.2], [48.2, 57.7], [47.6, 74.8]])  # eyes, nose, mouth of the detector inside Kaggle's frame: means over 257 real faces
 FRAME_WIDTH = 0.97  # how large faces of the training data are, against the mean face
 
@@ -278,7 +278,7 @@ def to_picture(
     return (frame[:2] + (np.asarray(points, np.float64) - (IMAGE_SIZE - 1) / 2)
             * (frame[2] / IMAGE_SIZE) @ _turn(frame[3]).T)
 
-# %% ../nbs/15_predict.ipynb #1badd80b
+# %% ../nbs/15_predict.ipynb #8b5df631
 def cut_face(
     picture: np.ndarray,  # uint8 [H,W] or [H,W,3]
     frame: np.ndarray,  # float [4]: centre x, centre y, width, roll
@@ -305,7 +305,7 @@ def cut_face(
                          borderMode=cv2.BORDER_REPLICATE)
     return cut if fine == 1 else cv2.resize(cut, (side, side), interpolation=cv2.INTER_AREA)
 
-# %% ../nbs/15_predict.ipynb #fdcf8428
+# %% ../nbs/15_predict.ipynb #484c94ee
 def _read_ends(session: onnxruntime.InferenceSession, path: Path) -> tuple[str, type, list[str]]:
     "What a model takes and gives: the name and type of its input, the names of its outputs. Raises UserError for one that takes no grey faces."
     takes, gives = session.get_inputs(), [output.name for output in session.get_outputs()]
@@ -329,7 +329,7 @@ def _open_model(path: Path, threads: int | None) -> tuple[Callable, dict]:
     name, kind, outputs = _read_ends(session, path)
     return lambda grey: session.run(outputs, {name: grey.astype(kind)}), session.get_modelmeta().custom_metadata_map
 
-# %% ../nbs/15_predict.ipynb #new00100
+# %% ../nbs/15_predict.ipynb #b8e607a2
 def _as_points(answer: list) -> tuple[np.ndarray, np.ndarray]:
     "What a model says of N faces as points [N,15,2] and spread [N,15]; the spread is 0 where it says nothing of it."
     points = np.asarray(answer[0], np.float32).reshape(len(answer[0]), len(KEYPOINTS), 2)
@@ -346,7 +346,7 @@ def _check_answer(model: "PointModel", path: Path) -> None:
                         f"({' '.join(str(error).split())[:120]}); expected an output [N,15,2] or "
                         "[N,30] in pixels") from error
 
-# %% ../nbs/15_predict.ipynb #4d8c2a95
+# %% ../nbs/15_predict.ipynb #19f47b28
 class PointModel:
     "Finds the points of faces that are framed already."
 
@@ -388,7 +388,7 @@ class Face:
     frame: np.ndarray = field(repr=False)  # float64 [4]: what was cut out: centre x, centre y, width, roll in radians
     track: int | None = None  # in a video: the number that a face keeps from frame to frame
 
-# %% ../nbs/15_predict.ipynb #258a2c28
+# %% ../nbs/15_predict.ipynb #caa60881
 @dataclass
 class Prediction:
     "What was found in one picture; it draws itself in a notebook."
@@ -427,7 +427,7 @@ class Prediction:
         "What a notebook shows; at most 1200 pixels wide."
         return _as_png(self.draw())
 
-# %% ../nbs/15_predict.ipynb #new00101
+# %% ../nbs/15_predict.ipynb #a93da6e1
 def _as_png(picture: np.ndarray, widest: int = 1200) -> bytes:
     "A picture [H,W,3] as a PNG file, made smaller where a side is longer than the widest that a notebook shows."
     scale = min(1, widest / max(picture.shape[:2]))
@@ -435,7 +435,7 @@ def _as_png(picture: np.ndarray, widest: int = 1200) -> bytes:
              if scale < 1 else picture)
     return cv2.imencode(".png", small[..., ::-1])[1].tobytes()
 
-# %% ../nbs/15_predict.ipynb #f0df88c8
+# %% ../nbs/15_predict.ipynb #2c9145c7
 def _face_to_dict(face: Face) -> dict:
     "A face for JSON, rounded to hundredths of a pixel."
     places, spread = (np.round(face.points.astype(float), 2).tolist(),
@@ -445,7 +445,7 @@ def _face_to_dict(face: Face) -> dict:
             "confidence": round(face.confidence, 3), "uncertain": list(face.uncertain),
             "points": dict(zip(KEYPOINTS, places)), "spread": dict(zip(KEYPOINTS, spread))}
 
-# %% ../nbs/15_predict.ipynb #dc31497e
+# %% ../nbs/15_predict.ipynb #443196cb
 def draw_predictions(
     picture: np.ndarray,  # uint8 [H,W,3], RGB
     faces: Iterable[Face],  # what to draw
@@ -481,7 +481,7 @@ def _draw_box(drawn: np.ndarray, box: np.ndarray, line: int, dashed: bool) -> No
                 cv2.line(drawn, *(tuple(int(value) for value in np.round(place)) for place in ends),
                          color, thickness, cv2.LINE_AA)
 
-# %% ../nbs/15_predict.ipynb #17139d0c
+# %% ../nbs/15_predict.ipynb #560a67c3
 def _draw_label(drawn: np.ndarray, face: Face, line: int) -> None:
     "The confidence, and why it is uncertain, above the box or inside it at the picture's edge."
     text = " ".join([f"{face.confidence:.2f}", *face.uncertain])
@@ -512,7 +512,7 @@ def write_picture(
         raise RunError(f"{path}: can't write this picture ({error})") from error
     return Path(path)
 
-# %% ../nbs/15_predict.ipynb #2603352e
+# %% ../nbs/15_predict.ipynb #1ca20cbc
 SECOND_LOOK = 176 / IMAGE_SIZE  # the detector sees a face best when it fills half of its picture
 SEEN_WELL = 22, 0.85  # pixels of the box in the detector's picture, and score: an upright face from the front is tried without a second look,
 CLEAR = 0.75  # and accepted with this confidence
@@ -541,7 +541,7 @@ def look_again(
                               float(score.max())))
     return found
 
-# %% ../nbs/15_predict.ipynb #0b4a7247
+# %% ../nbs/15_predict.ipynb #7bd699af
 SMALL = 40  # pixels: a smaller frame holds too little to be sure of
 TURNED = 0.35  # how far the nose may lie off the middle of the eyes, in eye distances
 APART, SPREAD = 3.0, 2.5  # pixels of the 96: how far detector and model may disagree, and how wide the points may spread, before confidence falls
@@ -572,7 +572,7 @@ def _sideways(marks: np.ndarray) -> float:
     across = marks[1] - marks[0]
     return float(abs((marks[2] - marks[:2].mean(axis=0)) @ across) / max(across @ across, 1e-6))
 
-# %% ../nbs/15_predict.ipynb #4b737605
+# %% ../nbs/15_predict.ipynb #b0849701
 def find_points(
     detector: "Detector",  # its model, passes and least_confidence are used
     picture: np.ndarray,  # uint8 [H,W,3], RGB
@@ -617,7 +617,7 @@ def _reframed(points: np.ndarray) -> np.ndarray:
     x, y, width, roll = frame_from_points(MEAN_FACE, points)
     return np.array([x, y, width / FRAME_WIDTH, roll])
 
-# %% ../nbs/15_predict.ipynb #beb8bcd3
+# %% ../nbs/15_predict.ipynb #e2ed1b74
 def _quick_look(detector: "Detector", picture: np.ndarray) -> tuple[list, list]:
     "Frames where faces may be, and of those that need no second look, large, upright and from the front, marks and score."
     places, scores = find_candidates(detector.finder, picture, detector.smallest)
@@ -641,7 +641,7 @@ def _look_with_border(detector: "Detector", picture: np.ndarray) -> list[np.ndar
                                 smallest=0.3)
     return [frame_from_points(DETECTED_FRAME, (place[2:6] - border) / scale) for place in places]
 
-# %% ../nbs/15_predict.ipynb #new00102
+# %% ../nbs/15_predict.ipynb #b2268c74
 def _check_options(smallest: float, least_confidence: float, passes: int, max_pixels: int,
                    threads: int | None) -> None:
     "Refuse options of a detector that can't be meant."
@@ -651,7 +651,7 @@ def _check_options(smallest: float, least_confidence: float, passes: int, max_pi
                         f"passes={passes}, max_pixels={max_pixels}, threads={threads}: expected "
                         "0.005-1, 0-1, 1 or more, 1 or more, 1 or more")
 
-# %% ../nbs/15_predict.ipynb #new00104
+# %% ../nbs/15_predict.ipynb #abe956cb
 def _search(detector: "Detector", picture: np.ndarray) -> list[Face]:
     "Look quickly, look again at what is doubtful, and once more with a border where nothing was found."
     frames, well = _quick_look(detector, picture)
@@ -661,7 +661,7 @@ def _search(detector: "Detector", picture: np.ndarray) -> list[Face]:
     faces = _each_once(faces + detector.refine(picture, doubtful))
     return faces or detector.refine(picture, _look_with_border(detector, picture))
 
-# %% ../nbs/15_predict.ipynb #56a22c7d
+# %% ../nbs/15_predict.ipynb #66dce7aa
 class Detector:
     "Finds faces and their points in pictures."
 
@@ -723,7 +723,7 @@ def load(
     "Load a detector: `facekp.load().predict(image)`."
     return Detector(model, **options)
 
-# %% ../nbs/15_predict.ipynb #e90a3ef7
+# %% ../nbs/15_predict.ipynb #5fa8f0e1
 class PointSmoother:
     "The one-euro filter on points."
 
@@ -759,14 +759,14 @@ def _share(hertz: np.ndarray | float, step: float) -> np.ndarray | float:
     "How much of a new value a low-pass filter takes over after a step of so many seconds."
     return 1 / (1 + 1 / (2 * math.pi * hertz * step))
 
-# %% ../nbs/15_predict.ipynb #new00103
+# %% ../nbs/15_predict.ipynb #6269fb3b
 def _nearest_track(face: Face, tracks: dict, taken: dict) -> int | None:
     "The number of the track that a face continues: one not yet taken, whose last frame is nearest; None where all are far."
     near = {number: np.linalg.norm(frame[:2] - face.frame[:2]) / face.frame[2]
             for number, (frame, _) in tracks.items() if number not in taken}
     return min(near, key=near.get) if near and min(near.values()) < 0.5 else None
 
-# %% ../nbs/15_predict.ipynb #f09665f0
+# %% ../nbs/15_predict.ipynb #0977c5a2
 class Follower:
     "Follows faces from frame to frame: looks everywhere now and then, and in between only where they were."
 
@@ -806,7 +806,7 @@ class Follower:
         self.tracks = tracks
         return followed
 
-# %% ../nbs/15_predict.ipynb #463bf55b
+# %% ../nbs/15_predict.ipynb #ecb48216
 VIDEO_ENDINGS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp"}
 
 
@@ -852,7 +852,7 @@ def _quiet_opencv():
         if logging:
             logging.setLogLevel(kept)
 
-# %% ../nbs/15_predict.ipynb #e7c384b3
+# %% ../nbs/15_predict.ipynb #15f4322c
 FORMATS = ("png", "json", "csv")
 TABLE_COLUMNS = ("file", "frame", "face", "left", "top", "right", "bottom", "confidence",
                  "uncertain", *COLUMNS, *(f"{keypoint}_spread" for keypoint in KEYPOINTS))
@@ -884,7 +884,7 @@ def find_sources(
             raise UserError(f"{path}: no such file or folder")
     return sources
 
-# %% ../nbs/15_predict.ipynb #c4f9ebde
+# %% ../nbs/15_predict.ipynb #0d633a83
 def predict_files(
     detector: Detector,  # what `load` gives
     given: list[str | Path],  # pictures, videos, folders, webcam or webcam:N
@@ -923,7 +923,7 @@ def _unused(name: str, used: set) -> str:
     used.add(free)
     return free
 
-# %% ../nbs/15_predict.ipynb #ada63b86
+# %% ../nbs/15_predict.ipynb #9a86cc71
 @contextlib.contextmanager
 def _table(out: Path | None) -> Iterator:
     "A CSV table to write rows to: predictions.csv in the folder, or standard output."
@@ -947,7 +947,7 @@ def _table_rows(source: str, frame: int | None, faces: list[Face]) -> Iterator[l
                *np.round(face.points.reshape(-1).astype(float), 2).tolist(),
                *np.round(face.spread.astype(float), 2).tolist()]
 
-# %% ../nbs/15_predict.ipynb #34042663
+# %% ../nbs/15_predict.ipynb #306f4735
 def _predict_picture(detector: Detector, source: str, name: str, out: Path | None, form: str,
                      table) -> str:
     "One picture: predict, write, and say in a line what was found."
@@ -969,7 +969,7 @@ def _predict_picture(detector: Detector, source: str, name: str, out: Path | Non
     count = f"{len(answer)} face{'s' * (len(answer) != 1)}"
     return f"{source}: {count}{' (' + faces + ')' if faces else ''}{f' -> {where}' if where else ''}"
 
-# %% ../nbs/15_predict.ipynb #3146c0cc
+# %% ../nbs/15_predict.ipynb #a387644c
 def _predict_video(detector: Detector, source: str, name: str, out: Path | None, form: str, table,
                    most_frames: int | None, show: bool) -> str:
     "A video or webcam: follow the faces, write every frame, and say in a line how fast it went."
@@ -1009,7 +1009,7 @@ def _webcam_number(source: str) -> int:
                         "webcam:1")
     return int(number)
 
-# %% ../nbs/15_predict.ipynb #4f81ca0d
+# %% ../nbs/15_predict.ipynb #7b40b6c2
 def _frame_writer(path: Path | None, source: str, form: str, table, shape: tuple, rate: float):
     "Two functions: one writes a frame and what was found in it, one ends the file."
     stack = contextlib.ExitStack()
