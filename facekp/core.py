@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-# %% ../nbs/00_core.ipynb #851a8772
+# %% ../nbs/00_core.ipynb #ce53db0e
 KEYPOINTS = (
     "left_eye_center", "right_eye_center",
     "left_eye_inner_corner", "left_eye_outer_corner", "right_eye_inner_corner",
@@ -71,7 +71,7 @@ def nearest_name(
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"; {hint}Known: {', '.join(names)}"
 
-# %% ../nbs/00_core.ipynb #fa4ef069
+# %% ../nbs/00_core.ipynb #e56b5210
 _ARRAYS = ("images", "points", "group", "source", "image_id", "truth")
 
 
@@ -102,7 +102,7 @@ class Faces:
         there = [part for part in _ARRAYS if getattr(self, part) is not None]
         return replace(self, **{part: getattr(self, part)[rows] for part in there})
 
-# %% ../nbs/00_core.ipynb #new00053
+# %% ../nbs/00_core.ipynb #01018c9c
 def _check_parts(faces: Faces) -> None:
     "Raise UserError where the parts of faces don't belong together."
     count = len(faces.images)
@@ -116,7 +116,7 @@ def _check_parts(faces: Faces) -> None:
         raise UserError(f"{faces.name}: images are {faces.images.dtype}, expected uint8 grey "
                         "values 0-255")
 
-# %% ../nbs/00_core.ipynb #1699250e
+# %% ../nbs/00_core.ipynb #a68de623
 def concatenate(
     parts: Iterable[Faces],  # sets of faces, in order
     name: str | None = None,  # the name of the whole; joined with ' + ' when not given
@@ -164,7 +164,7 @@ def sha256_of_faces(
     digest.update("\n".join(map(str, faces.group)).encode())
     return digest.hexdigest()
 
-# %% ../nbs/00_core.ipynb #e0252e82
+# %% ../nbs/00_core.ipynb #b5b11ce9
 @contextlib.contextmanager
 def atomic_path(
     path: str | Path,  # where the file shall be in the end; its folder is made where it is missing
@@ -203,7 +203,7 @@ def _drop_unfinished(path: Path) -> None:
             if time.time() - old.stat().st_mtime > 3600:
                 old.unlink()
 
-# %% ../nbs/00_core.ipynb #f58fd3ba
+# %% ../nbs/00_core.ipynb #1cc9d209
 def write_text(
     path: str | Path,  # where to write
     text: str,  # what to write, as UTF-8
@@ -239,7 +239,7 @@ def to_plain(
         return None
     return str(content) if isinstance(content, Path) else content
 
-# %% ../nbs/00_core.ipynb #71ae2a44
+# %% ../nbs/00_core.ipynb #643f7e11
 def progress(
     items: Iterable,  # what to go through
     description: str,  # what is being done, in a word or two
@@ -255,7 +255,7 @@ def _bars_go_to():  # an open file
     "Standard error, so that results stay clean; in a notebook standard output, for Jupyter leaves a red strip behind errors."
     return sys.stdout if type(sys.stdout).__module__ == "ipykernel.iostream" else sys.stderr
 
-# %% ../nbs/00_core.ipynb #386b04b3
+# %% ../nbs/00_core.ipynb #53b2b121
 @dataclass(frozen=True)
 class Settings:
     "The course's settings: one value each, the same names as in settings.ini."
@@ -289,7 +289,7 @@ PROFILES = {
              "labels": "complete ffill knn ridge masked"},
 }
 
-# %% ../nbs/00_core.ipynb #7c759876
+# %% ../nbs/00_core.ipynb #8aa61e8d
 def find_settings_file(
     start: str | Path | None = None,  # where to begin; the working folder when not given
 ) -> Path | None:  # the nearest settings.ini upwards, or None
@@ -298,7 +298,7 @@ def find_settings_file(
     return next((folder / "settings.ini" for folder in (start, *start.parents)
                  if (folder / "settings.ini").is_file()), None)
 
-# %% ../nbs/00_core.ipynb #47a57f88
+# %% ../nbs/00_core.ipynb #3c508819
 def load_settings(
     profile: str | None = None,  # quick or full; else FACEKP_PROFILE, else what the file says
     start: str | Path | None = None,  # where to look for settings.ini from, upwards
@@ -336,7 +336,7 @@ def load_settings(
              * (settings.weights not in ("imagenet", "none")))
     return replace(settings, **{key: str(base / getattr(settings, key)) for key in paths})
 
-# %% ../nbs/00_core.ipynb #5846b0e1
+# %% ../nbs/00_core.ipynb #5af72861
 def _read_value(path: Path | None, key: str, value: object) -> object:
     "Turn the text of a setting into its type, and check its range."
     wanted = type(getattr(Settings, key))
@@ -352,7 +352,7 @@ def _read_value(path: Path | None, key: str, value: object) -> object:
         raise UserError(f"{path}: {key} = {value}, expected a share between 0 and 1")
     return value
 
-# %% ../nbs/00_core.ipynb #e3e50dda
+# %% ../nbs/00_core.ipynb #9215a4e3
 LEFT_COLOR, RIGHT_COLOR, MIDDLE_COLOR = "#e69f00", "#56b4e9", "#009e73"
 KEYPOINT_COLORS = tuple(
     LEFT_COLOR if "left" in keypoint else RIGHT_COLOR if "right" in keypoint else MIDDLE_COLOR
@@ -383,11 +383,13 @@ def show_faces(
         if index >= count:
             continue
         axis.imshow(images[index], cmap="gray", vmin=0, vmax=255)
+        axis.autoscale(False)  # a point beyond the edge doesn't make the picture smaller
         if points is not None:
             axis.scatter(*points[index].T, s=9 * size, c=KEYPOINT_COLORS, edgecolors="black",
-                         linewidths=0.4)
+                         linewidths=0.4, clip_on=False)
         if predicted is not None:
-            axis.scatter(*predicted[index].T, s=14 * size, c="#d55e00", marker="x", linewidths=1)
+            axis.scatter(*predicted[index].T, s=14 * size, c="#d55e00", marker="x", linewidths=1,
+                         clip_on=False)
         axis.set_title(titles[index], fontsize=9)
     figure.suptitle(title)
     return figure
