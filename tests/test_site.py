@@ -36,7 +36,7 @@ from lessons import alternative_text, box_as_list, colab_url, has_figure, lesson
 from reference import exported_names, reference_page
 from tables import best_rows, comparison_folders, read_table
 
-NEEDED = ("sphinx", "myst_nb", "sphinx_book_theme", "latex2mathml", "sphinx_revealjs")
+NEEDED = ("sphinx", "myst_nb", "sphinx_book_theme", "latex2mathml", "ziamath", "sphinx_revealjs")
 needs_docs = pytest.mark.skipif(not all(map(importlib.util.find_spec, NEEDED)), reason="the `docs` extra is not installed")
 VOID = {"img", "br", "hr", "input", "meta", "link", "source", "wbr", "col"}
 
@@ -123,6 +123,7 @@ def test_lines_of_code_keep_their_text_and_know_their_indent():
     shown = re.search(r"<pre>(.*)</pre>", html, re.DOTALL).group(1)
     assert unescape(re.sub(r"<[^>]+>", "", shown)) == source
     assert re.findall(r"--in:(\d+)", html) == ["4", "6", "4", "4", "12"] and html.count('class="line"') == 6
+    assert highlight("a  1\n\nb  2\n", PythonLexer(), CodeLines()).count('class="line columns"') == 2
 
 
 def test_box_of_a_lesson_becomes_a_list():
@@ -207,6 +208,14 @@ def test_formulas_are_set(site, pages):
         if path.parent.name == "lessons":
             source = "".join(cell["source"] for cell in read_cells(ROOT / "nbs" / f"{path.stem}.ipynb") if cell["cell_type"] == "markdown")
             assert ("<math" in path.read_text()) == bool(re.search(r"\$\S", re.sub(r"`[^`]*`", "", source))), path
+
+
+@needs_docs
+def test_formulas_have_a_font_of_the_site(tab, address):
+    tab.goto(f"{address}/lessons/07_metrics.html")
+    loaded = "Promise.all([...document.fonts].map((font) => font.load())).then((fonts) => fonts.filter((font) => font.family.includes('STIX') && font.status === 'loaded').length)"
+    assert tab.evaluate(loaded) == 1
+    assert "STIX" in tab.evaluate("getComputedStyle(document.querySelector('math mi')).fontFamily")
 
 
 @needs_docs

@@ -1,4 +1,4 @@
-"Code whose long lines go on below, a little further in than they began, where the page is too narrow for them."
+"Code and what it prints: long lines go on below, a little further in than they began, where the page is too narrow for them."
 
 import re
 from collections.abc import Iterator
@@ -11,14 +11,21 @@ class CodeLines(HtmlFormatter):
     "Writes every line of code into an element of its own that knows how far in the line begins; site.css does the rest."
 
     def wrap(self, source: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
-        return super().wrap((kind, with_indent(html) if kind else html) for kind, html in source)
+        parts = list(source)
+        columns = any(re.search(r"\S {2,}\S", text_of(html)) for kind, html in parts if kind)
+        return super().wrap((kind, with_indent(html, columns) if kind else html) for kind, html in parts)
 
 
-def with_indent(html: str) -> str:
-    "A coloured line of code within its element; an empty line as it is."
-    line = unescape(re.sub(r"<[^>]+>", "", html)).rstrip("\n")
+def text_of(html: str) -> str:
+    "A coloured line as text."
+    return unescape(re.sub(r"<[^>]+>", "", html)).rstrip("\n")
+
+
+def with_indent(html: str, columns: bool) -> str:
+    "A coloured line within its element, which also tells whether words stand in columns; an empty line as it is."
+    line = text_of(html)
     if not line.strip():
         return html
     indent = len(line) - len(line.lstrip(" "))
     html = re.sub(r"^((?:<span[^>]*>)?)( +)", r'\1<span class="in">\2</span>', html.rstrip("\n"))
-    return f'<span class="line"{f" style={chr(34)}--in:{indent}{chr(34)}" if indent else ""}>{html}</span>\n'
+    return f'<span class="line{" columns" * columns}"{f" style={chr(34)}--in:{indent}{chr(34)}" if indent else ""}>{html}</span>\n'
