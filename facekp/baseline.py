@@ -14,7 +14,7 @@ import numpy as np
 
 from .core import COLUMNS, IMAGE_SIZE, KEYPOINTS, MEAN_FACE, UserError
 
-# %% ../nbs/09_baseline.ipynb #8e14f39f
+# %% ../nbs/09_baseline.ipynb #fbe96f26
 def build_mean(
     points: np.ndarray,  # float32 [N,15,2], pixels, NaN where not labelled: the labels to take the mean of
 ) -> keras.Model:  # from grey [N,96,96,1] to pixels [N,15,2], the same points for every face
@@ -32,7 +32,7 @@ def build_mean(
     model.trainable = False
     return model
 
-# %% ../nbs/09_baseline.ipynb #fddc53d3
+# %% ../nbs/09_baseline.ipynb #741e6d0b
 def build_baseline(
     hidden: int = 100,  # units of the hidden layer
 ) -> keras.Model:  # uncompiled, from grey [N,96,96,1] to pixels [N,15,2]

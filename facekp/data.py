@@ -41,12 +41,12 @@ import PIL.Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-# %% ../nbs/03_data.ipynb #bb350a60
+# %% ../nbs/03_data.ipynb #84ad8e81
 from .core import (
     COLUMNS, IMAGE_SIZE, KEYPOINTS, MEAN_FACE, Faces, RunError, UserError, atomic_path, concatenate,
     nearest_name, progress, write_json, write_text)
 
-# %% ../nbs/03_data.ipynb #a13746ce
+# %% ../nbs/03_data.ipynb #10e5fa3c
 IMAGE_VALUES = IMAGE_SIZE**2
 
 
@@ -77,7 +77,7 @@ def _parse_block(texts: list[bytes]) -> np.ndarray | None:
     values = _numbers_of_triples().take(triples)
     return (values - 1).astype(np.uint8).reshape(len(texts), IMAGE_VALUES) if values.min() else None
 
-# %% ../nbs/03_data.ipynb #159e0985
+# %% ../nbs/03_data.ipynb #fb211b79
 def _parse_one_image(text: bytes) -> np.ndarray:
     "Parse one cell of the Image column with care; a ValueError says what is wrong with it."
     values = text.split()
@@ -111,7 +111,7 @@ def _parse_images(texts: list[bytes], first_row: int, problems: list[str],
                            else _parse_with_care(block, first_row + 8 * index, problems)
                            for index, (block, images) in enumerate(zip(blocks, parsed))])
 
-# %% ../nbs/03_data.ipynb #d2f94f1c
+# %% ../nbs/03_data.ipynb #f9ac254b
 POINT_LIMITS = (-96.0, 192.0)  # pixels
 
 
@@ -142,7 +142,7 @@ def _raise_problems(where: str, problems: list[str]) -> None:
         raise UserError(f"{where}, {first_of_row[rows[0]]}{more}; rows count from 0, below the "
                         "column names")
 
-# %% ../nbs/03_data.ipynb #00abc954
+# %% ../nbs/03_data.ipynb #47e420cd
 MAX_LINE = 1 << 20  # bytes; a row of the table has about 34,000
 MAX_PROBLEMS = 10_000  # then reading ends: so much of a table is not broken by accident, and each broken row would take 9 KB of memory
 
@@ -182,7 +182,7 @@ def _blocks(lines: Iterator[bytes], size: int) -> Iterator[list[bytes]]:
     if block:
         yield block
 
-# %% ../nbs/03_data.ipynb #1c418bf7
+# %% ../nbs/03_data.ipynb #47414e04
 def _split_line(line: bytes, image_is_last: bool) -> list[bytes]:
     "Split a row into its cells."
     if b'"' in line:
@@ -212,7 +212,7 @@ def _as_number(cell: bytes) -> float | None:
     except ValueError:
         return None
 
-# %% ../nbs/03_data.ipynb #dba05b63
+# %% ../nbs/03_data.ipynb #fc91060e
 def _read_rows(
     file: io.BufferedIOBase,  # a table in Kaggle's format, opened for reading bytes
     columns: tuple[str, ...],  # the columns of numbers to read beside Image
@@ -245,7 +245,7 @@ def _read_rows(
         raise UserError(f"{where}: there is no row below the column names")
     return np.array(numbers), np.concatenate(images).reshape(-1, IMAGE_SIZE, IMAGE_SIZE), problems
 
-# %% ../nbs/03_data.ipynb #0ccccc22
+# %% ../nbs/03_data.ipynb #9f628c03
 PARTS = ("images", "points", "group", "source", "image_id")
 
 
@@ -268,7 +268,7 @@ def save_npz(
         np.savez(file, **_as_arrays(faces))
     return path
 
-# %% ../nbs/03_data.ipynb #29e0104d
+# %% ../nbs/03_data.ipynb #5e7a6794
 MAX_UNPACKED = 4 << 30  # bytes; Kaggle's own files unpack to 0.3 GB
 
 
@@ -308,7 +308,7 @@ def _open_zip(file: object, where: str) -> zipfile.ZipFile:
                         "facekp.data.MAX_UNPACKED higher")
     return archive
 
-# %% ../nbs/03_data.ipynb #f6aa3097
+# %% ../nbs/03_data.ipynb #04286b65
 def load_npz(
     path: str | Path,  # a file that save_npz wrote, or your own with the same arrays
 ) -> Faces:  # the faces; groups, sources and ids as text
@@ -342,7 +342,7 @@ def load_npz(
     except UserError as error:
         raise UserError(f"{path}: {str(error).removeprefix(path.name + ': ')}") from error
 
-# %% ../nbs/03_data.ipynb #f72f92ed
+# %% ../nbs/03_data.ipynb #ed254ee1
 def _read_array(path: Path, stored: np.lib.npyio.NpzFile, part: str) -> np.ndarray:
     "Read one array of an .npz and check its type; text and ids become text."
     try:
@@ -359,7 +359,7 @@ def _read_array(path: Path, stored: np.lib.npyio.NpzFile, part: str) -> np.ndarr
                         f"expected {words}, one for each face")
     return array.astype(str) if kinds == "Uiu" else array
 
-# %% ../nbs/03_data.ipynb #926c27a5
+# %% ../nbs/03_data.ipynb #ce68e17c
 CACHE_FOLDER = ".facekp_cache"
 CACHE_FORMAT = 1  # one more whenever what is parsed changes
 
@@ -397,7 +397,7 @@ def _read_cache(folder: Path, key: str) -> Faces | None:
             zipfile.BadZipFile, zlib.error):
         return None
 
-# %% ../nbs/03_data.ipynb #141b6e7a
+# %% ../nbs/03_data.ipynb #f509d36d
 def _stamps(files: list[Path], base: Path) -> list[list]:
     "Take what changes when a file changes: name, size and times."
     stats = [(path.relative_to(base).as_posix(), path.stat()) for path in files]
@@ -420,7 +420,7 @@ def _hash_files(files: list[Path], base: Path) -> str:
                 digest.update(zlib.crc32(block).to_bytes(4, "little"))
     return digest.hexdigest()
 
-# %% ../nbs/03_data.ipynb #f396feb7
+# %% ../nbs/03_data.ipynb #342dc327
 def _cached(
     files: list[Path],  # the files that the faces are read from
     parse: Callable[[], Faces],  # reads them
@@ -454,7 +454,7 @@ def _cache_key(content_hash: str) -> str:
     "Name a cache by the hash of its files and the way they are read."
     return f"{content_hash[:16]}-{CACHE_FORMAT}"
 
-# %% ../nbs/03_data.ipynb #3c061f7d
+# %% ../nbs/03_data.ipynb #58c26a02
 def _read_note(path: Path) -> dict:
     "Read which cache belongs to which files; nothing where there is no such note."
     try:
@@ -477,7 +477,7 @@ def _remember(note: Path, former: str, content: dict, faces: Faces | None) -> No
         warnings.warn("what was read could not be kept for the next time, and loading goes on "
                       f"without it: {error}", stacklevel=4)
 
-# %% ../nbs/03_data.ipynb #9cc307a2
+# %% ../nbs/03_data.ipynb #989538b3
 def _details(images: np.ndarray, size: int, fine: float, coarse: float) -> np.ndarray:
     "Shrink pictures to size x size and keep what lies between two widths of blur, neither noise nor light: float32 [N,size,size]."
     small = np.stack([cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
@@ -490,7 +490,7 @@ def _details(images: np.ndarray, size: int, fine: float, coarse: float) -> np.nd
                                            (1, 0)).swapaxes(1, 2) for blur in blurs]
     return np.ascontiguousarray(fine_blur - coarse_blur)
 
-# %% ../nbs/03_data.ipynb #5a3f9006
+# %% ../nbs/03_data.ipynb #a4fb41d3
 def _unit(vectors: np.ndarray) -> np.ndarray:
     "Scale vectors to length one; what is (nearly) nothing stays so."
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
@@ -521,7 +521,7 @@ def _agree(images: np.ndarray, pairs: np.ndarray, size: int, fine: float, coarse
                                        cv2.TM_CCOEFF_NORMED).max() > limit
                      for first, second in places.reshape(-1, 2)])
 
-# %% ../nbs/03_data.ipynb #1d257966
+# %% ../nbs/03_data.ipynb #41e3bf0e
 def near_duplicates(
     images: np.ndarray,  # uint8 [N,96,96]
 ) -> np.ndarray:  # int [N], one number a picture: copies, exact or near, share it
@@ -538,7 +538,7 @@ def near_duplicates(
     links = coo_array((np.ones(len(pairs), np.int8), pairs.T), shape=(len(images),) * 2)
     return connected_components(links, directed=False)[1]
 
-# %% ../nbs/03_data.ipynb #84fecdb5
+# %% ../nbs/03_data.ipynb #ecd373ac
 COMPETITION = "facial-keypoints-detection"
 
 
@@ -564,7 +564,7 @@ def _need_table(path: Path, name: str) -> Path:
                         f"{COMPETITION}.zip in it")
     return table
 
-# %% ../nbs/03_data.ipynb #1ee45f9f
+# %% ../nbs/03_data.ipynb #8281466f
 def _find_in_zip(archive: zipfile.ZipFile, name: str, where: str,
                  depth: int = 2) -> io.BufferedIOBase | None:
     "Open a table inside a zip, or inside the zip of that name within the zip, as Kaggle packs it; a zip may hold itself, so the depth has an end."
@@ -606,7 +606,7 @@ def labelling_source(
     others = [index for index, keypoint in enumerate(KEYPOINTS) if keypoint not in FOUR_POINTS]
     return np.where(np.isfinite(points[:, others]).any(axis=(1, 2)), "kaggle-1", "kaggle-2")
 
-# %% ../nbs/03_data.ipynb #3f932c36
+# %% ../nbs/03_data.ipynb #9f11fefa
 def _parse_training(table: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
     "Read points, images and problems of a training.csv."
     with _open_table(table, "training.csv") as file:
@@ -635,7 +635,7 @@ def load_kaggle(
     return _cached([table, truth] if truth else [table], lambda: _load_kaggle(table, truth),
                    name or path.name)
 
-# %% ../nbs/03_data.ipynb #4bf0d1d6
+# %% ../nbs/03_data.ipynb #573c9b40
 def _load_kaggle(table: Path, truth_table: Path | None) -> Faces:
     "Load Kaggle's training set from its files."
     points, images, problems = _parse_training(table)
@@ -667,7 +667,7 @@ def _read_truth(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
                         f"{count:,}; write the folder again")
     return truth.reshape(-1, len(KEYPOINTS), 2), source
 
-# %% ../nbs/03_data.ipynb #24e2725f
+# %% ../nbs/03_data.ipynb #d9dd38ad
 def load_kaggle_test(
     source: str | Path,  # kaggle, a Kaggle folder or zip, or a test.csv
     data_folder: str | Path = "data",  # where `kaggle` lies or is fetched to
@@ -690,7 +690,7 @@ def load_kaggle_test(
     return faces, _read_lookup(path.parent if table == path and path.suffix.lower() != ".zip"
                                else path)
 
-# %% ../nbs/03_data.ipynb #new00121
+# %% ../nbs/03_data.ipynb #d2a8e7ff
 def _read_lookup(path: Path) -> pd.DataFrame | None:
     "Read IdLookupTable.csv from a folder or zip, where there is one."
     table = _find_table(path, "IdLookupTable.csv")
@@ -715,7 +715,7 @@ def _read_lookup(path: Path) -> pd.DataFrame | None:
                         f"{unknown[0]!r}{nearest_name(unknown[0], COLUMNS).split(' Known')[0]}")
     return lookup
 
-# %% ../nbs/03_data.ipynb #1cf25a87
+# %% ../nbs/03_data.ipynb #3ef23c25
 def _bundles(faces: Faces) -> np.ndarray:
     "Number what must stay together: int [N], one number for all faces that are linked by group or by copies."
     groups = np.unique(faces.group, return_inverse=True)[1]
@@ -749,7 +749,7 @@ def split_by_group(
         in_test[np.argmin(sizes)] = True
     return faces[~in_test[bundles]], faces[in_test[bundles]]
 
-# %% ../nbs/03_data.ipynb #cca0ddbe
+# %% ../nbs/03_data.ipynb #8b15bafa
 EYES_OF_68 = {"right_eye_center": range(36, 42), "left_eye_center": range(42, 48)}
 POINTS_OF_68 = {
     "right_eye_outer_corner": 36, "right_eye_inner_corner": 39, "left_eye_inner_corner": 42,
@@ -769,7 +769,7 @@ def from_68_points(
                      landmarks[..., list(EYES_OF_68[keypoint]), :].mean(axis=-2)
                      for keypoint in KEYPOINTS], axis=-2)
 
-# %% ../nbs/03_data.ipynb #e3c2e15b
+# %% ../nbs/03_data.ipynb #ca390b79
 def kaggle_framing(
     points: np.ndarray,  # float [15,2], pixels of a photo
 ) -> tuple[float, np.ndarray]:  # scale s and shift t [2]: s * points + t are pixels of the 96x96 picture
@@ -797,7 +797,7 @@ def cut_face(
                                                          PIL.Image.Resampling.BILINEAR,
                                                          box=corners))
 
-# %% ../nbs/03_data.ipynb #00fbf2e6
+# %% ../nbs/03_data.ipynb #93e76fae
 def read_pts(
     path: str | Path,  # a .pts file of 68 points
 ) -> np.ndarray:  # float [68,2], pixels, 0-based
@@ -820,7 +820,7 @@ def read_pts(
                         "and y in pixels")
     return np.array(values).reshape(68, 2) - 1
 
-# %% ../nbs/03_data.ipynb #568fc4ae
+# %% ../nbs/03_data.ipynb #7e788567
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")
 MAX_PIXELS = 100_000_000  # of a photo: 100 MB of grey values
 
@@ -835,7 +835,7 @@ def _picture_of(marks: Path) -> Path:
                         f"{marks.stem}.jpg or {marks.stem}.png")
     return found[0]
 
-# %% ../nbs/03_data.ipynb #7a3df61f
+# %% ../nbs/03_data.ipynb #38cd24d5
 def load_300w(
     folder: str | Path,  # pictures with a .pts of the same name beside each, subfolders included
     name: str | None = None,  # what the set is called; the folder's name when not given
@@ -850,7 +850,7 @@ def load_300w(
     files = [path for pair in zip(marks, pictures) for path in pair]
     return _cached(files, lambda: _load_300w(folder, marks, pictures), name or folder.name, folder)
 
-# %% ../nbs/03_data.ipynb #0bfb6173
+# %% ../nbs/03_data.ipynb #96d8fded
 def _read_grey(picture: Path) -> np.ndarray:
     "Read a photo as grey values [H,W]; its size is looked at before anything is unpacked."
     unreadable = UserError(f"{picture}: is no picture that can be read; expected a JPEG or "
@@ -878,7 +878,7 @@ def _read_grey(picture: Path) -> np.ndarray:
         raise unreadable
     return photo
 
-# %% ../nbs/03_data.ipynb #73ed8330
+# %% ../nbs/03_data.ipynb #1c0b5741
 def _load_300w(folder: Path, marks: list[Path], pictures: list[Path]) -> Faces:
     "Read and cut all faces of a 300-W folder."
     images, points = [], []
@@ -899,7 +899,7 @@ def _load_300w(folder: Path, marks: list[Path], pictures: list[Path]) -> Faces:
                  group=np.array([re.sub(r"_\d{1,2}$", "", name) for name in names]),
                  source=np.full(len(names), folder.name))
 
-# %% ../nbs/03_data.ipynb #e84993d6
+# %% ../nbs/03_data.ipynb #2c53080c
 COMPETITION_PAGE = f"https://www.kaggle.com/competitions/{COMPETITION}"
 SIGN_IN = ("create an API token at https://www.kaggle.com/settings/api and put it into "
            "~/.kaggle/access_token or the environment variable KAGGLE_API_TOKEN (in Colab: the "
@@ -935,7 +935,7 @@ def fetch_kaggle(
         shutil.rmtree(staging, ignore_errors=True)
     return folder
 
-# %% ../nbs/03_data.ipynb #26900f01
+# %% ../nbs/03_data.ipynb #f244bf49
 def _unpack_competition(downloaded: Path, folder: Path) -> None:
     "Copy the competition's tables into a folder, out of the zips that Kaggle wraps them in."
     for name in ("training.csv", "test.csv", "IdLookupTable.csv"):
@@ -948,7 +948,7 @@ def _unpack_competition(downloaded: Path, folder: Path) -> None:
             shutil.copyfileobj(source, target, 1 << 20)
             os.fsync(target.fileno())
 
-# %% ../nbs/03_data.ipynb #a6dd371e
+# %% ../nbs/03_data.ipynb #d6007230
 def _download_competition() -> Path:
     "Let kagglehub download the competition, and say in one line what to do where it can't."
     try:
@@ -979,7 +979,7 @@ def _download_competition() -> Path:
             raise _drop_broken_archive() from error
         raise UserError(f"kaggle: {' '.join(str(error).split())}; {SIGN_IN}") from error
 
-# %% ../nbs/03_data.ipynb #48ec03e6
+# %% ../nbs/03_data.ipynb #2ce903d0
 def _explain_refusal(status: int | None) -> Exception:
     "Say what to do when Kaggle answers with an error."
     if status == 401:
@@ -1018,7 +1018,7 @@ def load_faces(
     parts = [_load_one(str(name), Path(data_folder), seed) for name in names]
     return parts[0] if len(parts) == 1 else concatenate(_tell_groups_apart(parts))
 
-# %% ../nbs/03_data.ipynb #8782b12e
+# %% ../nbs/03_data.ipynb #f76a6cdb
 def _check_source(source: str) -> None:
     "Refuse a source that is not there, before any other is loaded."
     if source == "kaggle" or source.split(":")[0] == "synthetic" or (source and _exists(source)):
@@ -1050,7 +1050,7 @@ def _tell_groups_apart(parts: list[Faces]) -> list[Faces]:
     return [replace(part, group=np.char.add(f"{part.name}#{index} ", part.group.astype(str)))
             for index, part in enumerate(parts)]
 
-# %% ../nbs/03_data.ipynb #9871df9f
+# %% ../nbs/03_data.ipynb #7746b1de
 def _load_one(source: str, data_folder: Path, seed: int) -> Faces:
     "Load one source."
     if source == "kaggle":
@@ -1065,7 +1065,7 @@ def _load_one(source: str, data_folder: Path, seed: int) -> Faces:
         raise UserError(f"{path}: can't tell what this is from its ending; expected {SOURCES}")
     return loaders[path.suffix.lower()](path)
 
-# %% ../nbs/03_data.ipynb #new00122
+# %% ../nbs/03_data.ipynb #d38af6f5
 def _load_synthetic(source: str, data_folder: Path, seed: int) -> Faces:
     "Draw the synthetic training set, or take it from the cache where the same program has drawn it before."
     from facekp import core, draw, synthetic

@@ -19,12 +19,12 @@ from sklearn.linear_model import Ridge
 from .core import KEYPOINTS, Faces, UserError, nearest_name
 from .synthetic import to_second_source
 
-# %% ../nbs/05_impute.ipynb #badf9ad6
+# %% ../nbs/05_impute.ipynb #5e6784db
 FOUR_POINTS = tuple(KEYPOINTS.index(name)
                     for name in ("left_eye_center", "right_eye_center", "nose_tip",
                                  "mouth_center_bottom_lip"))
 
-# %% ../nbs/05_impute.ipynb #ebb01291
+# %% ../nbs/05_impute.ipynb #ff63c9b9
 def forward_fill(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where not labelled; the order of the rows matters
 ) -> np.ndarray:  # same shape and type, no NaN; gaps above the first label take the first below
@@ -52,7 +52,7 @@ def fill_mean(
     _require_labels(reference)
     return np.where(np.isnan(points), np.nanmean(reference, axis=0), points).astype(points.dtype)
 
-# %% ../nbs/05_impute.ipynb #d491d057
+# %% ../nbs/05_impute.ipynb #f9711b9c
 def fill_knn(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where not labelled
     reference: np.ndarray,  # float [M,15,2], the labels to learn from: the training part only
@@ -65,7 +65,7 @@ def fill_knn(
     filled = KNNImputer(n_neighbors=neighbours).fit(known).transform(gappy).reshape(points.shape)
     return np.where(np.isnan(points), filled, points).astype(points.dtype)
 
-# %% ../nbs/05_impute.ipynb #8427bc00
+# %% ../nbs/05_impute.ipynb #471af1b5
 def fill_ridge(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where not labelled
     reference: np.ndarray,  # float [M,15,2], the labels to learn from: the training part only; its complete faces are used
@@ -87,7 +87,7 @@ def fill_ridge(
             filled[np.ix_(rows, missing)] = model.predict(values[np.ix_(rows, ~missing)]).reshape(len(rows), -1)
     return filled.reshape(points.shape)
 
-# %% ../nbs/05_impute.ipynb #dc3c7f60
+# %% ../nbs/05_impute.ipynb #809ed088
 def score_imputers(
     points: np.ndarray,  # float [N,15,2], pixels; only complete faces are used
     held_out: int = 400,  # faces whose points are hidden
@@ -110,7 +110,7 @@ def score_imputers(
     return {name: float(np.sqrt(((answer - complete[rows])[:, hidden] ** 2).mean()))
             for name, answer in filled.items()}
 
-# %% ../nbs/05_impute.ipynb #429f744f
+# %% ../nbs/05_impute.ipynb #29337036
 def score_source_mix(
     points: np.ndarray,  # float [N,15,2], pixels; only complete faces are used, all of the first labelling source
     held_out: int = 400,  # faces whose points are hidden
@@ -133,7 +133,7 @@ def score_source_mix(
                                                     - held)[:, hidden] ** 2).mean()))
     return scores
 
-# %% ../nbs/05_impute.ipynb #e4631323
+# %% ../nbs/05_impute.ipynb #2072e0e7
 LABEL_REPAIRS = ("complete", "ffill", "knn", "ridge", "masked", "truth")
 REFERENCE_FACES = 10_000  # faces that KNN asks at most: its time grows with faces times reference
 

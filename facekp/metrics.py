@@ -40,7 +40,7 @@ def mae(
     predicted, points = _checked(predicted, points)
     return float(np.nanmean(np.abs(predicted - points)))
 
-# %% ../nbs/07_metrics.ipynb #2071a19a
+# %% ../nbs/07_metrics.ipynb #2008b530
 def _checked(predicted: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Refuse what can't be scored; else both as float64."
     predicted, points = np.asarray(predicted, np.float64), np.asarray(points, np.float64)
@@ -59,7 +59,7 @@ def _checked(predicted: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.
                         "least one number that is not NaN")
     return predicted, points
 
-# %% ../nbs/07_metrics.ipynb #8d63d9cd
+# %% ../nbs/07_metrics.ipynb #f76ce7f8
 def eye_distance(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where not labelled
 ) -> np.ndarray:  # float64 [N], pixels, NaN where an eye centre is missing or both are at one place
@@ -78,7 +78,7 @@ def relative_errors(
     predicted, points = _checked(predicted, points)
     return np.linalg.norm(predicted - points, axis=2) / eye_distance(points)[:, None]
 
-# %% ../nbs/07_metrics.ipynb #new00090
+# %% ../nbs/07_metrics.ipynb #9ddbf937
 def face_errors(
     predicted: np.ndarray,  # float [N,15,2], pixels, no NaN
     points: np.ndarray,  # float [N,15,2], pixels, NaN where not labelled
@@ -149,7 +149,7 @@ def _area(errors: np.ndarray, limit: float) -> np.ndarray:
     "What each face adds to the area: it lifts the curve from its error to the limit."
     return np.maximum(0, 1 - errors / limit)
 
-# %% ../nbs/07_metrics.ipynb #c2d762cc
+# %% ../nbs/07_metrics.ipynb #4c0b3a8f
 def rmse_by_keypoint(
     predicted: np.ndarray,  # float [N,15,2], pixels, no NaN
     points: np.ndarray,  # float [N,15,2], pixels, NaN where not labelled
@@ -159,7 +159,7 @@ def rmse_by_keypoint(
     return np.sqrt([_mean((predicted[:, index] - points[:, index]) ** 2)
                     for index in range(len(KEYPOINTS))])
 
-# %% ../nbs/07_metrics.ipynb #c975e471
+# %% ../nbs/07_metrics.ipynb #9d49d11f
 def keras_accuracy(
     predicted: np.ndarray,  # float [N,15,2], pixels, no NaN
     points: np.ndarray,  # float [N,15,2], pixels; only faces with all points labelled count
@@ -177,7 +177,7 @@ def _same_column(predicted: np.ndarray, points: np.ndarray) -> np.ndarray:
     same = values.argmax(axis=1) == np.where(np.isnan(labels), -np.inf, labels).argmax(axis=1)
     return np.where(complete, same, np.nan)
 
-# %% ../nbs/07_metrics.ipynb #53212e92
+# %% ../nbs/07_metrics.ipynb #4ea13de8
 METRICS = ("rmse", "mse", "mae", "accuracy", "nme", "pck", "auc", "failure_rate")
 
 
@@ -210,7 +210,7 @@ def _ratios(numerator: np.ndarray, denominator: np.ndarray) -> dict[str, np.ndar
     return {**{name: values[name] for name in METRICS},
             **dict(zip(KEYPOINTS, np.sqrt(np.moveaxis(ratio[..., 7:], -1, 0))))}
 
-# %% ../nbs/07_metrics.ipynb #91785fc2
+# %% ../nbs/07_metrics.ipynb #9cfd8e02
 def _resampled_sums(sums: np.ndarray, group: np.ndarray, seed: int, resamples: int) -> np.ndarray:
     "Sums [N,K] of faces -> sums [resamples,K] of crowds drawn again, group by group."
     names, index = np.unique(np.asarray(group, str), return_inverse=True)
@@ -236,7 +236,7 @@ def _intervals(values: dict[str, np.ndarray], groups: int) -> dict[str, list[flo
                 else [float("nan")] * 2)
     return {name: interval(resampled) for name, resampled in values.items()}
 
-# %% ../nbs/07_metrics.ipynb #d3149151
+# %% ../nbs/07_metrics.ipynb #8594f9fa
 def evaluate_points(
     predicted: np.ndarray,  # float [N,15,2], pixels, no NaN
     points: np.ndarray,  # float [N,15,2], pixels, NaN where not labelled
@@ -272,7 +272,7 @@ def _labelled_faces(points: np.ndarray, group: np.ndarray,
     labelled = np.isfinite(points).any(axis=(1, 2))
     return [array[labelled] for array in (*predictions, points, group)]
 
-# %% ../nbs/07_metrics.ipynb #5123f2ed
+# %% ../nbs/07_metrics.ipynb #adab8dd9
 def compare_paired(
     predicted_a: np.ndarray,  # float [N,15,2], pixels, of one model
     predicted_b: np.ndarray,  # float [N,15,2], pixels, of another model on the same faces

@@ -14,7 +14,7 @@ import keras
 from .baseline import start_at_mean_face
 from .core import COLUMNS, IMAGE_SIZE, KEYPOINTS
 
-# %% ../nbs/11_recipes.ipynb #6229c701
+# %% ../nbs/11_recipes.ipynb #616bc92d
 def build_nouri2014(
     hidden: int = 500,  # units of the two dense layers: 500 in most of his nets, 1000 in the last ones
 ) -> keras.Model:  # uncompiled, from grey [N,96,96,1] to pixels [N,15,2]

@@ -9,7 +9,7 @@ __all__ = ['SAFE_MODULES', 'UNSAFE_CLASSES', 'masked_mse', 'masked_mae', 'FaceBa
            'predict_points', 'Training', 'check_faces', 'fit', 'save_model', 'load_model', 'Record', 'describe_machine',
            'describe_versions', 'make_record', 'write_record', 'read_record', 'describe_data']
 
-# %% ../nbs/08_train.ipynb #2fd82686
+# %% ../nbs/08_train.ipynb #0d2d7c47
 import contextlib
 import importlib
 import json
@@ -33,7 +33,7 @@ from facekp.core import (
 )
 from .metrics import evaluate_points
 
-# %% ../nbs/08_train.ipynb #fced80af
+# %% ../nbs/08_train.ipynb #8e25e909
 @contextlib.contextmanager
 def _standard_error_closed():
     "Send what libraries write to standard error, past Python, to nowhere for a while."
@@ -83,13 +83,13 @@ def masked_mae(
     difference = ops.where(known, predicted - ops.where(known, points, 0.0), 0.0)
     return ops.sum(ops.abs(difference)) / ops.maximum(ops.sum(ops.cast(known, "float32")), 1.0)
 
-# %% ../nbs/08_train.ipynb #a0946123
+# %% ../nbs/08_train.ipynb #e6a55dfd
 def _take(images, rows) -> np.ndarray | tuple[np.ndarray, ...]:
     "What a model sees of some faces: their pictures with a channel, or the rows of each array of a tuple."
     return (tuple(part[rows].astype(np.float32) for part in images) if isinstance(images, tuple)
             else images[rows, ..., None])
 
-# %% ../nbs/08_train.ipynb #9e8d0859
+# %% ../nbs/08_train.ipynb #10296878
 class FaceBatches(keras.utils.PyDataset):
     "Batches of faces in an order that depends on the seed and the epoch alone."
 
@@ -135,7 +135,7 @@ def epochs_for(
     "How many epochs a budget of images makes."
     return max(1, round(images_shown / count))
 
-# %% ../nbs/08_train.ipynb #5cfd2354
+# %% ../nbs/08_train.ipynb #eab5b429
 class _Keeper(keras.callbacks.Callback):
     "Validate now and then, keep the best weights, stop when nothing gets better, and save the state."
 
@@ -176,7 +176,7 @@ class _Keeper(keras.callbacks.Callback):
         self.history, self.best_rmse, self.best_epoch = story["history"], story["best_rmse"], story["best_epoch"]
         return story["epoch"]
 
-# %% ../nbs/08_train.ipynb #0a313341
+# %% ../nbs/08_train.ipynb #7fcce18e
 def write_state(
     path: Path,  # an .npz file; replaced where there is one
     variables: list,  # of the model
@@ -213,7 +213,7 @@ def read_state(
         raise UserError(f"{path}: not the state of this training ({error}); "
                         "give the same model and data as before, or train without resume") from error
 
-# %% ../nbs/08_train.ipynb #d6dd8372
+# %% ../nbs/08_train.ipynb #0ababf60
 def predict_points(
     model: keras.Model,  # from grey [N,96,96,1] to pixels [N,15,2]
     images: np.ndarray,  # uint8 [N,96,96], grey values 0-255; or a tuple of arrays, as for FaceBatches
@@ -237,7 +237,7 @@ class Training:
     images_shown: int  # images seen in all
     seconds: float  # time of this call, validation included
 
-# %% ../nbs/08_train.ipynb #62bb8cf9
+# %% ../nbs/08_train.ipynb #f630f49b
 def _compile(model: keras.Model, optimizer, learning_rate: float, steps: int, loss) -> None:
     "Give a model its optimizer; compile with XLA where there is a graphics card, since TensorFlow on a CPU loses more time by it than it saves."
     made = optimizer(keras.optimizers.schedules.CosineDecay(float(learning_rate), steps))
@@ -278,7 +278,7 @@ def _run_epochs(model: keras.Model, batches: FaceBatches, keeper: _Keeper, epoch
                        "try a smaller learning rate")
     model.set_weights(keeper.best_weights)
 
-# %% ../nbs/08_train.ipynb #545a1295
+# %% ../nbs/08_train.ipynb #e9d9b4f7
 def fit(
     model: keras.Model,  # uncompiled, from grey [N,96,96,1] to pixels [N,15,2]
     train: Faces,  # to learn from; NaN points are left out of the loss
@@ -329,7 +329,7 @@ def save_model(
         model.save(waiting)
     return Path(path)
 
-# %% ../nbs/08_train.ipynb #e82587b5
+# %% ../nbs/08_train.ipynb #f1767544
 SAFE_MODULES = ("keras.layers", "keras.initializers", "keras.regularizers", "keras.constraints",
                 "keras.activations", "keras.models", "keras.dtype_policies",
                 "keras.src.models", "keras", "builtins", "facekp")
@@ -366,7 +366,7 @@ def _is_safe(module: str) -> bool:
     "Whether classes of a module may be made from a file."
     return module in SAFE_MODULES or module.startswith(("keras.src.models.", "facekp."))
 
-# %% ../nbs/08_train.ipynb #13ab6144
+# %% ../nbs/08_train.ipynb #4e520e13
 def load_model(
     path: str | Path,  # a .keras file, or the folder of a run with model.keras in it
 ) -> keras.Model:  # ready to predict, not compiled
@@ -410,7 +410,7 @@ class Record:
     squared_errors: list = field(default_factory=list)  # square pixels, the mean over the points of each test face, in order
     weights_from: str = ""  # where the weights came from that the training began with: random, imagenet, a file; not told where empty
 
-# %% ../nbs/08_train.ipynb #8daa236a
+# %% ../nbs/08_train.ipynb #ce78b3f4
 def describe_machine() -> dict:  # processor, cores, memory in GB, system, graphics cards
     "Say on what kind of machine a run was made, without naming it."
     processor = platform.processor() or platform.machine()
@@ -433,7 +433,7 @@ def describe_versions() -> dict:  # package -> version
     return {"python": platform.python_version(),
             **{package: version(package) for package in packages}}
 
-# %% ../nbs/08_train.ipynb #c710f8cf
+# %% ../nbs/08_train.ipynb #be4dae1c
 def make_record(
     training: Training,  # what fit gave
     test: Faces,  # faces held out; scored against their truth where it is known, else against their labels
@@ -450,7 +450,7 @@ def make_record(
                   history=training.history, machine=describe_machine(),
                   versions=describe_versions(), squared_errors=np.round(squared, 4).tolist())
 
-# %% ../nbs/08_train.ipynb #5805f616
+# %% ../nbs/08_train.ipynb #e4c5aa8a
 def write_record(
     record: Record,  # what a run did
     path: str | Path,  # ends with .json
@@ -480,7 +480,7 @@ def read_record(
         raise UserError(f"{path}: not the record of a run ({error}); expected the JSON that a "
                         "training writes to results/") from error
 
-# %% ../nbs/08_train.ipynb #new00068
+# %% ../nbs/08_train.ipynb #24362484
 def describe_data(
     train: Faces,  # the faces learned from, before repairs and augmentation
     validation: Faces,  # the faces that chose the best weights
