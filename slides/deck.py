@@ -2,7 +2,9 @@
 
 import base64
 import csv
+import functools
 import importlib.util
+import io
 import json
 import re
 import sys
@@ -18,13 +20,18 @@ from modelcard import shipped_sentence
 from tables import FULL, MAIN, MODELS, best_rows, counts, read_table
 
 BOTH = "helen_afw_96_npz_youtube_faces_96"
-PRETRAINED = ("mobilenetv2", "resnet50", "efficientnetb7")
 
 
-def picture(name: str, alternative: str) -> str:
-    "A picture of photos/, within the file."
-    data = base64.b64encode((ROOT / "photos" / name).read_bytes()).decode()
-    return f'<img alt="{alternative}" src="data:image/png;base64,{data}">'
+@functools.cache
+def picture(name: str, alternative: str, part: tuple[float, float, float, float] = (0, 0, 1, 1)) -> str:
+    "A picture of photos/, within the file; `part` says what of it is shown: left, top, right and bottom as shares of its width and height."
+    from PIL import Image
+
+    whole = Image.open(ROOT / "photos" / name)
+    shown = whole.crop([round(share * side) for share, side in zip(part, whole.size * 2)])
+    data = io.BytesIO()
+    shown.save(data, "PNG")
+    return f'<img alt="{alternative}" src="data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}">'
 
 
 def cell(model: str, labels: str, copies: int) -> dict:
@@ -38,9 +45,20 @@ def cells(model: str, copies: int) -> list[dict]:
     return sorted(rows, key=lambda row: -float(row["rmse"]))
 
 
+@functools.cache
 def best(model: str = "") -> dict:
     "The row of a model that was best on the validation faces, or of the model whose row has the smallest error."
     return next(row for row in best_rows(FULL / MAIN) if row["model"] == model or not model)
+
+
+def taps() -> list[dict]:
+    "Frozen MobileNetV2 cut at maps of several sizes, worst first: error as the mean over seeds, and how many there are."
+    names = {"imagenet-12x12": "cut at 12x12 cells", "imagenet-6x6": "cut at 6x6", "imagenet-3x3": "cut at 3x3, its last map", "random-12x12": "random weights, at 12x12"}
+    rows = []
+    for place, name in names.items():
+        errors = [record(f"transfer/{path.stem}")["metrics"]["rmse"] for path in sorted((ROOT / "results" / "transfer").glob(f"frozen-{place}-seed*.json"))]
+        rows.append({"labels": name, "rmse": sum(errors) / len(errors), "seeds": len(errors)})
+    return sorted(rows, key=lambda row: -row["rmse"])
 
 
 def bars(rows: list[dict], label: str = "labels") -> str:
@@ -100,8 +118,7 @@ def facts() -> dict:
             "moved": {source["keypoint"]: source["moved"] for source in labels["sources"]},
             "imputed": {name: values["mean"] for name, values in record("imputers_kaggle_labels")["rmse"].items()},
             "accuracy": record("accuracy_kaggle_labels"), "main": _sizes(MAIN), "both": _sizes(BOTH), "demo": demo(),
-            "transfer": [row for row in rows if row["model"] in PRETRAINED][::-1], "repository": repository_url(),
-            "best_of_each": rows[::-1], "shipped": shipped_sentence()}
+            "taps": taps(), "repository": repository_url(), "best_of_each": rows[::-1], "shipped": shipped_sentence()}
 
 
 def slides() -> list[tuple[str, str, str]]:

@@ -26,7 +26,7 @@ def test_every_measured_number_is_filled_in_from_a_record():
 
 
 def test_every_picture_is_one_of_photos_and_has_words():
-    pictures = re.findall(r'picture\("(.+?)", "(.+?)"\)', SOURCE)
+    pictures = re.findall(r'picture\("(.+?)", "(.+?)"(?:, \(.+?\))?\)', SOURCE)
     assert len(pictures) == SOURCE.count("picture(") and len(pictures) >= 6
     for name, alternative in pictures:
         assert (ROOT / "photos" / name).is_file() and len(alternative.split()) > 5, name
@@ -40,6 +40,9 @@ def test_what_the_slides_say_still_holds():
     assert few["lower"] > sum(few.values()) / 2 and more["higher"] > sum(more.values()) / 2
     assert 0.7 < float(deck.best("mean")["rmse"]) - float(deck.best("baseline")["rmse"]) < 1.3
     assert float(deck.best("heatmap")["rmse"]) < float(deck.best("cnn")["rmse"]) and int(deck.best("heatmap")["weights"]) < int(deck.best("cnn")["weights"])
+    places = {row["labels"].split(",")[0]: row["rmse"] for row in deck.taps()}
+    assert list(places.values()) == sorted(places.values(), reverse=True) and places["cut at 3x3"] > places["cut at 6x6"] > places["cut at 12x12 cells"]
+    assert places["random weights"] > places["cut at 12x12 cells"] + 1 and len({row["seeds"] for row in deck.taps()}) == 1
     filled = deck.facts()["imputed"]
     assert filled["ffill"] > filled["mean"] > filled["knn"] > filled["ridge"]
 
