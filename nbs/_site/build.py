@@ -6,6 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from hero import WORDS, write_hero
 from lessons import NOTEBOOKS, ROOT, lesson_paths, page_cells, read_cells, short_title, summary_of, write_lesson, write_notebook
 from modelcard import card_page, reliability_page, reliability_records, shipped_sentence
 from reference import exported_names, reference_page
@@ -59,11 +60,11 @@ def model_pages() -> list[str]:
     return ["try"] * has_runtime() + ["model"] + ["reliability"] * bool(reliability_records())
 
 
-def start_page() -> str:
-    "The start page: in one screen what this is, how to try it, what came out; below it the lessons."
+def start_page(static: Path) -> str:
+    "The start page: in one screen what this is, how to try it, what came out; below it the lessons. Its picture goes into `static`."
+    width, height = write_hero(static / "faces.png")
     about = read_cells(NOTEBOOKS / "index.ipynb")[0]["source"]
     summary = re.search(r"^> (.+)$", about, re.MULTILINE).group(1)
-    alternative, picture = re.search(r"!\[(.+?)\]\(\.\./(photos/.+?)\)", about).groups()
     lessons = lesson_paths()
     cards = "\n".join(f'<li><a href="lessons/{path.stem}.html"><b>{short_title(path)}</b><span>{re.sub(r"[*`]", "", summary_of(path))}</span></a></li>'
                       for path in lessons)
@@ -84,16 +85,16 @@ def start_page() -> str:
 ```
 
 <p class="buttons"><a class="button" href="lessons/{lessons[0].stem}.html">Start with lesson 0</a>
-<a class="button quiet" href="comparison.html">All results</a>
+<a class="button quiet" href="comparison.html">Results</a>
 {deck}</p>
 </div>
-<img src="_static/{Path(picture).name}" alt="{alternative}" width="1224" height="672">
+<img src="_static/faces.png" alt="{WORDS}" width="{width}" height="{height}">
 </div>
 
 <div class="found">
 
-**Best error of each model** on {counts(FULL / MAIN)['n_test']} held-out real faces: RMSE in pixels of the 96x96 picture, with the repair of
-missing labels that served it best.
+**Error of each model** on {counts(FULL / MAIN)['n_test']} held-out real faces: RMSE in pixels of the 96x96 picture, with the label
+repair that was best on validation faces.
 
 {best_bars(FULL / MAIN)}
 
@@ -130,13 +131,11 @@ def write_pages(pages: Path, only: list[str] | None = None) -> None:
     (pages / "reference").mkdir(parents=True)
     shutil.copytree(ROOT / "photos", pages / "photos")
     shutil.copytree(HERE / "static", pages / "static")
-    for path in sorted((ROOT / "photos").glob("labeled_faces.png")):
-        shutil.copy(path, pages / "static")
     for path in lesson_paths():
         if not only or path.stem in only:
             write_lesson(path, pages / "lessons")
     write_notebook(pages / "results.ipynb", results_cells())
-    texts = {"index": start_page(), "comparison": comparison_page(), "reference/index": reference_index(),
+    texts = {"index": start_page(pages / "static"), "comparison": comparison_page(), "reference/index": reference_index(),
              **{f"reference/{path.stem}": reference_page(path, lesson_of(path.stem)) for path in modules()},
              "model": card_page(), **({"try": write_try(pages / "static")} if "try" in model_pages() else {}),
              **({"reliability": reliability_page()} if "reliability" in model_pages() else {}),
