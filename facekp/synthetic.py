@@ -30,19 +30,27 @@ COPIES = 277  # rows whose picture is, byte for byte, the picture of an earlier 
 WRONG_LABELS = 56  # rows whose points are plainly wrong
 RECURRING = 18  # pictures of the test set that are in the training set too: a guess, the real number is unknown
 
-# %% ../nbs/02_synthetic.ipynb #37b4078f
+# %% ../nbs/02_synthetic.ipynb #63060865
 GAP_PATTERNS = {
     1: {
-        "xxxxxxxxxxxxxxx": 2140, "xxxxxxx.xxxxxxx": 31, "xxxxxxxxx.xxxxx": 26, "xxxxxxxxxxxxxx.": 13, "xxxxxxx.x.xxxxx": 6,
-        "xxx.xxxxxxxxxxx": 4, "xxxxxxxxxxxx.xx": 4, "x.xx..xxxxxxxxx": 3, "xx.x.x....xxxxx": 3, "xxxxxx....xxxxx": 3,
-        "xxxxxxxxxxx....": 3, "xxxxxxxxxxx.xxx": 3, "xxxxxxxxxxxxx..": 3, "xx..xxxxxxxxxxx": 2, "xx.xxxxxxxxxxxx": 2,
-        "xxx.xxx.xxxxxxx": 2, "xxxxx.xxx.xxxxx": 2, "xxxxxx.x.xxxxxx": 2, "xxxxxxx.xxx.xxx": 2, "xxxxxxxx..xxxxx": 2,
-        "..........xxxxx": 1, "........x.xx.xx": 1, ".......xxxxxxxx": 1, "......xxxxxxxxx": 1, "..xx.xxxxxxxxxx": 1,
-        "..xxx.xxxxxxxxx": 1, "..xxxxxxxxxxxxx": 1, ".x..xxxxxxx.xxx": 1, ".xx.xx..xxxxxxx": 1, ".xxxxx..xxxxxxx": 1,
-        "x.xx..x..xxxxxx": 1, "x.xx..xxxxx..xx": 1, "x.xxxxxxxxxxxxx": 1, "xx.x.xxxxxxxxxx": 1, "xxx.xxx.x.xxxxx": 1,
-        "xxx.xxx.xxx....": 1, "xxx.xxx.xxx.xxx": 1, "xxxx..xxxxxxxxx": 1, "xxxx.xxxxxxxxxx": 1, "xxxxx.x.x.x....": 1,
-        "xxxxx.xxxxxx.xx": 1, "xxxxx.xxxxxxxxx": 1, "xxxxxx..xxxxxxx": 1, "xxxxxxx...xxxxx": 1, "xxxxxxx.xxxxxx.": 1,
-        "xxxxxxxx.xxxxxx": 1, "xxxxxxxxx.x....": 1, "xxxxxxxxxxx..xx": 1,
+        "xxxxxxxxxxxxxxx": 2140, "xxxxxxx.xxxxxxx": 31, "xxxxxxxxx.xxxxx": 26,
+        "xxxxxxxxxxxxxx.": 13, "xxxxxxx.x.xxxxx": 6,
+        "xxx.xxxxxxxxxxx": 4, "xxxxxxxxxxxx.xx": 4, "x.xx..xxxxxxxxx": 3, "xx.x.x....xxxxx": 3,
+        "xxxxxx....xxxxx": 3,
+        "xxxxxxxxxxx....": 3, "xxxxxxxxxxx.xxx": 3, "xxxxxxxxxxxxx..": 3, "xx..xxxxxxxxxxx": 2,
+        "xx.xxxxxxxxxxxx": 2,
+        "xxx.xxx.xxxxxxx": 2, "xxxxx.xxx.xxxxx": 2, "xxxxxx.x.xxxxxx": 2, "xxxxxxx.xxx.xxx": 2,
+        "xxxxxxxx..xxxxx": 2,
+        "..........xxxxx": 1, "........x.xx.xx": 1, ".......xxxxxxxx": 1, "......xxxxxxxxx": 1,
+        "..xx.xxxxxxxxxx": 1,
+        "..xxx.xxxxxxxxx": 1, "..xxxxxxxxxxxxx": 1, ".x..xxxxxxx.xxx": 1, ".xx.xx..xxxxxxx": 1,
+        ".xxxxx..xxxxxxx": 1,
+        "x.xx..x..xxxxxx": 1, "x.xx..xxxxx..xx": 1, "x.xxxxxxxxxxxxx": 1, "xx.x.xxxxxxxxxx": 1,
+        "xxx.xxx.x.xxxxx": 1,
+        "xxx.xxx.xxx....": 1, "xxx.xxx.xxx.xxx": 1, "xxxx..xxxxxxxxx": 1, "xxxx.xxxxxxxxxx": 1,
+        "xxxxx.x.x.x....": 1,
+        "xxxxx.xxxxxx.xx": 1, "xxxxx.xxxxxxxxx": 1, "xxxxxx..xxxxxxx": 1, "xxxxxxx...xxxxx": 1,
+        "xxxxxxx.xxxxxx.": 1, "xxxxxxxx.xxxxxx": 1, "xxxxxxxxx.x....": 1, "xxxxxxxxxxx..xx": 1,
     },
     2: {
         "xx........x...x": 4755, "xx........x....": 10,
@@ -50,9 +58,12 @@ GAP_PATTERNS = {
 }
 TEST_PATTERNS = {
     1: {
-        "xxxxxxxxxxxxxxx": 556, "xxxxxxxxx.xxxxx": 8, "xxxxxxx.xxxxxxx": 7, "xxxxxxx.x.xxxxx": 4, "xxxxxx....xxxxx": 2,
-        "......xxxxxxxxx": 1, "xx.xxx....xxxxx": 1, "xx.xxx.x.xxxxxx": 1, "xxx.xxx.xxxxxxx": 1, "xxxx.xxx..xxxxx": 1,
-        "xxxxx.xxx.xxxxx": 1, "xxxxx.xxxxxxxxx": 1, "xxxxxx..x.xxxxx": 1, "xxxxxx.x.xxxxxx": 1, "xxxxxxx.x.xx...": 1,
+        "xxxxxxxxxxxxxxx": 556, "xxxxxxxxx.xxxxx": 8, "xxxxxxx.xxxxxxx": 7, "xxxxxxx.x.xxxxx": 4,
+        "xxxxxx....xxxxx": 2,
+        "......xxxxxxxxx": 1, "xx.xxx....xxxxx": 1, "xx.xxx.x.xxxxxx": 1, "xxx.xxx.xxxxxxx": 1,
+        "xxxx.xxx..xxxxx": 1,
+        "xxxxx.xxx.xxxxx": 1, "xxxxx.xxxxxxxxx": 1, "xxxxxx..x.xxxxx": 1, "xxxxxx.x.xxxxxx": 1,
+        "xxxxxxx.x.xx...": 1,
         "xxxxxxxxxxx..xx": 1, "xxxxxxxxxxxx.x.": 1, "xxxxxxxxxxxx.xx": 1, "xxxxxxxxxxxxxx.": 1,
     },
     2: {
@@ -68,11 +79,12 @@ def _share_out(counts: dict[str, int], total: int) -> dict[str, int]:
     whole[np.argsort(whole - exact, kind="stable")[:total - whole.sum()]] += 1
     return dict(zip(counts, whole.tolist()))
 
-# %% ../nbs/02_synthetic.ipynb #9853eb39
-LATE_SHARE = 0.92  # share of the first source's incomplete rows that stand in its last third: 132 of 144
+# %% ../nbs/02_synthetic.ipynb #04f7463f
+LATE_SHARE = 0.92  # share of the first source's incomplete rows that stand in its last third: 133 of 144
 
 
-def _place_patterns(patterns: dict[str, int], count: int, late: float, rng: np.random.Generator) -> np.ndarray:
+def _place_patterns(patterns: dict[str, int], count: int, late: float,
+                    rng: np.random.Generator) -> np.ndarray:
     "Give every row a pattern: bool [N,15], True where labelled; rows without the most frequent pattern tend to come late."
     shares = _share_out(patterns, count)
     common = max(patterns, key=patterns.get)
@@ -89,7 +101,7 @@ def _as_mask(pattern: str) -> np.ndarray:
     "Turn fifteen letters into fifteen booleans."
     return np.array([letter == "x" for letter in pattern])
 
-# %% ../nbs/02_synthetic.ipynb #1dde533e
+# %% ../nbs/02_synthetic.ipynb #64ee75d4
 def synthetic_gaps(
     count: int = ROWS,  # how many rows
     seed: int = 0,  # which of the many tables with these counts
@@ -98,15 +110,18 @@ def synthetic_gaps(
     "Lay out which points are labelled in which row, as in Kaggle's table; a pure layout without pictures."
     if count < 1:
         raise UserError(f"count {count}: expected 1 or more faces")
-    patterns, rows, cut = (TEST_PATTERNS, TEST_ROWS, TEST_CUT) if test else (GAP_PATTERNS, ROWS, SOURCE_CUT)
+    patterns, rows, cut = ((TEST_PATTERNS, TEST_ROWS, TEST_CUT)
+                           if test else (GAP_PATTERNS, ROWS, SOURCE_CUT))
     cut = round(count * cut / rows)
     rng = np.random.default_rng([seed, 1, int(test)])
     first = _place_patterns(patterns[1], cut, LATE_SHARE, rng)
     second = _place_patterns(patterns[2], count - cut, 1 / 3, rng)
     return np.concatenate([first, second]), cut
 
-# %% ../nbs/02_synthetic.ipynb #4454fd45
-NOSE, TOP_LIP, BOTTOM_LIP = (KEYPOINTS.index(name) for name in ("nose_tip", "mouth_center_top_lip", "mouth_center_bottom_lip"))
+# %% ../nbs/02_synthetic.ipynb #86b68726
+NOSE, TOP_LIP, BOTTOM_LIP = (KEYPOINTS.index(name)
+                             for name in ("nose_tip", "mouth_center_top_lip",
+                                          "mouth_center_bottom_lip"))
 NOSE_TO_LIP = 0.467  # where source 2 puts the nose, on the way from the tip to the upper lip
 LIP_TO_LIP = 0.42  # where source 2 puts the bottom lip, on the way from the upper to the lower lip
 
@@ -132,7 +147,7 @@ def to_first_source(
     points[:, BOTTOM_LIP] = top + (points[:, BOTTOM_LIP] - top) / LIP_TO_LIP
     return points
 
-# %% ../nbs/02_synthetic.ipynb #7626cd1c
+# %% ../nbs/02_synthetic.ipynb #dcd8626a
 FRAME_SHIFT = (0.65, 1.19)  # px, how far right and down source 2's eyes lie
 FRAME_SHIFT_SPREAD = (0.7, 0.5)  # px, standard deviation beyond that of source 1
 FRAME_SCALE, FRAME_SCALE_SPREAD = 0.985, 0.055
@@ -144,16 +159,19 @@ def _reframe(faces: Faces, rows: np.ndarray, rng: np.random.Generator) -> None:
     turn = np.radians(rng.normal(0, FRAME_TURN_SPREAD, len(rows)))
     scale = np.clip(rng.normal(FRAME_SCALE, FRAME_SCALE_SPREAD, len(rows)), 0.8, 1.2)
     shift = np.clip(rng.normal(0, 1, (len(rows), 2)), -2.5, 2.5) * FRAME_SHIFT_SPREAD + FRAME_SHIFT
-    linear = (scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])).transpose(2, 0, 1)
+    linear = (scale * np.array([[np.cos(turn), -np.sin(turn)],
+                                [np.sin(turn), np.cos(turn)]])).transpose(2, 0, 1)
     middle = faces.truth[rows, :2].mean(1)
     offset = middle + shift - np.einsum("nij,nj->ni", linear, middle)
     faces.truth[rows] = np.einsum("nij,nkj->nki", linear, faces.truth[rows]) + offset[:, None]
     for row, matrix in zip(rows, np.concatenate([linear, offset[:, :, None]], axis=2)):
-        faces.images[row] = cv2.warpAffine(faces.images[row], matrix, (96, 96), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+        faces.images[row] = cv2.warpAffine(faces.images[row], matrix, (96, 96),
+                                           flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
 
-# %% ../nbs/02_synthetic.ipynb #b9bc8710
+# %% ../nbs/02_synthetic.ipynb #e4ff805b
 LABEL_NOISE = np.array([  # standard deviation in px of x and y, one line a keypoint
-    [0.5, 0.3], [0.5, 0.3], [0.5, 0.3], [0.5, 0.4], [0.5, 0.3], [0.5, 0.4], [1.0, 0.7], [0.9, 0.9], [1.0, 0.7], [0.9, 0.9],
+    [0.5, 0.3], [0.5, 0.3], [0.5, 0.3], [0.5, 0.4], [0.5, 0.3], [0.5, 0.4], [1.0, 0.7], [0.9, 0.9],
+                        [1.0, 0.7], [0.9, 0.9],
     [0.9, 1.0], [0.9, 0.6], [0.9, 0.6], [0.4, 1.0], [0.4, 1.0]], np.float32)
 LIP_DRIFT = 0.18  # how much source 2 wavers between upper and lower lip, standard deviation, as a share of the way between them
 
@@ -205,8 +223,9 @@ def known_flaws(
     return Flaws(copies=pairs[:, 1], originals=pairs[:, 0], wrong=wrong,
                  kinds=np.array(["lips swapped"] * len(swapped) + others, dtype=str))
 
-# %% ../nbs/02_synthetic.ipynb #eea44fb2
-def _spoil(points: np.ndarray, labelled: np.ndarray, flaws: Flaws, rng: np.random.Generator) -> None:
+# %% ../nbs/02_synthetic.ipynb #2ee6f7cb
+def _spoil(points: np.ndarray, labelled: np.ndarray, flaws: Flaws,
+           rng: np.random.Generator) -> None:
     "Make the labels of the listed rows wrong, in place."
     for row, kind in zip(flaws.wrong, flaws.kinds):
         face = points[row]
@@ -231,7 +250,7 @@ def _direction(rng: np.random.Generator) -> np.ndarray:
     angle = rng.uniform(0, 2 * np.pi)
     return np.array([np.cos(angle), np.sin(angle)])
 
-# %% ../nbs/02_synthetic.ipynb #4bcb5d27
+# %% ../nbs/02_synthetic.ipynb #4ab8cebc
 def synthetic_training(
     count: int = ROWS,  # how many faces; other than 7,049 scales all proportions
     seed: int = 0,  # same seed, same faces
@@ -245,10 +264,12 @@ def synthetic_training(
     drawn = draw_faces(len(shown), seed=seed)
     rng = np.random.default_rng([seed, 3])
     _reframe(drawn, np.flatnonzero(shown >= cut), rng)
-    return _label_set(drawn, picture, labelled, cut, flaws, rng, "synthetic" if count == ROWS else f"synthetic:{count}")
+    return _label_set(drawn, picture, labelled, cut, flaws, rng,
+                      "synthetic" if count == ROWS else f"synthetic:{count}")
 
 
-def _label_set(drawn: Faces, picture: np.ndarray, labelled: np.ndarray, cut: int, flaws: Flaws | None, rng: np.random.Generator,
+def _label_set(drawn: Faces, picture: np.ndarray, labelled: np.ndarray, cut: int,
+               flaws: Flaws | None, rng: np.random.Generator,
                name: str) -> Faces:
     "Put observed labels, sources and names to pictures; `picture` says which drawn face every row shows."
     truth = _close_lips(drawn.truth[picture])
@@ -259,7 +280,8 @@ def _label_set(drawn: Faces, picture: np.ndarray, labelled: np.ndarray, cut: int
     points = np.clip(points, 0.5, 95.5)
     points[~labelled] = np.nan
     rows = np.arange(len(points))
-    return Faces(images=drawn.images[picture], points=points, group=drawn.group[picture], image_id=rows.astype(str), name=name, truth=truth,
+    return Faces(images=drawn.images[picture], points=points, group=drawn.group[picture],
+                 image_id=rows.astype(str), name=name, truth=truth,
                  source=np.where(rows < cut, "synthetic-1", "synthetic-2"))
 
 # %% ../nbs/02_synthetic.ipynb #68568413
@@ -281,7 +303,7 @@ def synthetic_test(
     test = _label_set(drawn, np.arange(count), labelled, cut, None, rng, f"synthetic test {count}")
     return replace(test, image_id=np.arange(1, count + 1).astype(str))
 
-# %% ../nbs/02_synthetic.ipynb #c7823fd6
+# %% ../nbs/02_synthetic.ipynb #28e7c178
 def impose_gaps(
     faces: Faces,  # any faces; points that are missing already stay so
     share: float = 0.7,  # share of the faces that lose points, 0-1
@@ -292,23 +314,26 @@ def impose_gaps(
         raise UserError(f"share {share}: expected a share between 0 and 1")
     rng = np.random.default_rng([seed, 5])
     chosen = rng.choice(len(faces), round(share * len(faces)), replace=False)
-    incomplete = {pattern: rows for patterns in GAP_PATTERNS.values() for pattern, rows in patterns.items() if "." in pattern}
-    masks = [_as_mask(pattern) for pattern, rows in _share_out(incomplete, len(chosen)).items() for _ in range(rows)]
+    incomplete = {pattern: rows for patterns in GAP_PATTERNS.values()
+                  for pattern, rows in patterns.items() if "." in pattern}
+    masks = [_as_mask(pattern) for pattern, rows in _share_out(incomplete, len(chosen)).items()
+             for _ in range(rows)]
     points = np.array(faces.points)
     for row, mask in zip(chosen, masks):
         points[row, ~mask] = np.nan
     truth = np.array(faces.points) if faces.truth is None else faces.truth
     return replace(faces, points=points, truth=truth, name=f"{faces.name} with gaps in {share:.0%}")
 
-# %% ../nbs/02_synthetic.ipynb #fc17b2f7
-_FOUR_LETTERS = np.frombuffer(b"".join(f"{grey} ".ljust(4, "\0").encode() for grey in range(256)), np.uint32)
+# %% ../nbs/02_synthetic.ipynb #bfc00c10
+_FOUR_LETTERS = np.frombuffer(b"".join(f"{grey} ".ljust(4, "\0").encode() for grey in range(256)),
+                              np.uint32)
 
 
 def _grey_text(image: np.ndarray) -> bytes:
     "Write uint8 grey values as numbers with spaces between, row by row."
     return _FOUR_LETTERS[image.ravel()].tobytes().translate(None, b"\0")[:-1]
 
-# %% ../nbs/02_synthetic.ipynb #a41fa36d
+# %% ../nbs/02_synthetic.ipynb #b6a36d29
 def write_kaggle_folder(
     folder: str | Path,  # where to write; made where it is missing
     count: int = ROWS,  # rows of training.csv; the test set is scaled with it
@@ -317,15 +342,19 @@ def write_kaggle_folder(
     "Write the synthetic training and test set as the files that Kaggle offers, and what is true of them as truth.csv."
     folder = Path(folder)
     training, test = synthetic_training(count, seed), synthetic_test(max(1, round(count * TEST_ROWS / ROWS)), seed)
-    _write_table(folder / "truth.csv", "Set,Row," + ",".join(COLUMNS) + ",Source,Group,CopyOf,Flaw", _truth_lines(training, test, seed))
-    _write_table(folder / "IdLookupTable.csv", "RowId,ImageId,FeatureName,Location", _lookup_lines(test))
+    _write_table(folder / "truth.csv", "Set,Row," + ",".join(COLUMNS) + ",Source,Group,CopyOf,Flaw",
+                 _truth_lines(training, test, seed))
+    _write_table(folder / "IdLookupTable.csv", "RowId,ImageId,FeatureName,Location",
+                 _lookup_lines(test))
     _write_table(folder / "test.csv", "ImageId,Image", (f"{name},".encode() + _grey_text(image)
                  for name, image in zip(test.image_id, progress(test.images, "writing test.csv"))))
-    _write_table(folder / "training.csv", ",".join(COLUMNS) + ",Image", (_values_text(points) + b"," + _grey_text(image)
-                 for points, image in zip(training.points, progress(training.images, "writing training.csv"))))
+    _write_table(folder / "training.csv", ",".join(COLUMNS) + ",Image",
+                 (_values_text(points) + b"," + _grey_text(image)
+                 for points, image in zip(training.points,
+                                          progress(training.images, "writing training.csv"))))
     return folder
 
-# %% ../nbs/02_synthetic.ipynb #df29f9ba
+# %% ../nbs/02_synthetic.ipynb #b37b4bb5
 def _write_table(path: Path, header: str, lines) -> None:
     "Write a header and lines of bytes, whole or not at all."
     with atomic_path(path) as waiting, open(waiting, "wb") as file:
@@ -336,7 +365,8 @@ def _write_table(path: Path, header: str, lines) -> None:
 
 def _values_text(points: np.ndarray) -> bytes:
     "Write the 30 values of a row, so that they read back exactly; a missing one is nothing between two commas."
-    return ",".join("" if np.isnan(value) else f"{value:.9g}" for value in points.ravel().tolist()).encode()
+    return ",".join("" if np.isnan(value) else f"{value:.9g}"
+                    for value in points.ravel().tolist()).encode()
 
 
 def _lookup_lines(test: Faces):
