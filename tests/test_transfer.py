@@ -36,7 +36,7 @@ def small(tmp_path_factory):
     return model, save_model(model, tmp_path_factory.mktemp("model") / "model.keras")
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.long) if name == "efficientnetb7" else name for name in TAPS])  # B7: 20 s
+@pytest.mark.parametrize("name", TAPS)
 def test_every_backbone_is_cut_at_its_tap_and_learns(name, faces):
     set_seeds(0)
     model = build_transfer(name)
