@@ -352,13 +352,13 @@ def _read_value(path: Path | None, key: str, value: object) -> object:
         raise UserError(f"{path}: {key} = {value}, expected a share between 0 and 1")
     return value
 
-# %% ../nbs/00_core.ipynb #45456223
+# %% ../nbs/00_core.ipynb #07db6575
 LEFT_COLOR, RIGHT_COLOR, MIDDLE_COLOR = "#e69f00", "#56b4e9", "#009e73"
 KEYPOINT_COLORS = tuple(
     LEFT_COLOR if "left" in keypoint else RIGHT_COLOR if "right" in keypoint else MIDDLE_COLOR
     for keypoint in KEYPOINTS)
 
-# %% ../nbs/00_core.ipynb #new00054
+# %% ../nbs/00_core.ipynb #ce55eec7
 def show_faces(
     images: np.ndarray,  # uint8 [N,96,96], the faces to show
     points: np.ndarray | None = None,  # float32 [N,15,2], pixels, drawn as dots; NaN is left out

@@ -35,9 +35,11 @@ from .core import IMAGE_SIZE, KEYPOINTS, RunError, UserError, atomic_path, neare
 from .draw import draw_faces
 from .train import predict_points
 
-# %% ../nbs/16_deploy.ipynb #5715a4d8
-EXPORT_FORMATS = {"onnx": ".onnx", "onnx-int8": ".onnx", "litert": ".tflite", "litert-int8": ".tflite", "saved_model": ""}
-PACKAGES = {"onnx": ("onnx", "tf2onnx"), "onnx-int8": ("onnx", "tf2onnx"), "litert": (), "litert-int8": ("ai_edge_litert",), "saved_model": ()}
+# %% ../nbs/16_deploy.ipynb #3ba29693
+EXPORT_FORMATS = {"onnx": ".onnx", "onnx-int8": ".onnx", "litert": ".tflite",
+                  "litert-int8": ".tflite", "saved_model": ""}
+PACKAGES = {"onnx": ("onnx", "tf2onnx"), "onnx-int8": ("onnx", "tf2onnx"), "litert": (),
+            "litert-int8": ("ai_edge_litert",), "saved_model": ()}
 CALIBRATION_FACES = 200  # drawn faces that show a net's usual numbers, where no others are given
 
 
@@ -48,16 +50,19 @@ def _need(packages: Iterable[str]) -> None:
             with facekp.train._standard_error_closed():
                 import_module(package)
         except ImportError as error:
-            raise UserError(f"this format needs the package {package.replace('_', '-')}: pip install 'facekp[deploy]'") from error
+            raise UserError(f"this format needs the package {package.replace('_', '-')}: pip "
+                            "install 'facekp[deploy]'") from error
 
-# %% ../nbs/16_deploy.ipynb #ba063128
+# %% ../nbs/16_deploy.ipynb #04026766
 @keras.saving.register_keras_serializable(package="facekp")
 class PointsAndSpread(keras.layers.Layer):
     "The centre of mass of each heatmap, and how far off it may be: [N,H,W,15] to pixels [N,15,2] and [N,15]."
 
     def __init__(self, offset=0.0, slope=1.0, **options):
         super().__init__(**options)
-        self.offset, self.slope = (np.broadcast_to(np.asarray(value, np.float32), len(KEYPOINTS)).tolist() for value in (offset, slope))
+        self.offset, self.slope = (np.broadcast_to(np.asarray(value, np.float32),
+                                                   len(KEYPOINTS)).tolist()
+                                   for value in (offset, slope))
 
     def get_config(self):
         "What it is made of."
@@ -66,13 +71,15 @@ class PointsAndSpread(keras.layers.Layer):
     def call(self, heatmaps):
         "Softmax over all cells of a map, then the means of x, y and x2 + y2 from the middle of the picture."
         height, width, count = heatmaps.shape[1:]
-        share = ops.softmax(ops.reshape(ops.transpose(heatmaps, (0, 3, 1, 2)), (-1, count, height * width)), axis=-1)
+        share = ops.softmax(ops.reshape(ops.transpose(heatmaps, (0, 3, 1, 2)),
+                                        (-1, count, height * width)), axis=-1)
         middle = (IMAGE_SIZE - 1) / 2
         places = cell_centers(height, width) - np.float32(middle)
         means = ops.matmul(share, ops.convert_to_tensor(np.column_stack([places, (places**2).sum(axis=1)])[None]))
         points, squares = means[..., :2], means[..., 2]
         variance = (squares - ops.sum(ops.square(points), axis=-1)) / 2
-        spread = ops.sqrt(ops.maximum(np.array(self.offset, np.float32) + np.array(self.slope, np.float32) * variance, 0.01))
+        spread = ops.sqrt(ops.maximum(np.array(self.offset, np.float32)
+                                      + np.array(self.slope, np.float32) * variance, 0.01))
         return points + np.float32(middle), spread
 
 # %% ../nbs/16_deploy.ipynb #1f644435
@@ -88,16 +95,20 @@ def with_spread(
     points, spread = PointsAndSpread(offset, slope, name="points_and_spread")(last.input)
     return keras.Model(model.input, {"points": points, "spread": spread}, name=model.name)
 
-# %% ../nbs/16_deploy.ipynb #1853ecd2
+# %% ../nbs/16_deploy.ipynb #39ab9fb1
 def _scale_later(graph) -> None:
     "Change the layout of the picture first and scale its grey values then, which ONNX Runtime does thirty times faster."
-    readers = {name: [node for node in graph.node if name in node.input] for name in [graph.input[0].name, *(o for n in graph.node for o in n.output)]}
-    scalars = {weight.name for weight in graph.initializer if not any(size > 1 for size in weight.dims)}
+    readers = {name: [node for node in graph.node if name in node.input]
+               for name in [graph.input[0].name, *(o for n in graph.node for o in n.output)]}
+    scalars = {weight.name for weight in graph.initializer
+               if not any(size > 1 for size in weight.dims)}
     first, scaling, layout = graph.input[0].name, [], graph.input[0].name
-    while len(readers[layout]) == 1 and (node := readers[layout][0]).op_type in ("Mul", "Add") and scalars & set(node.input):
+    while (len(readers[layout]) == 1 and (node := readers[layout][0]).op_type in ("Mul", "Add")
+           and scalars & set(node.input)):
         scaling.append(node)
         layout = node.output[0]
-    if not scaling or len(readers[layout]) != 1 or readers[layout][0].op_type not in ("Reshape", "Transpose"):
+    if (not scaling or len(readers[layout]) != 1
+        or readers[layout][0].op_type not in ("Reshape", "Transpose")):
         return
     move, moved = readers[layout][0], type(readers[layout][0])()
     moved.CopyFrom(move)
@@ -107,44 +118,52 @@ def _scale_later(graph) -> None:
     graph.node.remove(move)
     graph.node.insert(0, moved)
 
-# %% ../nbs/16_deploy.ipynb #922a0096
+# %% ../nbs/16_deploy.ipynb #d021ce0f
 def _rename(graph, outputs: list[str]) -> None:
     "Give input and outputs their names and shapes, with any number of faces."
     from onnx import TensorProto, helper
 
-    names = {graph.input[0].name: "grey"} | {old.name: new for old, new in zip(graph.output, outputs)}
+    names = ({graph.input[0].name: "grey"}
+             | {old.name: new for old, new in zip(graph.output, outputs)})
     for node in graph.node:
         for ends in (node.input, node.output):
             ends[:] = [names.get(name, name) for name in ends]
-    shapes = {"grey": [IMAGE_SIZE, IMAGE_SIZE, 1], "points": [len(KEYPOINTS), 2], "spread": [len(KEYPOINTS)]}
-    ends = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["count", *shape]) for name, shape in shapes.items()}
+    shapes = {"grey": [IMAGE_SIZE, IMAGE_SIZE, 1], "points": [len(KEYPOINTS), 2],
+              "spread": [len(KEYPOINTS)]}
+    ends = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["count", *shape])
+            for name, shape in shapes.items()}
     del graph.input[:], graph.output[:], graph.value_info[:]
     graph.input.append(ends["grey"])
     graph.output.extend(ends[name] for name in outputs)
 
-# %% ../nbs/16_deploy.ipynb #baeb4eec
+# %% ../nbs/16_deploy.ipynb #4f656a72
 def _store_weights(graph, kind: str) -> None:
     "Store the large weights as float16, or as int8 with a factor for each channel; the runtime makes float32 of them when it loads the file."
     from onnx import TensorProto, helper, numpy_helper
 
-    wide = [weight for weight in graph.initializer if weight.data_type == TensorProto.FLOAT and len(weight.dims) > 1 and np.prod(weight.dims) >= 256]
+    wide = [weight for weight in graph.initializer if weight.data_type == TensorProto.FLOAT
+            and len(weight.dims) > 1 and np.prod(weight.dims) >= 256]
     first = []
     for weight in wide if kind != "float32" else []:
         values, name = numpy_helper.to_array(weight), weight.name
         graph.initializer.remove(weight)
         if kind == "float16" or values.ndim < 4 or values.shape[0] == 1:  # no kernels of a convolution
-            graph.initializer.append(numpy_helper.from_array(values.astype(np.float16), f"{name}_half"))
+            graph.initializer.append(numpy_helper.from_array(values.astype(np.float16),
+                                                             f"{name}_half"))
             first.append(helper.make_node("Cast", [f"{name}_half"], [name], to=TensorProto.FLOAT))
             continue
         factor = np.maximum(np.abs(values).max(axis=(1, 2, 3), keepdims=True), 1e-12) / 127
-        graph.initializer.append(numpy_helper.from_array(np.round(values / factor).astype(np.int8), f"{name}_bytes"))
-        graph.initializer.append(numpy_helper.from_array(factor.astype(np.float32), f"{name}_factor"))
-        first += [helper.make_node("Cast", [f"{name}_bytes"], [f"{name}_whole"], to=TensorProto.FLOAT),
+        graph.initializer.append(numpy_helper.from_array(np.round(values / factor).astype(np.int8),
+                                                         f"{name}_bytes"))
+        graph.initializer.append(numpy_helper.from_array(factor.astype(np.float32),
+                                                         f"{name}_factor"))
+        first += [helper.make_node("Cast", [f"{name}_bytes"], [f"{name}_whole"],
+                                   to=TensorProto.FLOAT),
                   helper.make_node("Mul", [f"{name}_whole", f"{name}_factor"], [name])]
     for node in reversed(first):
         graph.node.insert(0, node)
 
-# %% ../nbs/16_deploy.ipynb #9e958746
+# %% ../nbs/16_deploy.ipynb #da56ec35
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     "Keep what converters print to themselves."
@@ -161,7 +180,8 @@ def _to_onnx(model: keras.Model, folder: Path):
     "The net as ONNX with float32 weights."
     import onnx
 
-    model(np.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 1), np.float32))  # Keras exports only what was called
+    # Keras exports only what was called
+    model(np.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 1), np.float32))
     with _quiet():
         model.export(folder / "raw.onnx", format="onnx", verbose=False)
     made = onnx.load(folder / "raw.onnx")
@@ -176,17 +196,20 @@ def _write_onnx(made, path: Path, model: keras.Model, notes: dict, weights: str)
 
     _store_weights(made.graph, weights)
     for node in made.graph.node:
-        node.ClearField("name")  # 11 kB; what is computed from what is told by the names of the numbers
+        # 11 kB; what is computed from what is told by the names of the numbers
+        node.ClearField("name")
     made.producer_name = "facekp"
-    onnx.helper.set_model_props(made, {"name": model.name, "architecture": model.name, **{key: str(value) for key, value in notes.items()}})
+    onnx.helper.set_model_props(made, {"name": model.name, "architecture": model.name,
+                                       **{key: str(value) for key, value in notes.items()}})
     onnx.checker.check_model(made, full_check=True)
     onnx.save(made, path)
 
-# %% ../nbs/16_deploy.ipynb #a52ba37b
+# %% ../nbs/16_deploy.ipynb #2fdc6cba
 def _float_layers(model: keras.Model) -> list[str]:
     "The names of the last layer with a kernel and of all behind it."
     names = [layer.name for layer in model.layers]
-    kernels = [place for place, layer in enumerate(model.layers) if isinstance(layer, (keras.layers.Conv2D, keras.layers.Dense))]
+    kernels = [place for place, layer in enumerate(model.layers)
+               if isinstance(layer, (keras.layers.Conv2D, keras.layers.Dense))]
     return names[kernels[-1]:] if kernels else names
 
 
@@ -195,7 +218,7 @@ def _belongs(name: str, layers: list[str]) -> bool:
     return any(part == layer or part.startswith(f"{layer}_") and part[len(layer) + 1:].isdigit()
                for whole in name.split(";") for part in whole.split("/") for layer in layers)
 
-# %% ../nbs/16_deploy.ipynb #17213e45
+# %% ../nbs/16_deploy.ipynb #aed3e879
 def _quantize_onnx(source: Path, target: Path, model: keras.Model, images: np.ndarray) -> None:
     "Turn an ONNX file into 8 bits, all but its end."
     import onnx
@@ -203,7 +226,8 @@ def _quantize_onnx(source: Path, target: Path, model: keras.Model, images: np.nd
 
     class Watch(CalibrationDataReader):
         "Gives the runtime faces to look at."
-        waiting = iter([{"grey": images[start:start + 10, ..., None].astype(np.float32)} for start in range(0, len(images), 10)])
+        waiting = iter([{"grey": images[start:start + 10, ..., None].astype(np.float32)}
+                        for start in range(0, len(images), 10)])
 
         def get_next(self):
             "The next ten faces."
@@ -211,15 +235,19 @@ def _quantize_onnx(source: Path, target: Path, model: keras.Model, images: np.nd
 
     nodes = list(onnx.load(source).graph.node)
     tail = [place for place, node in enumerate(nodes) if _belongs(node.name, _float_layers(model))]
-    kernels = [place for place, node in enumerate(nodes) if node.op_type in ("Conv", "Gemm", "MatMul")]
+    kernels = [place for place, node in enumerate(nodes)
+               if node.op_type in ("Conv", "Gemm", "MatMul")]
     if not tail or min(tail) > kernels[-1]:
-        raise RunError(f"{model.name}: can't find in the converted net where its last layer begins; export it as onnx instead")
-    kept = [node.name for place, node in enumerate(nodes) if place >= min(tail) or place < kernels[0]]
+        raise RunError(f"{model.name}: can't find in the converted net where its last layer "
+                       "begins; export it as onnx instead")
+    kept = [node.name for place, node in enumerate(nodes) if place >= min(tail)
+            or place < kernels[0]]
     with _quiet():
-        quantize_static(source, target, Watch(), quant_format=QuantFormat.QDQ, per_channel=True, nodes_to_exclude=kept,
+        quantize_static(source, target, Watch(), quant_format=QuantFormat.QDQ, per_channel=True,
+                        nodes_to_exclude=kept,
                         activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
 
-# %% ../nbs/16_deploy.ipynb #aa8c6a88
+# %% ../nbs/16_deploy.ipynb #03cd8460
 def _to_litert(model: keras.Model, folder: Path, images: np.ndarray | None) -> bytes:
     "The net for LiteRT; in 8 bits, all but its end, if there are faces to watch."
     import tensorflow
@@ -230,20 +258,25 @@ def _to_litert(model: keras.Model, folder: Path, images: np.ndarray | None) -> b
     return converted if images is None else _quantize_litert(model, folder, images, converted)
 
 
-def _quantize_litert(model: keras.Model, folder: Path, images: np.ndarray, converted: bytes) -> bytes:
+def _quantize_litert(model: keras.Model, folder: Path, images: np.ndarray,
+                     converted: bytes) -> bytes:
     "Convert anew in 8 bits, all but the end."
     import tensorflow
     from ai_edge_litert.interpreter import Interpreter
 
     layers = _float_layers(model)
     names = [tensor["name"] for tensor in Interpreter(model_content=converted).get_tensor_details()]
-    kept = [name for name in names if name.startswith("StatefulPartitionedCall") or _belongs(name, layers)]
+    kept = [name for name in names if name.startswith("StatefulPartitionedCall")
+            or _belongs(name, layers)]
     with _quiet():
         converter = tensorflow.lite.TFLiteConverter.from_saved_model(str(folder / "saved"))
         converter.optimizations = [tensorflow.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ([image[None, ..., None].astype(np.float32)] for image in images)
+        converter.representative_dataset = lambda: ([image[None, ..., None].astype(np.float32)]
+                                                    for image in images)
         debug = tensorflow.lite.experimental
-        return debug.QuantizationDebugger(converter=converter, debug_dataset=converter.representative_dataset, debug_options=debug.QuantizationDebugOptions(
+        return debug.QuantizationDebugger(converter=converter,
+                                          debug_dataset=converter.representative_dataset,
+                                          debug_options=debug.QuantizationDebugOptions(
             denylisted_nodes=kept)).get_nondebug_quantized_model()
 
 # %% ../nbs/16_deploy.ipynb #eb436167
@@ -283,23 +316,26 @@ def export_model(
             _write_onnx(made, waiting, exported, notes or {}, weights)
     return path
 
-# %% ../nbs/16_deploy.ipynb #a5d06a73
+# %% ../nbs/16_deploy.ipynb #9924eaf5
 def check_target(
     path: str | Path,  # where to write
     format: str,  # onnx, onnx-int8, litert, litert-int8 or saved_model
     weights: str = "float16",  # float32, float16 or int8
 ) -> Path:  # where to write
     "Refuse what can't be written before any work is done. Raises UserError that says why."
-    for value, known, kind in ((format, EXPORT_FORMATS, "format"), (weights, ("float32", "float16", "int8"), "kind of weights")):
+    for value, known, kind in ((format, EXPORT_FORMATS, "format"),
+                               (weights, ("float32", "float16", "int8"), "kind of weights")):
         if value not in known:
             raise UserError(f"{kind} '{value}' is unknown{nearest_name(value, known)}")
     path, ending = Path(path), EXPORT_FORMATS[format]
     if ending and path.suffix.lower() != ending:
         raise UserError(f"{path}: a model in the format {format} is a file that ends with {ending}")
-    if path.is_dir() and (ending or (any(path.iterdir()) and not (path / "saved_model.pb").is_file())):
+    if (path.is_dir()
+        and (ending or (any(path.iterdir()) and not (path / "saved_model.pb").is_file()))):
         raise UserError(f"{path}: there is a folder with other things in it; choose another place")
     if not ending and path.is_file():
-        raise UserError(f"{path}: there is a file, and the format {format} is a folder; choose another place")
+        raise UserError(f"{path}: there is a file, and the format {format} is a folder; choose "
+                        "another place")
     _need(PACKAGES[format])
     return path
 
@@ -312,7 +348,7 @@ def _eight_bits(made, folder: Path, model: keras.Model, images: np.ndarray):
     _quantize_onnx(folder / "float.onnx", folder / "bytes.onnx", model, images)
     return onnx.load(folder / "bytes.onnx")
 
-# %% ../nbs/16_deploy.ipynb #341c963d
+# %% ../nbs/16_deploy.ipynb #ae816397
 def _replace_folder(made: Path, path: Path) -> None:
     "Put a finished folder in its place: copied beside it first, so that a full disk leaves the old one."
     waiting = path.parent / f".{path.name}-unfinished"
@@ -324,11 +360,12 @@ def _replace_folder(made: Path, path: Path) -> None:
             shutil.rmtree(path)
         os.replace(waiting, path)
     except OSError as error:
-        raise UserError(f"{path}: can't write there ({error.strerror}); choose another place or free some space") from error
+        raise UserError(f"{path}: can't write there ({error.strerror}); choose another place or "
+                        "free some space") from error
     finally:
         shutil.rmtree(waiting, ignore_errors=True)
 
-# %% ../nbs/16_deploy.ipynb #421c793a
+# %% ../nbs/16_deploy.ipynb #df779db7
 def read_shipped(
     path: str | Path | None = None,  # an .onnx file that export_model wrote from a heatmap net; the model inside facekp when not given
 ) -> tuple[keras.Model, tuple | None]:  # the net, its normalizations folded into its convolutions; a and b of its spread
@@ -341,24 +378,29 @@ def read_shipped(
     notes = open_session(path).get_modelmeta().custom_metadata_map
     builders = {"heatmap": facekp.cnn.build_heatmap, "compact": facekp.cnn.build_compact}
     if notes.get("architecture") not in builders:
-        raise UserError(f"{path}: does not say which net it was made from, so it can't be turned into other formats; export the net's .keras file")
+        raise UserError(f"{path}: does not say which net it was made from, so it can't be turned "
+                        "into other formats; export the net's .keras file")
     graph, model = onnx.load(path).graph, builders[notes["architecture"]]()
     constants = _constants(graph)
     try:
         for layer in model.layers:
             if isinstance(layer, keras.layers.Conv2D):
                 _fill_convolution(model, layer, graph, constants)
-        hill = next(values for values in constants.values() if values.shape == (1, len(KEYPOINTS), *model.layers[-1].input.shape[1:3]))
+        hill = next(values for values in constants.values()
+                    if values.shape == (1, len(KEYPOINTS), *model.layers[-1].input.shape[1:3]))
         model.get_layer("prior").set_weights([hill[0].transpose(1, 2, 0)])
     except (StopIteration, ValueError) as error:
-        raise UserError(f"{path}: its numbers don't fit into the net {model.name}; export the net's .keras file") from error
+        raise UserError(f"{path}: its numbers don't fit into the net {model.name}; export the "
+                        "net's .keras file") from error
     numbers = json.loads(notes.get("calibration", "null"))
     return model, numbers and (numbers["a"], numbers["b"])
 
-# %% ../nbs/16_deploy.ipynb #aef5f94d
-def _fill_convolution(model: keras.Model, layer: keras.layers.Layer, graph, constants: dict) -> None:
+# %% ../nbs/16_deploy.ipynb #b94afdc9
+def _fill_convolution(model: keras.Model, layer: keras.layers.Layer, graph,
+                      constants: dict) -> None:
     "Find a layer's convolution in the graph and take its numbers over; its normalization then changes nothing but the bias."
-    node = next(node for node in graph.node if node.op_type == "Conv" and _belongs(node.input[1], [layer.name]))
+    node = next(node for node in graph.node if node.op_type == "Conv"
+                and _belongs(node.input[1], [layer.name]))
     kernel = constants[node.input[1]].transpose(2, 3, 1, 0)
     bias = constants[node.input[2]].ravel() if len(node.input) > 2 else np.zeros(kernel.shape[-1], np.float32)  # all zeros are left out
     if layer.use_bias:
@@ -366,7 +408,8 @@ def _fill_convolution(model: keras.Model, layer: keras.layers.Layer, graph, cons
         return
     normal = model.get_layer(f"{layer.name.rsplit('_', 1)[0]}_normal")
     layer.set_weights([kernel])
-    normal.set_weights([np.full_like(bias, np.sqrt(1 + normal.epsilon)), bias, np.zeros_like(bias), np.ones_like(bias)])
+    normal.set_weights([np.full_like(bias, np.sqrt(1 + normal.epsilon)), bias, np.zeros_like(bias),
+                        np.ones_like(bias)])
 
 
 def _constants(graph) -> dict:
@@ -388,7 +431,7 @@ def _constants(graph) -> dict:
             known[node.output[0]] = (parts[0].astype(np.float32) - zero) * parts[1].reshape(shape)
     return known
 
-# %% ../nbs/16_deploy.ipynb #83b15c18
+# %% ../nbs/16_deploy.ipynb #8655ac48
 def open_exported(
     path: str | Path,  # an .onnx or .tflite file, or the folder of a SavedModel
     threads: int = 1,  # cores to use; TensorFlow decides for itself
@@ -419,11 +462,12 @@ def _open_saved_model(path: Path) -> Callable:
 
     def predict(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         answer = run(tensorflow.constant(images[..., None].astype(np.float32)))
-        return _both(answer["points"].numpy(), answer["spread"].numpy() if "spread" in answer else None)
+        return _both(answer["points"].numpy(), answer["spread"].numpy() if "spread" in answer
+                     else None)
 
     return predict
 
-# %% ../nbs/16_deploy.ipynb #a6467c2e
+# %% ../nbs/16_deploy.ipynb #c07fe4b8
 def _open_litert(path: Path, threads: int) -> Callable:
     "Open with LiteRT; its picture is made as long as the batch."
     _need(("ai_edge_litert",))
@@ -436,7 +480,8 @@ def _open_litert(path: Path, threads: int) -> Callable:
             interpreter = Interpreter(model_path=str(path), num_threads=threads)
             run = interpreter.get_signature_runner("serving_default")
     except Exception as error:  # LiteRT raises whatever it meets in a broken file
-        raise UserError(f"{path}: not a model that LiteRT can load ({' '.join(str(error).split())[:120]})") from error
+        raise UserError(f"{path}: not a model that LiteRT can load "
+                        f"({' '.join(str(error).split())[:120]})") from error
 
     def predict(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         answer = run(grey=images[..., None].astype(np.float32))
@@ -444,7 +489,7 @@ def _open_litert(path: Path, threads: int) -> Callable:
 
     return predict
 
-# %% ../nbs/16_deploy.ipynb #c0fe0ece
+# %% ../nbs/16_deploy.ipynb #519ae478
 def compare_formats(
     model: keras.Model,  # the net that the files were made from
     files: dict,  # format -> path
@@ -454,8 +499,10 @@ def compare_formats(
 ) -> list[dict]:  # format, bytes, largest_difference px, rmse px, median_ms, best_ms, load_ms; the first is Keras
     "Run each file in its own runtime on one core and compare it with Keras."
     expected = predict_points(model, images)
-    rows = [{"format": "keras", "bytes": int(sum(weight.nbytes for weight in model.get_weights())), "largest_difference": 0.0, "load_ms": None,
-             "rmse": _rmse(expected, points), **_milliseconds(lambda: model.predict_on_batch(images[:1, ..., None]), repeats)}]
+    rows = [{"format": "keras", "bytes": int(sum(weight.nbytes for weight in model.get_weights())),
+             "largest_difference": 0.0, "load_ms": None,
+             "rmse": _rmse(expected, points),
+             **_milliseconds(lambda: model.predict_on_batch(images[:1, ..., None]), repeats)}]
     for format, path in files.items():
         started = time.perf_counter()
         predict = open_exported(path)
@@ -464,11 +511,13 @@ def compare_formats(
         one_by_one = np.concatenate([predict(image[None])[0] for image in images[:3]])
         if np.abs(one_by_one - predicted[:3]).max() > 0.05:
             raise RunError(f"{path}: answers differently for one face than for many")
-        rows.append({"format": format, "bytes": _bytes_of(path), "largest_difference": float(np.abs(predicted - expected).max()),
-                     "load_ms": load_ms, "rmse": _rmse(predicted, points), **_milliseconds(lambda predict=predict: predict(images[:1]), repeats)})
+        rows.append({"format": format, "bytes": _bytes_of(path),
+                     "largest_difference": float(np.abs(predicted - expected).max()),
+                     "load_ms": load_ms, "rmse": _rmse(predicted, points),
+                     **_milliseconds(lambda predict=predict: predict(images[:1]), repeats)})
     return rows
 
-# %% ../nbs/16_deploy.ipynb #ee7f0661
+# %% ../nbs/16_deploy.ipynb #ee8b0a4a
 def _rmse(predicted: np.ndarray, points: np.ndarray) -> float:
     "Pixels, over labelled points."
     return float(np.sqrt(np.nanmean((predicted - points) ** 2)))
@@ -476,7 +525,8 @@ def _rmse(predicted: np.ndarray, points: np.ndarray) -> float:
 
 def _bytes_of(path: Path) -> int:
     "The size of a file, or of all files in a folder."
-    return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
+    return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*"))
+               if file.is_file())
 
 
 def _milliseconds(run: Callable, repeats: int) -> dict:

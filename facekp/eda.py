@@ -12,7 +12,7 @@ __all__ = ['PICTURE_DPI', 'WHOLE_LIMIT', 'POINT_LIMIT', 'COPY_LIMIT', 'FACE_LINE
            'find_copies', 'label_distance', 'show_greys', 'Audit', 'audit_points', 'audit', 'audit_text',
            'record_label_audit']
 
-# %% ../nbs/04_eda.ipynb #0d44c01f
+# %% ../nbs/04_eda.ipynb #9556c82d
 import math
 import time
 from collections import Counter
@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from .core import (
-    COLUMNS, FLIP_PAIRS, KEYPOINT_COLORS, KEYPOINTS, Faces, UserError, atomic_path, load_settings, sha256_of_faces, sha256_of_file,
-    show_faces, write_json)
+    COLUMNS, FLIP_PAIRS, KEYPOINT_COLORS, KEYPOINTS, Faces, UserError, atomic_path, load_settings,
+    sha256_of_faces, sha256_of_file, show_faces, write_json)
 from .data import near_duplicates
 
 # %% ../nbs/04_eda.ipynb #bf1caad9
@@ -64,7 +64,7 @@ def missing_together(
     with np.errstate(invalid="ignore", divide="ignore"):
         return (missing.T @ missing) / missing.sum(0)[:, None]
 
-# %% ../nbs/04_eda.ipynb #cb2d888a
+# %% ../nbs/04_eda.ipynb #5dbbd91a
 def show_missing(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where missing
     cut: int | None = None,  # a row to mark, such as that of `find_source_cut`
@@ -77,11 +77,14 @@ def show_missing(
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5.6), layout="constrained")
     blocks = min(len(points), 240)
     starts = np.linspace(0, len(points), blocks, endpoint=False).astype(int)
-    shares = np.add.reduceat(np.isfinite(points).all(2).astype(float), starts) / np.diff(np.append(starts, len(points)))[:, None]
-    rows = left.imshow(shares, aspect="auto", cmap="cividis", vmin=0, vmax=1, extent=(-0.5, 14.5, len(points), 0), interpolation="nearest")
+    shares = np.add.reduceat(np.isfinite(points).all(2).astype(float),
+                             starts) / np.diff(np.append(starts, len(points)))[:, None]
+    rows = left.imshow(shares, aspect="auto", cmap="cividis", vmin=0, vmax=1,
+                       extent=(-0.5, 14.5, len(points), 0), interpolation="nearest")
     if cut is not None:
         left.axhline(cut, color="#d55e00", linestyle="--", linewidth=2)
-        left.text(7, cut, f" row {cut:,}: another source ", color="#a84300", ha="center", va="bottom", weight="bold",
+        left.text(7, cut, f" row {cut:,}: another source ", color="#a84300", ha="center",
+                  va="bottom", weight="bold",
                   bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5})
     left.set(title="labelled points, row by row", ylabel="row")
     left.yaxis.set_major_formatter("{x:,.0f}")
@@ -99,7 +102,7 @@ def show_missing(
     figure.suptitle(title)
     return figure
 
-# %% ../nbs/04_eda.ipynb #4ca1a226
+# %% ../nbs/04_eda.ipynb #bae07dda
 def find_source_cut(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where missing, in the order of the table
 ) -> int | None:  # the first row (0-based) of the second source, or None where the pattern of gaps never changes
@@ -111,7 +114,8 @@ def find_source_cut(
     before = np.cumsum(labelled, axis=0)[:-1].astype(float)
     sizes = np.arange(1, count)[:, None]
     together = labelled.sum(0).astype(float)
-    gain = (_log_likelihood(before, sizes) + _log_likelihood(together - before, count - sizes) - _log_likelihood(together, count)).sum(1)
+    gain = (_log_likelihood(before, sizes) + _log_likelihood(together - before, count - sizes)
+            - _log_likelihood(together, count)).sum(1)
     best = int(gain.argmax())
     needed = len(KEYPOINTS) * math.log(count) + 2 * math.log(count)
     return best + 1 if gain[best] > needed else None
@@ -121,9 +125,10 @@ def _log_likelihood(heads: np.ndarray, throws: np.ndarray | int) -> np.ndarray:
     "Log-likelihood of so many heads in so many throws, at the chance that fits best."
     chance = heads / throws
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.nan_to_num(heads * np.log(chance)) + np.nan_to_num((throws - heads) * np.log1p(-chance))
+        return (np.nan_to_num(heads * np.log(chance))
+                + np.nan_to_num((throws - heads) * np.log1p(-chance)))
 
-# %% ../nbs/04_eda.ipynb #8624e19b
+# %% ../nbs/04_eda.ipynb #4c5ca1e6
 def seen_from_eyes(
     points: np.ndarray,  # float [N,15,2], pixels
 ) -> np.ndarray:  # float [N,15,2], distances of the eyes: towards the left eye, and down the face; NaN without both eyes
@@ -144,16 +149,18 @@ def compare_sources(
     "Compare what two sources mean by the same names."
     relative = seen_from_eyes(points)
     eyes = np.nanmean(np.linalg.norm(points[:, 0] - points[:, 1], axis=1))
-    shared = [i for i in range(len(KEYPOINTS)) if min(np.isfinite(part[:, i]).all(1).mean() for part in (points[:cut], points[cut:])) > 0.5]
+    shared = [i for i in range(len(KEYPOINTS))
+              if min(np.isfinite(part[:, i]).all(1).mean() for part in (points[:cut], points[cut:]))
+              > 0.5]
     rows = []
     for i in shared:
         before, after = np.nanmean(points[:cut, i], axis=0), np.nanmean(points[cut:, i], axis=0)
         meaning = np.nanmean(relative[cut:, i, 1]) - np.nanmean(relative[:cut, i, 1])
-        rows.append({"keypoint": KEYPOINTS[i], "before": before.tolist(), "after": after.tolist(), "moved": float(after[1] - before[1]),
-                     "by_meaning": float(meaning * eyes)})
+        rows.append({"keypoint": KEYPOINTS[i], "before": before.tolist(), "after": after.tolist(),
+                     "moved": float(after[1] - before[1]), "by_meaning": float(meaning * eyes)})
     return rows
 
-# %% ../nbs/04_eda.ipynb #c5fa7dea
+# %% ../nbs/04_eda.ipynb #2e2a18d0
 def show_sources(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where missing
     cut: int,  # the first row of the second source
@@ -170,19 +177,22 @@ def show_sources(
             place = np.arange(len(points))[rows][[0, -1]]
             middle = [np.nanmedian(height[rows])] * 2
             axes.plot(place, middle, color="black", linewidth=4)
-            axes.plot(place, middle, color=color, linewidth=2, label=name.replace("_", " ") if rows.start == 0 else None)
+            axes.plot(place, middle, color=color, linewidth=2, label=name.replace("_", " ")
+                      if rows.start == 0 else None)
     axes.axvline(cut, color="#d55e00", linestyle="--", linewidth=2, label=f"row {cut:,}: the cut")
     axes.set(ylim=(1.9, 0), xlabel="row", ylabel="below the eyes, in distances of the eyes",
              title="One name, two meanings: medians as lines")
     axes.legend(loc="upper right", markerscale=4, fontsize=8)
     return figure
 
-# %% ../nbs/04_eda.ipynb #ba61ac79
+# %% ../nbs/04_eda.ipynb #cef701c4
 def _ellipse(values: np.ndarray, deviations: float = 2) -> np.ndarray:
     "Outline of a normal distribution fitted to values [N,2]: float [60,2]."
     angle = np.linspace(0, 2 * np.pi, 60)
     spread, axes = np.linalg.eigh(np.cov(values.T))
-    return values.mean(0) + deviations * (np.stack([np.cos(angle), np.sin(angle)], 1) * np.sqrt(np.maximum(spread, 0))) @ axes.T
+    return (values.mean(0) + deviations
+            * (np.stack([np.cos(angle), np.sin(angle)], 1) * np.sqrt(np.maximum(spread, 0)))
+            @ axes.T)
 
 
 def show_density(
@@ -195,14 +205,16 @@ def show_density(
     figure, axes = plt.subplots(figsize=(6.4, 6.4), layout="constrained")
     for i, color in enumerate(KEYPOINT_COLORS):
         values = points[np.isfinite(points[:, i]).all(1), i]
-        axes.scatter(*values.T, s=4, alpha=min(1, 150 / max(len(values), 1)), color=color, linewidths=0)
+        axes.scatter(*values.T, s=4, alpha=min(1, 150 / max(len(values), 1)), color=color,
+                     linewidths=0)
         if len(values) > 2:
             axes.plot(*_ellipse(values).T, color="black", linewidth=0.9)
             axes.scatter(*values.mean(0), marker="+", s=60, color="black")
-    axes.set(xlim=(0, 95), ylim=(95, 0), aspect="equal", xlabel="x in pixels", ylabel="y in pixels, downwards", title=title)
+    axes.set(xlim=(0, 95), ylim=(95, 0), aspect="equal", xlabel="x in pixels",
+             ylabel="y in pixels, downwards", title=title)
     return figure
 
-# %% ../nbs/04_eda.ipynb #c3400852
+# %% ../nbs/04_eda.ipynb #7957be61
 def _fit_shape(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     "Fit columns, mean and covariance [n,30] of usual rows; None where there are too few rows."
     present = np.isfinite(values)
@@ -215,17 +227,19 @@ def _fit_shape(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] 
     usual = np.ones(len(rows), bool)
     for _ in range(6):
         mean = rows[usual].mean(0)
-        covariance = np.cov(rows[usual].T) + 0.01 * np.eye(len(columns))  # 0.1 px of blur: identical rows must not divide by zero
+        # 0.1 px of blur: identical rows must not divide by zero
+        covariance = np.cov(rows[usual].T) + 0.01 * np.eye(len(columns))
         distance = np.einsum("ni,ij,nj->n", rows - mean, np.linalg.inv(covariance), rows - mean)
         usual = distance <= np.quantile(distance, 0.97)
     return columns, mean, covariance
 
-# %% ../nbs/04_eda.ipynb #ae9b4467
+# %% ../nbs/04_eda.ipynb #0c7fe3f7
 def unusual_shape(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where missing; one labelling source
 ) -> tuple[np.ndarray, np.ndarray]:  # standard deviations, NaN where none can be told: [N] whole face, [N,15] each point against the others
     "Say how far each face is from the usual, as a whole and point by point."
-    values = np.where(np.isfinite(points).all(2)[:, :, None], points, np.nan).reshape(len(points), 30).astype(float)
+    values = np.where(np.isfinite(points).all(2)[:, :, None], points,
+                      np.nan).reshape(len(points), 30).astype(float)
     whole, single = np.full(len(values), np.nan), np.full((len(values), 15), np.nan)
     fit = _fit_shape(values)
     if fit is None:
@@ -246,9 +260,10 @@ def unusual_shape(
             single[rows, columns[chosen[first]] // 2] = np.sqrt(np.einsum("ni,ij,nj->n", given, np.linalg.inv(block), given))
     return whole, single
 
-# %% ../nbs/04_eda.ipynb #a80585eb
+# %% ../nbs/04_eda.ipynb #76de59ad
 WHOLE_LIMIT, POINT_LIMIT, COPY_LIMIT = 8, 6, 15  # standard deviations, standard deviations, px
-_BELOW = (("nose_tip", "mouth_center_bottom_lip"), ("mouth_center_top_lip", "mouth_center_bottom_lip"))
+_BELOW = (("nose_tip", "mouth_center_bottom_lip"),
+          ("mouth_center_top_lip", "mouth_center_bottom_lip"))
 
 
 def broken_order(
@@ -264,7 +279,7 @@ def broken_order(
             found.setdefault(row, f"{first} {words} {second}")
     return found
 
-# %% ../nbs/04_eda.ipynb #ff1b93c3
+# %% ../nbs/04_eda.ipynb #4ad0fa43
 def find_suspects(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where missing
     cut: int | None = None,  # the first row of a second source, such as `find_source_cut` finds it
@@ -276,16 +291,19 @@ def find_suspects(
     order = broken_order(points)
     suspects = [{"row": row, "reason": reason, "score": math.inf} for row, reason in order.items()]
     worst = single.argmax(1) if len(points) else np.zeros(0, int)
-    for row in np.flatnonzero((whole > WHOLE_LIMIT) | (single.max(1, initial=-np.inf) > POINT_LIMIT)).tolist():
+    for row in np.flatnonzero((whole > WHOLE_LIMIT)
+                              | (single.max(1, initial=-np.inf) > POINT_LIMIT)).tolist():
         if row in order:
             continue
         point = single[row, worst[row]]
         by_point = point / POINT_LIMIT > whole[row] / WHOLE_LIMIT
-        reason = f"{KEYPOINTS[worst[row]]} is not where the other points put it" if by_point else "the whole face lies far from the others"
-        suspects.append({"row": row, "reason": reason, "score": float(point if by_point else whole[row])})
+        reason = (f"{KEYPOINTS[worst[row]]} is not where the other points put it"
+                  if by_point else "the whole face lies far from the others")
+        suspects.append({"row": row, "reason": reason,
+                         "score": float(point if by_point else whole[row])})
     return sorted(suspects, key=lambda suspect: (-suspect["score"], suspect["row"]))
 
-# %% ../nbs/04_eda.ipynb #e188066a
+# %% ../nbs/04_eda.ipynb #bf52e760
 def measure_suspects(
     suspects: list[dict],  # as `find_suspects` lists them
     wrong: np.ndarray,  # int [W], the rows that are truly wrong
@@ -294,11 +312,13 @@ def measure_suspects(
     "Say how good a list of suspects is where the wrong rows are known."
     flagged = {suspect["row"] for suspect in suspects}
     hit = np.array([row in flagged for row in wrong.tolist()], dtype=bool)
-    return {"flagged": len(flagged), "hits": int(hit.sum()), "precision": float(hit.sum() / max(1, len(flagged))),
+    return {"flagged": len(flagged), "hits": int(hit.sum()),
+            "precision": float(hit.sum() / max(1, len(flagged))),
             "recall": float(hit.mean()) if len(hit) else math.nan,
-            "found": {kind: (int(hit[kinds == kind].sum()), int((kinds == kind).sum())) for kind in sorted(set(kinds.tolist()))}}
+            "found": {kind: (int(hit[kinds == kind].sum()), int((kinds == kind).sum()))
+                      for kind in sorted(set(kinds.tolist()))}}
 
-# %% ../nbs/04_eda.ipynb #5a499205
+# %% ../nbs/04_eda.ipynb #d435a839
 def show_suspects(
     faces: Faces,  # the audited faces
     suspects: list[dict],  # as `find_suspects` lists them
@@ -309,10 +329,12 @@ def show_suspects(
     if not shown:
         raise UserError("no suspect rows to show")
     rows = [suspect["row"] for suspect in shown]
-    titles = [f"row {suspect['row']}: " + ("order" if math.isinf(suspect["score"]) else f"{suspect['score']:.1f} sd") for suspect in shown]
-    return show_faces(faces.images[rows], faces.points[rows], titles=titles, title="The most suspect labels")
+    titles = [f"row {suspect['row']}: " + ("order" if math.isinf(suspect["score"])
+                                           else f"{suspect['score']:.1f} sd") for suspect in shown]
+    return show_faces(faces.images[rows], faces.points[rows], titles=titles,
+                      title="The most suspect labels")
 
-# %% ../nbs/04_eda.ipynb #c819884a
+# %% ../nbs/04_eda.ipynb #d5f47c29
 def show_correlation(
     points: np.ndarray,  # float [N,15,2], pixels; only complete rows are used
 ):  # matplotlib Figure
@@ -324,17 +346,19 @@ def show_correlation(
         raise UserError(f"{len(complete)} complete rows: expected at least 3 for correlations")
     order = np.r_[0:30:2, 1:30:2]
     figure, axes = plt.subplots(figsize=(7.6, 6.6), layout="constrained")
-    picture = axes.imshow(np.corrcoef(complete.reshape(-1, 30)[:, order].T), cmap="PuOr", vmin=-1, vmax=1)
+    picture = axes.imshow(np.corrcoef(complete.reshape(-1, 30)[:, order].T), cmap="PuOr", vmin=-1,
+                          vmax=1)
     names = [COLUMNS[column].replace("_", " ") for column in order]
     axes.set_xticks(range(30), names, rotation=90, fontsize=6)
     axes.set_yticks(range(30), names, fontsize=6)
     axes.axhline(14.5, color="black", linewidth=0.8)
     axes.axvline(14.5, color="black", linewidth=0.8)
-    axes.set_title(f"Correlation of the labels of {len(complete):,} complete rows: first all x, then all y")
+    axes.set_title(f"Correlation of the labels of {len(complete):,} complete rows: first all x, "
+                   "then all y")
     figure.colorbar(picture, ax=axes, label="correlation", shrink=0.8)
     return figure
 
-# %% ../nbs/04_eda.ipynb #630e670e
+# %% ../nbs/04_eda.ipynb #df6e17bd
 def principal_shapes(
     points: np.ndarray,  # float [N,15,2], pixels; only complete rows are used
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # mean [15,2], px; shapes [30,15,2], px a standard deviation; shares of the variance [30]
@@ -345,13 +369,15 @@ def principal_shapes(
     mean = complete.mean(0)
     _, sizes, shapes = np.linalg.svd(complete - mean, full_matrices=False)
     deviations = sizes / math.sqrt(len(complete) - 1)
-    return mean.reshape(15, 2), (deviations[:, None] * shapes).reshape(-1, 15, 2), deviations**2 / (deviations**2).sum()
+    return (mean.reshape(15, 2), (deviations[:, None] * shapes).reshape(-1, 15, 2),
+            deviations**2 / (deviations**2).sum())
 
-# %% ../nbs/04_eda.ipynb #903dae92
+# %% ../nbs/04_eda.ipynb #6fa31549
 FACE_LINES = ((9, 8), (6, 7), (5, 1, 4), (2, 0, 3), (12, 13, 11, 14, 12))  # keypoints to join: brows, eyes, mouth
 
 
-def _draw_outline(axes, points: np.ndarray, color: str, style: str, label: str | None = None) -> None:
+def _draw_outline(axes, points: np.ndarray, color: str, style: str,
+                  label: str | None = None) -> None:
     "Draw a face as a few lines."
     for line in FACE_LINES:
         axes.plot(*points[list(line)].T, color=color, linestyle=style, linewidth=1.8)
@@ -368,14 +394,17 @@ def show_principal_shapes(
     mean, shapes, shares = principal_shapes(points)
     columns = min(count, 4)
     rows = -(-count // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(2.9 * columns, 3.1 * rows), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(rows, columns, figsize=(2.9 * columns, 3.1 * rows), squeeze=False,
+                                layout="constrained")
     for axis in axes.ravel()[count:]:
         axis.axis("off")
     for i, axis in enumerate(axes.ravel()[:count]):
         _draw_outline(axis, mean - 2 * shapes[i], "#0072b2", "-", "-2 standard deviations")
         _draw_outline(axis, mean + 2 * shapes[i], "#e69f00", "--", "+2 standard deviations")
-        axis.set(xlim=(0, 95), ylim=(95, 0), aspect="equal", title=f"{i + 1}: {shares[i]:.0%}", xticks=(0, 48, 95), yticks=(0, 48, 95))
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
+        axis.set(xlim=(0, 95), ylim=(95, 0), aspect="equal", title=f"{i + 1}: {shares[i]:.0%}",
+                 xticks=(0, 48, 95), yticks=(0, 48, 95))
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2,
+                  fontsize=9)
     for axis in axes[-1]:
         axis.set_xlabel("x in pixels")
     for axis in axes[:, 0]:
@@ -383,7 +412,7 @@ def show_principal_shapes(
     figure.suptitle("The ways in which faces differ, and their share of the variance")
     return figure
 
-# %% ../nbs/04_eda.ipynb #fbb37a82
+# %% ../nbs/04_eda.ipynb #83483a6d
 def find_broken(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where missing
     images: np.ndarray | None = None,  # uint8 [N,96,96], where there are pictures
@@ -391,11 +420,14 @@ def find_broken(
     "List the rows that can't be used as they are."
     present = np.isfinite(points)
     outside = ((points < -0.5) | (points > 96)) & ~np.isnan(points)
-    reasons = [("no point is labelled", ~present.any((1, 2))), ("only x or only y of a point", (present.any(2) != present.all(2)).any(1)),
+    reasons = [("no point is labelled", ~present.any((1, 2))),
+               ("only x or only y of a point", (present.any(2) != present.all(2)).any(1)),
                ("a point outside the picture", outside.any((1, 2)))]
     if images is not None and len(images):
-        reasons.append(("a picture of one grey", np.ptp(images.reshape(len(images), -1), axis=1) == 0))
-    return [{"row": row, "reason": reason} for reason, rows in reasons for row in np.flatnonzero(rows).tolist()]
+        reasons.append(("a picture of one grey",
+                        np.ptp(images.reshape(len(images), -1), axis=1) == 0))
+    return [{"row": row, "reason": reason} for reason, rows in reasons
+            for row in np.flatnonzero(rows).tolist()]
 
 # %% ../nbs/04_eda.ipynb #af0353f7
 def find_copies(
@@ -418,7 +450,7 @@ def label_distance(
         distance[(pairs[:, 0] < cut) != (pairs[:, 1] < cut)] = np.nan
     return distance
 
-# %% ../nbs/04_eda.ipynb #392bd93d
+# %% ../nbs/04_eda.ipynb #93ba1231
 def show_greys(
     images: np.ndarray,  # uint8 [N,96,96]
 ):  # matplotlib Figure
@@ -430,7 +462,8 @@ def show_greys(
     left.hist(flat.mean(1), bins=np.arange(0, 256, 8), color="#0072b2", edgecolor="white")
     left.set(xlabel="brightness: mean grey value, 0-255", ylabel="pictures", xlim=(0, 255))
     right.hist(flat.std(1), bins=np.arange(0, 128, 4), color="#e69f00", edgecolor="white")
-    right.set(xlabel="contrast: standard deviation of grey values", ylabel="pictures", xlim=(0, 127))
+    right.set(xlabel="contrast: standard deviation of grey values", ylabel="pictures",
+              xlim=(0, 127))
     figure.suptitle(f"Light of {len(images):,} pictures")
     return figure
 
@@ -459,7 +492,7 @@ class Audit:
     brightness: tuple[float, float] | None = None  # mean and standard deviation over pictures of the mean grey value
     contrast: tuple[float, float] | None = None  # the same of the standard deviation of grey values
 
-# %% ../nbs/04_eda.ipynb #3141ddab
+# %% ../nbs/04_eda.ipynb #5ff46b81
 def audit_points(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where missing
     name: str = "labels",  # what is audited
@@ -468,16 +501,18 @@ def audit_points(
     "Audit labels whose pictures are not at hand."
     points = np.asarray(points, dtype=float)
     if points.ndim != 3 or points.shape[1:] != (15, 2) or len(points) == 0:
-        raise UserError(f"{name}: points have shape {list(points.shape)}, expected [N, 15, 2] with at least one row")
+        raise UserError(f"{name}: points have shape {list(points.shape)}, expected [N, 15, 2] with "
+                        "at least one row")
     points = np.where(np.isinf(points), 1e6, points)
     cut = find_source_cut(points)
     broken = find_broken(points)
     usable = points.copy()
     usable[[entry["row"] for entry in broken]] = np.nan
-    return Audit(name=name, sha256=sha256, **count_labels(points), cut=cut, sources=compare_sources(usable, cut) if cut else [],
+    return Audit(name=name, sha256=sha256, **count_labels(points), cut=cut,
+                 sources=compare_sources(usable, cut) if cut else [],
                  suspects=find_suspects(usable, cut), broken=broken)
 
-# %% ../nbs/04_eda.ipynb #4d264c93
+# %% ../nbs/04_eda.ipynb #6594b46b
 def audit(
     faces: Faces,  # any faces
 ) -> Audit:  # everything
@@ -486,25 +521,31 @@ def audit(
     pairs = find_copies(faces.images)
     near = near_duplicates(faces.images)
     distance = label_distance(faces.points, pairs, found.cut)
-    suspects = found.suspects + _contradictions(pairs, distance, {suspect["row"] for suspect in found.suspects})
+    suspects = (found.suspects
+                + _contradictions(pairs, distance, {suspect["row"] for suspect in found.suspects}))
     flat = faces.images.reshape(len(faces), -1)
     bright, hard = flat.mean(1), flat.std(1)
     return replace(
-        found, suspects=suspects, broken=find_broken(np.where(np.isinf(faces.points), 1e6, faces.points), faces.images),
+        found, suspects=suspects,
+        broken=find_broken(np.where(np.isinf(faces.points), 1e6, faces.points), faces.images),
         declared=dict(Counter(faces.source.tolist())), groups=len(set(faces.group.tolist())),
-        copies=[tuple(pair) for pair in pairs.tolist()], near_copies=len(faces) - len(np.unique(near)) - len(pairs),
+        copies=[tuple(pair) for pair in pairs.tolist()],
+        near_copies=len(faces) - len(np.unique(near)) - len(pairs),
         across_groups=sum(count > 1 for count in Counter(copy for copy, _ in set(zip(near.tolist(), faces.group.tolist()))).values()),
         apart=float(np.nanmedian(distance)) if np.isfinite(distance).any() else None,
-        brightness=(float(bright.mean()), float(bright.std())), contrast=(float(hard.mean()), float(hard.std())))
+        brightness=(float(bright.mean()), float(bright.std())),
+        contrast=(float(hard.mean()), float(hard.std())))
 
 
 def _contradictions(pairs: np.ndarray, distance: np.ndarray, known: set[int]) -> list[dict]:
     "List copies whose labels lie so far from those of the same picture that one of them must be wrong."
     farthest = np.nan_to_num(distance, nan=0).max(1, initial=0)
-    return [{"row": int(row), "reason": f"same picture as row {first}, a point {far:.0f} px away", "score": float(far / 2)}
-            for (row, first), far in zip(pairs.tolist(), farthest) if far > COPY_LIMIT and row not in known]
+    return [{"row": int(row), "reason": f"same picture as row {first}, a point {far:.0f} px away",
+             "score": float(far / 2)}
+            for (row, first), far in zip(pairs.tolist(), farthest) if far > COPY_LIMIT
+            and row not in known]
 
-# %% ../nbs/04_eda.ipynb #c125f21b
+# %% ../nbs/04_eda.ipynb #f5e194e8
 def audit_text(
     audit: Audit,  # from `audit` or `audit_points`
     shown: int = 8,  # how many suspect and broken rows to list
@@ -512,16 +553,19 @@ def audit_text(
     "Say in a screen or two what an audit found, and what follows from it."
     title = _clip(audit.name + (f"  (sha256 {audit.sha256[:12]})" if audit.sha256 else ""))
     lines = [title, "=" * len(title),
-             f"{audit.rows:,} rows, {audit.complete:,} complete ({audit.complete / audit.rows:.1%}); "
-             f"{audit.values:,} of {audit.rows * 30:,} values labelled ({audit.values / (audit.rows * 30):.1%})",
+             f"{audit.rows:,} rows, {audit.complete:,} complete "
+             f"({audit.complete / audit.rows:.1%}); {audit.values:,} of {audit.rows * 30:,} values "
+             f"labelled ({audit.values / (audit.rows * 30):.1%})",
              "x and y of a point are always missing together" if not audit.halves
              else f"{len(audit.halves):,} rows have only x or only y of a point: {_rows_text(audit.halves)}", ""]
     if audit.declared:
-        lines.insert(3, _clip("from " + ", ".join(f"{source} ({rows:,})" for source, rows in audit.declared.items())))
-    parts = [lines, _labelled_lines(audit), _source_lines(audit), _copy_lines(audit), _list_lines(audit, shown), _advice_lines(audit)]
+        lines.insert(3, _clip("from " + ", ".join(f"{source} ({rows:,})"
+                                                  for source, rows in audit.declared.items())))
+    parts = [lines, _labelled_lines(audit), _source_lines(audit), _copy_lines(audit),
+             _list_lines(audit, shown), _advice_lines(audit)]
     return "\n".join(line.rstrip() for part in parts for line in part)
 
-# %% ../nbs/04_eda.ipynb #4b1d07ea
+# %% ../nbs/04_eda.ipynb #422c4e6b
 def _clip(text: str, width: int = 100) -> str:
     "Shorten a line that would not fit in a terminal."
     return text if len(text) <= width else text[:width - 3] + "..."
@@ -529,7 +573,8 @@ def _clip(text: str, width: int = 100) -> str:
 
 def _rows_text(rows: list[int], shown: int = 8) -> str:
     "Name a few rows."
-    return ", ".join(map(str, rows[:shown])) + (f" and {len(rows) - shown:,} more" if len(rows) > shown else "")
+    return (", ".join(map(str, rows[:shown]))
+            + (f" and {len(rows) - shown:,} more" if len(rows) > shown else ""))
 
 
 def _labelled_lines(audit: Audit) -> list[str]:
@@ -540,15 +585,18 @@ def _labelled_lines(audit: Audit) -> list[str]:
     lines = [f"{'keypoint':<26}{'labelled':>9}{'share':>8}{'':24}{'values':>7} {'rows':>9}"]
     for i, (keypoint, rows) in enumerate(audit.labelled.items()):
         share = rows / audit.rows
-        lines.append(f"{keypoint:<26}{rows:>9,}{share:>8.1%}  {'#' * round(20 * share):<22}" + (counts[i] if i < len(counts) else ""))
+        lines.append(f"{keypoint:<26}{rows:>9,}{share:>8.1%}  {'#' * round(20 * share):<22}"
+                     + (counts[i] if i < len(counts) else ""))
     return [*lines, ""]
 
-# %% ../nbs/04_eda.ipynb #0bbaaa70
+# %% ../nbs/04_eda.ipynb #df046881
 def _source_lines(audit: Audit) -> list[str]:
     "What is known of labelling sources."
     if audit.cut is None:
-        return ["Labelling sources: the pattern of gaps does not change; no second source is seen in it", ""]
-    lines = [f"Labelling sources: from row {audit.cut:,} on (0-based) other points are labelled. Mean y in px,",
+        return ["Labelling sources: the pattern of gaps does not change; no second source is "
+                "seen in it", ""]
+    lines = [f"Labelling sources: from row {audit.cut:,} on (0-based) other points are labelled. "
+             "Mean y in px,",
              "of what both label; what is seen from the eyes is meaning, the rest is framing:",
              f"{'keypoint':<26}{'before':>9}{'after':>9}{'moved':>9}{'meaning':>9}"]
     for row in audit.sources:
@@ -562,17 +610,20 @@ def _copy_lines(audit: Audit) -> list[str]:
     "What is known of copies and light."
     if audit.copies is None:
         return ["Pictures: none were given; copies and light were not looked at", ""]
-    apart = f"; two labels of one picture lie {audit.apart:.2f} px apart (median)" if audit.apart is not None else ""
-    return [f"Copies: {len(audit.copies):,} rows show the very picture of an earlier row, {audit.near_copies:,} more nearly so",
+    apart = (f"; two labels of one picture lie {audit.apart:.2f} px apart (median)"
+             if audit.apart is not None else "")
+    return [f"Copies: {len(audit.copies):,} rows show the very picture of an earlier row, "
+            f"{audit.near_copies:,} more nearly so",
             f"        {audit.groups:,} groups{apart}",
             f"Light:  brightness {audit.brightness[0]:.0f} +- {audit.brightness[1]:.0f}, "
             f"contrast {audit.contrast[0]:.0f} +- {audit.contrast[1]:.0f} grey values", ""]
 
-# %% ../nbs/04_eda.ipynb #6b77aa6e
+# %% ../nbs/04_eda.ipynb #da358d89
 def _list_lines(audit: Audit, shown: int) -> list[str]:
     "The suspect and the broken rows."
     suspects, broken = audit.suspects, audit.broken
-    lines = [f"Suspect labels: {len(suspects):,} rows ({len(suspects) / audit.rows:.1%}); look at them before you train" if suspects
+    lines = [f"Suspect labels: {len(suspects):,} rows ({len(suspects) / audit.rows:.1%}); look at "
+             "them before you train" if suspects
              else "Suspect labels: none"]
     for suspect in suspects[:shown]:
         score = "    order" if math.isinf(suspect["score"]) else f"{suspect['score']:>6.1f} sd"
@@ -588,24 +639,38 @@ def _advice_lines(audit: Audit) -> list[str]:
     "What follows for split and loss."
     lines = ["What follows:"]
     if audit.complete < audit.rows:
-        lines.append(f"  loss   leave missing points out (labels 'masked'), or train on the {audit.complete:,} complete rows; compare")
+        lines.append("  loss   leave missing points out (labels 'masked'), or train on the "
+                     f"{audit.complete:,} complete rows; compare")
     if audit.groups is not None and audit.groups < audit.rows:
-        lines.append("  split  by group, so that no picture has its copy, and no person a twin, on the other side")
+        lines.append("  split  by group, so that no picture has its copy, and no person a twin, on "
+                     "the other side")
     if audit.across_groups:
-        lines.append(f"  split  give copies one group first: {audit.across_groups:,} sets of (near) copies are spread over several groups")
+        lines.append(f"  split  give copies one group first: {audit.across_groups:,} sets of "
+                     "(near) copies are spread over several groups")
     if audit.cut is not None:
-        lines.append("  split  rows at random, not in the order of the table: its two parts are different worlds")
-        lines.append("  score  each labelling source apart: nose and lip don't mean the same in both")
+        lines.append("  split  rows at random, not in the order of the table: its two parts are "
+                     "different worlds")
+        lines.append("  score  each labelling source apart: nose and lip don't mean the "
+                     "same in both")
     if audit.suspects:
-        lines.append("  score  a few wrong labels can rule a mean of squares: look at the worst faces before trusting it")
+        lines.append("  score  a few wrong labels can rule a mean of squares: look at the worst "
+                     "faces before trusting it")
     return lines if len(lines) > 1 else [*lines, "  nothing stands in the way of training"]
 
-# %% ../nbs/04_eda.ipynb #1f7b553b
+# %% ../nbs/04_eda.ipynb #3e17bbc3
 REPORTED_ROWS = {  # rows of Kaggle's table that people who saw the pictures named
-    85: "lips swapped", 1747: "points in wrong places", 1861: "a profile", 1907: "points beside the face", 2117: "lips swapped",
-    2194: "several people", 4263: "several people", 6492: "a board of many photos", 6493: "a board of many photos"}
+    85: "lips swapped", 1747: "points in wrong places", 1861: "a profile",
+                 1907: "points beside the face", 2117: "lips swapped",
+    2194: "several people", 4263: "several people", 6492: "a board of many photos",
+                 6493: "a board of many photos"}
 
 
+def _column_means(points: np.ndarray) -> list[float | None]:
+    "Mean of each of the thirty columns over the rows that have it; None where no row has."
+    return [float(np.nanmean(column)) if np.isfinite(column).any() else None
+            for column in points.reshape(-1, 30).T]
+
+# %% ../nbs/04_eda.ipynb #87195584
 def record_label_audit(
     table: str | Path,  # a CSV with the 30 columns of Kaggle's training.csv, such as training.csv itself
     record: str | Path,  # the JSON file to write
@@ -618,24 +683,25 @@ def record_label_audit(
         frame = pandas.read_csv(table, usecols=lambda column: column in COLUMNS)
         points = frame[list(COLUMNS)].to_numpy(float).reshape(-1, 15, 2)
     except (OSError, KeyError, ValueError) as error:
-        raise UserError(f"{table}: can't be read as a label table ({error}); expected a CSV with the columns "
-                        f"{COLUMNS[0]} ... {COLUMNS[-1]}") from error
+        raise UserError(f"{table}: can't be read as a label table ({error}); expected a CSV with "
+                        f"the columns {COLUMNS[0]} ... {COLUMNS[-1]}") from error
     found = audit_points(points, "kaggle labels", sha256_of_file(table))
     rank = {suspect["row"]: number for number, suspect in enumerate(found.suspects, 1)}
     complete = points[np.isfinite(points).all((1, 2))].reshape(-1, 30)
-    parts = {"all": slice(None)} if found.cut is None else {"before": slice(0, found.cut), "after": slice(found.cut, None)}
+    parts = ({"all": slice(None)} if found.cut is None
+             else {"before": slice(0, found.cut), "after": slice(found.cut, None)})
     return write_json(record, {
-        "data": {"name": found.name, "sha256": found.sha256, "rows": found.rows}, "limits": {"whole": WHOLE_LIMIT, "point": POINT_LIMIT},
-        **{key: asdict(found)[key] for key in ("complete", "values", "labelled", "row_counts", "halves", "cut", "sources", "broken")},
-        "means": {part: dict(zip(COLUMNS, _column_means(points[rows]))) for part, rows in parts.items()},
+        "data": {"name": found.name, "sha256": found.sha256, "rows": found.rows},
+        "limits": {"whole": WHOLE_LIMIT, "point": POINT_LIMIT},
+        **{key: asdict(found)[key]
+           for key in ("complete", "values", "labelled", "row_counts", "halves", "cut", "sources",
+                       "broken")},
+        "means": {part: dict(zip(COLUMNS, _column_means(points[rows])))
+                  for part, rows in parts.items()},
         "principal_shares": principal_shapes(points)[2],
         "rmse_of_column_means": float(np.sqrt(((complete - complete.mean(0)) ** 2).mean())),
-        "reported": [{"row": row, "what": what, "rank_among_suspects": rank.get(row)} for row, what in REPORTED_ROWS.items()],
+        "reported": [{"row": row, "what": what, "rank_among_suspects": rank.get(row)}
+                     for row, what in REPORTED_ROWS.items()],
         "suspects": found.suspects, "seconds": round(time.perf_counter() - started, 2),
         "versions": {"numpy": np.__version__, "pandas": pandas.__version__},
         "command": "facekp.eda.record_label_audit(TABLE, 'results/audit_kaggle_labels.json')"})
-
-
-def _column_means(points: np.ndarray) -> list[float | None]:
-    "Mean of each of the thirty columns over the rows that have it; None where no row has."
-    return [float(np.nanmean(column)) if np.isfinite(column).any() else None for column in points.reshape(-1, 30).T]

@@ -9,12 +9,13 @@ __all__ = ['VALUES_ASKED', 'SECOND_MODEL', 'second_source', 'has_two_sources', '
            'stack_by_source', 'choose_by_source', 'fit_two_heads', 'head_of', 'load_sources', 'predict_by_source',
            'rmse_by_source', 'run_by_source', 'write_submission', 'score_submission']
 
-# %% ../nbs/14_kaggle.ipynb #a5935188
+# %% ../nbs/14_kaggle.ipynb #a0271a17
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import facekp.train  # noqa: F401  before keras, since it starts TensorFlow without its page of notes
+# noqa: F401  before keras, since it starts TensorFlow without its page of notes
+import facekp.train
 import keras
 import numpy as np
 import pandas as pd
@@ -27,7 +28,8 @@ from .impute import repair_labels
 from .metrics import evaluate_points
 from .synthetic import TEST_ROWS
 from .train import (
-    Record, Training, describe_data, describe_machine, describe_versions, fit, load_model, predict_points, read_record, save_model)
+    Record, Training, describe_data, describe_machine, describe_versions, fit, load_model,
+    predict_points, read_record, save_model)
 
 # %% ../nbs/14_kaggle.ipynb #a8a7d3e9
 def second_source(
@@ -61,7 +63,7 @@ class Questions:
         "Which test faces are asked for the four points of the second source only: bool [N]."
         return labelling_source(np.where(self.asked, 0.0, np.nan)) == "kaggle-2"
 
-# %% ../nbs/14_kaggle.ipynb #ae72242e
+# %% ../nbs/14_kaggle.ipynb #0ca46ed6
 def read_questions(
     lookup: pd.DataFrame | None,  # IdLookupTable.csv, as load_kaggle_test gives it
     image_id: np.ndarray,  # str [N], the ImageId of each test face
@@ -69,7 +71,8 @@ def read_questions(
 ) -> Questions:  # row by row
     "Match the table with the test faces. Raises UserError where an answer to it would be incomplete."
     if lookup is None:
-        raise UserError(f"{where}: holds no IdLookupTable.csv, the list of the values to answer; put Kaggle's beside test.csv")
+        raise UserError(f"{where}: holds no IdLookupTable.csv, the list of the values to answer; "
+                        "put Kaggle's beside test.csv")
     row_id, asked_id = (_whole_numbers(lookup, name, where) for name in ("RowId", "ImageId"))
     column = pd.Index(COLUMNS).get_indexer(lookup["FeatureName"].astype(str))
     face_of = {name: number for number, name in enumerate(image_id.tolist())}
@@ -80,45 +83,52 @@ def read_questions(
     _check_faces_asked(asked, image_id, len(lookup), where)
     return Questions(row_id, face, column, asked.reshape(-1, len(KEYPOINTS), 2), image_id)
 
-# %% ../nbs/14_kaggle.ipynb #3e0a3106
+# %% ../nbs/14_kaggle.ipynb #569026b6
 def _whole_numbers(lookup: pd.DataFrame, name: str, where: str) -> np.ndarray:
     "A column of whole numbers."
     numbers = pd.to_numeric(lookup[name], errors="coerce").to_numpy(float)
     bad = np.flatnonzero(~np.isfinite(numbers) | (numbers % 1 != 0))
     if len(bad):
         found = lookup[name].iloc[bad[0]]
-        raise UserError(f"{where}, IdLookupTable.csv, row {bad[0]}: {name} is {'empty' if pd.isna(found) else found}, expected a whole number")
+        raise UserError(f"{where}, IdLookupTable.csv, row {bad[0]}: {name} is "
+                        f"{'empty' if pd.isna(found) else found}, expected a whole number")
     return numbers.astype(int)
 
-# %% ../nbs/14_kaggle.ipynb #7c682dd8
+# %% ../nbs/14_kaggle.ipynb #c1c8cffb
 def _check_questions(lookup, row_id, asked_id, column, face, image_id, where: str) -> None:
     "Refuse a table whose rows can't all be answered."
     if (column < 0).any():
         row = int(np.argmax(column < 0))
         name = str(lookup["FeatureName"].iloc[row])
-        raise UserError(f"{where}, IdLookupTable.csv, row {row}: unknown FeatureName {name!r}{nearest_name(name, COLUMNS).split(' Known')[0]}")
+        raise UserError(f"{where}, IdLookupTable.csv, row {row}: unknown FeatureName "
+                        f"{name!r}{nearest_name(name, COLUMNS).split(' Known')[0]}")
     twice = pd.Series(row_id).duplicated().to_numpy()
     if twice.any():
-        raise UserError(f"{where}, IdLookupTable.csv, row {int(np.argmax(twice))}: RowId {row_id[np.argmax(twice)]} is there twice, expected once")
+        raise UserError(f"{where}, IdLookupTable.csv, row {int(np.argmax(twice))}: RowId "
+                        f"{row_id[np.argmax(twice)]} is there twice, expected once")
     twice = pd.Series(image_id).duplicated().to_numpy()
     if twice.any():
-        raise UserError(f"{where}, test.csv, row {int(np.argmax(twice))}: ImageId {image_id[np.argmax(twice)]} is there twice, expected once")
+        raise UserError(f"{where}, test.csv, row {int(np.argmax(twice))}: ImageId "
+                        f"{image_id[np.argmax(twice)]} is there twice, expected once")
     if (face < 0).any():
         missing = np.unique(asked_id[face < 0])
-        raise UserError(f"{where}: test.csv has no ImageId {missing[0]}, which IdLookupTable.csv asks for (ids missing in all: {len(missing)}); "
-                        "a submission without them would be refused, so get the whole test.csv")
+        raise UserError(f"{where}: test.csv has no ImageId {missing[0]}, which IdLookupTable.csv "
+                        f"asks for (ids missing in all: {len(missing)}); a submission without them "
+                        "would be refused, so get the whole test.csv")
 
-# %% ../nbs/14_kaggle.ipynb #6a5e84a6
+# %% ../nbs/14_kaggle.ipynb #eca09803
 def _check_faces_asked(asked: np.ndarray, image_id: np.ndarray, rows: int, where: str) -> None:
     "Refuse a table that was cut short."
     idle = image_id[~asked.any(axis=1)]
     if len(idle):
-        raise UserError(f"{where}: IdLookupTable.csv asks for nothing of ImageId {idle[0]} (such pictures in all: {len(idle)}); "
-                        "it is cut short or belongs to another test.csv")
+        raise UserError(f"{where}: IdLookupTable.csv asks for nothing of ImageId {idle[0]} (such "
+                        f"pictures in all: {len(idle)}); it is cut short or belongs to another "
+                        "test.csv")
     if len(image_id) == TEST_ROWS and rows != VALUES_ASKED:
-        raise UserError(f"{where}: IdLookupTable.csv has {rows:,} rows, but the competition asks for {VALUES_ASKED:,}; get the whole table")
+        raise UserError(f"{where}: IdLookupTable.csv has {rows:,} rows, but the competition asks "
+                        f"for {VALUES_ASKED:,}; get the whole table")
 
-# %% ../nbs/14_kaggle.ipynb #b883fb58
+# %% ../nbs/14_kaggle.ipynb #b1ac2fea
 def two_heads(
     model: keras.Model,  # uncompiled, from grey [N,96,96,1] to pixels [N,15,2]
 ) -> keras.Model:  # from grey [N,96,96,1] to pixels [N,30,2]: fifteen points as source 1 means them, then as source 2 does
@@ -130,9 +140,10 @@ def two_heads(
         x = twin(x)
         twin.set_weights(layer.get_weights())
         twin.trainable = layer.trainable
-    return keras.Model(model.input, keras.layers.Concatenate(axis=1, name="head_both_sources")([model.output, x]), name=model.name)
+    return keras.Model(model.input,
+                       keras.layers.Concatenate(axis=1, name="head_both_sources")([model.output, x]), name=model.name)
 
-# %% ../nbs/14_kaggle.ipynb #622a9ec5
+# %% ../nbs/14_kaggle.ipynb #fa6ba501
 def _head_layers(model: keras.Model) -> list:
     "The chain of layers from the last one with a kernel to the points."
     head = []
@@ -142,9 +153,10 @@ def _head_layers(model: keras.Model) -> list:
         head.insert(0, layer)
         if isinstance(layer, (keras.layers.Dense, keras.layers.Conv2D)):
             return head
-    raise UserError(f"model '{model.name}' does not end in a chain of layers behind a convolution or dense layer, so it can't get a second head")
+    raise UserError(f"model '{model.name}' does not end in a chain of layers behind a convolution "
+                    "or dense layer, so it can't get a second head")
 
-# %% ../nbs/14_kaggle.ipynb #ea10667b
+# %% ../nbs/14_kaggle.ipynb #0fe6fe76
 def stack_by_source(
     points: np.ndarray,  # float [N,15,2], pixels
     second: np.ndarray,  # bool [N], True for a row of the second source
@@ -160,9 +172,10 @@ def choose_by_source(
     second: np.ndarray,  # bool [N], True for a row of the second source
 ) -> np.ndarray:  # float [N,15,2], pixels
     "Take the answer of the head of each row's source."
-    return stacked.reshape(len(stacked), 2, len(KEYPOINTS), 2)[np.arange(len(stacked)), second.astype(int)]
+    return stacked.reshape(len(stacked), 2, len(KEYPOINTS),
+                           2)[np.arange(len(stacked)), second.astype(int)]
 
-# %% ../nbs/14_kaggle.ipynb #7cf0c0e6
+# %% ../nbs/14_kaggle.ipynb #22acaa7c
 @dataclass
 class _Lesson:
     "What a training needs of faces, with a place for the points of each source."
@@ -185,18 +198,20 @@ def fit_two_heads(
     **options,  # those of fit
 ) -> Training:  # the model with its best weights, and its story
     "Train trunk and both heads together."
-    lessons = [_Lesson(faces.images, stack_by_source(faces.points, second_source(faces)), faces.name) for faces in (train, validation)]
+    lessons = [_Lesson(faces.images, stack_by_source(faces.points, second_source(faces)),
+                       faces.name) for faces in (train, validation)]
     return fit(model, *lessons, **options)
 
-# %% ../nbs/14_kaggle.ipynb #d9f29462
+# %% ../nbs/14_kaggle.ipynb #f2a544cf
 def head_of(
     model: keras.Model,  # what two_heads gave
     source: int,  # 1 or 2
 ) -> keras.Model:  # from grey [N,96,96,1] to pixels [N,15,2], a model like any other
     "Cut trunk and one head out of a net with two."
-    return keras.Model(model.input, model.layers[-1].input[source - 1], name=model.name + ("_source_2" if source == 2 else ""))
+    return keras.Model(model.input, model.layers[-1].input[source - 1],
+                       name=model.name + ("_source_2" if source == 2 else ""))
 
-# %% ../nbs/14_kaggle.ipynb #c06eb8d1
+# %% ../nbs/14_kaggle.ipynb #4ee23b32
 SECOND_MODEL = "source-2.keras"  # beside model.keras in the folder of a run
 
 
@@ -207,11 +222,12 @@ def load_sources(
     path = Path(path)
     first, second, record = load_model(path), path / SECOND_MODEL, path / "record.json"
     if first.name.endswith("_source_2"):
-        raise UserError(f"{path}: has learned the second labelling source's four points only, not the fifteen of the first; give the folder of the run")
+        raise UserError(f"{path}: has learned the second labelling source's four points only, not "
+                        "the fifteen of the first; give the folder of the run")
     heads = read_record(record).budget.get("heads", 1) if record.is_file() else 1 + second.is_file()
     if heads == 2 and not second.is_file():
-        raise UserError(f"{second}: is missing, but {record.name} says that this run has a model for each labelling source; "
-                        "copy it there, or train again")
+        raise UserError(f"{second}: is missing, but {record.name} says that this run has a model "
+                        "for each labelling source; copy it there, or train again")
     return [first, load_model(second)] if heads == 2 else [first]
 
 # %% ../nbs/14_kaggle.ipynb #1362aa1e
@@ -226,7 +242,7 @@ def predict_by_source(
         predicted[rows] = predict_points(model, images[rows])
     return predicted
 
-# %% ../nbs/14_kaggle.ipynb #5274a551
+# %% ../nbs/14_kaggle.ipynb #734359c5
 def rmse_by_source(
     predicted: np.ndarray,  # float [N,15,2], pixels
     points: np.ndarray,  # float [N,15,2], pixels, NaN where there is nothing to score
@@ -234,10 +250,11 @@ def rmse_by_source(
 ) -> dict:  # {"source 1": px, "source 2": px}, those that have points
     "The RMSE of each source's rows."
     squared = np.square(predicted - points)
-    return {f"source {number}": float(np.sqrt(np.nanmean(squared[rows]))) for number, rows in ((1, ~second), (2, second))
+    return {f"source {number}": float(np.sqrt(np.nanmean(squared[rows])))
+            for number, rows in ((1, ~second), (2, second))
             if np.isfinite(squared[rows]).any()}
 
-# %% ../nbs/14_kaggle.ipynb #0086a976
+# %% ../nbs/14_kaggle.ipynb #1ea6a3f2
 def _split_both(faces: Faces, settings: Settings) -> list[Faces]:
     "Split by group into training, validation and test; each part must have rows of both sources."
     rest, test = split_by_group(faces, settings.test_share, settings.seed)
@@ -245,17 +262,19 @@ def _split_both(faces: Faces, settings: Settings) -> list[Faces]:
     for name, part in (("training", train), ("validation", validation), ("test", test)):
         for source, rows in enumerate((~second_source(part), second_source(part)), start=1):
             if not rows.any():
-                raise UserError(f"{faces.name}: its {name} part has no row of labelling source {source}, one of {len(part)} rows at least is needed; "
-                                "give more faces, or one model for both sources (--sources 1)")
+                raise UserError(f"{faces.name}: its {name} part has no row of labelling source "
+                                f"{source}, one of {len(part)} rows at least is needed; give more "
+                                "faces, or one model for both sources (--sources 1)")
     return [train, validation, test]
 
 
 def _repair_first(faces: Faces, labels: str, seed: int) -> Faces:
     "Repair the labels of the first source's rows; the second's other eleven points stay unknown."
     second = second_source(faces)
-    return concatenate([repair_labels(faces[~second], labels, seed), faces[second]], name=faces.name)
+    return concatenate([repair_labels(faces[~second], labels, seed), faces[second]],
+                       name=faces.name)
 
-# %% ../nbs/14_kaggle.ipynb #848e6540
+# %% ../nbs/14_kaggle.ipynb #28386f57
 def _build(name: str, train: Faces, weights: str | Path | None, heads: int) -> keras.Model:
     "Build a model by name, with one head or two."
     if heads == 1:
@@ -265,10 +284,11 @@ def _build(name: str, train: Faces, weights: str | Path | None, heads: int) -> k
     if name == "mean":  # there is nothing to train, so the second mean face is put in; where it lacks a point, the first's serves
         known = np.isfinite(second)
         mean = np.where(known, second, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-        model.get_layer("mean_face_2").bias.assign(np.where(known.any(axis=0), mean, np.nanmean(first, axis=0)).ravel())
+        model.get_layer("mean_face_2").bias.assign(np.where(known.any(axis=0), mean,
+                                                            np.nanmean(first, axis=0)).ravel())
     return model
 
-# %% ../nbs/14_kaggle.ipynb #454e1c0a
+# %% ../nbs/14_kaggle.ipynb #1d11a452
 def run_by_source(
     cell: Cell,  # model, labels, augment and seed
     faces: Faces,  # all rows of Kaggle's training set, or of a set in its format
@@ -287,17 +307,21 @@ def run_by_source(
     set_seeds(cell.seed)
     model = _build(cell.model, used, weights_for(cell.model, settings), heads)
     teach = partial(fit_two_heads, fit=fit_model) if heads == 2 else fit_model
-    training = teach(model, used, validation, settings=settings, images_shown=budget["images"], batch_size=budget["batch_size"],
-                     learning_rate=budget["learning_rate"], seed=cell.seed, run_folder=run_folder, resume=resume, show_progress=show_progress)
-    models = [head_of(training.model, source) for source in (1, 2)] if heads == 2 else [training.model]
+    training = teach(model, used, validation, settings=settings, images_shown=budget["images"],
+                     batch_size=budget["batch_size"],
+                     learning_rate=budget["learning_rate"], seed=cell.seed, run_folder=run_folder,
+                     resume=resume, show_progress=show_progress)
+    models = ([head_of(training.model, source) for source in (1, 2)] if heads == 2
+              else [training.model])
     if run_folder:
         _save_sources(models, Path(run_folder))
     data = {**describe_data(train, validation, test), "gaps": "its own", "n_used": len(used),
             "n_test_of_source": [int((~second_source(test)).sum()), int(second_source(test).sum())]}
     said = predict_points(training.model, test.images)
-    return _record(cell, settings, data, budget, training, choose_by_source(said, second_source(test)) if heads == 2 else said, test)
+    return _record(cell, settings, data, budget, training,
+                   choose_by_source(said, second_source(test)) if heads == 2 else said, test)
 
-# %% ../nbs/14_kaggle.ipynb #b88486e9
+# %% ../nbs/14_kaggle.ipynb #b33d5ea4
 def _save_sources(models: list, folder: Path) -> None:
     "Write one model or two; a second one of an earlier run goes."
     (folder / SECOND_MODEL).unlink(missing_ok=True)
@@ -305,20 +329,26 @@ def _save_sources(models: list, folder: Path) -> None:
         save_model(model, folder / name)
 
 
-def _record(cell: Cell, settings: Settings, data: dict, budget: dict, training: Training, predicted: np.ndarray, test: Faces) -> Record:
+def _record(cell: Cell, settings: Settings, data: dict, budget: dict, training: Training,
+            predicted: np.ndarray, test: Faces) -> Record:
     "Score the answers for held-out rows where they are labelled, against the truth where it is known."
     known = np.isfinite(test.points)
     points = np.where(known, test.points if test.truth is None else test.truth, np.nan)
-    squared = np.where(known, np.square(predicted - points), 0).sum(axis=(1, 2)) / np.maximum(known.sum(axis=(1, 2)), 1)
+    squared = np.where(known, np.square(predicted - points),
+                       0).sum(axis=(1, 2)) / np.maximum(known.sum(axis=(1, 2)), 1)
     metrics = evaluate_points(predicted, points, test.group)
     metrics["by_source"] = rmse_by_source(predicted, points, second_source(test))
-    return Record(model=f"{cell.model} x2" if budget["heads"] == 2 else cell.model, labels=cell.labels, augment=cell.augment, profile=settings.profile,
-                  seed=cell.seed, data=data, budget=budget, weights=int(training.model.count_params()), epochs=training.epochs,
-                  images_shown=training.images_shown, seconds=round(training.seconds, 1), metrics=metrics, history=training.history,
-                  machine=describe_machine(), versions=describe_versions(), squared_errors=np.round(squared, 4).tolist(),
+    return Record(model=f"{cell.model} x2" if budget["heads"] == 2 else cell.model,
+                  labels=cell.labels, augment=cell.augment, profile=settings.profile,
+                  seed=cell.seed, data=data, budget=budget,
+                  weights=int(training.model.count_params()), epochs=training.epochs,
+                  images_shown=training.images_shown, seconds=round(training.seconds, 1),
+                  metrics=metrics, history=training.history,
+                  machine=describe_machine(), versions=describe_versions(),
+                  squared_errors=np.round(squared, 4).tolist(),
                   weights_from=origin_of_weights(cell.model, settings))
 
-# %% ../nbs/14_kaggle.ipynb #fbc0d97e
+# %% ../nbs/14_kaggle.ipynb #8fc48253
 def write_submission(
     predicted: np.ndarray,  # float [N,15,2], pixels, for every test face
     questions: Questions,  # what is asked for
@@ -329,12 +359,16 @@ def write_submission(
     bad = ~np.isfinite(answers)
     if bad.any():
         row = int(np.argmax(bad))
-        raise UserError(f"{path}: not written, since the model's answer for ImageId {questions.image_id[questions.face[row]]}, "
-                        f"{COLUMNS[questions.column[row]]} is {answers[row]:g} (such answers in all: {bad.sum():,}); use a model that learned this point")
-    lines = (f"{row_id},{answer:.4f}\n" for row_id, answer in zip(questions.row_id.tolist(), np.clip(answers, 0, IMAGE_SIZE).tolist()))
+        raise UserError(f"{path}: not written, since the model's answer for ImageId "
+                        f"{questions.image_id[questions.face[row]]}, "
+                        f"{COLUMNS[questions.column[row]]} is {answers[row]:g} (such answers in "
+                        f"all: {bad.sum():,}); use a model that learned this point")
+    lines = (f"{row_id},{answer:.4f}\n"
+             for row_id, answer in zip(questions.row_id.tolist(),
+                                       np.clip(answers, 0, IMAGE_SIZE).tolist()))
     return write_text(path, "RowId,Location\n" + "".join(lines))
 
-# %% ../nbs/14_kaggle.ipynb #188ea9d7
+# %% ../nbs/14_kaggle.ipynb #d660f2cd
 def score_submission(
     submission: str | Path,  # RowId,Location
     questions: Questions,  # what was asked for
@@ -343,8 +377,11 @@ def score_submission(
     "What the leaderboard would say, where the true answers are known."
     answers = pd.read_csv(submission).set_index("RowId")["Location"].loc[questions.row_id].to_numpy()
     table = pd.read_csv(truth)
-    table = table[table["Set"] == "test"].set_index(table[table["Set"] == "test"]["Row"].astype(str))
-    true = table.loc[questions.image_id, list(COLUMNS)].to_numpy(float)[questions.face, questions.column]
+    table = table[table["Set"]
+                  == "test"].set_index(table[table["Set"] == "test"]["Row"].astype(str))
+    true = table.loc[questions.image_id,
+                     list(COLUMNS)].to_numpy(float)[questions.face, questions.column]
     squared, second = np.square(answers - true), questions.second[questions.face]
     parts = {"all": np.ones(len(true), bool), "source 1": ~second, "source 2": second}
-    return {name: float(np.sqrt(squared[rows].mean())) for name, rows in parts.items() if rows.any()}
+    return {name: float(np.sqrt(squared[rows].mean())) for name, rows in parts.items()
+            if rows.any()}
