@@ -16,7 +16,7 @@ from keras import ops
 from .baseline import start_at_mean_face
 from .core import COLUMNS, IMAGE_SIZE, KEYPOINTS, MEAN_FACE
 
-# %% ../nbs/10_cnn.ipynb #fb5f5ed4
+# %% ../nbs/10_cnn.ipynb #0c3735bd
 def build_cnn(
     filters: tuple[int, ...] = (8, 16, 32, 64),  # filters of each block; every block halves the picture
     hidden: int = 256,  # units between the last map and the points
@@ -25,17 +25,19 @@ def build_cnn(
     inputs = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1), name="grey")
     x = keras.layers.Rescaling(1 / 127.5, -1, name="to_plus_minus_one")(inputs)
     for block, count in enumerate(filters, start=1):
-        x = keras.layers.Conv2D(count, 3, padding="same", activation="relu", name=f"block{block}_convolution")(x)
+        x = keras.layers.Conv2D(count, 3, padding="same", activation="relu",
+                                name=f"block{block}_convolution")(x)
         x = keras.layers.MaxPooling2D(name=f"block{block}_pooling")(x)
     x = keras.layers.Flatten(name="features")(x)
     x = keras.layers.Dense(hidden, activation="relu", name="hidden")(x)
     x = keras.layers.Dense(len(COLUMNS), name="answers")(x)
     x = keras.layers.Reshape((len(KEYPOINTS), 2), name="points")(x)
-    model = keras.Model(inputs, keras.layers.Rescaling(IMAGE_SIZE / 2, IMAGE_SIZE / 2, name="to_pixels")(x), name="cnn")
+    model = keras.Model(inputs, keras.layers.Rescaling(IMAGE_SIZE / 2, IMAGE_SIZE / 2,
+                                                       name="to_pixels")(x), name="cnn")
     start_at_mean_face(model.get_layer("answers"))
     return model
 
-# %% ../nbs/10_cnn.ipynb #527f84b1
+# %% ../nbs/10_cnn.ipynb #5f6d9c83
 @keras.saving.register_keras_serializable(package="facekp")
 class SoftArgmax(keras.layers.Layer):
     "The centre of mass of each heatmap: [N,H,W,15] to pixels [N,15,2] of the 96x96 picture."
@@ -43,7 +45,8 @@ class SoftArgmax(keras.layers.Layer):
     def call(self, heatmaps):
         "Softmax over all cells of a map, then the mean place of a cell."
         height, width, count = heatmaps.shape[1:]
-        share = ops.softmax(ops.transpose(ops.reshape(heatmaps, (-1, height * width, count)), (0, 2, 1)), axis=-1)
+        share = ops.softmax(ops.transpose(ops.reshape(heatmaps, (-1, height * width, count)),
+                                          (0, 2, 1)), axis=-1)
         return ops.matmul(share, ops.convert_to_tensor(cell_centers(height, width)))
 
 
@@ -72,7 +75,7 @@ class PlacePrior(keras.layers.Layer):
         "Add the prior."
         return heatmaps + self.hill
 
-# %% ../nbs/10_cnn.ipynb #217f130d
+# %% ../nbs/10_cnn.ipynb #0c789947
 def build_heatmap(
     width: int = 16,  # filters of the first block; the others have two to four times as many
 ) -> keras.Model:  # uncompiled, from grey [N,96,96,1] to pixels [N,15,2]
@@ -97,7 +100,8 @@ def build_heatmap(
 
 def _convolution(x, filters: int, strides: int, name: str):
     "A convolution, normalised over the batch, with a bend."
-    x = keras.layers.Conv2D(filters, 3, strides=strides, padding="same", use_bias=False, name=f"{name}_convolution")(x)
+    x = keras.layers.Conv2D(filters, 3, strides=strides, padding="same", use_bias=False,
+                            name=f"{name}_convolution")(x)
     x = keras.layers.BatchNormalization(momentum=0.9, name=f"{name}_normal")(x)
     return keras.layers.ReLU(name=f"{name}_bend")(x)
 

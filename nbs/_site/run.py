@@ -35,15 +35,21 @@ def left_standing(text: str) -> str:
 
 
 def kept_outputs(outputs: list[dict]) -> list[dict]:
-    "A cell's outputs without what went to standard error and what did not stay."
+    "A cell's outputs without what went to standard error and what did not stay; what was printed in pieces is one text."
     kept = []
     for output in outputs:
+        before = kept[-1] if kept else {"output_type": ""}
+        if output["output_type"] != "stream":
+            kept.append(output)
+        elif output["name"] == "stdout" and before["output_type"] == "stream":
+            before["text"] += "".join(output["text"])
+        elif output["name"] == "stdout":
+            output["text"] = "".join(output["text"])
+            kept.append(output)
+    for output in kept:
         if output["output_type"] == "stream":
-            output["text"] = left_standing("".join(output["text"]))
-            if output["name"] == "stderr" or not output["text"]:
-                continue
-        kept.append(output)
-    return kept
+            output["text"] = left_standing(output["text"])
+    return [output for output in kept if output.get("text") or output["output_type"] != "stream"]
 
 
 def run(path: Path) -> float:
