@@ -8,7 +8,7 @@ Docs: https://facekp.github.io/facekp/augment.html.md"""
 __all__ = ['MAX_SHIFT', 'MAX_DEGREES', 'MAX_BLUR', 'MAX_BRIGHTNESS', 'MAX_NOISE', 'BLOCK', 'STRIP', 'shift', 'rotate', 'blur',
            'brightness', 'noise', 'mirror', 'augment_faces']
 
-# %% ../nbs/06_augment.ipynb #70018883
+# %% ../nbs/06_augment.ipynb #dd77ead3
 import os
 from dataclasses import replace
 
@@ -18,22 +18,26 @@ from joblib import Parallel, delayed
 
 from .core import FLIP_ORDER, IMAGE_SIZE, Faces, UserError, progress
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the internet for a newer version
+# else its import asks the internet for a newer version
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 import albumentations as A  # noqa: E402
 
-# %% ../nbs/06_augment.ipynb #72ddd890
-def _move(transform: A.BasicTransform, image: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+# %% ../nbs/06_augment.ipynb #e19e48aa
+def _move(transform: A.BasicTransform, image: np.ndarray,
+          points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "A transform that moves picture and points; all points come back, wherever they land."
     keypoints = A.KeypointParams(format="xy", remove_invisible=False)
-    result = A.Compose([transform], keypoint_params=keypoints)(image=image, keypoints=np.asarray(points, np.float32))
+    result = A.Compose([transform], keypoint_params=keypoints)(image=image,
+                                                               keypoints=np.asarray(points, np.float32))
     return result["image"], np.asarray(result["keypoints"], np.float32)
 
 
-def _recolor(transform: A.BasicTransform, image: np.ndarray, points: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def _recolor(transform: A.BasicTransform, image: np.ndarray, points: np.ndarray,
+             seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     "A transform of grey values; the points stay where they are."
     return A.Compose([transform], seed=seed)(image=image)["image"], np.array(points, np.float32)
 
-# %% ../nbs/06_augment.ipynb #9e655a1e
+# %% ../nbs/06_augment.ipynb #45ff75e2
 def shift(
     image: np.ndarray,  # uint8 [96,96], grey values 0-255
     points: np.ndarray,  # float32 [15,2], pixels, NaN where not labelled
@@ -42,18 +46,20 @@ def shift(
 ) -> tuple[np.ndarray, np.ndarray]:  # the picture and its points, moved
     "Move a face by whole pixels; the border is continued outwards."
     amount = {"x": (right, right), "y": (down, down)}
-    return _move(A.Affine(translate_px=amount, border_mode=cv2.BORDER_REPLICATE, p=1), image, points)
+    return _move(A.Affine(translate_px=amount, border_mode=cv2.BORDER_REPLICATE, p=1), image,
+                 points)
 
-# %% ../nbs/06_augment.ipynb #47ae73c5
+# %% ../nbs/06_augment.ipynb #e688678f
 def rotate(
     image: np.ndarray,  # uint8 [96,96], grey values 0-255
     points: np.ndarray,  # float32 [15,2], pixels, NaN where not labelled
     degrees: float,  # counter-clockwise as you see it
 ) -> tuple[np.ndarray, np.ndarray]:  # the picture and its points, turned
     "Turn a face about the middle of its picture; the border is continued outwards."
-    return _move(A.Affine(rotate=(degrees, degrees), border_mode=cv2.BORDER_REPLICATE, p=1), image, points)
+    return _move(A.Affine(rotate=(degrees, degrees), border_mode=cv2.BORDER_REPLICATE, p=1), image,
+                 points)
 
-# %% ../nbs/06_augment.ipynb #e3971cf6
+# %% ../nbs/06_augment.ipynb #1903d5e3
 def blur(
     image: np.ndarray,  # uint8 [96,96], grey values 0-255
     points: np.ndarray,  # float32 [15,2], pixels, NaN where not labelled
@@ -69,7 +75,8 @@ def brightness(
     change: float,  # -1 to 1: what is added to every grey value, as a share of 255
 ) -> tuple[np.ndarray, np.ndarray]:  # the picture, brighter or darker, and its points
     "Make a face brighter or darker; what would leave 0-255 stays at its end."
-    return _recolor(A.RandomBrightnessContrast(brightness_limit=(change, change), contrast_limit=(0, 0), p=1), image, points)
+    return _recolor(A.RandomBrightnessContrast(brightness_limit=(change, change),
+                                               contrast_limit=(0, 0), p=1), image, points)
 
 
 def noise(
@@ -91,7 +98,7 @@ def mirror(
     mirrored[..., 0] = IMAGE_SIZE - 1 - mirrored[..., 0]
     return np.ascontiguousarray(images[..., ::-1]), mirrored
 
-# %% ../nbs/06_augment.ipynb #c3a40e24
+# %% ../nbs/06_augment.ipynb #a92b6c80
 MAX_SHIFT = 6  # pixels to each side
 MAX_DEGREES = 15  # to each side
 MAX_BLUR = 1.0  # sigma in pixels; below 0.29 there is none to be seen
@@ -112,23 +119,26 @@ def _draw_amounts(count: int, seed: int) -> dict[str, np.ndarray]:
     }
     middle = (IMAGE_SIZE - 1) / 2
     cosine, sine = np.cos(np.deg2rad(amounts["degrees"])), np.sin(np.deg2rad(amounts["degrees"]))
-    turn = np.stack([np.stack([cosine, sine], axis=-1), np.stack([-sine, cosine], axis=-1)], axis=-2)
+    turn = np.stack([np.stack([cosine, sine], axis=-1), np.stack([-sine, cosine], axis=-1)],
+                    axis=-2)
     offset = middle - middle * turn.sum(axis=-1) + amounts["shift"]
     return {**amounts, "matrix": np.concatenate([turn, offset[..., None]], axis=-1)}
 
-# %% ../nbs/06_augment.ipynb #cfc1b44b
+# %% ../nbs/06_augment.ipynb #c8b5a8c7
 BLOCK = 64  # copies that one worker makes at a time, with noise out of one strip
 STRIP = 2**15  # random numbers in a strip: three and a half pictures' worth
 
 
-def _change_images(images: np.ndarray, amounts: dict[str, np.ndarray], start: int, seed: int, out: np.ndarray) -> None:
+def _change_images(images: np.ndarray, amounts: dict[str, np.ndarray], start: int, seed: int,
+                   out: np.ndarray) -> None:
     "Write the augmented copies from number `start` on to `out`; copy j is of face j % N. The noise depends on seed and start alone."
     size = (IMAGE_SIZE, IMAGE_SIZE)
     rows = slice(start, start + len(out))
     for row, number in enumerate(range(start, start + len(out))):
         image = images[number % len(images)]
         image = cv2.flip(image, 1) if amounts["mirror"][number] else image
-        cv2.warpAffine(image, amounts["matrix"][number], size, dst=out[row], borderMode=cv2.BORDER_REPLICATE)
+        cv2.warpAffine(image, amounts["matrix"][number], size, dst=out[row],
+                       borderMode=cv2.BORDER_REPLICATE)
         sigma = amounts["blur"][number]
         width = int(sigma * 3.5) * 2 + 1
         if width > 1:
@@ -137,11 +147,13 @@ def _change_images(images: np.ndarray, amounts: dict[str, np.ndarray], start: in
     grey = out + (255 * amounts["brightness"][rows, None, None]).astype(np.float32)
     np.clip(grey, 0, 255, out=grey)
     rng = np.random.default_rng([seed, start])
-    strip = np.lib.stride_tricks.sliding_window_view(rng.standard_normal(STRIP, np.float32), IMAGE_SIZE**2)
+    strip = np.lib.stride_tricks.sliding_window_view(rng.standard_normal(STRIP, np.float32),
+                                                     IMAGE_SIZE**2)
     noise_of = strip[rng.integers(len(strip), size=len(out))]
     noise_of *= (255 * amounts["noise"][rows, None]).astype(np.float32)
     flat = (-1, IMAGE_SIZE)
-    cv2.add(grey.reshape(flat), noise_of.reshape(flat), dst=out.reshape(flat), dtype=cv2.CV_8U)  # rounds, and stays within 0-255
+    # rounds, and stays within 0-255
+    cv2.add(grey.reshape(flat), noise_of.reshape(flat), dst=out.reshape(flat), dtype=cv2.CV_8U)
 
 
 def _change_points(points: np.ndarray, amounts: dict[str, np.ndarray]) -> np.ndarray:
@@ -152,7 +164,7 @@ def _change_points(points: np.ndarray, amounts: dict[str, np.ndarray]) -> np.nda
     copied = np.where(amounts["mirror"][:, None, None], flipped, copied)
     return (copied @ matrix[:, :, :2].transpose(0, 2, 1) + matrix[:, None, :, 2]).astype(np.float32)
 
-# %% ../nbs/06_augment.ipynb #fcdd66fa
+# %% ../nbs/06_augment.ipynb #e5625597
 def augment_faces(
     faces: Faces,  # the training part; a copy keeps group and source of its face
     copies: int = 12,  # augmented copies of each face; 12 make 13,000 faces out of 1,000
@@ -171,10 +183,13 @@ def augment_faces(
     images = np.empty((count + total, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
     images[:count] = faces.images
     Parallel(n_jobs=workers or -1, backend="threading")(
-        delayed(_change_images)(faces.images, amounts, start, seed, images[count + start:count + min(start + BLOCK, total)])
+        delayed(_change_images)(faces.images, amounts, start, seed,
+                                images[count + start:count + min(start + BLOCK, total)])
         for start in progress(range(0, total, BLOCK), "augmenting"))
-    ids = [faces.image_id, *(np.char.add(faces.image_id.astype(str), f"+{number}") for number in range(1, copies + 1))]
+    ids = [faces.image_id,
+           *(np.char.add(faces.image_id.astype(str), f"+{number}")
+             for number in range(1, copies + 1))]
     moved = {part: np.concatenate([array, _change_points(array, amounts)])
              for part in ("points", "truth") if (array := getattr(faces, part)) is not None}
-    return replace(faces, images=images, group=np.tile(faces.group, copies + 1), source=np.tile(faces.source, copies + 1),
-                   image_id=np.concatenate(ids), **moved)
+    return replace(faces, images=images, group=np.tile(faces.group, copies + 1),
+                   source=np.tile(faces.source, copies + 1), image_id=np.concatenate(ids), **moved)
