@@ -467,7 +467,7 @@ def _open_saved_model(path: Path) -> Callable:
 
     return predict
 
-# %% ../nbs/16_deploy.ipynb #c07fe4b8
+# %% ../nbs/16_deploy.ipynb #59ee6f0b
 def _open_litert(path: Path, threads: int) -> Callable:
     "Open with LiteRT; its picture is made as long as the batch."
     _need(("ai_edge_litert",))
@@ -479,6 +479,7 @@ def _open_litert(path: Path, threads: int) -> Callable:
         with _quiet():
             interpreter = Interpreter(model_path=str(path), num_threads=threads)
             run = interpreter.get_signature_runner("serving_default")
+            run(grey=np.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 1), np.float32))  # the first run says who does the work
     except Exception as error:  # LiteRT raises whatever it meets in a broken file
         raise UserError(f"{path}: not a model that LiteRT can load "
                         f"({' '.join(str(error).split())[:120]})") from error
