@@ -239,7 +239,7 @@ def to_plain(
         return None
     return str(content) if isinstance(content, Path) else content
 
-# %% ../nbs/00_core.ipynb #643f7e11
+# %% ../nbs/00_core.ipynb #04d1164e
 def progress(
     items: Iterable,  # what to go through
     description: str,  # what is being done, in a word or two
@@ -247,13 +247,16 @@ def progress(
     show: bool = True,  # False keeps it silent
 ) -> Iterable:  # the same items, one by one
     "Go through items and show a bar for whatever takes more than two seconds."
+    file = _bars_go_to()
     return tqdm(items, desc=description, total=total, delay=2, leave=False, dynamic_ncols=True,
-                disable=not show, file=_bars_go_to())
+                disable=not show or file is None, file=file)
 
 
-def _bars_go_to():  # an open file
-    "Standard error, so that results stay clean; in a notebook standard output, for Jupyter leaves a red strip behind errors."
-    return sys.stdout if type(sys.stdout).__module__ == "ipykernel.iostream" else sys.stderr
+def _bars_go_to():  # an open file, or None for nowhere
+    "Standard error, so that results stay clean; in a notebook a cell's own output, for Jupyter leaves a red strip behind errors."
+    in_cell, errors_in_cell = (type(file).__module__ == "ipykernel.iostream"
+                               for file in (sys.stdout, sys.stderr))
+    return sys.stdout if in_cell else None if errors_in_cell else sys.stderr
 
 # %% ../nbs/00_core.ipynb #53b2b121
 @dataclass(frozen=True)
