@@ -2,7 +2,7 @@
 # make test:   set up and run every check, notebook and test
 # make docs:   build the site into _docs/; make slides: the deck and its PDF into _docs/slides/
 # make release-check: build, look into and try what would be published; make colab-check: run every lesson as Colab would
-# make test-long: the checks that take minutes; make bench-peers: the shipped model beside others on faces of yours (FACES=file.npz)
+# make test-long: the checks that take minutes, their result recorded; make bench-peers: the shipped model beside others on faces of yours (FACES=file.npz)
 # make default-model: train the shipped model again, and the twin that is measured (FACES=photographs.npz MORE=frames.npz)
 # make export: write facekp/ from nbs/ after a change; make readme: write README.md from nbs/index.ipynb
 PYTHON ?= python3
@@ -31,6 +31,10 @@ dev: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
 
+.venv/installed-clusters: .venv/installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cluster,ray]'
+	touch $@
+
 .venv/installed-docs: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
 	touch $@
@@ -56,8 +60,9 @@ test: dev browser
 	cd nbs && ../$(BIN)/nbdev-test --n-workers $(WORKERS) --timing --do-print
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-test-long: dev
-	$(BIN)/python -m pytest -m long
+# Dask and Ray are for two of them; the result goes to results/reliability/test_long.json
+test-long: .venv/installed-clusters
+	$(BIN)/python benchmarks/long_tests.py
 
 bench-peers: dev
 	$(BIN)/python benchmarks/peers.py --faces $(FACES)

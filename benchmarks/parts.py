@@ -6,7 +6,6 @@ from datetime import date
 from pathlib import Path
 
 from facekp.core import write_json
-from facekp.train import describe_machine, describe_versions
 
 
 def load_average() -> float | None:
@@ -24,6 +23,8 @@ def write_part(
     command: str,  # that measures it again
 ) -> dict:  # the part as written
     "Put one part into a record, with what it was made on beside it."
+    from facekp.train import describe_machine, describe_versions  # loads TensorFlow, which takes seconds
+
     record = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
     part = {**found, "seconds": round(seconds), "date": date.today().isoformat(), "load_average_before": busy, "command": command,
             "machine": describe_machine(), "versions": describe_versions()}

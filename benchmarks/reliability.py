@@ -2,14 +2,13 @@
 
     python benchmarks/reliability.py [--part NAME ...] [--fuzz-seconds 60] [--out results/reliability/reliability.json]
 
-Parts: inputs, fuzz, faults, kills, course, threads, workers, scaling, cluster. Each is written when it is done and the others are kept, so that it may be
-stopped and called again. The functions are those of the tests, with more turns. `cluster` needs: pip install 'facekp[cluster]', or
-with --engine ray: pip install 'facekp[ray]'
+Parts: inputs, faults, fuzz, kills, course, threads, workers, scaling, dask, ray. Each is written when it is done, with the machine and the versions
+it ran with, and the others are kept, so that it may be stopped and called again, here or on another machine. The functions are those of the
+tests, with more turns. `dask` needs: pip install 'facekp[cluster]'; `ray` needs: pip install 'facekp[ray]'
 """
 
 import argparse
 import importlib.metadata
-import json
 import os
 import re
 import subprocess
@@ -19,12 +18,12 @@ import time
 import xml.etree.ElementTree
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from parts import load_average, write_part
+
+ROOT = Path(__file__).resolve().parent.parent
+WHAT = "faults put in, files spoilt, processes killed, and what was lost"
 sys.path[:0] = [str(ROOT / "tests")]
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
-
-from facekp.core import write_json  # noqa: E402
-from facekp.train import describe_machine, describe_versions  # noqa: E402
 
 
 def run_tests(*names: str) -> dict[str, dict]:
@@ -44,26 +43,30 @@ def run_tests(*names: str) -> dict[str, dict]:
 def count_inputs(_) -> dict:
     "The table of malformed inputs."
     told = run_tests("test_bad_input.py", "test_bad_files.py")
-    kinds = {name: part for name, part in told.items() if re.match("bad ", name)}
-    return {"inputs_tried": sum(part["tried"] for part in kinds.values()), "inputs_let_in": sum(part["lost"] for part in kinds.values()), "inputs": kinds}
+    return in_all([{"kind": name, **part} for name, part in told.items() if re.match("bad ", name)])
+
+
+def in_all(rows: list[dict]) -> dict:
+    "Rows of what was tried and lost, with their sums before them."
+    return {"tried": sum(row["tried"] for row in rows), "lost": sum(row["lost"] for row in rows), "rows": rows}
 
 
 def count_faults(_) -> dict:
     "Faults put in: each test function is one."
     told = {**run_tests("test_faults.py"), **{name: part for name, part in run_tests("test_fetch_kaggle.py").items() if "not work" in name or "disk" in name or "goes on" in name}}
-    return {"faults": [{"fault": name, **part} for name, part in told.items()]}
+    return in_all([{"fault": name, **part} for name, part in told.items()])
 
 
 def spoil(options) -> dict:
-    "Files spoilt at random, for a time a kind."
+    "Files spoilt at random, for a time a kind. A reader that lets out anything but its own one line ends this with an error, so a record means none did."
     import test_fuzz
 
-    found = []
+    rows = []
     for kind, (_, _, _, count) in test_fuzz.READERS.items():
         with tempfile.TemporaryDirectory() as folder:
-            found.append(test_fuzz.fuzz(kind, count, Path(folder), options.fuzz_seconds))
-            print(found[-1], flush=True)
-    return {"spoilt_files": found, "spoilt_files_tried": sum(part["tried"] for part in found), "spoilt_files_let_in": 0}
+            rows.append({**test_fuzz.fuzz(kind, count, Path(folder), options.fuzz_seconds), "lost": 0})
+            print(rows[-1], flush=True)
+    return {"seconds_a_kind": options.fuzz_seconds, **in_all(rows)}
 
 
 def kill(options) -> dict:
@@ -80,7 +83,7 @@ def kill(options) -> dict:
         told["records_that_differ"] += not once["same_record"]
         turn += 1
         print(once, flush=True)
-    return {"kills": told}
+    return told
 
 
 def kill_course(options) -> dict:
@@ -88,7 +91,7 @@ def kill_course(options) -> dict:
     import test_stop_anywhere as stop
 
     with tempfile.TemporaryDirectory() as folder:
-        return {"course": stop.kill_a_course(Path(folder), options.kills_of_courses)}
+        return stop.kill_a_course(Path(folder), options.kills_of_courses)
 
 
 def count_threads(_) -> dict:
@@ -96,7 +99,7 @@ def count_threads(_) -> dict:
     import test_stop_anywhere as stop
 
     with tempfile.TemporaryDirectory() as folder:
-        return {"threads": stop.same_again(Path(folder))}
+        return stop.same_again(Path(folder))
 
 
 def two_workers(_) -> dict:
@@ -104,36 +107,47 @@ def two_workers(_) -> dict:
     import test_distributed
 
     with tempfile.TemporaryDirectory() as folder:
-        return {"workers": test_distributed.two_workers(Path(folder))}
+        return test_distributed.two_workers(Path(folder))
 
 
-def on_cluster(options) -> dict:
+def on_cluster(engine: str) -> dict:
     "The grid on two workers of which one is killed, by Dask or by Ray."
     import test_distributed
 
     with tempfile.TemporaryDirectory() as folder:
-        return {options.engine: {**test_distributed.grid_on_cluster(Path(folder), options.engine),
-                                 "version": importlib.metadata.version({"dask": "distributed"}.get(options.engine, options.engine))}}
+        found = test_distributed.grid_on_cluster(Path(folder), engine)
+        return {**found, "version": importlib.metadata.version({"dask": "distributed"}.get(engine, engine))}
 
 
 def scale(_) -> dict:
-    "How much sooner a grid is done with a process a core: a ratio of two runs, one behind the other. Means something on a quiet machine only."
+    """How much sooner a grid is done with a process a core: a ratio of two runs, one behind the other, that means something on a quiet machine only;
+    and how much more processor time it costs, which other work disturbs less."""
     from facekp.compare import run_grid, split_for_comparison
     from facekp.core import Settings
     from facekp.draw import draw_faces
+    from joblib.externals.loky import get_reusable_executor
 
-    faces, seconds = draw_faces(400, seed=6), {}
-    for workers in (os.cpu_count(), 1):
+    faces, wall, processor, everything = draw_faces(400, seed=6), {}, {}, os.cpu_count()
+    for workers in (everything, 1):
         with tempfile.TemporaryDirectory() as folder:
             settings = Settings(models="baseline", labels="complete masked ffill", augment=3, baseline_images=20_000, runs_folder=f"{folder}/runs")
-            started = time.perf_counter()
-            cells = len(run_grid(split_for_comparison(faces, settings), settings, f"{folder}/results", workers))
-            seconds[workers] = time.perf_counter() - started
-    return {"scaling": {"cells": cells, "processes": os.cpu_count(), "seconds_one_to_all": round(seconds[1] / seconds[os.cpu_count()], 2)}}
+            split, started, used = split_for_comparison(faces, settings), time.perf_counter(), processor_seconds()
+            cells = len(run_grid(split, settings, f"{folder}/results", workers))
+            wall[workers] = time.perf_counter() - started
+            get_reusable_executor().shutdown(wait=True)  # what a process used is known when it has ended
+            processor[workers] = processor_seconds() - used
+    return {"cells": cells, "processes": everything, "seconds_with_one": round(wall[1], 1), "seconds_with_all": round(wall[everything], 1),
+            "seconds_one_to_all": round(wall[1] / wall[everything], 2), "processor_seconds_with_one": round(processor[1], 1),
+            "processor_seconds_with_all": round(processor[everything], 1), "at_most_on_a_quiet_machine": round(everything * processor[1] / processor[everything], 2)}
+
+
+def processor_seconds() -> float:
+    "What this process and those that it has seen end have computed."
+    return sum(os.times()[:4])
 
 
 PARTS = {"inputs": count_inputs, "faults": count_faults, "fuzz": spoil, "kills": kill, "course": kill_course, "threads": count_threads, "workers": two_workers,
-         "scaling": scale, "cluster": on_cluster}
+         "scaling": scale, "dask": lambda _: on_cluster("dask"), "ray": lambda _: on_cluster("ray")}
 
 
 def main() -> None:
@@ -143,19 +157,14 @@ def main() -> None:
     parser.add_argument("--fuzz-seconds", type=float, default=60)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--kills-of-courses", type=int, default=10)
-    parser.add_argument("--engine", default="dask", choices=["dask", "ray"], help="of the part cluster")
-    parser.add_argument("--out", default=str(ROOT / "results" / "reliability" / "reliability.json"))
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "reliability" / "reliability.json")
     options = parser.parse_args()
-    out = Path(options.out)
-    for part in options.part:
-        started = time.perf_counter()
-        found = PARTS[part](options)
-        record = json.loads(out.read_text()) if out.exists() else {"what": "faults put in, files spoilt, processes killed, and what was lost", "seconds": {}}
-        record |= found | {"versions": describe_versions(), "machine": describe_machine(), "command": "python benchmarks/reliability.py"}
-        name = options.engine if part == "cluster" else part
-        record["seconds"][name] = round(time.perf_counter() - started)
-        write_json(out, record)
-        print(name, record["seconds"][name], "s", flush=True)
+    amounts = {"fuzz": f" --fuzz-seconds {options.fuzz_seconds:g}", "kills": f" --kills {options.kills}", "course": f" --kills-of-courses {options.kills_of_courses}"}
+    for name in options.part:
+        busy, started = load_average(), time.perf_counter()
+        found = PARTS[name](options)
+        part = write_part(options.out, WHAT, name, found, time.perf_counter() - started, busy, f"python benchmarks/reliability.py --part {name}{amounts.get(name, '')}")
+        print(name, part["seconds"], "s", flush=True)
 
 
 if __name__ == "__main__":

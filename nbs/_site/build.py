@@ -8,8 +8,9 @@ from pathlib import Path
 
 from hero import WORDS, write_hero
 from lessons import NOTEBOOKS, ROOT, lesson_paths, page_cells, read_cells, short_title, summary_of, write_lesson, write_notebook
-from modelcard import card_page, reliability_page, reliability_records, shipped_sentence
+from modelcard import card_page, shipped_sentence
 from reference import exported_names, reference_page
+from reliability_page import reliability_page, reliability_records
 from tables import FULL, MAIN, best_bars, comparison_page, counts
 from tryit import has_runtime, write_try
 

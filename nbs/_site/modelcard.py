@@ -1,4 +1,4 @@
-"""The model card and the page on reliability, made from the records in results/; what no record tells is left out.
+"""The model card, made from the records in results/; what no record tells is left out.
 
 python nbs/_site/modelcard.py prints the card's numbers as plain text, for facekp/default.onnx.txt.
 """
@@ -12,7 +12,6 @@ from pathlib import Path
 from lessons import ROOT, lesson_paths
 
 DEPLOY = ROOT / "results" / "deploy"
-RELIABILITY = ROOT / "results" / "reliability"
 DEFAULT = ROOT / "facekp" / "default.onnx"
 METRICS = {"rmse": "RMSE, px", "mae": "MAE, px", "nme": "NME", "pck": "PCK", "auc": "AUC", "failure_rate": "failures"}
 SHARES = ("nme", "pck", "auc", "failure_rate", "accuracy")
@@ -290,43 +289,6 @@ def card_text() -> str:
     for key, groups in (default.get("by") or {}).items():
         lines += [f"{_words(key)} {name}: RMSE {row['rmse']:.2f} px {_interval(row.get('interval'))}" for name, row in groups.items() if isinstance(row, dict) and _number(row.get("rmse"))]
     return "\n".join(lines + ([f"Made again by: {default['command']}"] if default.get("command") else []))
-
-
-# ---------------------------------------------------------------- reliability
-
-def reliability_records() -> list[dict]:
-    "What was tried to break the package, one record a subject."
-    return [{"name": path.stem, **record} for path in sorted(RELIABILITY.glob("*.json")) if (record := read_record(path))]
-
-
-AUDIT = ("The development environment is locked in `.github/dev-lock.txt`. Every week a workflow asks pip-audit for known faults in it; no answer is recorded here, "
-         "since no list of known faults could be reached when these records were made.")
-
-
-def reliability_page() -> str:
-    "The page that says what was tried to break it, and what was lost."
-    lines = ["# Reliability", "", "What was done to the package on purpose, and what came of it: files cut short, disks full, programs stopped in the middle, input that is "
-             "none. The numbers are read from the records in `results/reliability/`.", ""]
-    for record in reliability_records():
-        what = str(record.get("what") or "").rstrip(".")
-        lines += [f"## {_words(record.get('title') or record['name']).capitalize()}", "", *([f"{what[:1].upper()}{what[1:]}.", ""] if what else [])]
-        faults = [row for row in record.get("faults") or [] if isinstance(row, dict)]
-        lines += table(faults, "what was done", what or "Faults") if faults else []
-        lines += table([_counted(row) for row in record["rows"]], "versions", what) if record.get("rows") else []
-        skipped = ("name", "what", "title", "command", "machine", "versions", "faults", "rows")
-        told = _sentence({key: value for key, value in record.items() if key not in skipped}, {})
-        parts = {key: _sentence(value, {}) for key, value in record.items() if key not in skipped and isinstance(value, dict)}
-        lines += ["\n".join([*([f"- {told}"] if told else []), *(f"- **{_words(key)}**: {text}" for key, text in parts.items() if text)]), ""] if told or any(parts.values()) else []
-        for key, value in record.items():
-            if isinstance(value, dict) and isinstance(value.get("rows"), list) and value["rows"]:
-                lines += [f"### {_words(key).capitalize()}", "", *table(value["rows"], _words(next(iter(value["rows"][0]), key)), _words(key))]
-        lines += ["```bash", str(record["command"]), "```", ""] if record.get("command") else []
-    return "\n".join([*lines, "## Dependencies", "", AUDIT, ""])
-
-
-def _counted(row: dict) -> dict:
-    "A row with lists as their lengths: how many failed and not which."
-    return {key: len(value) if isinstance(value, list) else value for key, value in row.items()}
 
 
 if __name__ == "__main__":
