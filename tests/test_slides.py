@@ -35,7 +35,8 @@ def test_every_picture_is_one_of_photos_and_has_words():
 def test_what_the_slides_say_still_holds():
     error = {row["labels"]: float(row["rmse"]) for row in deck.cells("cnn", 0)}
     assert error["complete"] < error["ffill"] and error["complete"] > max(error["knn"], error["ridge"], error["masked"])
-    assert deck.count_verdicts("complete against knn").get("lower", 0) == 0
+    against_knn = deck.count_verdicts("complete against knn")
+    assert against_knn["higher"] > sum(against_knn.values()) / 2 and against_knn.get("lower", 0) <= 1
     few, more = deck.count_verdicts("augmented against not"), deck.count_verdicts("augmented against not", "both")
     assert few["lower"] > sum(few.values()) / 2 and more["higher"] > sum(more.values()) / 2
     assert 0.7 < float(deck.best("mean")["rmse"]) - float(deck.best("baseline")["rmse"]) < 1.3
