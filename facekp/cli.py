@@ -18,29 +18,39 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-# %% ../nbs/17_cli.ipynb #a1373a82
+# %% ../nbs/17_cli.ipynb #f0c3f6b4
 DATA_HELP = "synthetic, synthetic:N, kaggle, or a path to a Kaggle folder or zip, training.csv, .npz or 300-W folder; several joined by +"
 
 
 def build_parser() -> argparse.ArgumentParser:  # with one subcommand a job
     "Describe the command's words and options."
-    parser = argparse.ArgumentParser(prog="facekp", description="Facial keypoint detection: the course's jobs, one word each.")
+    parser = argparse.ArgumentParser(prog="facekp",
+                                     description="Facial keypoint detection: the course's jobs, "
+                                                 "one word each.")
     parser.add_argument("--version", action="store_true", help="print the version and stop")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     jobs = parser.add_subparsers(dest="job", metavar="JOB")
 
-    job = jobs.add_parser("course", help="the whole comparison: load, repair, augment, train, compare")
+    job = jobs.add_parser("course", help="the whole comparison: load, repair, augment, "
+                                         "train, compare")
     job.add_argument("--data", metavar="SRC", help=DATA_HELP)
     job.add_argument("--profile", metavar="NAME", help="quick or full (default: settings.ini)")
-    job.add_argument("--models", metavar="NAMES", help="models in quotes, such as 'mean heatmap' (default: settings.ini)")
-    job.add_argument("--seeds", type=int, metavar="N", help="trainings of every cell (default: settings.ini)")
-    job.add_argument("--workers", type=int, metavar="N", help="trainings side by side (default: one a core)")
+    job.add_argument("--models", metavar="NAMES",
+                     help="models in quotes, such as 'mean heatmap' (default: settings.ini)")
+    job.add_argument("--seeds", type=int, metavar="N",
+                     help="trainings of every cell (default: settings.ini)")
+    job.add_argument("--workers", type=int, metavar="N",
+                     help="trainings side by side (default: one a core)")
 
-    job = jobs.add_parser("data", help="look at a data set, check it, make synthetic faces, fetch Kaggle's")
-    job.add_argument("action", choices=("info", "check", "make", "fetch"), help="info: what is in it; check: every row that looks wrong; "
-                     "make: write synthetic faces as Kaggle's files or .npz; fetch: get Kaggle's data")
+    job = jobs.add_parser("data", help="look at a data set, check it, make synthetic faces, fetch "
+                                       "Kaggle's")
+    job.add_argument("action", choices=("info", "check", "make", "fetch"),
+                     help="info: what is in it; check: every row that looks wrong; "
+                     "make: write synthetic faces as Kaggle's files or .npz; fetch: get "
+                     "Kaggle's data")
     job.add_argument("source", nargs="?", metavar="SRC", help=DATA_HELP)
-    job.add_argument("--out", metavar="PATH", help="for make: a folder for Kaggle's files, or a file ending with .npz")
+    job.add_argument("--out", metavar="PATH",
+                     help="for make: a folder for Kaggle's files, or a file ending with .npz")
     job.add_argument("--seed", type=int, help="for synthetic faces (default: settings.ini)")
 
     _add_model_jobs(jobs)
@@ -77,37 +87,54 @@ def _add_model_jobs(jobs) -> None:
     _add_predict_job(jobs)
     _add_export_job(jobs)
 
-# %% ../nbs/17_cli.ipynb #803675e1
+# %% ../nbs/17_cli.ipynb #ee398836
 def _add_export_job(jobs) -> None:
     "Describe the job that writes a model for other programs."
-    job = jobs.add_parser("export", help="write a model for other programs: ONNX, LiteRT, SavedModel")
-    job.add_argument("--model", default="default", metavar="MODEL", help="default, a .keras file, or the folder of a run (default: default)")
-    job.add_argument("--format", default="onnx", metavar="FORMAT", help="onnx, onnx-int8, litert, litert-int8 or saved_model (default: onnx)")
-    job.add_argument("--out", required=True, metavar="PATH", help="a file ending with .onnx or .tflite, or a folder for saved_model")
-    job.add_argument("--weights", default="float16", metavar="KIND", help="how onnx stores them: float32, float16 or int8 (default: float16)")
-    job.add_argument("--data", metavar="SRC", help="faces that the int8 formats watch, 500 of them (default: drawn ones)")
+    job = jobs.add_parser("export", help="write a model for other programs: ONNX, LiteRT, "
+                                         "SavedModel")
+    job.add_argument("--model", default="default", metavar="MODEL",
+                     help="default, a .keras file, or the folder of a run (default: default)")
+    job.add_argument("--format", default="onnx", metavar="FORMAT",
+                     help="onnx, onnx-int8, litert, litert-int8 or saved_model (default: onnx)")
+    job.add_argument("--out", required=True, metavar="PATH",
+                     help="a file ending with .onnx or .tflite, or a folder for saved_model")
+    job.add_argument("--weights", default="float16", metavar="KIND",
+                     help="how onnx stores them: float32, float16 or int8 (default: float16)")
+    job.add_argument("--data", metavar="SRC",
+                     help="faces that the int8 formats watch, 500 of them (default: drawn ones)")
 
-# %% ../nbs/17_cli.ipynb #1fa9da75
+# %% ../nbs/17_cli.ipynb #abab2002
 def _add_predict_job(jobs) -> None:
     "Describe the job that finds faces and their points in pictures."
-    job = jobs.add_parser("predict", help="find faces and their points in pictures, folders, videos or a webcam")
-    job.add_argument("sources", nargs="+", metavar="SOURCE", help="pictures, folders, videos, webcam or webcam:N; a webcam runs until Ctrl-C")
-    job.add_argument("--model", default="default", metavar="MODEL", help="default, an .onnx or .keras file, or the folder of a run (default: default)")
-    job.add_argument("--out", metavar="DIR", help="where the results go (default: predictions for png; json and csv are printed)")
-    job.add_argument("--format", default="png", choices=("png", "json", "csv"), help="png: drawn pictures and videos; json: a file each; "
+    job = jobs.add_parser("predict", help="find faces and their points in pictures, folders, "
+                                          "videos or a webcam")
+    job.add_argument("sources", nargs="+", metavar="SOURCE",
+                     help="pictures, folders, videos, webcam or webcam:N; a webcam runs "
+                          "until Ctrl-C")
+    job.add_argument("--model", default="default", metavar="MODEL",
+                     help="default, an .onnx or .keras file, or the folder of a run (default: "
+                          "default)")
+    job.add_argument("--out", metavar="DIR",
+                     help="where the results go (default: predictions for png; json and csv are "
+                          "printed)")
+    job.add_argument("--format", default="png", choices=("png", "json", "csv"),
+                     help="png: drawn pictures and videos; json: a file each; "
                      "csv: one table for all (default: png)")
-    job.add_argument("--smallest", type=float, default=0.02, metavar="SHARE", help="the smallest face to look for, as a share of the picture's longer "
+    job.add_argument("--smallest", type=float, default=0.02, metavar="SHARE",
+                     help="the smallest face to look for, as a share of the picture's longer "
                      "side; half of it takes four times as long (default: 0.02)")
     job.add_argument("--frames", type=int, metavar="N", help="end a video or webcam after N frames")
-    job.add_argument("--max-pixels", type=int, default=100_000_000, metavar="N", help="refuse larger pictures (default: 100000000)")
+    job.add_argument("--max-pixels", type=int, default=100_000_000, metavar="N",
+                     help="refuse larger pictures (default: 100000000)")
 
-# %% ../nbs/17_cli.ipynb #ebcc274c
+# %% ../nbs/17_cli.ipynb #1357a329
 def _settings(options: argparse.Namespace):
     "The settings with the options of the command put over them."
     from facekp.core import load_settings
 
     settings = load_settings(getattr(options, "profile", None))
-    given = {key: value for key in ("data", "seed", "seeds", "models") if (value := getattr(options, key, None)) is not None}
+    given = {key: value for key in ("data", "seed", "seeds", "models")
+             if (value := getattr(options, key, None)) is not None}
     return replace(settings, **given)
 
 
@@ -118,7 +145,7 @@ def _faces(source: str, settings):
     wanted = f"synthetic:{settings.synthetic_faces}" if source == "synthetic" else source
     return load_faces(wanted, settings.data_folder, seed=settings.seed)
 
-# %% ../nbs/17_cli.ipynb #44f4ef67
+# %% ../nbs/17_cli.ipynb #e8d14c11
 def run_course_job(options: argparse.Namespace) -> None:
     "facekp course: the whole comparison."
     from facekp.compare import run_course, table_text
@@ -131,11 +158,13 @@ def run_course_job(options: argparse.Namespace) -> None:
     print(table_text(table), "\n")
     print((folder / "not_run.md").read_text(encoding="utf-8"))
     for row in answers.itertuples():
-        print(f"{row.model:>14} {row.labels:>8} {'augmented' if row.augment else 'as it is':>9}  {row.question}: MSE {row.mse_difference:+.2f} px2 "
-              f"({row.low:+.2f} to {row.high:+.2f}): {row.verdict}")
-    print(f"\nprofile {settings.profile}, {time.perf_counter() - started:.0f} s; records, tables and chart are in {folder}")
+        print(f"{row.model:>14} {row.labels:>8} {'augmented' if row.augment else 'as it is':>9}  "
+              f"{row.question}: MSE {row.mse_difference:+.2f} px2 ({row.low:+.2f} to "
+              f"{row.high:+.2f}): {row.verdict}")
+    print(f"\nprofile {settings.profile}, {time.perf_counter() - started:.0f} s; records, tables "
+          f"and chart are in {folder}")
 
-# %% ../nbs/17_cli.ipynb #9070d08a
+# %% ../nbs/17_cli.ipynb #e6e46008
 def run_data_job(options: argparse.Namespace) -> None:
     "facekp data: look at a data set, check it, make one, fetch one."
     from facekp.core import UserError
@@ -146,11 +175,13 @@ def run_data_job(options: argparse.Namespace) -> None:
         _make_data(source, options.out, settings)
         return
     if options.action == "fetch" and source != "kaggle":
-        raise UserError(f"can't fetch '{source}'; only 'kaggle' is fetched: facekp data fetch kaggle")
+        raise UserError(f"can't fetch '{source}'; only 'kaggle' is fetched: facekp data "
+                        "fetch kaggle")
     if options.action == "fetch":
         from facekp.data import fetch_kaggle
 
-        print(f"Kaggle's data are in {fetch_kaggle(settings.data_folder)}; use them with --data kaggle")
+        print(f"Kaggle's data are in {fetch_kaggle(settings.data_folder)}; use them with "
+              "--data kaggle")
         return
     from facekp.eda import audit, audit_text
 
@@ -165,10 +196,11 @@ def run_data_job(options: argparse.Namespace) -> None:
         print(audit_text(report))
         return
     print(audit_text(report, shown=report.rows))
-    print(f"check: {len(report.broken)} broken rows, {len(report.suspects)} suspect labels, {len(report.halves)} rows with half a point, "
-          f"{len(report.copies)} exact and {report.near_copies} near copies")
+    print(f"check: {len(report.broken)} broken rows, {len(report.suspects)} suspect labels, "
+          f"{len(report.halves)} rows with half a point, {len(report.copies)} exact and "
+          f"{report.near_copies} near copies")
 
-# %% ../nbs/17_cli.ipynb #a90f5f26
+# %% ../nbs/17_cli.ipynb #28f2a25b
 def _print_broken_rows(source: str) -> None:
     "Name every broken row of a table that can't be loaded, where it is a table at all."
     from facekp.core import UserError
@@ -186,7 +218,8 @@ def _make_data(source: str, out: str | None, settings) -> None:
 
     name, _, count = source.partition(":")
     if name != "synthetic" or (count and not count.isdigit()) or count == "0":
-        raise UserError(f"can't make '{source}'; expected synthetic or synthetic:N, such as synthetic:1000")
+        raise UserError(f"can't make '{source}'; expected synthetic or synthetic:N, such as "
+                        "synthetic:1000")
     if not out:
         raise UserError("where to? give --out FOLDER for Kaggle's files or --out FILE.npz")
     if out.endswith(".npz"):
@@ -230,7 +263,7 @@ def _by_source(scores: dict) -> str:
     "The errors of the two labelling sources in a line."
     return "by labelling source: " + ", ".join(f"{name} {rmse:.2f} px" for name, rmse in scores.items())
 
-# %% ../nbs/17_cli.ipynb #a75cd85d
+# %% ../nbs/17_cli.ipynb #6cdd1c1f
 class _Answer:
     "What answers for the faces of each labelling source: the shipped model or another ONNX file, a model, or one for each source."
 
@@ -243,7 +276,8 @@ class _Answer:
             from facekp.kaggle import load_sources
 
             self.models = load_sources(model)
-        self.who = "a model for each source" if len(self.models) == 2 else "one model for both sources"
+        self.who = ("a model for each source" if len(self.models) == 2
+                    else "one model for both sources")
 
     def __call__(self, images, second):
         "Find the points [N,15,2] of framed faces [N,96,96]; `second` [N] says which of them the second source labelled."
@@ -253,7 +287,7 @@ class _Answer:
 
         return predict_by_source(self.models, images, second)
 
-# %% ../nbs/17_cli.ipynb #9d3bb07b
+# %% ../nbs/17_cli.ipynb #e7888bf6
 def run_evaluate_job(options: argparse.Namespace) -> None:
     "facekp evaluate: score a model on every labelled point of a data set."
     settings = _settings(options)
@@ -272,7 +306,8 @@ def run_evaluate_job(options: argparse.Namespace) -> None:
 
         print(json.dumps(to_plain(scores)))
         return
-    print(f"{options.model} on {scores['n_faces']} faces, {scores['n_points']} labelled points of {faces.name}")
+    print(f"{options.model} on {scores['n_faces']} faces, {scores['n_points']} labelled points of "
+          f"{faces.name}")
     for name in ("rmse", "mse", "mae", "nme", "pck", "auc", "failure_rate", "accuracy"):
         low, high = scores["intervals"][name]
         print(f"  {name:<13} {scores[name]:8.3f}   95% interval {low:.3f} to {high:.3f}")
@@ -281,7 +316,7 @@ def run_evaluate_job(options: argparse.Namespace) -> None:
     if "by_source" in scores:
         print(_by_source(scores["by_source"]))
 
-# %% ../nbs/17_cli.ipynb #18e9f1b5
+# %% ../nbs/17_cli.ipynb #106b7685
 def run_submit_job(options: argparse.Namespace) -> None:
     "facekp submit: answer every row of IdLookupTable.csv."
     from facekp.core import UserError
@@ -289,22 +324,25 @@ def run_submit_job(options: argparse.Namespace) -> None:
 
     settings = _settings(options)
     if settings.data.split(":")[0] == "synthetic" and not Path(settings.data).exists():
-        raise UserError(f"'{settings.data}' has no test set in files; give --data kaggle, or a folder with test.csv and IdLookupTable.csv "
-                        "(facekp data make synthetic --out FOLDER writes one)")
+        raise UserError(f"'{settings.data}' has no test set in files; give --data kaggle, or a "
+                        "folder with test.csv and IdLookupTable.csv (facekp data make synthetic "
+                        "--out FOLDER writes one)")
     test, lookup = load_kaggle_test(settings.data, settings.data_folder)
     from facekp.kaggle import read_questions, score_submission, write_submission
 
     questions = read_questions(lookup, test.image_id, settings.data)
     answer = _Answer(options.model)
     write_submission(answer(test.images, questions.second), questions, options.out)
-    print(f"wrote {options.out}: {len(questions.row_id):,} answers for {len(test):,} pictures, {questions.second.sum():,} of them asked for in the "
-          f"meaning of the second labelling source, answered by {answer.who}")
+    print(f"wrote {options.out}: {len(questions.row_id):,} answers for {len(test):,} pictures, "
+          f"{questions.second.sum():,} of them asked for in the meaning of the second labelling "
+          f"source, answered by {answer.who}")
     truth = Path(settings.data) / "truth.csv"
     if truth.is_file():
         scores = score_submission(options.out, questions, truth)
-        print(f"these are drawn faces whose true answers are known: RMSE {scores.pop('all'):.3f} px; {_by_source(scores)}")
+        print(f"these are drawn faces whose true answers are known: RMSE {scores.pop('all'):.3f} "
+              f"px; {_by_source(scores)}")
 
-# %% ../nbs/17_cli.ipynb #bdf4ea46
+# %% ../nbs/17_cli.ipynb #03da3952
 def run_compare_job(options: argparse.Namespace) -> None:
     "facekp compare: a table of runs that were tested on the same faces."
     from facekp.compare import read_records
@@ -316,15 +354,18 @@ def run_compare_job(options: argparse.Namespace) -> None:
         own = run / "record.json" if run.is_dir() else run
         records += [read_record(own)] if own.is_file() else read_records(run)
     if len({record.data["sha256"]["test"] for record in records}) > 1:
-        raise UserError("these runs were tested on different faces, so their errors can't be compared; train them with the same --data and --seed")
+        raise UserError("these runs were tested on different faces, so their errors can't be "
+                        "compared; train them with the same --data and --seed")
     print(f"tested on {records[0].data['n_test']} faces of {records[0].data['name']}")
-    print(f"{'model':<17} {'labels':<9} {'copies':>6} {'seed':>5} {'RMSE px':>8} {'95% interval':>13} {'accuracy':>9} {'seconds':>8}")
+    print(f"{'model':<17} {'labels':<9} {'copies':>6} {'seed':>5} {'RMSE px':>8} "
+          f"{'95% interval':>13} {'accuracy':>9} {'seconds':>8}")
     for record in sorted(records, key=lambda record: record.metrics["rmse"]):
         low, high = record.metrics["intervals"]["rmse"]
-        print(f"{record.model:<17} {record.labels:<9} {record.augment:>6} {record.seed:>5} {record.metrics['rmse']:>8.2f} "
-              f"{f'{low:.2f}-{high:.2f}':>13} {record.metrics['accuracy']:>9.1%} {record.seconds:>8.0f}")
+        print(f"{record.model:<17} {record.labels:<9} {record.augment:>6} {record.seed:>5} "
+              f"{record.metrics['rmse']:>8.2f} {f'{low:.2f}-{high:.2f}':>13} "
+              f"{record.metrics['accuracy']:>9.1%} {record.seconds:>8.0f}")
 
-# %% ../nbs/17_cli.ipynb #30bd76b5
+# %% ../nbs/17_cli.ipynb #233325ab
 def run_predict_job(options: argparse.Namespace) -> None:
     "facekp predict: find faces and their points."
     from facekp.core import UserError
@@ -336,25 +377,30 @@ def run_predict_job(options: argparse.Namespace) -> None:
     broken = predict_files(detector, options.sources, options.out, options.format, options.frames)
     if broken:
         alone = len(options.sources) == 1 and not Path(options.sources[0]).is_dir()
-        raise UserError(broken[0] if alone else f"{len(broken)} could not be read, the rest is done: {'; '.join(broken[:3])}"
+        raise UserError(broken[0] if alone
+                        else f"{len(broken)} could not be read, the rest is done: {'; '.join(broken[:3])}"
                         f"{'; ...' if len(broken) > 3 else ''}")
 
-# %% ../nbs/17_cli.ipynb #3d2e1663
+# %% ../nbs/17_cli.ipynb #27977ae3
 def run_export_job(options: argparse.Namespace) -> None:
     "facekp export: write a model for other programs."
     from facekp.core import UserError
 
     if options.model == "default" and options.format == "onnx" and options.weights == "float16":
-        print(f"wrote {_copy_default(Path(options.out))}, the model inside facekp as it is; facekp predict --model reads it too")
+        print(f"wrote {_copy_default(Path(options.out))}, the model inside facekp as it is; facekp "
+              "predict --model reads it too")
         return
     if str(options.model).endswith((".onnx", ".tflite")):
-        raise UserError(f"{options.model}: is exported already; give default, a .keras file or the folder of a run")
+        raise UserError(f"{options.model}: is exported already; give default, a .keras file or the "
+                        "folder of a run")
     from facekp.deploy import check_target, export_model, read_shipped
     from facekp.train import load_model
 
     check_target(options.out, options.format, options.weights)
-    model, calibration = read_shipped() if options.model == "default" else (load_model(options.model), None)
-    images = _faces(options.data, _settings(options)).images[:500] if options.data and options.format.endswith("int8") else None
+    model, calibration = (read_shipped() if options.model == "default"
+                          else (load_model(options.model), None))
+    images = (_faces(options.data, _settings(options)).images[:500] if options.data
+              and options.format.endswith("int8") else None)
     written = export_model(model, options.out, options.format, images, options.weights, calibration)
     print(f"wrote {written}, the {model.name} net in the format {options.format}")
 
@@ -370,8 +416,9 @@ def _copy_default(path: Path) -> Path:
         waiting.write_bytes(DEFAULT_MODEL.read_bytes())
     return path
 
-# %% ../nbs/17_cli.ipynb #56f48fc7
-JOBS = {"course": run_course_job, "data": run_data_job, "train": run_train_job, "evaluate": run_evaluate_job, "submit": run_submit_job,
+# %% ../nbs/17_cli.ipynb #01629bf9
+JOBS = {"course": run_course_job, "data": run_data_job, "train": run_train_job,
+        "evaluate": run_evaluate_job, "submit": run_submit_job,
         "compare": run_compare_job, "predict": run_predict_job, "export": run_export_job}
 
 
@@ -395,7 +442,8 @@ def main(
     except BrokenPipeError:  # whoever read the output has heard enough, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
-        print("facekp: stopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
+        print("facekp: stopped; what was finished is kept, and the same command goes on from there",
+              file=sys.stderr)
         return 130
     except Exception as error:
         if options.debug:

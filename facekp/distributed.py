@@ -25,7 +25,7 @@ from .train import masked_mse, read_state, write_state
 import keras
 import tensorflow
 
-# %% ../nbs/18_distributed.ipynb #4e565f32
+# %% ../nbs/18_distributed.ipynb #258e62fe
 @dataclass
 class Shards:
     "A set of faces on disk in pieces."
@@ -47,23 +47,29 @@ def write_shards(
     for batch in batches:
         waiting.append(batch)
         while sum(map(len, waiting)) >= faces_a_shard:
-            images, points = (np.concatenate([getattr(part, name) for part in waiting]) for name in ("images", "points"))
-            entries.append(_write_shard(folder, len(entries), images[:faces_a_shard], points[:faces_a_shard]))
+            images, points = (np.concatenate([getattr(part, name) for part in waiting])
+                              for name in ("images", "points"))
+            entries.append(_write_shard(folder, len(entries), images[:faces_a_shard],
+                                        points[:faces_a_shard]))
             last, rest = waiting[-1], len(points) - faces_a_shard
             waiting = [last[len(last) - rest:]] if rest else []
     if waiting:
-        entries.append(_write_shard(folder, len(entries), *(np.concatenate([getattr(part, name) for part in waiting]) for name in ("images", "points"))))
-    write_json(folder / "shards.json", {"faces": sum(entry["faces"] for entry in entries), "shards": entries})
+        entries.append(_write_shard(folder, len(entries),
+                                    *(np.concatenate([getattr(part, name) for part in waiting])
+                                      for name in ("images", "points"))))
+    write_json(folder / "shards.json",
+               {"faces": sum(entry["faces"] for entry in entries), "shards": entries})
     return read_shards(folder)
 
-# %% ../nbs/18_distributed.ipynb #755c9c92
+# %% ../nbs/18_distributed.ipynb #4dd0c852
 def _write_shard(folder: Path, number: int, images: np.ndarray, points: np.ndarray) -> dict:
     "Write one piece, and say what the index must know of it."
     name = f"shard-{number:05d}"
     for kind, array in (("images", images), ("points", points.astype(np.float32))):
         with atomic_path(folder / f"{name}-{kind}.npy") as waiting:
             np.save(waiting, array)
-    return {"name": name, "faces": len(points), "sha256": sha256_of_file(folder / f"{name}-images.npy")}
+    return {"name": name, "faces": len(points),
+            "sha256": sha256_of_file(folder / f"{name}-images.npy")}
 
 
 def read_shards(
@@ -73,11 +79,14 @@ def read_shards(
     index = Path(folder) / "shards.json"
     try:
         entries = json.loads(index.read_text(encoding="utf-8"))["shards"]
-        shards = Shards(Path(folder), [str(entry["name"]) for entry in entries], [int(entry["faces"]) for entry in entries])
+        shards = Shards(Path(folder), [str(entry["name"]) for entry in entries],
+                        [int(entry["faces"]) for entry in entries])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{index}: not the index of a set of shards ({error}); write_shards writes one, last of all") from error
+        raise UserError(f"{index}: not the index of a set of shards ({error}); write_shards writes "
+                        "one, last of all") from error
     for name, count in zip(shards.names, shards.counts):
-        for kind, shape in (("images", (count, IMAGE_SIZE, IMAGE_SIZE)), ("points", (count, len(KEYPOINTS), 2))):
+        for kind, shape in (("images", (count, IMAGE_SIZE, IMAGE_SIZE)),
+                            ("points", (count, len(KEYPOINTS), 2))):
             path = shards.folder / f"{name}-{kind}.npy"
             try:
                 found = np.load(path, mmap_mode="r", allow_pickle=False).shape
@@ -87,7 +96,7 @@ def read_shards(
                 raise UserError(f"{path}: has shape {list(found)}, expected {list(shape)}")
     return shards
 
-# %% ../nbs/18_distributed.ipynb #ace097c4
+# %% ../nbs/18_distributed.ipynb #b8dc9d56
 def plan_epoch(
     shards: Shards,
     batch_size: int = 64,  # faces a step, of all workers together
@@ -111,12 +120,13 @@ def read_part(
 ) -> tuple[np.ndarray, np.ndarray]:  # uint8 [size,96,96,1], float32 [size,15,2]
     "Read one worker's part of a step; the rest of the file is not touched."
     name, mine = shards.folder / shards.names[shard], np.sort(rows[part::parts])
-    images, points = (np.load(f"{name}-{kind}.npy", mmap_mode="r", allow_pickle=False)[mine] for kind in ("images", "points"))
+    images, points = (np.load(f"{name}-{kind}.npy", mmap_mode="r", allow_pickle=False)[mine]
+                      for kind in ("images", "points"))
     more = (size or len(mine)) - len(mine)
     return (np.pad(images, ((0, more), (0, 0), (0, 0)))[..., None],
             np.pad(points, ((0, more), (0, 0), (0, 0)), constant_values=np.nan))
 
-# %% ../nbs/18_distributed.ipynb #6fe476ce
+# %% ../nbs/18_distributed.ipynb #2a5d2cd9
 def _make_step(strategy, model: keras.Model, optimizer) -> Callable:
     "A step on all devices: from each device's part to the loss of the whole batch."
     def on_one_device(images, points):
@@ -125,10 +135,12 @@ def _make_step(strategy, model: keras.Model, optimizer) -> Callable:
             predicted = model(images, training=True)
             known = tensorflow.math.is_finite(points)
             share = tensorflow.reduce_sum(tensorflow.cast(known, "float32"))
-            all_known = tensorflow.maximum(everywhere.all_reduce(tensorflow.distribute.ReduceOp.SUM, share), 1.0)
+            all_known = tensorflow.maximum(everywhere.all_reduce(tensorflow.distribute.ReduceOp.SUM,
+                                                                 share), 1.0)
             loss = masked_mse(points, predicted) * tensorflow.maximum(share, 1.0) / all_known
         gradients = tape.gradient(loss, model.trainable_variables)
-        optimizer.apply(gradients, model.trainable_variables)  # adds up the gradients of all devices
+        # adds up the gradients of all devices
+        optimizer.apply(gradients, model.trainable_variables)
         return loss
 
     @tensorflow.function
@@ -138,7 +150,7 @@ def _make_step(strategy, model: keras.Model, optimizer) -> Callable:
 
     return step
 
-# %% ../nbs/18_distributed.ipynb #23fe2459
+# %% ../nbs/18_distributed.ipynb #c91b5080
 def fit_shards(
     build: Callable[[], keras.Model],  # makes the net, from grey [N,96,96,1] to pixels [N,15,2]
     shards: Shards,  # the faces to learn from
@@ -164,15 +176,17 @@ def fit_shards(
         if resume and run_folder and path.exists():
             story = read_state(path, model.variables, optimizer)[0]
     with _losing_workers_said():
-        step, first = _make_step(strategy, model, optimizer), getattr(strategy.cluster_resolver, "task_id", 0) in (0, None)
+        step, first = (_make_step(strategy, model, optimizer),
+                       getattr(strategy.cluster_resolver, "task_id", 0) in (0, None))
         for epoch in range(story["epoch"], epochs):
-            losses = [float(step(*_parts(strategy, shards, shard, rows, batch_size))) for shard, rows in plan_epoch(shards, batch_size, seed, epoch)]
+            losses = [float(step(*_parts(strategy, shards, shard, rows, batch_size)))
+                      for shard, rows in plan_epoch(shards, batch_size, seed, epoch)]
             story = {"epoch": epoch + 1, "losses": [*story["losses"], float(np.mean(losses))]}
             if run_folder and first:
                 write_state(path, model.variables, optimizer, story)
     return model, story["losses"]
 
-# %% ../nbs/18_distributed.ipynb #22000717
+# %% ../nbs/18_distributed.ipynb #c19883a0
 def _parts(strategy, shards: Shards, shard: int, rows: np.ndarray, batch_size: int) -> tuple:
     "What each device of this machine sees of a step."
     parts = strategy.num_replicas_in_sync
@@ -193,22 +207,27 @@ def _losing_workers_said():
     errors = tensorflow.errors
     try:
         yield
-    except (errors.UnavailableError, errors.AbortedError, errors.CancelledError, errors.DeadlineExceededError, errors.InternalError,
+    except (errors.UnavailableError, errors.AbortedError, errors.CancelledError,
+            errors.DeadlineExceededError, errors.InternalError,
             errors.FailedPreconditionError) as error:
-        raise RunError(f"another worker ended or can't be reached ({type(error).__name__}); start all workers again with resume, "
-                       "and the training goes on after the last whole epoch") from error
+        raise RunError(f"another worker ended or can't be reached ({type(error).__name__}); start "
+                       "all workers again with resume, and the training goes on after the last "
+                       "whole epoch") from error
 
-# %% ../nbs/18_distributed.ipynb #3bd35988
+# %% ../nbs/18_distributed.ipynb #f847f471
 def worker_strategy(
     addresses: list[str],  # host:port of every machine, in the same order everywhere
     number: int,  # which of them this one is, from 0; number 0 writes the state
 ):  # tf.distribute.MultiWorkerMirroredStrategy
     "Join the other machines; waits until all are there. Raises UserError for a number or an address that can't be."
     if not 0 <= number < len(addresses):
-        raise UserError(f"worker {number}: expected a number from 0 to {len(addresses) - 1}, one for each of {', '.join(addresses) or 'no addresses'}")
+        raise UserError(f"worker {number}: expected a number from 0 to {len(addresses) - 1}, one "
+                        f"for each of {', '.join(addresses) or 'no addresses'}")
     for address in addresses:
         if not address.rpartition(":")[2].isdigit() or not address.rpartition(":")[0]:
-            raise UserError(f"worker address {address!r}: expected host:port, such as 10.0.0.1:9000")
-    os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": number}})
+            raise UserError(f"worker address {address!r}: expected host:port, such as "
+                            "10.0.0.1:9000")
+    os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": addresses},
+                                          "task": {"type": "worker", "index": number}})
     options = tensorflow.distribute.experimental.CommunicationOptions(implementation=tensorflow.distribute.experimental.CommunicationImplementation.RING)
     return tensorflow.distribute.MultiWorkerMirroredStrategy(communication_options=options)

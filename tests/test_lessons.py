@@ -19,7 +19,7 @@ LESSONS = [path for path in lesson_paths() if path.stem not in TOOLS]
 BOX = "| You will be able to | You need | Time | Data |"
 LONG = {"SHAPE_COMPONENTS", "Head", "fit_transfer", "_IDLE_SECONDS", "Detector"}  # exported cells of more than 40 lines, by what they define first
 PAGE = 100  # letters in a line
-WIDE = {"01_draw", "17_cli", "18_distributed"}  # lessons whose code is wider in places
+WIDE = {"01_draw"}  # lessons whose code is wider in places
 each_lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 
 
