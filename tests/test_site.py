@@ -283,7 +283,7 @@ def tab(chromium):
 
 LOOKS = [(1400, "light"), (390, "dark")]  # both widths and both looks on every page, all four pairs on the pages of our own making
 STATE = """() => ({theme: document.documentElement.dataset.theme, ground: getComputedStyle(document.body).backgroundColor,
-    wide: document.documentElement.scrollWidth, cramped: [...document.querySelectorAll('.box dd, .parameters td:nth-child(4)')].filter((e) => e.clientWidth < 200).map((e) => e.innerText),
+    wide: document.documentElement.scrollWidth, cramped: [...document.querySelectorAll('.box dd, .parameters td:nth-child(4)')].filter((e) => e.innerText.trim() && e.clientWidth < 200).map((e) => e.innerText),
     cut: [...document.querySelectorAll('.cell_input pre')].filter((e) => e.clientWidth && e.scrollWidth > e.clientWidth + 1).map((e) => e.innerText.slice(0, 99)), broken: [...document.images].filter((i) => i.complete && !i.naturalWidth).map((i) => i.src)})"""
 
 
