@@ -94,8 +94,8 @@ def start_page(static: Path) -> str:
 
 <div class="found">
 
-**Error of each model** on {counts(FULL / MAIN)['n_test']} held-out real faces: RMSE in pixels of the 96x96 picture, with the label
-repair that was best on validation faces.
+**Error of each model** on {counts(FULL / MAIN)['n_test']} held-out real faces: RMSE in pixels of 96x96, with the label repair that was
+best on validation faces.
 
 {best_bars(FULL / MAIN)}
 
