@@ -124,7 +124,7 @@ def main() -> int:
     parser.add_argument("--folder", help="where the clone goes and stays; a temporary folder when not given")
     parser.add_argument("--workers", default="2", help="files of tests at once")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "reliability" / "versions.json")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()  # files may stand behind the options, too
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(options.folder or temporary, "facekp").resolve()
         python = set_up(options.which, options.python, folder)
