@@ -41,8 +41,8 @@ UNTOLD = ("engine", "log", "sha256_of_pictures")
 ABOUT = ("seconds", "date", "load_average_before", "command", "machine", "versions")
 AUDIT = ("The development environment is locked in `.github/dev-lock.txt`; `tests/test_versions.py` fails where the lock leaves the bounds of `pyproject.toml`. The workflow "
          "`weekly.yml` is set to run `pip-audit -r .github/dev-lock.txt --no-deps --disable-pip` on it every Monday, and to fail on a known fault.\n\n"
-         "**No answer of pip-audit is recorded here.** It was started for these records, and neither of the lists that it asks (PyPI's and OSV's) could be reached from the machine they were made on. "
-         "So whether the lock is free of known faults is for the workflow to say, and this page does not claim it.\n\n"
+         "**No answer of pip-audit is recorded here.** It was started for these records on a machine that reaches packages but neither of the two lists of known faults: OSV's did not answer, and where "
+         "PyPI's list would be, pip-audit was told that it knows none of the packages. So whether the lock is free of known faults is for the workflow to say, and this page does not claim it.\n\n"
          "The extras `cluster` and `ray` are not in the lock. Dask and Ray run whatever code reaches their ports, without asking who sends it; that is how they are made. Let them listen inside a "
          "private network only.")
 
