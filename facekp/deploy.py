@@ -68,7 +68,10 @@ class PointsAndSpread(keras.layers.Layer):
         "What it is made of."
         return {**super().get_config(), "offset": self.offset, "slope": self.slope}
 
-    def call(self, heatmaps):
+    def call(
+        self,
+        heatmaps,  # tensor [N,H,W,15], any numbers; the higher, the likelier is the point in this cell
+    ):  # tensors [N,15,2], x and y in pixels, and [N,15], pixels a coordinate that they may be off
         "Softmax over all cells of a map, then the means of x, y and x2 + y2 from the middle of the picture."
         height, width, count = heatmaps.shape[1:]
         share = ops.softmax(ops.reshape(ops.transpose(heatmaps, (0, 3, 1, 2)),
@@ -198,11 +201,29 @@ def _write_onnx(made, path: Path, model: keras.Model, notes: dict, weights: str)
     for node in made.graph.node:
         # 11 kB; what is computed from what is told by the names of the numbers
         node.ClearField("name")
+    _shorten_names(made.graph, model)
     made.producer_name = "facekp"
     onnx.helper.set_model_props(made, {"name": model.name, "architecture": model.name,
                                        **{key: str(value) for key, value in notes.items()}})
     onnx.checker.check_model(made, full_check=True)
     onnx.save(made, path)
+
+
+def _shorten_names(graph, model: keras.Model) -> None:
+    "Call each array after its layer and a number, and leave out the shapes between, which a runtime works out itself: 25 kB less."
+    kept = {told.name for told in (*graph.input, *graph.output)}
+    every = dict.fromkeys([told.name for told in graph.initializer]
+                          + [name for node in graph.node for name in (*node.input, *node.output)])
+    layers, short = [layer.name for layer in model.layers], {"": ""}
+    for number, name in enumerate(every):
+        layer = next((layer for layer in layers if _belongs(name, [layer])), "")
+        short.setdefault(name, name if name in kept else f"{layer}/{number}")
+    for node in graph.node:
+        node.input[:] = [short[name] for name in node.input]
+        node.output[:] = [short[name] for name in node.output]
+    for told in graph.initializer:
+        told.name = short[told.name]
+    del graph.value_info[:]
 
 # %% ../nbs/16_deploy.ipynb #2fdc6cba
 def _float_layers(model: keras.Model) -> list[str]:
