@@ -146,7 +146,9 @@ def _faces(source: str, settings):
     return load_faces(wanted, settings.data_folder, seed=settings.seed)
 
 # %% ../nbs/17_cli.ipynb #e8d14c11
-def run_course_job(options: argparse.Namespace) -> None:
+def run_course_job(
+    options: argparse.Namespace,  # what build_parser reads after `course`: data, profile, models, seeds, workers; None where not given
+) -> None:
     "facekp course: the whole comparison."
     from facekp.compare import run_course, table_text
     from facekp.eda import audit, audit_text
@@ -165,7 +167,9 @@ def run_course_job(options: argparse.Namespace) -> None:
           f"and chart are in {folder}")
 
 # %% ../nbs/17_cli.ipynb #e6e46008
-def run_data_job(options: argparse.Namespace) -> None:
+def run_data_job(
+    options: argparse.Namespace,  # what build_parser reads after `data`: action (info, check, make or fetch), source, out, seed; None where not given
+) -> None:
     "facekp data: look at a data set, check it, make one, fetch one."
     from facekp.core import UserError
 
@@ -228,7 +232,9 @@ def _make_data(source: str, out: str | None, settings) -> None:
         print(f"wrote {write_kaggle_folder(out, int(count or settings.synthetic_faces), settings.seed)}")
 
 # %% ../nbs/17_cli.ipynb #fbeb7c84
-def run_train_job(options: argparse.Namespace) -> None:
+def run_train_job(
+    options: argparse.Namespace,  # what build_parser reads after `train`: model, data, labels, augment, images, seed, profile, out, resume, sources
+) -> None:
     "facekp train: train one model and keep it with its record."
     from facekp.compare import MODELS, Cell, run_cell, split_for_comparison
     from facekp.core import UserError, nearest_name
@@ -288,7 +294,9 @@ class _Answer:
         return predict_by_source(self.models, images, second)
 
 # %% ../nbs/17_cli.ipynb #e7888bf6
-def run_evaluate_job(options: argparse.Namespace) -> None:
+def run_evaluate_job(
+    options: argparse.Namespace,  # what build_parser reads after `evaluate`: model, data, json
+) -> None:
     "facekp evaluate: score a model on every labelled point of a data set."
     settings = _settings(options)
     from facekp.metrics import evaluate_points
@@ -317,7 +325,9 @@ def run_evaluate_job(options: argparse.Namespace) -> None:
         print(_by_source(scores["by_source"]))
 
 # %% ../nbs/17_cli.ipynb #106b7685
-def run_submit_job(options: argparse.Namespace) -> None:
+def run_submit_job(
+    options: argparse.Namespace,  # what build_parser reads after `submit`: model, data, out
+) -> None:
     "facekp submit: answer every row of IdLookupTable.csv."
     from facekp.core import UserError
     from facekp.data import load_kaggle_test
@@ -343,7 +353,9 @@ def run_submit_job(options: argparse.Namespace) -> None:
               f"px; {_by_source(scores)}")
 
 # %% ../nbs/17_cli.ipynb #03da3952
-def run_compare_job(options: argparse.Namespace) -> None:
+def run_compare_job(
+    options: argparse.Namespace,  # what build_parser reads after `compare`: runs, one or more paths
+) -> None:
     "facekp compare: a table of runs that were tested on the same faces."
     from facekp.compare import read_records
     from facekp.core import UserError
@@ -366,7 +378,9 @@ def run_compare_job(options: argparse.Namespace) -> None:
               f"{record.metrics['accuracy']:>9.1%} {record.seconds:>8.0f}")
 
 # %% ../nbs/17_cli.ipynb #233325ab
-def run_predict_job(options: argparse.Namespace) -> None:
+def run_predict_job(
+    options: argparse.Namespace,  # what build_parser reads after `predict`: sources, model, out, format, smallest, frames, max_pixels
+) -> None:
     "facekp predict: find faces and their points."
     from facekp.core import UserError
     from facekp.predict import load, predict_files
@@ -382,7 +396,9 @@ def run_predict_job(options: argparse.Namespace) -> None:
                         f"{'; ...' if len(broken) > 3 else ''}")
 
 # %% ../nbs/17_cli.ipynb #27977ae3
-def run_export_job(options: argparse.Namespace) -> None:
+def run_export_job(
+    options: argparse.Namespace,  # what build_parser reads after `export`: model, format, out, weights, data
+) -> None:
     "facekp export: write a model for other programs."
     from facekp.core import UserError
 

@@ -42,7 +42,10 @@ def build_cnn(
 class SoftArgmax(keras.layers.Layer):
     "The centre of mass of each heatmap: [N,H,W,15] to pixels [N,15,2] of the 96x96 picture."
 
-    def call(self, heatmaps):
+    def call(
+        self,
+        heatmaps,  # tensor [N,H,W,15], any numbers; the higher, the likelier is the point in this cell
+    ):  # tensor [N,15,2], x and y in pixels
         "Softmax over all cells of a map, then the mean place of a cell."
         height, width, count = heatmaps.shape[1:]
         share = ops.softmax(ops.transpose(ops.reshape(heatmaps, (-1, height * width, count)),
@@ -63,7 +66,10 @@ def cell_centers(
 class PlacePrior(keras.layers.Layer):
     "Adds to each heatmap a learned map that starts as a hill around the mean face's point."
 
-    def build(self, shape):
+    def build(
+        self,
+        shape: tuple,  # of the heatmaps: (N or None, H, W, 15)
+    ) -> None:
         "Make the maps: the logarithm of a Gaussian with a standard deviation of 6 px."
         height, width, count = shape[1:]
         offset = cell_centers(height, width)[:, None] - MEAN_FACE
@@ -71,7 +77,10 @@ class PlacePrior(keras.layers.Layer):
         self.hill = self.add_weight(shape=hill.shape, initializer="zeros", name="hill")
         self.hill.assign(hill)
 
-    def call(self, heatmaps):
+    def call(
+        self,
+        heatmaps,  # tensor [N,H,W,15], any numbers
+    ):  # tensor [N,H,W,15]
         "Add the prior."
         return heatmaps + self.hill
 

@@ -44,7 +44,7 @@ class Split:
 def split_for_comparison(
     faces: Faces,  # all faces there are
     settings: Settings,  # test_share, gap_share and seed count here
-) -> Split:
+) -> Split:  # three parts that share no group, and where the gaps of the first come from
     "Split by group, impose gaps where there are none, and keep complete faces for validation and test."
     train, test = split_by_group(faces, settings.test_share, settings.seed)
     train, validation = split_by_group(train, 0.15, settings.seed)
@@ -64,10 +64,10 @@ class Cell:
     model: str  # one of MODELS
     labels: str  # a label repair
     augment: int  # augmented copies a face; 0 without
-    seed: int
+    seed: int  # fixes augmentation, first weights and order
 
     @property
-    def name(self) -> str:
+    def name(self) -> str:  # such as cnn-knn-augment12-seed0
         "What its files are called."
         return f"{self.model}-{self.labels}-augment{self.augment}-seed{self.seed}"
 
@@ -144,12 +144,12 @@ def budget_of(
 
 # %% ../nbs/13_compare.ipynb #b7a6abd0
 def run_cell(
-    cell: Cell,
-    split: Split,
-    settings: Settings,
+    cell: Cell,  # which model, label repair, copies and seed
+    split: Split,  # what split_for_comparison gave
+    settings: Settings,  # the budgets, batch_size, weights and runs_folder count here; the profile goes into the record
     run_folder: str | Path | None = None,  # where to keep the model and the state of the training; None keeps neither
     resume: bool = False,  # go on from the state in run_folder
-    show_progress: bool = False,
+    show_progress: bool = False,  # a bar for trainings of over two seconds
 ):  # facekp.train.Record
     "Train and score one cell of the grid."
     from facekp.train import describe_data, make_record, save_model
@@ -213,16 +213,16 @@ def minutes_of(
 
 # %% ../nbs/13_compare.ipynb #8e2cc01f
 def affordable(
-    cell: Cell,
+    cell: Cell,  # of the grid; its model counts here
     settings: Settings,  # minutes_a_cell and the budgets count here
     graphics_cards: int = 0,  # how many there are; with one, everything is affordable
-) -> bool:
+) -> bool:  # True where there is a card or the training takes minutes_a_cell at most
     "Whether this machine is asked to run a cell."
     return graphics_cards > 0 or minutes_of(cell.model, settings) <= settings.minutes_a_cell
 
 
 def not_run_text(
-    settings: Settings,
+    settings: Settings,  # the plan of plan_cells, data, the budgets and minutes_a_cell count here
     folder: str | Path,  # where the records are
 ) -> str:  # Markdown; empty where every cell has its record
     "List the cells of the plan that have no record, and the command that runs them."
@@ -247,8 +247,8 @@ def not_run_text(
 
 # %% ../nbs/13_compare.ipynb #96996421
 def run_grid(
-    split: Split,
-    settings: Settings,
+    split: Split,  # what split_for_comparison gave
+    settings: Settings,  # the plan of plan_cells, the budgets, weights, minutes_a_cell and runs_folder count here
     folder: str | Path,  # where records go, one JSON a cell
     workers: int | None = None,  # processes; when not given, all cores, or one where there is a graphics card
 ) -> list:  # facekp.train.Record, one a cell that has been run, in the order of plan_cells
@@ -287,7 +287,7 @@ def _side_by_side(jobs: list, workers: int) -> list:
         for name, value in threads.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 
-
+# %% ../nbs/13_compare.ipynb #c1a5ce02
 def _on_cluster(jobs: list, address: str) -> list:
     "Run jobs on the workers of Dask's scheduler at an address, or of Ray ('ray' or its address); what a lost worker had is done by another."
     ray = address.startswith("ray")
@@ -404,7 +404,8 @@ def table_markdown(
 ) -> str:  # for README and docs
     "The table in Markdown."
     shown = _shown(table)
-    lines = [shown.columns, ["---"] * shown.shape[1], *shown.astype(str).values.tolist()]
+    sides = ["---" if name in ("model", "labels", "augmented") else "---:" for name in shown]  # words to the left, numbers to the right
+    lines = [shown.columns, sides, *shown.astype(str).values.tolist()]
     return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), "", *_notes(table), ""])
 
 
@@ -414,7 +415,7 @@ def _shown(table: pd.DataFrame) -> pd.DataFrame:
         "model": table.model, "labels": table.labels, "augmented": np.where(table.augment > 0, "yes", "no"),
         "RMSE px": table.rmse.map("{:.2f}".format), "95% interval": [f"{low:.2f}-{high:.2f}" for low, high in zip(table.low, table.high)],
         "MSE px2": table.mse.map("{:.2f}".format), "'accuracy'": table.accuracy.map("{:.1%}".format), "NME": table.nme.map("{:.1%}".format),
-        "faces": table.faces.astype(str), "seeds": table.seeds.astype(str)})
+        "faces": table.faces.map("{:,}".format), "seeds": table.seeds.astype(str)})
 
 
 def _notes(table: pd.DataFrame) -> list[str]:
@@ -437,33 +438,42 @@ def show_comparison(
 
     models = [model for model in MODELS if model in set(table.model)]
     repairs = [labels for labels in LABEL_REPAIRS if labels in set(table.labels)]
-    columns = min(5, len(models))
-    rows = -(-len(models) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(1.2 + 2.4 * columns, 1.2 + rows * (0.8 + 0.42 * len(repairs))), sharey=True,
-                                sharex=True, squeeze=False, layout="constrained")
-    for axis, model in zip(axes.ravel(), models):
+    rows = -(-len(models) // 5)
+    columns = -(-len(models) // rows)
+    width = 1.6 + 2.4 * columns
+    figure, axes = plt.subplots(rows, columns, figsize=(width, 1.4 + rows * (0.8 + 0.45 * len(repairs))), sharey=True, sharex=True,
+                                squeeze=False, layout="constrained")
+    panels, spare = axes.ravel()[:len(models)], axes.ravel()[len(models):]
+    for axis, model in zip(panels, models):
         _show_model(axis, table[table.model == model], repairs)
-        axis.set_title(model)
-        axis.tick_params(labelbottom=True)
-    for axis in axes.ravel()[len(models):]:
+        axis.set_title(model, fontsize=14)
+        axis.tick_params(labelbottom=True, labelsize=12)
+        axis.locator_params(axis="x", nbins=5)
+    for axis in panels[-columns:]:
+        axis.set_xlabel("RMSE in pixels", fontsize=12)
+    for axis in spare:
         axis.axis("off")
     axes[0, 0].set_yticks(range(len(repairs)), repairs)
     axes[0, 0].set_ylim(len(repairs) - 0.5, -0.5)
-    figure.supxlabel("RMSE in pixels", fontsize=10, x=0.3)
-    figure.supylabel("label repair", fontsize=10)
-    handles, names = axes.ravel()[len(models) - 1].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower right", ncols=2)
-    figure.suptitle(title)
+    figure.supylabel("label repair", fontsize=12)
+    handles, names = panels[0].get_legend_handles_labels()
+    if len(spare):
+        spare[0].legend(handles, names, loc="center", fontsize=12)
+    else:
+        figure.legend(handles, names, loc="outside lower center", ncols=2, fontsize=12)
+    figure.suptitle(textwrap.fill(title, int(9 * width)), fontsize=14)
     return figure
 
 # %% ../nbs/13_compare.ipynb #cf95a7db
 def _show_model(axis, table: pd.DataFrame, repairs: list[str]) -> None:
-    "Draw one model's errors with their intervals, a row a repair."
+    "Draw one model's errors with their intervals, a row a repair; rows without a training say so."
     for augmented, color, marker, offset in ((False, "#0072b2", "o", -0.14), (True, "#d55e00", "s", 0.14)):
         part = table[(table.augment > 0) == augmented]
         places = [repairs.index(labels) + offset for labels in part.labels]
         axis.errorbar(part.rmse, places, xerr=[part.rmse - part.low, part.high - part.rmse], fmt=marker, color=color, capsize=3,
                       label="augmented" if augmented else "not augmented")
+    for place in sorted(set(range(len(repairs))) - {repairs.index(labels) for labels in table.labels}):
+        axis.text(0.5, place, "not trained", transform=axis.get_yaxis_transform(), ha="center", va="center", color="#595959", fontsize=11)
     axis.grid(axis="x", alpha=0.3)
 
 # %% ../nbs/13_compare.ipynb #53efe1ae
@@ -510,7 +520,7 @@ def count_verdicts(
 # %% ../nbs/13_compare.ipynb #cf1060e8
 def run_course(
     faces: Faces,  # all faces of the data set
-    settings: Settings,
+    settings: Settings,  # what to run, with which budgets, and the folders for runs and results
     workers: int | None = None,  # processes; all cores when not given
 ) -> tuple[pd.DataFrame, pd.DataFrame, Path]:  # the table, the answers to the claims, the folder with all files
     """Run what is missing of a data set's comparison and write records, tables, chart and what was not run.

@@ -41,7 +41,7 @@ def write_shards(
     batches: Iterable[Faces],  # faces, a batch at a time, as stream_faces gives them
     folder: str | Path,  # where to
     faces_a_shard: int = 4096,  # 38 MB each
-) -> Shards:
+) -> Shards:  # where the pieces lie, their names and how many faces each holds
     "Write faces to disk in pieces; only one piece is in memory."
     folder, entries, waiting = Path(folder), [], []
     for batch in batches:
@@ -74,7 +74,7 @@ def _write_shard(folder: Path, number: int, images: np.ndarray, points: np.ndarr
 
 def read_shards(
     folder: str | Path,  # what write_shards wrote
-) -> Shards:
+) -> Shards:  # the pieces, none missing and none cut
     "Look at the index and the sizes of the pieces. Raises UserError for what is missing or cut."
     index = Path(folder) / "shards.json"
     try:
@@ -98,7 +98,7 @@ def read_shards(
 
 # %% ../nbs/18_distributed.ipynb #b8dc9d56
 def plan_epoch(
-    shards: Shards,
+    shards: Shards,  # what write_shards or read_shards gave
     batch_size: int = 64,  # faces a step, of all workers together
     seed: int = 0,  # fixes the order
     epoch: int = 0,  # each epoch has an order of its own
@@ -111,7 +111,7 @@ def plan_epoch(
 
 
 def read_part(
-    shards: Shards,
+    shards: Shards,  # what write_shards or read_shards gave
     shard: int,  # number of the shard
     rows: np.ndarray,  # int, the rows of the whole step
     part: int = 0,  # which worker's part

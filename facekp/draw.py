@@ -192,20 +192,33 @@ class Head:
         rows[:, 0] += chin * np.clip((rows[:, 0] - 40) / 20, 0, 1.2)
         self.rows = rows
 
-    def place(self, solid) -> np.ndarray:
-        "Where points [N,3] of the average head are in this picture, in pixels."
+    def place(
+        self,
+        solid: np.ndarray | list,  # [N,3], pixels of the average head: x right, y down, z towards the viewer, from the point between the eyes
+    ) -> np.ndarray:  # [N,2], pixels
+        "Where points of the average head are in this picture."
         solid = np.asarray(solid, float)
         return solid @ self._camera + self.pose.origin + _bend_kernel(solid) @ self._bend
 
-    def surface(self, flat, lift: float = 0.0) -> np.ndarray:
-        "Points [N,3] on the skull (without nose) for x and y [N,2] of the average head."
+    def surface(
+        self,
+        flat: np.ndarray | list,  # [N,2], x and y on the average head, in its pixels
+        lift: float = 0.0,  # pixels above the skull, towards the viewer
+    ) -> np.ndarray:  # [N,3], x, y and z on the average head, as `place` takes them
+        "Points on the skull (without nose)."
         flat = np.asarray(flat, float)
         width, middle, depth = (np.interp(flat[:, 1], self.rows[:, 0], self.rows[:, k]) for k in (1, 2, 3))
         z = middle + depth * np.sqrt(np.clip(1 - (flat[:, 0] / width) ** 2, 0, 1)) + lift
         return np.column_stack([flat, z])
 
-    def outline(self, grow: float = 0.0, top: float = -70, bottom: float = 70, sides: bool = False):
-        "The edge of the turned head as a polygon [N,2]; with `sides` as left and right edge, from top to bottom."
+    def outline(
+        self,
+        grow: float = 0.0,  # pixels farther out than the skin, as hair is
+        top: float = -70,  # y on the average head where the edge begins; the crown is at -64
+        bottom: float = 70,  # y where it ends; the chin is near 61
+        sides: bool = False,  # the left and the right edge apart, each from top to bottom
+    ) -> np.ndarray | list[np.ndarray]:  # a polygon [80,2] in pixels, or two lines [40,2]
+        "The edge of the turned head."
         y = np.linspace(max(top, self.rows[0, 0] + 0.01), min(bottom, self.rows[-1, 0] - 0.01), 40)
         width, middle, depth = (np.interp(y, self.rows[:, 0], self.rows[:, k]) for k in (1, 2, 3))
         yaw, pitch = self.pose.yaw, self.pose.pitch
@@ -356,8 +369,8 @@ class Look:
     tone: float  # reflectance of the skin, 0-1
     hair: float  # reflectance of the hair, 0-1
     age: float  # 0 smooth to 1 wrinkled
-    male: bool
-    child: bool
+    male: bool  # a man or a boy: other hair and brows, perhaps a beard
+    child: bool  # no beard, a shorter chin, larger eyes
     hair_style: str  # bald, short, fringe, long, tied, hat, scarf
     beard: str  # none, stubble, moustache, full, goatee
     glasses: str  # none, wire, frame, sun

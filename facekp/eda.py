@@ -473,7 +473,7 @@ class Audit:
     "What is in a set of faces, what is missing, and what is wrong with it; all rows 0-based."
     name: str  # what was audited
     sha256: str  # of the faces or of the file
-    rows: int
+    rows: int  # how many there are
     complete: int  # rows with all fifteen points
     values: int  # labelled values, of rows times 30
     labelled: dict[str, int]  # keypoint -> rows that have it

@@ -41,7 +41,7 @@ def second_source(
 
 def has_two_sources(
     faces: Faces,  # any faces
-) -> bool:
+) -> bool:  # True where there is at least one row of each
     "Say whether rows of both labelling sources are there."
     return 0 < second_source(faces).sum() < len(faces)
 
@@ -59,8 +59,8 @@ class Questions:
     image_id: np.ndarray  # str [N], the test faces' ids
 
     @property
-    def second(self) -> np.ndarray:
-        "Which test faces are asked for the four points of the second source only: bool [N]."
+    def second(self) -> np.ndarray:  # bool [N]
+        "Which test faces are asked for the four points of the second source only."
         return labelling_source(np.where(self.asked, 0.0, np.nan)) == "kaggle-2"
 
 # %% ../nbs/14_kaggle.ipynb #0ca46ed6
@@ -292,11 +292,11 @@ def _build(name: str, train: Faces, weights: str | Path | None, heads: int) -> k
 def run_by_source(
     cell: Cell,  # model, labels, augment and seed
     faces: Faces,  # all rows of Kaggle's training set, or of a set in its format
-    settings: Settings,
+    settings: Settings,  # the budgets, batch_size, weights, runs_folder, test_share and seed count here
     heads: int = 2,  # a head for each labelling source, or 1 for both
     run_folder: str | Path | None = None,  # where to keep models and the state of the training; None keeps neither
     resume: bool = False,  # go on from the state in run_folder
-    show_progress: bool = False,
+    show_progress: bool = False,  # a bar for trainings of over two seconds
 ) -> Record:  # scored on held-out rows of both sources, each in the meaning of its own
     "Train and score a model on rows of two labelling sources."
     train, validation, test = _split_both(faces, settings)

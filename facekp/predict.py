@@ -413,15 +413,17 @@ class Prediction:
         "The picture with boxes, points and confidences."
         return draw_predictions(self.picture, self.faces)
 
-    def save(self, path: str | Path) -> Path:  # the path written
+    def save(
+        self,
+        path: str | Path,  # ends with .png, .jpg or another picture's ending; its folder is made where it is missing
+    ) -> Path:  # the path written
         "Write the drawn picture, whole or not at all; the ending says how."
         return write_picture(self.draw(), path)
 
     def to_dict(self) -> dict:  # what the JSON file holds
         "The prediction in Python's own types."
         return {"file": self.name, "width": self.picture.shape[1], "height": self.picture.shape[0],
-                "seconds": round(self.seconds, 4),
-                "faces": [_face_to_dict(face) for face in self.faces]}
+                "seconds": round(self.seconds, 4), "faces": [_face_to_dict(face) for face in self.faces]}
 
     def _repr_png_(self) -> bytes:
         "What a notebook shows; at most 1200 pixels wide."
@@ -683,13 +685,7 @@ class Detector:
         image: str | Path | bytes | Image.Image | np.ndarray | Iterable,  # what read_picture takes, or a batch: a list of these, [N,H,W,3] or grey [N,H,W]
     ) -> Prediction | list[Prediction]:  # one for a picture, a list for a batch
         "Find the faces and their points. Raises UserError for what is no picture."
-        if _is_batch(image):
-            return [self.predict(picture) for picture in image]
-        picture = read_picture(image, self.max_pixels)
-        started = time.perf_counter()
-        faces = self.find_faces(picture)
-        name = str(image) if isinstance(image, (str, Path)) else ""
-        return Prediction(picture, faces, name, time.perf_counter() - started)
+        return [self.predict(one) for one in image] if _is_batch(image) else _predict_one(self, image)
 
     def find_faces(
         self,
@@ -705,8 +701,7 @@ class Detector:
         least_confidence: float | None = None,  # 0-1; the detector's own when not given
     ) -> list[Face]:  # those that hold up, largest confidence first
         "Look again at the places where faces may be, and find their points."
-        return find_points(self, picture, look_again(self.finder, picture, frames),
-                           least_confidence)
+        return find_points(self, picture, look_again(self.finder, picture, frames), least_confidence)
 
 # %% ../nbs/15_predict.ipynb #6e26d514
 def _is_batch(image: object) -> bool:
@@ -714,6 +709,15 @@ def _is_batch(image: object) -> bool:
     if isinstance(image, np.ndarray):
         return image.ndim == 4 or (image.ndim == 3 and image.shape[2] not in (1, 3, 4))
     return not isinstance(image, (str, Path, bytes, Image.Image)) and isinstance(image, Iterable)
+
+
+def _predict_one(detector: Detector, image: object) -> Prediction:
+    "Read one picture and find its faces; the seconds are those of finding."
+    picture = read_picture(image, detector.max_pixels)
+    started = time.perf_counter()
+    faces = detector.find_faces(picture)
+    name = str(image) if isinstance(image, (str, Path)) else ""
+    return Prediction(picture, faces, name, time.perf_counter() - started)
 
 # %% ../nbs/15_predict.ipynb #32a581c7
 def load(

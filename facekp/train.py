@@ -396,7 +396,7 @@ class Record:
     labels: str  # the label repair: complete, ffill, knn, ridge, masked, truth
     augment: int  # augmented copies a face; 0 without
     profile: str  # quick or full
-    seed: int
+    seed: int  # of order, dropout and first weights
     data: dict  # name, sha256 of training, validation and test faces together, n_train, n_validation, n_test
     budget: dict  # images, batch_size, learning_rate: what the training was allowed
     weights: int  # numbers in the model
@@ -405,8 +405,8 @@ class Record:
     seconds: float  # of training
     metrics: dict  # what evaluate_points gives, with intervals
     history: list = field(default_factory=list)  # epoch, loss, validation_rmse
-    machine: dict = field(default_factory=dict)
-    versions: dict = field(default_factory=dict)
+    machine: dict = field(default_factory=dict)  # what describe_machine gives
+    versions: dict = field(default_factory=dict)  # what describe_versions gives
     squared_errors: list = field(default_factory=list)  # square pixels, the mean over the points of each test face, in order
     weights_from: str = ""  # where the weights came from that the training began with: random, imagenet, a file; not told where empty
 

@@ -296,7 +296,12 @@ class LayerwiseAdam(keras.optimizers.Adam):
         super().__init__(learning_rate, **options)
         self.rates = rates
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(
+        self,
+        gradient,  # tensor of the variable's shape
+        variable,  # keras.Variable, the array of weights to change
+        learning_rate,  # scalar tensor, the rate of the step before it is multiplied
+    ) -> None:
         "One step with the learning rate times the rate of this array."
         super().update_step(gradient, variable, learning_rate * self.rates[self._get_variable_index(variable)])
 

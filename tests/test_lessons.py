@@ -17,7 +17,7 @@ from run import cell_ids, kept_outputs
 TOOLS = {"00_core", "01_draw"}  # what the others stand on: they have no exercises to do
 LESSONS = [path for path in lesson_paths() if path.stem not in TOOLS]
 BOX = "| You will be able to | You need | Time | Data |"
-LONG = {"SHAPE_COMPONENTS", "Head", "fit_transfer", "_IDLE_SECONDS", "Detector"}  # exported cells of more than 40 lines, by what they define first
+LONG = {"SHAPE_COMPONENTS", "Head", "fit_transfer"}  # exported cells of more than 40 lines, by what they define first
 PAGE = 100  # letters in a line
 WIDE = {"01_draw"}  # lessons whose code is wider in places
 each_lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)

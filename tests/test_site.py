@@ -104,12 +104,20 @@ def test_reference_explains_a_function(tmp_path):
     module = tmp_path / "sample.py"
     module.write_text('"""A sample.\n\nMore."""\n__all__ = ["LIMIT", "move", "Box"]\nLIMIT = 3  # px\n'
                       'def move(\n    points: list,  # float32 [15,2], pixels\n    right: int = 2,  # pixels\n) -> list:  # the points, moved\n    "Move points."\n'
-                      'class Box:\n    "A box."\n    width: int = 1  # pixels\n    def area(self) -> int:  # px2\n        "Its area."\n')
+                      'class Box:\n    "A box."\n    width: int = 1  # pixels\n    def area(self) -> int:  # px2\n        "Its area."\n'
+                      '    def show(\n        self,\n        size=2,  # inches\n    ):  # matplotlib Figure\n        "Draw it."\n')
     assert exported_names(module) == ["LIMIT", "move", "Box"]
     page = reference_page(module, None)
     for part in ("{py:function} facekp.sample.move(points, right=2)", r"| `points` | `list` |  | float32 \[15,2\], pixels |", "| `right` | `int` | `2` | pixels |",
-                 "| **returns** | `list` |  | the points, moved |", "{py:method} facekp.sample.Box.area()", "| `width` | `int` | `1` | pixels |", "{py:data} facekp.sample.LIMIT"):
+                 "| **returns** | `list` |  | the points, moved |", "{py:method} facekp.sample.Box.area()", "| **returns** |  |  | matplotlib Figure |", "| `width` | `int` | `1` | pixels |", "{py:data} facekp.sample.LIMIT"):
         assert part in page, part
+
+
+@pytest.mark.parametrize("module", sorted((ROOT / "facekp").glob("[!_]*.py")), ids=lambda module: module.stem)
+def test_reference_says_what_every_parameter_means(module):
+    rows = [line for line in reference_page(module, None).splitlines() if line.startswith(("| `", "| **returns**"))]
+    empty = [row for row in rows if row.endswith("|  |")]
+    assert rows and not empty, f"say it with a comment beside it, in {module.name}'s notebook: {empty[0]}"
 
 
 @pytest.mark.skipif(importlib.util.find_spec("pygments") is None, reason="the `docs` extra is not installed")

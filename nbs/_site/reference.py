@@ -43,6 +43,17 @@ def _parameters(node: ast.FunctionDef, comments: dict[int, str]) -> list[tuple[s
     return rows
 
 
+def _returned(node: ast.FunctionDef, comments: dict[int, str]) -> tuple[str, str]:
+    "Type and meaning of what a function gives back; where there is no type, the comment beside the closing bracket says all."
+    last = node.body[0].lineno
+    if node.returns is not None:
+        returns = ast.unparse(node.returns)
+        return ("", "") if returns == "None" else (returns, comments.get(node.returns.end_lineno, "") if node.returns.end_lineno < last else "")
+    given = [*ast.iter_child_nodes(node.args)]
+    closing = range(max((part.end_lineno for part in given), default=node.lineno) + 1, last)
+    return "", next((comments[line] for line in closing if line in comments), "")
+
+
 def _table(rows: list[tuple[str, ...]], head: tuple[str, ...]) -> list[str]:
     "A Markdown table, in a container that site.css puts one below the other on a narrow page."
     return ["", "`````{container} parameters", "| " + " | ".join(head) + " |", "|" + " --- |" * len(head), *("| " + " | ".join(row) + " |" for row in rows), "`````", ""]
@@ -62,9 +73,8 @@ def _function(node: ast.FunctionDef, comments: dict[int, str], prefix: str, kind
     "A function's entry."
     lines = [f"``````{{py:{kind}}} {prefix}{_signature(node)}", "", plain(ast.get_docstring(node) or ""), ""]
     rows = [(code(name), code(annotation), code(default), plain(meaning)) for name, annotation, default, meaning in _parameters(node, comments)]
-    returns = ast.unparse(node.returns) if node.returns is not None else "None"
-    if returns != "None":
-        meaning = comments.get(node.returns.end_lineno, "") if node.returns.end_lineno < node.body[0].lineno else ""
+    returns, meaning = _returned(node, comments)
+    if returns or meaning:
         rows.append(("**returns**", code(returns), "", plain(meaning)))
     return [*lines, *(_table(rows, ("parameter", "type", "default", "meaning")) if rows else []), "``````", ""]
 
