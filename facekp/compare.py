@@ -31,7 +31,7 @@ from .data import load_npz, save_npz, split_by_group
 from .impute import LABEL_REPAIRS, repair_labels
 from .synthetic import impose_gaps
 
-# %% ../nbs/13_compare.ipynb #75bdf070
+# %% ../nbs/13_compare.ipynb #d42e4eab
 @dataclass
 class Split:
     "The three parts of a comparison; no person and no photo is in two of them."
@@ -57,7 +57,7 @@ def split_for_comparison(
         train, gaps = impose_gaps(train, settings.gap_share, settings.seed), f"imposed on {settings.gap_share:.0%} of the training faces"
     return Split(train, validation, test, gaps)
 
-# %% ../nbs/13_compare.ipynb #349c2c07
+# %% ../nbs/13_compare.ipynb #302fa24e
 @dataclass(frozen=True)
 class Cell:
     "One training of the comparison."
@@ -142,7 +142,7 @@ def budget_of(
     images = images.get(model, settings.cnn_images)
     return {"images": images, "batch_size": settings.batch_size, "learning_rate": LEARNING_RATES[model]}
 
-# %% ../nbs/13_compare.ipynb #b7a6abd0
+# %% ../nbs/13_compare.ipynb #d2ef8514
 def run_cell(
     cell: Cell,  # which model, label repair, copies and seed
     split: Split,  # what split_for_comparison gave
@@ -211,7 +211,7 @@ def minutes_of(
     "Estimate how long one training of a model takes."
     return budget_of(model, settings)["images"] / SPEEDS[model] / 60
 
-# %% ../nbs/13_compare.ipynb #8e2cc01f
+# %% ../nbs/13_compare.ipynb #15d88845
 def affordable(
     cell: Cell,  # of the grid; its model counts here
     settings: Settings,  # minutes_a_cell and the budgets count here
@@ -245,7 +245,7 @@ def not_run_text(
     return "\n".join([*lines, "", f"On a machine with a graphics card there is no limit, and this runs what is missing{start}:", "",
                       f"    {command}", ""])
 
-# %% ../nbs/13_compare.ipynb #96996421
+# %% ../nbs/13_compare.ipynb #1b3f005b
 def run_grid(
     split: Split,  # what split_for_comparison gave
     settings: Settings,  # the plan of plan_cells, the budgets, weights, minutes_a_cell and runs_folder count here
@@ -270,7 +270,7 @@ def run_grid(
     write_json(folder / "test_groups.json", np.unique(split.test.group, return_inverse=True)[1])
     return [read_record(folder / f"{cell.name}.json") for cell in cells if _is_done(cell, folder, data, settings)]
 
-# %% ../nbs/13_compare.ipynb #2ef93707
+# %% ../nbs/13_compare.ipynb #73eed5ca
 _IDLE_SECONDS = 10  # after which a process without work ends; longer would keep a script or a test from ending
 
 
@@ -287,7 +287,7 @@ def _side_by_side(jobs: list, workers: int) -> list:
         for name, value in threads.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 
-# %% ../nbs/13_compare.ipynb #c1a5ce02
+# %% ../nbs/13_compare.ipynb #4ba60515
 def _on_cluster(jobs: list, address: str) -> list:
     "Run jobs on the workers of Dask's scheduler at an address, or of Ray ('ray' or its address); what a lost worker had is done by another."
     ray = address.startswith("ray")
@@ -390,7 +390,7 @@ def _bootstrap_means(values: np.ndarray, groups: np.ndarray, seed: int, resample
     drawn = np.random.default_rng(seed).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=resamples)
     return np.quantile(drawn @ sums / (drawn @ counts), [0.025, 0.975])
 
-# %% ../nbs/13_compare.ipynb #b7055f1a
+# %% ../nbs/13_compare.ipynb #ebc1aa10
 def table_text(
     table: pd.DataFrame,  # what compare_records gives
 ) -> str:  # for a terminal, under 100 columns
@@ -428,7 +428,7 @@ def _notes(table: pd.DataFrame) -> list[str]:
         notes += [f"{model} starts from: {', '.join(origins)}."] if origins else []
     return notes
 
-# %% ../nbs/13_compare.ipynb #7684f244
+# %% ../nbs/13_compare.ipynb #41c2d8ab
 def show_comparison(
     table: pd.DataFrame,  # what compare_records gives
     title: str = "",  # above the chart: which faces
@@ -464,7 +464,7 @@ def show_comparison(
     figure.suptitle(textwrap.fill(title, int(9 * width)), fontsize=14)
     return figure
 
-# %% ../nbs/13_compare.ipynb #cf95a7db
+# %% ../nbs/13_compare.ipynb #aff4c0c3
 def _show_model(axis, table: pd.DataFrame, repairs: list[str]) -> None:
     "Draw one model's errors with their intervals, a row a repair; rows without a training say so."
     for augmented, color, marker, offset in ((False, "#0072b2", "o", -0.14), (True, "#d55e00", "s", 0.14)):
@@ -517,7 +517,7 @@ def count_verdicts(
     in_order = sorted(rows, key=lambda row: (row["question"], order.get(row["model"], len(order))))
     return pd.DataFrame(in_order)
 
-# %% ../nbs/13_compare.ipynb #cf1060e8
+# %% ../nbs/13_compare.ipynb #149f2357
 def run_course(
     faces: Faces,  # all faces of the data set
     settings: Settings,  # what to run, with which budgets, and the folders for runs and results
