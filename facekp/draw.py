@@ -171,7 +171,7 @@ def turn_more(
     lean = np.array([[np.cos(roll), np.sin(roll)], [-np.sin(roll), np.cos(roll)]])
     return project(TEMPLATE, more) + (points - project(TEMPLATE, pose)) @ lean
 
-# %% ../nbs/01_draw.ipynb #563a4ad6
+# %% ../nbs/01_draw.ipynb #36faf2c1
 class Head:
     "The geometry of one head: what is drawn anywhere in its face goes where its keypoints want it."
 
@@ -362,7 +362,7 @@ def _noise(rng: np.random.Generator, cells: int) -> np.ndarray:
     top, left = rng.integers(0, sheet.shape[0] - _SIDE, 2)
     return sheet[top:top + _SIDE, left:left + _SIDE]
 
-# %% ../nbs/01_draw.ipynb #94762ca1
+# %% ../nbs/01_draw.ipynb #65acf606
 @dataclass
 class Look:
     "How one face looks and how it is photographed."

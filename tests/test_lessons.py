@@ -14,13 +14,10 @@ sys.path.insert(0, str(ROOT / "nbs" / "_site"))
 from lessons import FIGURE, has_figure, lesson_paths, read_cells
 from run import cell_ids, kept_outputs
 
-TOOLS = {"00_core", "01_draw"}  # what the others stand on: they have no exercises to do
-LESSONS = [path for path in lesson_paths() if path.stem not in TOOLS]
 BOX = "| You will be able to | You need | Time | Data |"
 LONG = {"SHAPE_COMPONENTS", "Head", "fit_transfer"}  # exported cells of more than 40 lines, by what they define first
 PAGE = 100  # letters in a line
-WIDE = {"01_draw"}  # lessons whose code is wider in places
-each_lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+each_lesson = pytest.mark.parametrize("path", lesson_paths(), ids=lambda path: path.stem)
 
 
 @each_lesson
@@ -56,7 +53,7 @@ def test_a_check_can_fail(path):
         assert said and all(isinstance(words, (ast.Constant, ast.JoinedStr)) for words in said), f"a check says what is amiss: {check.name}"
 
 
-@pytest.mark.parametrize("path", lesson_paths(), ids=lambda path: path.stem)
+@each_lesson
 def test_ends_with_findings_or_traps(path):
     headings = [line for cell in read_cells(path) if cell["cell_type"] == "markdown" for line in cell["source"].splitlines() if line.startswith("## ")]
     assert "## What could go wrong" in headings or any(line.startswith("## What we found") for line in headings)
@@ -70,17 +67,15 @@ def test_every_figure_has_words_of_its_own(path):
             assert words and len(words.group(1).split()) >= 5, f"say what is seen with a line '#| fig-alt: …': {cell['source'][:120]}"
 
 
-@pytest.mark.parametrize("path", lesson_paths(), ids=lambda path: path.stem)
+@each_lesson
 def test_cells_are_short(path):
     long = [cell["source"] for cell in read_cells(path) if cell["cell_type"] == "code" and len(cell["source"].splitlines()) > 40]
     names = {re.search(r"^(?:def |class )?([A-Za-z_]\w*)", source, re.MULTILINE).group(1) if "#| export" in source else source[:60] for source in long}
     assert names <= LONG, "split the cell, or list what is exported in one piece"
 
 
-@pytest.mark.parametrize("path", lesson_paths(), ids=lambda path: path.stem)
+@each_lesson
 def test_code_that_is_only_read_fits_the_page(path):
-    if path.stem in WIDE:
-        pytest.skip("its code is wider than the page still")
     code = [cell["source"] for cell in read_cells(path) if cell["cell_type"] == "code" and "set-up" not in cell["metadata"].get("tags", [])]
     wide = [line for source in code if "#| export" not in source for line in source.splitlines() if len(line) > PAGE and not line.startswith("#|")]
     assert not wide, f"wider than the {PAGE} letters that a page or a small window of JupyterLab shows: {wide[0]}"
