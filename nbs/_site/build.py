@@ -9,7 +9,7 @@ from pathlib import Path
 from hero import WORDS, write_hero
 from lessons import NOTEBOOKS, ROOT, lesson_paths, page_cells, read_cells, short_title, summary_of, write_lesson, write_notebook
 from modelcard import card_page, shipped_sentence
-from reference import exported_names, reference_page
+from reference import exported_names, module_summary, reference_page
 from reliability_page import reliability_page, reliability_records
 from tables import FULL, MAIN, best_bars, comparison_page, counts
 from tryit import has_runtime, write_try
@@ -122,7 +122,7 @@ def reference_index() -> str:
              "first pixel is 0; `points` are float32 of shape N x 15 x 2, and NaN is a missing label.", ""]
     for path in modules():
         names = ", ".join(f"[`{name}`](#facekp.{path.stem}.{name})" for name in exported_names(path) if not name.isupper())
-        lines += [f"## [facekp.{path.stem}]({path.stem}.md)", "", names, ""]
+        lines += [f"## [facekp.{path.stem}]({path.stem}.md)", "", module_summary(path), "", names, ""]
     return "\n".join([*lines, "```{toctree}", ":hidden:", *(f"facekp.{path.stem} <{path.stem}>" for path in modules()), "```", ""])
 
 

@@ -122,12 +122,16 @@ def _definitions(tree: ast.Module) -> dict[str, ast.stmt]:
     return found
 
 
+def module_summary(path: Path) -> str:
+    "The first line of what a module says of itself."
+    return plain((ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n")[0])
+
+
 def reference_page(path: Path, lesson: Path | None) -> str:
     "The page of a module."
     source = path.read_text(encoding="utf-8")
     tree, comments, prefix = ast.parse(source), _comments(source), f"facekp.{path.stem}."
-    summary = (ast.get_docstring(tree) or "").split("\n")[0]
-    lines = [f"# facekp.{path.stem}", "", plain(summary), ""]
+    lines = [f"# facekp.{path.stem}", "", module_summary(path), ""]
     if lesson is not None:
         lines += [f"Explained and tried out in [its lesson](../lessons/{lesson.name}).", ""]
     definitions = _definitions(tree)
