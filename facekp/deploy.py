@@ -192,7 +192,7 @@ def _to_onnx(model: keras.Model, folder: Path):
     _rename(made.graph, sorted(model.output))
     return made
 
-
+# %% ../nbs/16_deploy.ipynb #c1a5ce03
 def _write_onnx(made, path: Path, model: keras.Model, notes: dict, weights: str) -> None:
     "Store the weights, add the notes, check and write."
     import onnx
