@@ -561,9 +561,9 @@ def write_tables(
     folder = Path(folder)
     groups = np.array(json.loads((folder / "test_groups.json").read_text()))
     table, answers = compare_records(records, groups), compare_cells(records, groups)
-    write_text(folder / "table.csv", table.round(4).to_csv(index=False))
+    write_text(folder / "table.csv", table.round(6).to_csv(index=False))  # six decimals: two of them are those of table.md
     write_text(folder / "table.md", table_markdown(table))
-    write_text(folder / "answers.csv", answers.round(4).to_csv(index=False))
+    write_text(folder / "answers.csv", answers.round(6).to_csv(index=False))
     data = records[0].data
     figure = show_comparison(table, f"{data['name']}: {data['n_train']} training faces, {data['n_test']} held out, 95% intervals")
     with atomic_path(folder / "comparison.png") as waiting:

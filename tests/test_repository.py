@@ -123,8 +123,8 @@ def test_tables_are_what_the_records_say(folder):
     groups = np.array(json.loads((folder / "test_groups.json").read_text()))
     table = compare_records(records, groups)
     assert (folder / "table.md").read_text() == table_markdown(table)
-    assert (folder / "table.csv").read_text() == table.round(4).to_csv(index=False)
-    assert (folder / "answers.csv").read_text() == compare_cells(records, groups).round(4).to_csv(index=False)
+    assert (folder / "table.csv").read_text() == table.round(6).to_csv(index=False)
+    assert (folder / "answers.csv").read_text() == compare_cells(records, groups).round(6).to_csv(index=False)
 
 
 def test_readme_is_made_from_the_index_notebook(tmp_path):

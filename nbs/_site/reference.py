@@ -123,8 +123,8 @@ def _definitions(tree: ast.Module) -> dict[str, ast.stmt]:
 
 
 def module_summary(path: Path) -> str:
-    "The first line of what a module says of itself."
-    return plain((ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n")[0])
+    "The first line of what a module says of itself, without the stars of words that its lesson stresses."
+    return plain((ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n")[0].replace("*", ""))
 
 
 def reference_page(path: Path, lesson: Path | None) -> str:
