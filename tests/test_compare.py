@@ -223,6 +223,7 @@ def test_chart_has_a_panel_a_model_in_rows_of_five():
     figure = show_comparison(compare_records(all_records(), GROUPS), "nine models")
     titles = [axis.get_title() for axis in figure.axes if axis.axison]
     assert titles == list(MODELS) and figure.get_size_inches()[0] < 15
+    plt.close(figure)
 
 
 def test_chart_leaves_no_panel_empty_and_says_what_was_not_trained():
@@ -234,7 +235,6 @@ def test_chart_leaves_no_panel_empty_and_says_what_was_not_trained():
     assert len(figure.axes) == 8 and all(axis.axison for axis in figure.axes)
     said = {axis.get_title(): [text.get_text() for text in axis.texts] for axis in figure.axes}
     assert said.pop("cnn") == ["not trained"] * (few.labels.nunique() - 1) and not any(said.values())
-    plt.close(figure)
     plt.close(figure)
 
 
