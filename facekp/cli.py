@@ -145,7 +145,7 @@ def _faces(source: str, settings):
     wanted = f"synthetic:{settings.synthetic_faces}" if source == "synthetic" else source
     return load_faces(wanted, settings.data_folder, seed=settings.seed)
 
-# %% ../nbs/17_cli.ipynb #e8d14c11
+# %% ../nbs/17_cli.ipynb #010ae40f
 def run_course_job(
     options: argparse.Namespace,  # what build_parser reads after `course`: data, profile, models, seeds, workers; None where not given
 ) -> None:
@@ -166,7 +166,7 @@ def run_course_job(
     print(f"\nprofile {settings.profile}, {time.perf_counter() - started:.0f} s; records, tables "
           f"and chart are in {folder}")
 
-# %% ../nbs/17_cli.ipynb #e6e46008
+# %% ../nbs/17_cli.ipynb #6422dc48
 def run_data_job(
     options: argparse.Namespace,  # what build_parser reads after `data`: action (info, check, make or fetch), source, out, seed; None where not given
 ) -> None:
@@ -231,7 +231,7 @@ def _make_data(source: str, out: str | None, settings) -> None:
     else:
         print(f"wrote {write_kaggle_folder(out, int(count or settings.synthetic_faces), settings.seed)}")
 
-# %% ../nbs/17_cli.ipynb #fbeb7c84
+# %% ../nbs/17_cli.ipynb #fa963f67
 def run_train_job(
     options: argparse.Namespace,  # what build_parser reads after `train`: model, data, labels, augment, images, seed, profile, out, resume, sources
 ) -> None:
@@ -293,7 +293,7 @@ class _Answer:
 
         return predict_by_source(self.models, images, second)
 
-# %% ../nbs/17_cli.ipynb #e7888bf6
+# %% ../nbs/17_cli.ipynb #096b6fb9
 def run_evaluate_job(
     options: argparse.Namespace,  # what build_parser reads after `evaluate`: model, data, json
 ) -> None:
@@ -324,7 +324,7 @@ def run_evaluate_job(
     if "by_source" in scores:
         print(_by_source(scores["by_source"]))
 
-# %% ../nbs/17_cli.ipynb #106b7685
+# %% ../nbs/17_cli.ipynb #a86b70a8
 def run_submit_job(
     options: argparse.Namespace,  # what build_parser reads after `submit`: model, data, out
 ) -> None:
@@ -352,7 +352,7 @@ def run_submit_job(
         print(f"these are drawn faces whose true answers are known: RMSE {scores.pop('all'):.3f} "
               f"px; {_by_source(scores)}")
 
-# %% ../nbs/17_cli.ipynb #03da3952
+# %% ../nbs/17_cli.ipynb #e954dc0b
 def run_compare_job(
     options: argparse.Namespace,  # what build_parser reads after `compare`: runs, one or more paths
 ) -> None:
@@ -377,7 +377,7 @@ def run_compare_job(
               f"{record.metrics['rmse']:>8.2f} {f'{low:.2f}-{high:.2f}':>13} "
               f"{record.metrics['accuracy']:>9.1%} {record.seconds:>8.0f}")
 
-# %% ../nbs/17_cli.ipynb #233325ab
+# %% ../nbs/17_cli.ipynb #fc73061f
 def run_predict_job(
     options: argparse.Namespace,  # what build_parser reads after `predict`: sources, model, out, format, smallest, frames, max_pixels
 ) -> None:
@@ -395,7 +395,7 @@ def run_predict_job(
                         else f"{len(broken)} could not be read, the rest is done: {'; '.join(broken[:3])}"
                         f"{'; ...' if len(broken) > 3 else ''}")
 
-# %% ../nbs/17_cli.ipynb #27977ae3
+# %% ../nbs/17_cli.ipynb #c520618f
 def run_export_job(
     options: argparse.Namespace,  # what build_parser reads after `export`: model, format, out, weights, data
 ) -> None:

@@ -37,7 +37,7 @@ def build_cnn(
     start_at_mean_face(model.get_layer("answers"))
     return model
 
-# %% ../nbs/10_cnn.ipynb #5f6d9c83
+# %% ../nbs/10_cnn.ipynb #b0a12a09
 @keras.saving.register_keras_serializable(package="facekp")
 class SoftArgmax(keras.layers.Layer):
     "The centre of mass of each heatmap: [N,H,W,15] to pixels [N,15,2] of the 96x96 picture."
@@ -61,7 +61,7 @@ def cell_centers(
     x, y = ((np.arange(cells) + 0.5) * IMAGE_SIZE / cells - 0.5 for cells in (width, height))
     return np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2).astype(np.float32)
 
-# %% ../nbs/10_cnn.ipynb #5be962e0
+# %% ../nbs/10_cnn.ipynb #bd7e544b
 @keras.saving.register_keras_serializable(package="facekp")
 class PlacePrior(keras.layers.Layer):
     "Adds to each heatmap a learned map that starts as a hill around the mean face's point."

@@ -548,7 +548,7 @@ def comparison_folder(
     folder = re.sub(r"[^A-Za-z0-9]+", "_", name.removesuffix(".npz")).strip("_") or "faces"
     return Path(settings.results_folder) / settings.profile / folder
 
-# %% ../nbs/13_compare.ipynb #1c601b12
+# %% ../nbs/13_compare.ipynb #ac8ba89c
 def write_tables(
     records: list,  # facekp.train.Record, of one data set
     folder: str | Path,  # where the records lie

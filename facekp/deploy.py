@@ -53,7 +53,7 @@ def _need(packages: Iterable[str]) -> None:
             raise UserError(f"this format needs the package {package.replace('_', '-')}: pip "
                             "install 'facekp[deploy]'") from error
 
-# %% ../nbs/16_deploy.ipynb #04026766
+# %% ../nbs/16_deploy.ipynb #56bcce39
 @keras.saving.register_keras_serializable(package="facekp")
 class PointsAndSpread(keras.layers.Layer):
     "The centre of mass of each heatmap, and how far off it may be: [N,H,W,15] to pixels [N,15,2] and [N,15]."
@@ -166,7 +166,7 @@ def _store_weights(graph, kind: str) -> None:
     for node in reversed(first):
         graph.node.insert(0, node)
 
-# %% ../nbs/16_deploy.ipynb #da56ec35
+# %% ../nbs/16_deploy.ipynb #45a0ef44
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     "Keep what converters print to themselves."
@@ -192,7 +192,7 @@ def _to_onnx(model: keras.Model, folder: Path):
     _rename(made.graph, sorted(model.output))
     return made
 
-# %% ../nbs/16_deploy.ipynb #c1a5ce03
+# %% ../nbs/16_deploy.ipynb #898e88be
 def _write_onnx(made, path: Path, model: keras.Model, notes: dict, weights: str) -> None:
     "Store the weights, add the notes, check and write."
     import onnx

@@ -25,7 +25,7 @@ from .train import masked_mse, read_state, write_state
 import keras
 import tensorflow
 
-# %% ../nbs/18_distributed.ipynb #258e62fe
+# %% ../nbs/18_distributed.ipynb #2dabe501
 @dataclass
 class Shards:
     "A set of faces on disk in pieces."
@@ -61,7 +61,7 @@ def write_shards(
                {"faces": sum(entry["faces"] for entry in entries), "shards": entries})
     return read_shards(folder)
 
-# %% ../nbs/18_distributed.ipynb #4dd0c852
+# %% ../nbs/18_distributed.ipynb #5d55d4e4
 def _write_shard(folder: Path, number: int, images: np.ndarray, points: np.ndarray) -> dict:
     "Write one piece, and say what the index must know of it."
     name = f"shard-{number:05d}"
@@ -96,7 +96,7 @@ def read_shards(
                 raise UserError(f"{path}: has shape {list(found)}, expected {list(shape)}")
     return shards
 
-# %% ../nbs/18_distributed.ipynb #b8dc9d56
+# %% ../nbs/18_distributed.ipynb #e73b5d31
 def plan_epoch(
     shards: Shards,  # what write_shards or read_shards gave
     batch_size: int = 64,  # faces a step, of all workers together

@@ -928,8 +928,8 @@ def _photograph(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         grey = cv2.imdecode(code, cv2.IMREAD_GRAYSCALE)
     return grey
 
-# %% ../nbs/01_draw.ipynb #40ce326b
-_TURN_SHARE = 0.6
+# %% ../nbs/01_draw.ipynb #c4b68c20
+_TURN_SHARE = 0.8
 
 
 def draw_face(
@@ -941,7 +941,7 @@ def draw_face(
     rng = np.random.default_rng([seed, index])
     points, look = sample_shapes(1, rng)[0], sample_look(rng)
     if rng.random() < _TURN_SHARE:
-        points = turn_more(points, *rng.normal(0, [0.23, 0.11, 0.06]))
+        points = turn_more(points, *rng.normal(0, [0.29, 0.12, 0.08]))
     return paint_face(points, look, rng, steps), points.astype(np.float32)
 
 # %% ../nbs/01_draw.ipynb #b6c27596

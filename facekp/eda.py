@@ -467,7 +467,7 @@ def show_greys(
     figure.suptitle(f"Light of {len(images):,} pictures")
     return figure
 
-# %% ../nbs/04_eda.ipynb #ca6c4e43
+# %% ../nbs/04_eda.ipynb #5520008b
 @dataclass
 class Audit:
     "What is in a set of faces, what is missing, and what is wrong with it; all rows 0-based."

@@ -31,7 +31,7 @@ from .train import (
     Record, Training, describe_data, describe_machine, describe_versions, fit, load_model,
     predict_points, read_record, save_model)
 
-# %% ../nbs/14_kaggle.ipynb #a8a7d3e9
+# %% ../nbs/14_kaggle.ipynb #a6b73785
 def second_source(
     faces: Faces,  # any faces
 ) -> np.ndarray:  # bool [N], True where the points mean what Kaggle's second labelling source means
@@ -45,7 +45,7 @@ def has_two_sources(
     "Say whether rows of both labelling sources are there."
     return 0 < second_source(faces).sum() < len(faces)
 
-# %% ../nbs/14_kaggle.ipynb #3933ba1d
+# %% ../nbs/14_kaggle.ipynb #55b63553
 VALUES_ASKED = 27_124  # rows of Kaggle's IdLookupTable.csv
 
 
@@ -288,7 +288,7 @@ def _build(name: str, train: Faces, weights: str | Path | None, heads: int) -> k
                                                             np.nanmean(first, axis=0)).ravel())
     return model
 
-# %% ../nbs/14_kaggle.ipynb #1d11a452
+# %% ../nbs/14_kaggle.ipynb #4036752b
 def run_by_source(
     cell: Cell,  # model, labels, augment and seed
     faces: Faces,  # all rows of Kaggle's training set, or of a set in its format

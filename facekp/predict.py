@@ -388,7 +388,7 @@ class Face:
     frame: np.ndarray = field(repr=False)  # float64 [4]: what was cut out: centre x, centre y, width, roll in radians
     track: int | None = None  # in a video: the number that a face keeps from frame to frame
 
-# %% ../nbs/15_predict.ipynb #caa60881
+# %% ../nbs/15_predict.ipynb #dac47f16
 @dataclass
 class Prediction:
     "What was found in one picture; it draws itself in a notebook."
@@ -663,7 +663,7 @@ def _search(detector: "Detector", picture: np.ndarray) -> list[Face]:
     faces = _each_once(faces + detector.refine(picture, doubtful))
     return faces or detector.refine(picture, _look_with_border(detector, picture))
 
-# %% ../nbs/15_predict.ipynb #66dce7aa
+# %% ../nbs/15_predict.ipynb #b53dd5e4
 class Detector:
     "Finds faces and their points in pictures."
 
@@ -703,7 +703,7 @@ class Detector:
         "Look again at the places where faces may be, and find their points."
         return find_points(self, picture, look_again(self.finder, picture, frames), least_confidence)
 
-# %% ../nbs/15_predict.ipynb #6e26d514
+# %% ../nbs/15_predict.ipynb #c04e3ed5
 def _is_batch(image: object) -> bool:
     "Is it several pictures? A list or tuple, four dimensions, or grey pictures behind each other."
     if isinstance(image, np.ndarray):

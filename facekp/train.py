@@ -388,7 +388,7 @@ def load_model(
         raise UserError(f"{file}: maps {shapes[0]} to {shapes[1]}, expected (96, 96, 1) to (15, 2)")
     return model
 
-# %% ../nbs/08_train.ipynb #a18acac0
+# %% ../nbs/08_train.ipynb #37c6a768
 @dataclass
 class Record:
     "What a run did and what came of it: one JSON file in results/."

@@ -288,7 +288,7 @@ def thaw(
             layer.momentum = min(layer.momentum, 0.9)  # the statistics of a net that learns fast
     return model
 
-# %% ../nbs/12_transfer.ipynb #8239a2e8
+# %% ../nbs/12_transfer.ipynb #88ff7baf
 class LayerwiseAdam(keras.optimizers.Adam):
     "Adam with a rate of its own for each array of weights."
 
