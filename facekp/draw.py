@@ -928,8 +928,9 @@ def _photograph(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         grey = cv2.imdecode(code, cv2.IMREAD_GRAYSCALE)
     return grey
 
-# %% ../nbs/01_draw.ipynb #c4b68c20
+# %% ../nbs/01_draw.ipynb #94169de0
 _TURN_SHARE = 0.8
+_FARTHEST = 0.75  # radians to a side, 43 degrees; beyond, one eye would be hidden and the head behind the face looks wrong
 
 
 def draw_face(
@@ -941,7 +942,9 @@ def draw_face(
     rng = np.random.default_rng([seed, index])
     points, look = sample_shapes(1, rng)[0], sample_look(rng)
     if rng.random() < _TURN_SHARE:
-        points = turn_more(points, *rng.normal(0, [0.29, 0.12, 0.08]))
+        yaw, pitch, roll = rng.normal(0, [0.29, 0.12, 0.08])
+        turned = estimate_pose(points).yaw
+        points = turn_more(points, np.clip(turned + yaw, -_FARTHEST, _FARTHEST) - turned, pitch, roll)
     return paint_face(points, look, rng, steps), points.astype(np.float32)
 
 # %% ../nbs/01_draw.ipynb #b6c27596
