@@ -200,7 +200,7 @@ def _results(default: dict) -> list[str]:
     if metrics:
         faces = f" of {metrics['n_faces']:,} faces" if _number(metrics.get("n_faces")) else ""
         lines += ["## How well it does", "", f"On the held-out part{faces}, by a training that has not seen them; intervals are 95%, over photos. RMSE and MAE are in pixels of the 96x96 picture, NME is the mean distance as a share of the distance between the eyes, PCK the share of points "
-                  "within a tenth of it.", "", *table(metric_rows(metrics), "metric", "All metrics")]
+                  "within a tenth of it. AUC is the area under the curve that says how many faces have an NME below a limit, up to a limit of 8%; failures are the faces beyond it.", "", *table(metric_rows(metrics), "metric", "All metrics")]
         mirrored = default.get("mirrored") if isinstance(default.get("mirrored"), dict) else {}
         if _number(mirrored.get("rmse")):
             lines += [f"With the mean of the answers for a face and for its mirror image, which takes twice as long, the RMSE is {mirrored['rmse']:.2f} px.", ""]
