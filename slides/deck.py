@@ -118,7 +118,7 @@ def facts() -> dict:
             "moved": {source["keypoint"]: source["moved"] for source in labels["sources"]},
             "imputed": {name: values["mean"] for name, values in record("imputers_kaggle_labels")["rmse"].items()},
             "accuracy": record("accuracy_kaggle_labels"), "main": _sizes(MAIN), "both": _sizes(BOTH), "demo": demo(),
-            "taps": taps(), "repository": repository_url(), "best_of_each": rows[::-1], "shipped": shipped_sentence()}
+            "taps": taps(), "record": record, "repository": repository_url(), "best_of_each": rows[::-1], "shipped": shipped_sentence()}
 
 
 def slides() -> list[tuple[str, str, str]]:
