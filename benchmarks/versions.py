@@ -41,6 +41,8 @@ COMMAND = {"oldest": "python benchmarks/versions.py oldest --python python3.10",
 def set_up(which: str, python: str, folder: Path) -> Path:
     "Clone, make the environment, install; its Python."
     there = (folder / ".git").exists()
+    if there:  # notebooks draw the pictures of photos/ anew, which would stand in the way of newer ones
+        subprocess.run(["git", "-C", folder, "checkout", "--quiet", "--", "."], check=True)
     subprocess.run(["git", "-C", folder, "pull", "--quiet", "--ff-only"] if there else ["git", "clone", "--quiet", ROOT, folder], check=True)
     inside = folder / ".venv" / "bin" / "python"
     if (folder / ".venv" / "whole").exists():
