@@ -67,7 +67,7 @@ def all_files(folder: Path) -> list[str]:
 def run_notebook(python: Path, folder: Path, name: str) -> dict:
     "Run a notebook as a test."
     started = time.perf_counter()
-    done = subprocess.run([python.parent / "nbdev-test", Path(name).name, "--n-workers", "0", "--do-print"], cwd=folder / "nbs", stdout=subprocess.PIPE,
+    done = subprocess.run([python.parent / "nbdev-test", "--file-glob", Path(name).name, "--n-workers", "0", "--do-print"], cwd=folder / "nbs", stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True, check=False)
     sys.stderr.write(done.stdout if done.returncode else "")
     assert done.returncode or "Starting" in done.stdout, f"{name} was not run:\n{done.stdout}"
