@@ -6,8 +6,8 @@ Docs: https://facekp.github.io/facekp/draw.html.md"""
 
 # %% auto #0
 __all__ = ['SHAPE_MEAN', 'SHAPE_COMPONENTS', 'KEYPOINT_DEPTH', 'TEMPLATE', 'HEAD_ROWS', 'sample_shapes', 'Pose', 'project',
-           'camera_matrix', 'estimate_pose', 'turn_more', 'Head', 'Look', 'sample_look', 'draw_face', 'paint_face',
-           'draw_faces', 'stream_faces']
+           'camera_matrix', 'estimate_pose', 'turn_more', 'Head', 'outline_head', 'Look', 'sample_look', 'draw_face',
+           'paint_face', 'draw_faces', 'stream_faces']
 
 # %% ../nbs/01_draw.ipynb #5fa7ada7
 import os
@@ -25,8 +25,8 @@ SHAPE_MEAN = np.array([
     66.24, 36.84, 29.62, 37.07, 59.29, 37.85, 73.41, 37.64, 36.58, 37.92, 22.33, 38.04, 56.18, 29.23, 79.65,
     29.69, 39.26, 29.41, 15.70, 30.49, 48.00, 57.20, 63.42, 75.82, 32.94, 76.08, 48.09, 72.57, 48.16, 82.64])
 
-# %% ../nbs/01_draw.ipynb #2df290f2
-SHAPE_COMPONENTS = np.array([
+# %% ../nbs/01_draw.ipynb #b0bfb61e
+_LARGE_COMPONENTS = [
     [0.56, 1.22, -0.56, 0.49, 0.02, 1.23, 1.05, 1.4, -0.15, 0.78, -1.15, 0.37, -0.35, 1.29, 1.5,
      1.62, 0.25, 0.81, -1.33, 0.27, -0.59, 2.92, -0.23, 3.92, -1.38, 3.42, -0.78, 4.17, -0.91, 3.55],
     [-0.48, -0.74, -0.12, 1.54, -0.64, -0.22, -0.29, -1.22, 0.06, 1.18, -0.39, 2.04, -1.14, 0.15, -0.98,
@@ -46,7 +46,10 @@ SHAPE_COMPONENTS = np.array([
     [-0.11, -0.47, 0.39, -0.41, -0.19, -0.41, 0.09, -0.38, 0.5, -0.37, 0.22, -0.29, -1.01, -0.41, 0.76,
      0.79, 1.26, -0.32, -0.3, 0.92, -0.24, 0.18, -0.06, 0.03, 0.34, -0.02, 0.02, -0.27, 0.04, 0.2],
     [0.37, -0.43, -0.27, -0.5, 0.37, -0.41, 0.22, -0.45, -0.35, -0.45, -0.15, -0.53, 0.15, 1.18, 0.31,
-     0.44, -0.45, 1.21, 0.04, 0.26, -0.16, -0.48, -0.09, -0.13, 0.4, -0.09, 0.02, 0.01, 0.04, 0.2],
+     0.44, -0.45, 1.21, 0.04, 0.26, -0.16, -0.48, -0.09, -0.13, 0.4, -0.09, 0.02, 0.01, 0.04, 0.2]]
+
+# %% ../nbs/01_draw.ipynb #28fc08ec
+_SMALL_COMPONENTS = [
     [0.17, 0.19, -0.34, 0.08, 0.28, 0.12, 0.14, 0.29, -0.39, 0.01, -0.19, 0.17, 0.47, -0.32, 0.5,
      0.53, -0.48, -0.33, -0.4, 0.28, -0.18, 0.7, -0.65, 0.06, 0.98, -0.08, 0.13, -0.16, 0.14, -0.82],
     [-0.01, -0.28, 0.13, -0.23, 0.04, -0.29, -0.34, -0.21, -0.05, -0.23, 0.29, -0.17, 0.63, -0.48, -0.35,
@@ -66,7 +69,8 @@ SHAPE_COMPONENTS = np.array([
     [-0.25, 0.07, -0.21, -0.04, -0.01, 0.04, -0.02, 0.08, -0.04, -0.07, 0.06, -0.09, -0.09, -0.05, 0.22,
      -0.22, -0.1, 0.04, 0.21, 0.2, 0.23, 0, 0.16, 0.31, 0.12, -0.28, -0.14, 0.02, -0.16, -0.01],
     [-0.16, 0.04, -0.15, -0.05, 0.03, 0.03, 0.06, 0.08, 0, -0.09, 0.15, -0.03, 0.02, 0.32, 0.12,
-     -0.2, 0.01, -0.3, 0.09, 0.17, -0.17, -0.02, -0.14, -0.09, -0.16, 0.09, 0.13, 0.04, 0.21, -0.01]])
+     -0.2, 0.01, -0.3, 0.09, 0.17, -0.17, -0.02, -0.14, -0.09, -0.16, 0.09, 0.13, 0.04, 0.21, -0.01]]
+SHAPE_COMPONENTS = np.array(_LARGE_COMPONENTS + _SMALL_COMPONENTS)
 
 # %% ../nbs/01_draw.ipynb #60cefdb0
 def sample_shapes(
@@ -171,7 +175,7 @@ def turn_more(
     lean = np.array([[np.cos(roll), np.sin(roll)], [-np.sin(roll), np.cos(roll)]])
     return project(TEMPLATE, more) + (points - project(TEMPLATE, pose)) @ lean
 
-# %% ../nbs/01_draw.ipynb #36faf2c1
+# %% ../nbs/01_draw.ipynb #d2ceb73b
 class Head:
     "The geometry of one head: what is drawn anywhere in its face goes where its keypoints want it."
 
@@ -211,23 +215,24 @@ class Head:
         z = middle + depth * np.sqrt(np.clip(1 - (flat[:, 0] / width) ** 2, 0, 1)) + lift
         return np.column_stack([flat, z])
 
-    def outline(
-        self,
-        grow: float = 0.0,  # pixels farther out than the skin, as hair is
-        top: float = -70,  # y on the average head where the edge begins; the crown is at -64
-        bottom: float = 70,  # y where it ends; the chin is near 61
-        sides: bool = False,  # the left and the right edge apart, each from top to bottom
-    ) -> np.ndarray | list[np.ndarray]:  # a polygon [80,2] in pixels, or two lines [40,2]
-        "The edge of the turned head."
-        y = np.linspace(max(top, self.rows[0, 0] + 0.01), min(bottom, self.rows[-1, 0] - 0.01), 40)
-        width, middle, depth = (np.interp(y, self.rows[:, 0], self.rows[:, k]) for k in (1, 2, 3))
-        yaw, pitch = self.pose.yaw, self.pose.pitch
-        half = np.hypot((width + grow) * np.cos(yaw), (depth + grow) * np.sin(yaw))
-        center = middle * np.sin(yaw)
-        down = y * np.cos(pitch) - middle * np.cos(yaw) * np.sin(pitch) - grow * np.clip((-30 - y) / 30, 0, 1)
-        edges = [np.stack([center + sign * half, down], 1) @ _lean(self.pose) + self.pose.origin
-                 + _bend_kernel(np.stack([sign * 0.8 * width, y], 1)) @ self._bend for sign in (-1, 1)]
-        return edges if sides else np.concatenate([edges[1], edges[0][::-1]])
+# %% ../nbs/01_draw.ipynb #8dc5c31e
+def outline_head(
+    head: Head,  # of which
+    grow: float = 0.0,  # pixels farther out than the skin, as hair is
+    top: float = -70,  # y on the average head where the edge begins; the crown is at -64
+    bottom: float = 70,  # y where it ends; the chin is near 61
+    sides: bool = False,  # the left and the right edge apart, each from top to bottom
+) -> np.ndarray | list[np.ndarray]:  # a polygon [80,2] in pixels, or two lines [40,2]
+    "The edge of the turned head."
+    y = np.linspace(max(top, head.rows[0, 0] + 0.01), min(bottom, head.rows[-1, 0] - 0.01), 40)
+    width, middle, depth = (np.interp(y, head.rows[:, 0], head.rows[:, k]) for k in (1, 2, 3))
+    yaw, pitch = head.pose.yaw, head.pose.pitch
+    half = np.hypot((width + grow) * np.cos(yaw), (depth + grow) * np.sin(yaw))
+    center = middle * np.sin(yaw)
+    down = y * np.cos(pitch) - middle * np.cos(yaw) * np.sin(pitch) - grow * np.clip((-30 - y) / 30, 0, 1)
+    edges = [np.stack([center + sign * half, down], 1) @ _lean(head.pose) + head.pose.origin
+             + _bend_kernel(np.stack([sign * 0.8 * width, y], 1)) @ head._bend for sign in (-1, 1)]
+    return edges if sides else np.concatenate([edges[1], edges[0][::-1]])
 
 # %% ../nbs/01_draw.ipynb #a18df48e
 def _bend_kernel(solid: np.ndarray) -> np.ndarray:
@@ -457,14 +462,14 @@ def _template_grid(head: Head) -> tuple[np.ndarray, np.ndarray]:
     fine = cv2.resize(place, None, fx=8, fy=8, interpolation=cv2.INTER_CUBIC)[4:4 + IMAGE_SIZE, 4:4 + IMAGE_SIZE]
     return fine[..., 0] - _TEMPLATE_LEFT, fine[..., 1] - _TEMPLATE_TOP
 
-# %% ../nbs/01_draw.ipynb #87b8a2e8
+# %% ../nbs/01_draw.ipynb #e765bb3a
 def _shade(head: Head, look: Look, grid, rng: np.random.Generator) -> np.ndarray:
     "How much light falls on each pixel [192,192] of the head; about 1 on average."
     pose = head.pose
     cos, sin = np.float32(np.cos(pose.roll) / pose.scale), np.float32(np.sin(pose.roll) / pose.scale)
     x, y = (np.arange(IMAGE_SIZE, dtype=np.float32) - np.float32(start) for start in pose.origin)
     across, down = x * cos + y[:, None] * sin, y[:, None] * cos - x * sin
-    left, right = head.outline(sides=True)
+    left, right = outline_head(head, sides=True)
     level = (left[:, 1] - pose.origin[1]) * cos - (left[:, 0] - pose.origin[0]) * sin
     edges = [(edge[:, 0] - pose.origin[0]) * cos + (edge[:, 1] - pose.origin[1]) * sin for edge in (left, right)]
     row = np.clip((down + 100) * 4, 0, 799).astype(np.int32)
@@ -526,11 +531,11 @@ def _paint_ears(picture: np.ndarray, head: Head, look: Look, shade: np.ndarray, 
     _paint(picture, [_curve(head.place(rim), closed=True) for rim in rims], look.tone * 0.85 * shade)
     _tint(picture, [_curve(head.place(rim * 0.6 + 0.4 * rim.mean(0)), closed=True) for rim in rims], [0.72, 0.72], soft=0.6)
 
-# %% ../nbs/01_draw.ipynb #87f85ba2
+# %% ../nbs/01_draw.ipynb #014186fb
 def _paint_skin(picture: np.ndarray, head: Head, look: Look, shade: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     "The head without hair; gives back how much [192,192] of each pixel is face."
     face = np.zeros((_SIDE, _SIDE), np.float32)
-    part, cover = _cover(head.outline(), 0.35)
+    part, cover = _cover(outline_head(head), 0.35)
     face[part] = cover
     rough = np.float32(0.012 + 0.03 * look.age * rng.random())
     skin = np.float32(look.tone) * shade * (1 + np.float32(0.035) * _noise(rng, 9) + rough * _noise(rng, 60))
@@ -784,12 +789,12 @@ def _hair_bank() -> np.ndarray:
     fine = np.random.default_rng(0).standard_normal((440, 400), np.float32)
     return fine * 0.6 + cv2.GaussianBlur(fine, (0, 0), 4) * 5
 
-# %% ../nbs/01_draw.ipynb #65d5c2d2
+# %% ../nbs/01_draw.ipynb #7a4d9ff0
 def _paint_back_hair(picture: np.ndarray, head: Head, look: Look, strands: np.ndarray, rng: np.random.Generator) -> None:
     "Hair that hangs behind the face."
     if look.hair_style not in ("long", "fringe", "scarf") or (look.hair_style == "fringe" and look.male):
         return
-    edge = head.outline(grow=rng.uniform(3, 13), bottom=20)
+    edge = outline_head(head, grow=rng.uniform(3, 13), bottom=20)
     half = len(edge) // 2
     fall = np.array([0, rng.uniform(15, 110)])
     hem = edge[half - 1:half + 1] + fall + rng.normal(0, 4, (2, 2))
@@ -813,7 +818,7 @@ def _hairline(look: Look, rng: np.random.Generator) -> np.ndarray:
     flat[1:-1] += rng.normal(0, 0.8, (11, 2))
     return flat
 
-# %% ../nbs/01_draw.ipynb #e6db8657
+# %% ../nbs/01_draw.ipynb #99faaa94
 def _paint_front_hair(picture: np.ndarray, head: Head, look: Look, strands: np.ndarray, rng: np.random.Generator) -> None:
     "Hair above the forehead and at the sides, with its shadow."
     if look.hair_style == "bald":
@@ -822,7 +827,7 @@ def _paint_front_hair(picture: np.ndarray, head: Head, look: Look, strands: np.n
     flat = _hairline(look, rng)
     hairline = _curve(head.place(head.surface(flat)), steps=5)
     hairline[3:-3] += rng.normal(0, 0.5, (len(hairline) - 6, 2))
-    top = head.outline(grow=thick, bottom=flat[0, 1])
+    top = outline_head(head, grow=thick, bottom=flat[0, 1])
     half = len(top) // 2
     region = np.concatenate([top[half:], top[:half], hairline[::-1]])
     _tint(picture, [region + np.array([0, 2.0])], [rng.uniform(0.55, 0.95)], soft=1.5)
@@ -845,14 +850,14 @@ def _paint_locks(picture: np.ndarray, head: Head, strands: np.ndarray, thick: fl
         _tint(picture, locks, [0.6] * len(locks), soft=2.0)
         _paint(picture, locks, strands, soft=0.6)
 
-# %% ../nbs/01_draw.ipynb #72233b3c
+# %% ../nbs/01_draw.ipynb #d6f4454a
 def _paint_hat(picture: np.ndarray, head: Head, look: Look, rng: np.random.Generator) -> None:
     "A cap, a knitted hat or a headscarf."
     if look.hair_style not in ("hat", "scarf"):
         return
     value = np.float32(rng.uniform(0.03, 0.9)) * (0.9 + 0.1 * _noise(rng, rng.choice([7, 20, 60])))
     low = rng.uniform(-34, -16)
-    top = head.outline(grow=rng.uniform(3, 9), bottom=low + 4 if look.hair_style == "hat" else 60)
+    top = outline_head(head, grow=rng.uniform(3, 9), bottom=low + 4 if look.hair_style == "hat" else 60)
     half = len(top) // 2
     flat = np.column_stack([np.linspace(-37.4, 37.4, 9), low - 3 * np.cos(np.linspace(-1.5, 1.5, 9)) * rng.uniform(-1, 2)])
     if look.hair_style == "scarf":
