@@ -398,7 +398,7 @@ def _check_rates(learning_rate: float, slow: float, thawed_share: float) -> None
     if not 0 <= thawed_share < 1:
         raise UserError(f"thawed_share {thawed_share:g}: expected 0 (never thawed) or more, and below 1, since the head has to learn first")
 
-# %% ../nbs/12_transfer.ipynb #d42e937d
+# %% ../nbs/12_transfer.ipynb #7166a3e6
 def fit_transfer(
     model: keras.Model,  # what build_transfer gave
     train: Faces,  # to learn from; NaN points are left out of the loss
@@ -436,6 +436,5 @@ def fit_transfer(
     if not thawed_share:
         return replace(head, model=model)
     thaw(model, first_layer)
-    return _fit_thawed(model, head, train, validation, round(images_shown * thawed_share),
-                       {**options, "learning_rate": slow, "run_folder": folders["thawed"], "first_layer_share": first_layer_share,
-                        "faces_an_epoch": faces_an_epoch})
+    later = {"learning_rate": slow, "run_folder": folders["thawed"], "first_layer_share": first_layer_share, "faces_an_epoch": faces_an_epoch}
+    return _fit_thawed(model, head, train, validation, round(images_shown * thawed_share), {**options, **later})
