@@ -269,12 +269,13 @@ def _by_source(scores: dict) -> str:
     "The errors of the two labelling sources in a line."
     return "by labelling source: " + ", ".join(f"{name} {rmse:.2f} px" for name, rmse in scores.items())
 
-# %% ../nbs/17_cli.ipynb #6cdd1c1f
+# %% ../nbs/17_cli.ipynb #7e0ae037
 class _Answer:
     "What answers for the faces of each labelling source: the shipped model or another ONNX file, a model, or one for each source."
 
     def __init__(self, model: str):
-        if model == "default" or Path(model).suffix == ".onnx":
+        self.exported = model == "default" or Path(model).suffix == ".onnx"
+        if self.exported:
             from facekp.predict import PointModel
 
             self.models = [PointModel(model)]
@@ -287,7 +288,7 @@ class _Answer:
 
     def __call__(self, images, second):
         "Find the points [N,15,2] of framed faces [N,96,96]; `second` [N] says which of them the second source labelled."
-        if hasattr(self.models[0], "session"):
+        if self.exported:
             return self.models[0].predict(images)[0]
         from facekp.kaggle import predict_by_source
 

@@ -1,6 +1,7 @@
 "The command from outside: its exit status, its one line for an error, its start."
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -86,6 +87,21 @@ def test_a_trained_net_is_read_again_by_a_process_that_never_built_one(tmp_path,
     scored = facekp("evaluate", "--model", "run", "--data", "synthetic:240", "--json", cwd=tmp_path)
     assert scored.returncode == 0, scored.stderr
     assert json.loads(scored.stdout)["n_faces"] == 240
+
+
+def test_the_shipped_model_is_scored_by_its_name_and_as_a_file(tmp_path):
+    from facekp.data import save_npz
+    from facekp.draw import draw_faces
+    from facekp.predict import DEFAULT_MODEL, PointModel
+
+    faces = draw_faces(40, seed=3, workers=1)
+    save_npz(faces, tmp_path / "faces.npz")
+    shutil.copy(DEFAULT_MODEL, tmp_path / "copy.onnx")
+    rmse = np.sqrt(np.mean((PointModel().predict(faces.images)[0] - faces.points) ** 2))
+    for model in ("default", "copy.onnx"):
+        scored = facekp("evaluate", "--model", model, "--data", "faces.npz", "--json", cwd=tmp_path)
+        assert scored.returncode == 0, scored.stderr
+        assert json.loads(scored.stdout)["rmse"] == pytest.approx(rmse, abs=1e-4)
 
 
 def test_runs_on_different_faces_are_not_compared(tmp_path):
