@@ -67,7 +67,14 @@ test-long: .venv/installed-clusters
 bench-peers: dev
 	$(BIN)/python benchmarks/peers.py --faces $(FACES)
 
-default-model: dev
+# mediapipe 0.10.14 wants numpy 1 and a Python up to 3.12, so it lives apart; it is needed for the training of the shipped model only
+MEDIAPIPE_PYTHON ?= python3.11
+runs/mediapipe/installed:
+	$(MEDIAPIPE_PYTHON) -m venv runs/mediapipe
+	runs/mediapipe/bin/pip install --quiet mediapipe==0.10.14 "numpy<2"
+	touch $@
+
+default-model: dev runs/mediapipe/installed
 	$(BIN)/python benchmarks/default_model.py --faces $(FACES) --more $(MORE) --out runs/default
 	$(BIN)/python benchmarks/default_model.py --faces $(FACES) --more $(MORE) --out runs/default --everything
 

@@ -2,24 +2,29 @@
 
 python benchmarks/default_model.py --faces helen_afw_96.npz --more youtube_faces_96.npz --out runs/default [--save results/deploy/default.json] [--everything]
 
-1. Draw faces. Ask MediaPipe's face_landmark.tflite (see peers.py) for its 468 points of every face and its mirror image, and learn by ridge regression to translate these into
-   the 15 points of `--faces`, each photograph's by the marks of others. 2. Measure by these translated answers how the marks of `--more` and of the drawings differ from those of
-   `--faces`, and take the difference out. 3. Mix marks and translated answers: what two judges of different habits agree on is nearer to the truth than either. 4. Train the small net
-   on augmented copies of all three: photographs, frames, drawings. 5. Go on for a while with copies that are not mirrored: the marks of `--faces` lie a fraction of a pixel to the
-   right, those of mirrored copies as much to the left, and between the two the net can't follow either. 6. Measure once on the groups of `--faces` that were kept out.
-With `--everything` the photographs kept out are learned from as well, by the same steps, and nothing is measured: these weights ship. A run that was stopped goes on where it was.
-`--without` leaves a part out, for the ablation, which is measured on the faces that chose the best weights. Needs: pip install 'facekp[deploy]', and PyPI for MediaPipe's wheel.
+1. Draw faces. Ask MediaPipe's attention mesh (second_opinion.py, in a Python of its own) for its 478 points of every face and its mirror image, and learn by ridge regression to
+   translate these into the 15 points of `--faces`, each photograph's by the marks of others. 2. Measure by these translated answers how the marks of `--more` and of the drawings
+   differ from those of `--faces`, and take the difference out. 3. Mix marks and translated answers: what two judges of different habits agree on is nearer to the truth than either.
+4. Take out how far the marks of `--faces` lie to one side, which mirror images show: mirrored copies would lie as far to the other, and between the two the net can't follow either.
+5. Train the small net on augmented copies of all three: photographs, frames, drawings; the best weights are chosen on a part of the photographs. 6. Go on with all photographs but
+   the groups that are kept out, with copies that are not mirrored and marks as they are, twice, and take the mean of both ends' weights. 7. Measure once on what was kept out, by the
+   mean of two looks, as facekp.predict takes them.
+With `--everything` step 6 goes on with the photographs kept out as well, and nothing is measured: these weights ship. A run that was stopped goes on where it was.
+`--without` leaves a part out, for the ablation: then step 6 learns from the photographs of step 5, and is measured on those that chose. Needs: pip install 'facekp[deploy]'
 """
 import argparse
-import hashlib
 import json
+import os
+import subprocess
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import cv2
 import joblib
+import keras
 import numpy as np
+import tensorflow as tf
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
@@ -29,27 +34,69 @@ from facekp.core import FLIP_ORDER, IMAGE_SIZE, KEYPOINTS, Faces, concatenate, s
 from facekp.data import load_faces, save_npz, split_by_group
 from facekp.draw import draw_faces
 from facekp.metrics import evaluate_points
-from facekp.train import Training, describe_data, describe_machine, describe_versions, fit, masked_mae, masked_mse, predict_points, save_model
-from peers import WHEEL, fetch_mediapipe, open_mediapipe
+from facekp.predict import look_twice
+from facekp.train import describe_data, describe_machine, describe_versions, fit, load_model, masked_mae, masked_mse, predict_points, save_model
+from peers import WHEEL
 
-PARTS = ("answers", "more", "drawn", "strong", "bent", "mae", "last")
+PARTS = ("answers", "more", "drawn", "strong", "bent", "centred", "mae", "decay", "end")
 MIDDLE = (IMAGE_SIZE - 1) / 2
 GRID = np.stack(np.meshgrid(*[np.arange(IMAGE_SIZE, dtype=np.float32)] * 2), axis=-1)
 BEND = 2.0  # px, the most that the handles of a copy are pulled about
-SHARES = {"photographs": 0.4, "frames": 0.5}  # of the translated answers in the marks that the net learns; of drawings the marks are exact
-STIFFNESS, FOLDS = 50.0, 8  # of the translation: the ridge's alpha for pixels, and how many parts of the photographs are translated by what the others taught
-DOUBTFUL = 0.02  # the share of frames whose mark and translated answer are furthest apart: left out
+SHARES = {"photographs": 0.5, "frames": 0.7}  # of the translated answers in the marks that the net learns; of drawings the marks are exact
+STIFFNESS, FOLDS = 3_200.0, 8  # of the translation: the ridge's alpha for pixels, and how many parts of the photographs are translated by what the others taught
+DOUBTFUL = 0.03  # the share of frames whose mark and translated answer are furthest apart: left out
 COPIES = {"photographs": 97_000, "frames": 58_000, "drawings": 36_000}  # augmented copies in all
-LAST = {"images": 100_000, "learning_rate": 5e-4, "copies": 0.5}  # the training at the end, on copies that are not mirrored; as many of COPIES
+LAST = {"images": 160_000, "learning_rate": 1.5e-3, "copies": 0.7}  # the end of the training, on copies that are not mirrored; as many of COPIES
+ENDS = 2  # how many ends are trained from one start; the weights are their mean
+DECAY = 0.02  # of the weights of convolutions, a step at a learning rate of 1
+SHOWN = 1_000  # drawings that the second opinion is asked for
+LOOK = 1.15  # how many times closer the second look of facekp.predict is
+CLOSER = 0.07  # the logarithm of how much larger copies are in the mean: the middle between both looks
 CHUNK = 2_000  # copies that are made in one go
 NOISE = np.random.default_rng(0).standard_normal(2**20, np.float32)  # what the grain of the copies is cut out of
+
+
+class NormalizationInOneStep(keras.layers.BatchNormalization):
+    "The same as Keras's, by TensorFlow's one operation in place of a dozen."
+
+    def call(self, inputs, training=None, mask=None):
+        normalize = partial(tf.compat.v1.nn.fused_batch_norm, tf.cast(inputs, self.compute_dtype), tf.cast(self.gamma, tf.float32), tf.cast(self.beta, tf.float32), epsilon=self.epsilon)
+        if not training:
+            return normalize(mean=tf.cast(self.moving_mean, tf.float32), variance=tf.cast(self.moving_variance, tf.float32), is_training=False)[0]
+        normal, mean, variance = normalize(is_training=True)
+        count = tf.cast(tf.size(inputs) / tf.shape(inputs)[-1], tf.float32)
+        for kept, seen in ((self.moving_mean, mean), (self.moving_variance, variance * (count - 1) / count)):  # TensorFlow's is that of a sample
+            kept.assign(kept * self.momentum + seen * (1 - self.momentum))
+        return normal
+
+
+class GrowInOneStep(keras.layers.Layer):
+    "Twice as large, bilinear: the same as Keras's UpSampling2D without its guard against numbers too large."
+
+    def call(self, maps):
+        return tf.cast(tf.raw_ops.ResizeBilinear(images=maps, size=[2 * maps.shape[1], 2 * maps.shape[2]], half_pixel_centers=True), maps.dtype)
+
+
+def make_fast(model: keras.Model, dtype: str) -> keras.Model:
+    "The same net with the same weights, quicker to train on a processor; what is computed in 16 bits is not so in the soft-argmax, where places would be rounded."
+    def copy(layer):
+        config = {**layer.get_config(), "dtype": "float32" if layer.name in ("prior", "points", "heatmaps") else dtype}
+        if isinstance(layer, keras.layers.BatchNormalization):
+            return NormalizationInOneStep.from_config(config)
+        if isinstance(layer, keras.layers.UpSampling2D):
+            return GrowInOneStep(name=layer.name, dtype=dtype)
+        return type(layer).from_config(layer.get_config() if isinstance(layer, keras.layers.InputLayer) else config)
+
+    fast = keras.models.clone_model(model, clone_function=copy)
+    fast.set_weights(model.get_weights())
+    return fast
 
 
 def change(image: np.ndarray, points: np.ndarray, others: np.ndarray, rng: np.random.Generator, bend: float, mirrored: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
     "One strongly augmented copy: moved, turned, scaled, stretched, bent, mirrored or not, covered in part, blurred or coarsened, lit otherwise, noisy."
     if rng.random() < mirrored:
         image, points = mirror(image, points)
-    angle, scale, stretch = np.deg2rad(rng.normal(0, 12)), np.exp(rng.normal(0, 0.08)), np.exp(rng.normal(0, 0.03))
+    angle, scale, stretch = np.deg2rad(rng.normal(0, 12)), np.exp(rng.normal(CLOSER, 0.1)), np.exp(rng.normal(0, 0.03))
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ np.diag([stretch, 1 / stretch])
     offset = MIDDLE - turn @ [MIDDLE, MIDDLE] + rng.normal(0, 3, 2)
     copy, points = bend_and_move(image, points, turn, offset, rng.uniform(0, bend) if bend else 0, rng)
@@ -108,18 +155,34 @@ def strong_copies(faces: Faces, count: int, seed: int, bend: float = BEND, mirro
     return replace(faces[rows], images=images, points=points, truth=None)
 
 
+def two_looks(model, images: np.ndarray) -> np.ndarray:
+    "The answers as facekp.predict gives them: the mean of a look at the frame and one closer."
+    return look_twice(lambda seen: (predict_points(model, seen), np.zeros((len(seen), len(KEYPOINTS)), np.float32)), images, LOOK)[0]
+
+
 def mean_answer(model, images: np.ndarray) -> np.ndarray:
     "The mean of the answers for pictures and for their mirror images."
-    answers = predict_points(model, np.ascontiguousarray(images[:, :, ::-1]))[:, FLIP_ORDER]
+    answers = two_looks(model, np.ascontiguousarray(images[:, :, ::-1]))[:, FLIP_ORDER]
     answers[..., 0] = IMAGE_SIZE - 1 - answers[..., 0]
-    return (predict_points(model, images) + answers) / 2
+    return (two_looks(model, images) + answers) / 2
 
 
-def mesh_features(mesh, images: np.ndarray) -> np.ndarray:
-    "What the translation starts from: MediaPipe's points of pictures and of their mirror images, in pixels of the picture [N,1872]."
-    straight, mirrored = mesh(images), mesh(np.ascontiguousarray(images[:, :, ::-1]))
-    mirrored[..., 0] = IMAGE_SIZE - 1 - mirrored[..., 0]
-    return np.clip(np.concatenate([straight, mirrored], axis=1), -20, IMAGE_SIZE + 20).reshape(len(images), -1)  # a face not found gives points far away
+def ask(options, file: Path, rows: int | None = None) -> np.ndarray:
+    "The second opinion on the faces of a file [N,1912]: points of the picture and of its mirror image, in pixels."
+    kept = options.out / "opinion" / file.name
+    if not kept.exists():
+        script = Path(__file__).with_name("second_opinion.py")
+        subprocess.run([options.mediapipe, script, "--out", kept.parent, file, *(["--rows", str(rows)] if rows else [])], check=True)
+    with np.load(kept, allow_pickle=False) as saved:
+        points = saved["points"]
+    return np.clip(points, -20, IMAGE_SIZE + 20).reshape(len(points), -1).astype(float)
+
+
+def mirrored_opinion(features: np.ndarray) -> np.ndarray:
+    "What the second opinion on the mirror images of the faces would be."
+    turned = features.reshape(len(features), 2, -1, 2)[:, ::-1].copy()
+    turned[..., 0] = IMAGE_SIZE - 1 - turned[..., 0]
+    return turned.reshape(features.shape)
 
 
 def translate(faces: Faces, features: np.ndarray) -> tuple[Ridge, np.ndarray]:
@@ -129,9 +192,23 @@ def translate(faces: Faces, features: np.ndarray) -> tuple[Ridge, np.ndarray]:
     return Ridge(STIFFNESS).fit(features, marks), answers.reshape(-1, len(KEYPOINTS), 2)
 
 
-def align(faces: Faces, answers: np.ndarray) -> Faces:
-    "Faces with the median difference of each keypoint between their marks and the translated answers taken out."
-    return replace(faces, points=(faces.points + np.nanmedian(answers - faces.points, axis=0)).astype(np.float32), truth=None)
+def sideways(faces: Faces, features: np.ndarray) -> np.ndarray:
+    "How far the marks lie to the right [15,2], in pixels, seen from a translation that learned from mirror images as well."
+    turned = faces.points[:, FLIP_ORDER].copy()
+    turned[..., 0] = IMAGE_SIZE - 1 - turned[..., 0]
+    fair = Ridge(STIFFNESS).fit(np.concatenate([features, mirrored_opinion(features)]), np.concatenate([faces.points, turned]).reshape(2 * len(faces), -1))
+    right = np.median(faces.points - fair.predict(features).reshape(faces.points.shape), axis=0)[:, 0]
+    return np.column_stack([(right + right[FLIP_ORDER]) / 2, np.zeros(len(KEYPOINTS))]).astype(np.float32)
+
+
+def align(faces: Faces, marks: np.ndarray, answers: np.ndarray) -> Faces:
+    "Faces with the median difference of each keypoint between marks of theirs and translated answers taken out."
+    return replace(faces, points=(faces.points + np.nanmedian(answers - marks, axis=0)).astype(np.float32), truth=None)
+
+
+def move(faces: Faces, offset: np.ndarray) -> Faces:
+    "Faces with their marks moved by as much a keypoint."
+    return replace(faces, points=faces.points + offset, truth=None)
 
 
 def mix(faces: Faces, answers: np.ndarray, share: float) -> Faces:
@@ -144,19 +221,19 @@ def far_apart(faces: Faces, answers: np.ndarray) -> np.ndarray:
     return np.sqrt(np.nanmean((faces.points - answers) ** 2, axis=(1, 2)))
 
 
-def collect(options, photographs: Faces, more: Faces, drawn: Faces, mesh) -> tuple[dict[str, Faces], Ridge]:
+def collect(options, photographs: Faces, opinion: np.ndarray, more: Faces, drawn: Faces) -> tuple[dict[str, Faces], Ridge]:
     "All that there is to learn from, marked in the way of the photographs, before it is copied; and the translation."
-    features = mesh_features(mesh, photographs.images)
-    translation, answers = translate(photographs, features)
+    translation, answers = translate(photographs, opinion)
     shares = dict.fromkeys(SHARES, 0.0) if "answers" in options.without else SHARES
     parts = {"photographs": mix(photographs, answers, shares["photographs"])}
     if "more" not in options.without:
-        answers = translation.predict(mesh_features(mesh, more.images)).reshape(-1, len(KEYPOINTS), 2)
-        aligned = align(more, answers)
+        answers = translation.predict(ask(options, options.more)).reshape(-1, len(KEYPOINTS), 2)
+        aligned = align(more, more.points, answers)
         distance = far_apart(aligned, answers)
         parts["frames"] = mix(aligned, answers, shares["frames"])[distance <= np.quantile(distance, 1 - DOUBTFUL)]
     if "drawn" not in options.without:
-        parts["drawings"] = align(drawn, translation.predict(mesh_features(mesh, drawn.images)).reshape(-1, len(KEYPOINTS), 2))
+        answers = translation.predict(ask(options, options.out / "drawn.npz", SHOWN)).reshape(-1, len(KEYPOINTS), 2)
+        parts["drawings"] = align(drawn, drawn.points[:SHOWN], answers)
     return parts, translation
 
 
@@ -171,20 +248,42 @@ def copies_of(options, parts: dict[str, Faces], seed: int, share: float = 1.0, m
     return concatenate(copied)
 
 
-def train_twice(options, parts: dict[str, Faces], validation: Faces, name: str) -> list[tuple[str, Training]]:
-    "The training, and the one at the end with copies that are not mirrored; each by its name."
-    learn = partial(fit, validation=validation, seed=options.seed, patience=10**6, loss=masked_mse if "mae" in options.without else masked_mae, resume=True)
-    set_seeds(options.seed)
-    learned = copies_of(options, parts, options.seed + 1)
+def decaying(learning_rate) -> keras.optimizers.Optimizer:
+    "Adam that lets the weights of convolutions decay."
+    optimizer = keras.optimizers.AdamW(learning_rate, weight_decay=DECAY)
+    optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias", "hill"])
+    return optimizer
+
+
+def learn(options, model: keras.Model, parts: dict[str, Faces], validation: Faces, name: str, seed: int, budget: dict) -> None:
+    "Train a net on copies of the parts, give it the best weights, and write it and its story down."
+    set_seeds(seed)
+    learned = copies_of(options, parts, seed, budget["copies"], budget["mirrored"])
     print(f"{name}: {', '.join(f'{len(part)} {kind}' for kind, part in parts.items())} to learn from, {len(learned)} copies of them", flush=True)
-    stages = [("the training", learn(build_compact(), learned, images_shown=options.images, learning_rate=options.learning_rate, run_folder=options.out / name,
-                                     faces_an_epoch=min(20_000, len(learned))))]
-    if "last" not in options.without:
-        del learned
-        learned = copies_of(options, parts, options.seed + 11, LAST["copies"], mirrored=0.0)
-        stages.append(("the end of it, not mirrored", learn(stages[0][1].model, learned, images_shown=LAST["images"], learning_rate=LAST["learning_rate"],
-                                                            run_folder=options.out / f"{name}-last", faces_an_epoch=min(10_000, len(learned)))))
-    return stages
+    training = fit(make_fast(model, options.dtype), learned, validation, seed=seed, patience=10**6, loss=masked_mse if "mae" in options.without else masked_mae, resume=True,
+                   images_shown=budget["images"], learning_rate=budget["learning_rate"], run_folder=options.out / name, faces_an_epoch=min(20_000, len(learned)),
+                   optimizer=keras.optimizers.Adam if "decay" in options.without else decaying)
+    model.set_weights(training.model.get_weights())
+    save_model(model, options.out / f"{name}.keras")
+    write_json(options.out / f"{name}.json", {"stage": name, "images_shown": training.images_shown, "seconds": round(training.seconds), "history": training.history,
+                                              "faces": {kind: len(part) for kind, part in parts.items()}, "copies": len(learned)})
+
+
+def read_story(file: Path) -> dict:
+    "What learn wrote down."
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def start(options, train: Faces, opinion: np.ndarray, validation: Faces, more: Faces, drawn: Faces) -> tuple[keras.Model, dict, np.ndarray]:
+    "The first part of the training: from nothing, mirrored copies, marks that lie to neither side; read from the run where it is there already. And how far to the side the marks lay."
+    offset = sideways(train, opinion) if "centred" not in options.without else np.zeros((len(KEYPOINTS), 2), np.float32)
+    name = "-".join(["start", *options.without, f"seed{options.seed}"])
+    if not (options.out / f"{name}.json").exists():
+        parts, _ = collect(options, train, opinion, more, drawn)
+        set_seeds(options.seed)
+        learn(options, build_compact(), {kind: move(part, -offset) for kind, part in parts.items()}, move(validation, -offset), name, options.seed + 1,
+              {"images": options.images, "learning_rate": options.learning_rate, "copies": 1.0, "mirrored": 0.5})
+    return load_model(options.out / f"{name}.keras"), read_story(options.out / f"{name}.json"), offset
 
 
 def describe_by(faces: Faces, predicted: np.ndarray) -> dict:
@@ -206,28 +305,31 @@ def describe_by(faces: Faces, predicted: np.ndarray) -> dict:
     return described
 
 
-def describe_translation(translation: Ridge, mesh, content: bytes, validation: Faces, test: Faces) -> dict:
-    "What MediaPipe is, and how far its translated answers alone are off."
-    rmse = {}
-    for name, faces in (("validation", validation), ("kept_out", test)):
-        answers = translation.predict(mesh_features(mesh, faces.images)).reshape(-1, len(KEYPOINTS), 2)
-        rmse[name] = evaluate_points(answers.astype(np.float32), faces.points, faces.group)["rmse"]
-    return {"wheel": WHEEL, "sha256": hashlib.sha256(content).hexdigest(), "rmse": rmse}
+def describe_translation(translation: Ridge, opinion: np.ndarray, faces: Faces) -> dict:
+    "What MediaPipe is, and how far its translated answers alone are off on faces that the translation has not seen."
+    answers = translation.predict(opinion).reshape(-1, len(KEYPOINTS), 2)
+    measured = evaluate_points(answers.astype(np.float32), faces.points, faces.group)
+    return {"wheel": WHEEL, "file": "mediapipe/modules/face_landmark/face_landmark_with_attention.tflite", "looks": "12 a face: the mean of five cuts, of the picture and of its mirror image",
+            "rmse": measured["rmse"], "interval": measured["intervals"]["rmse"], "by_source": {name: part["rmse"] for name, part in describe_by(faces, answers)["source"].items()}}
 
 
 def read_options() -> argparse.Namespace:
     "What the command says."
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--faces", required=True, help="photographs with points: trained on, and measured on the groups kept out")
-    parser.add_argument("--more", required=True, help="more faces with marks of another kind, trained on only")
+    parser.add_argument("--faces", required=True, type=Path, help="photographs with points: trained on, and measured on the groups kept out")
+    parser.add_argument("--more", required=True, type=Path, help="more faces with marks of another kind, trained on only")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "facekp" / "peers", help="where MediaPipe's wheel is kept")
+    parser.add_argument("--mediapipe", default="runs/mediapipe/bin/python", help="the Python that has mediapipe 0.10.14 (second_opinion.py says how to make it)")
     parser.add_argument("--drawn", type=int, default=6_000, help="faces to draw")
-    parser.add_argument("--images", type=int, default=800_000, help="images shown")
+    parser.add_argument("--images", type=int, default=700_000, help="images shown before the end")
+    parser.add_argument("--last-images", type=int, default=LAST["images"], help="images shown at the end")
     parser.add_argument("--copies", type=float, default=1.0, help="augmented copies, as a multiple of " + ", ".join(f"{count:,} {name}" for name, count in COPIES.items()))
     parser.add_argument("--learning-rate", type=float, default=4e-3)
     parser.add_argument("--without", nargs="*", default=[], choices=PARTS, help="parts to leave out")
     parser.add_argument("--everything", action="store_true", help="learn from the faces kept out as well; measures nothing")
+    parser.add_argument("--dtype", default="mixed_bfloat16", choices=("mixed_bfloat16", "float32"), help="what the training computes in; 16 bits are quicker where a processor has units for them (AMX)")
+    parser.add_argument("--only-end", type=int, choices=range(ENDS), help="train only this one of the ends and stop: with one thread each, two at once are quicker than one with two")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save", type=Path, help="also write the JSON record there")
     return parser.parse_args()
@@ -241,56 +343,98 @@ def draw(options) -> Faces:
     return load_faces(file)
 
 
+def set_threads(count: int) -> None:
+    "Use so many threads: peers.py, whose constants are used here, has asked for one."
+    for set_number in (tf.config.threading.set_intra_op_parallelism_threads, tf.config.threading.set_inter_op_parallelism_threads):
+        set_number(count)
+
+
+def stage_of(learned: dict, name: str) -> dict:
+    "What a record says about a stage."
+    return {"stage": name, "images_shown": learned["images_shown"], "seconds": learned["seconds"]}
+
+
 def add_stages(record_file: Path, stages: list[dict]) -> None:
     "The record of the twin that was measured gets the stages of the one that ships."
     record = json.loads(record_file.read_text(encoding="utf-8"))
-    record["stages"] = [stage for stage in record["stages"] if "ships" not in stage["stage"]] + stages
-    record["seconds_in_all"] = sum(stage["seconds"] for stage in record["stages"])
+    record["stages"] = [other for other in record["stages"] if "ships" not in other["stage"]] + stages
+    record["seconds_in_all"] = sum(each["seconds"] for each in record["stages"])
     write_json(record_file, record)
+
+
+def finish(options, model: keras.Model, photographs: Faces, opinion: np.ndarray, validation: Faces, more: Faces, drawn: Faces, which: str) -> tuple[list[dict], Ridge]:
+    """The end of the training, with copies that are not mirrored and marks as they are; of an ablation, with the parts that are left.
+
+    It is done twice from the same start, with other copies in another order, and the model is given the mean of both weights (Wortsman et al. 2022, arXiv:2203.05482)."""
+    parts, translation = collect(options, photographs, opinion, more, drawn)
+    budget, started = {**LAST, "images": options.last_images, "mirrored": 0.0}, model.get_weights()
+    names = ["-".join([f"{which}{number}", *options.without, f"seed{options.seed}"]) for number in range(ENDS)]
+    for number, name in enumerate(names):
+        if not (options.out / f"{name}.json").exists() and options.only_end in (None, number):
+            model.set_weights(started)
+            learn(options, model, parts, validation, name, options.seed + 11 + 10 * number, budget)
+    if options.only_end is not None:
+        raise SystemExit(f"end {options.only_end} is there; run the command without --only-end for the mean of all")
+    ends = [load_model(options.out / f"{name}.keras").get_weights() for name in names]
+    model.set_weights([np.mean(weights, axis=0) for weights in zip(*ends)])
+    save_model(model, options.out / f"{'-'.join([which, *options.without, f'seed{options.seed}'])}.keras")
+    return [read_story(options.out / f"{name}.json") for name in names], translation
+
+
+def describe(options, stages: list[dict], data: dict, judged: Faces, predicted: np.ndarray, mirrored: np.ndarray) -> dict:
+    "The record of a measurement."
+    faces, copies = stages[-1]["faces"], stages[-1]["copies"]
+    arguments = [f"--faces {options.faces.name} --more {options.more.name} --drawn {options.drawn} --images {options.images} --last-images {options.last_images}",
+                 f"--copies {options.copies:g} --learning-rate {options.learning_rate:g} --seed {options.seed} --out runs/default", *(["--without", *options.without] if options.without else [])]
+    return {"model": "-".join(["default", *options.without]), "labels": "complete", "augment": round(copies / sum(faces.values()), 1), "profile": "full",
+            "seed": options.seed, "without": options.without,
+            "data": {**data, "measured_on": "validation" if options.without else "kept out", "files": {file.name: sha256_of_file(file) for file in (options.faces, options.more)},
+                     "n_more": faces.get("frames", 0), "n_drawn": faces.get("drawings", 0), "n_with_copies": copies, "n_learned_at_the_end": faces["photographs"],
+                     "split": "split_by_group(faces, 0.2, 0), then split_by_group(rest, 0.15, 0): whole photographs, near copies on one side"},
+            "budget": {"images": options.images, "learning_rate": options.learning_rate, "bend": BEND, "shares": SHARES, "decay": DECAY, "last": {**LAST, "images": options.last_images},
+                       "computed_in": options.dtype},
+            "epochs": sum(stage["history"][-1]["epoch"] for stage in stages), "images_shown": sum(stage["images_shown"] for stage in stages),
+            "seconds": sum(stage["seconds"] for stage in stages), "history": [{**entry, "stage": number} for number, stage in enumerate(stages, 1) for entry in stage["history"]],
+            "metrics": evaluate_points(predicted, judged.points, judged.group), "mirrored": evaluate_points(mirrored, judged.points, judged.group), "by": describe_by(judged, predicted),
+            "machine": describe_machine(), "versions": describe_versions(), "command": " ".join(["python benchmarks/default_model.py", *arguments])}
 
 
 def main() -> None:
     options = read_options()
     options.out.mkdir(parents=True, exist_ok=True)
+    set_threads(options.threads)
     faces, more = load_faces(options.faces), load_faces(options.more)
-    train, test = split_by_group(faces, 0.2, 0)
-    train, validation = split_by_group(train, 0.15, 0)
-    content = fetch_mediapipe(options.cache)
-    mesh = open_mediapipe(content)
+    rest, test = split_by_group(faces, 0.2, 0)
+    train, validation = split_by_group(rest, 0.15, 0)
     drawn = draw(options)
-    name = "-".join(["everything" if options.everything else "default", *options.without, f"seed{options.seed}"])
-    parts, translation = collect(options, faces if options.everything else train, more, drawn, mesh)
-    trainings = train_twice(options, parts, validation, name)
-    model = trainings[-1][1].model
-    save_model(model, options.out / f"{name}.keras")
-    which = "all photographs, ships" if options.everything else "measured here"
-    stages = [{"stage": f"{stage} ({which})", "images_shown": training.images_shown, "seconds": round(training.seconds)} for stage, training in trainings]
-    write_json(options.out / f"{name}-stages.json", stages)
+    opinions = ask(options, options.faces)
+
+    def opinion_on(part: Faces) -> np.ndarray:
+        return opinions[np.isin(faces.group, part.group)]
+
+    model, started, offset = start(options, train, opinion_on(train), validation, more, drawn)
+    stages, which, photographs = [started], "twin", train if options.without else rest
+    if options.everything:
+        which, photographs = "everything", faces
+    if "end" not in options.without:
+        ends, translation = finish(options, model, photographs, opinion_on(photographs), validation, more, drawn, which)
+        stages, offset = [started, *ends], 0.0
     if options.everything:
         if options.save:
-            add_stages(options.save, stages)
+            add_stages(options.save, [stage_of(end, f"the end of it, {number} of {ENDS} (all photographs, ships)") for number, end in enumerate(ends, 1)])
         return
     judged = validation if options.without else test  # an ablation chooses, so it may not look at what was kept out
-    predicted, mirrored = predict_points(model, judged.images), mean_answer(model, judged.images)
-    copies = sum(round(COPIES[part] * options.copies) for part in parts)
-    history = [{**entry, "stage": number} for number, (_, training) in enumerate(trainings, 1) for entry in training.history]
-    arguments = [f"--faces {Path(options.faces).name} --more {Path(options.more).name} --drawn {options.drawn} --images {options.images}",
-                 f"--copies {options.copies:g} --learning-rate {options.learning_rate:g} --seed {options.seed} --out runs/default", *(["--without", *options.without] if options.without else [])]
-    record = {"model": "default" if not options.without else name, "labels": "complete", "augment": round(copies / sum(map(len, parts.values())), 1), "profile": "full",
-              "seed": options.seed, "without": options.without,
-              "data": {**describe_data(train, validation, judged), "measured_on": "validation" if options.without else "kept out",
-                       "files": {Path(file).name: sha256_of_file(file) for file in (options.faces, options.more)},
-                       "n_more": len(parts.get("frames", [])), "n_drawn": len(parts.get("drawings", [])), "n_with_copies": copies,
-                       "split": "split_by_group(faces, 0.2, 0), then split_by_group(rest, 0.15, 0): whole photographs, near copies on one side"},
-              "budget": {"images": options.images, "learning_rate": options.learning_rate, "bend": BEND, "shares": SHARES, "last": LAST}, "weights": int(model.count_params()),
-              "epochs": sum(training.epochs for _, training in trainings), "images_shown": sum(stage["images_shown"] for stage in stages),
-              "seconds": sum(training.seconds for _, training in trainings),
-              "metrics": evaluate_points(predicted, judged.points, judged.group), "mirrored": evaluate_points(mirrored, judged.points, judged.group),
-              "by": describe_by(judged, predicted), "validation_rmse": min(entry["validation_rmse"] for entry in trainings[-1][1].history), "history": history,
-              "machine": describe_machine(), "versions": describe_versions(), "mediapipe": describe_translation(translation, mesh, content, validation, judged),
-              "stages": stages, "seconds_in_all": sum(stage["seconds"] for stage in stages), "command": " ".join(["python benchmarks/default_model.py", *arguments])}
-    write_json(options.save or options.out / f"{name}.json", record)
-    print(f"{name}: {record['metrics']['rmse']:.3f} px on {len(judged)} photographs, mirrored answers averaged in {record['mirrored']['rmse']:.3f} px, {record['seconds']:.0f} s")
+    predicted, mirrored = two_looks(model, judged.images) + offset, mean_answer(model, judged.images) + offset
+    record = describe(options, stages, describe_data(train, validation, judged), judged, predicted, mirrored)
+    one_look = evaluate_points(predict_points(model, judged.images) + offset, judged.points, judged.group)
+    record |= {"looks": {"closer": LOOK, "rmse_of_one": one_look["rmse"], "interval_of_one": one_look["intervals"]["rmse"]}, "weights": int(model.count_params()), "validation_rmse": min(entry["validation_rmse"] for entry in started["history"]),
+               "stages": [stage_of(started, "the training (both)"),
+                          *(stage_of(end, f"the end of it, {number} of {ENDS} (measured here)") for number, end in enumerate(stages[1:], 1))]}
+    record["seconds_in_all"] = sum(stage["seconds"] for stage in record["stages"])
+    if "end" not in options.without:
+        record["mediapipe"] = describe_translation(translation, opinion_on(judged), judged)
+    write_json(options.save or options.out / f"{record['model']}-seed{options.seed}.json", record)
+    print(f"{record['model']}: {record['metrics']['rmse']:.3f} px on {len(judged)} photographs, mirrored answers averaged in {record['mirrored']['rmse']:.3f} px, {record['seconds']:.0f} s")
     for source, part in record["by"]["source"].items():
         print(f"  {source}: {part['rmse']:.3f} px ({part['n_faces']} faces)")
 

@@ -114,17 +114,17 @@ def _convolution(x, filters: int, strides: int, name: str):
     x = keras.layers.BatchNormalization(momentum=0.9, name=f"{name}_normal")(x)
     return keras.layers.ReLU(name=f"{name}_bend")(x)
 
-# %% ../nbs/10_cnn.ipynb #57a7f6d2
+# %% ../nbs/10_cnn.ipynb #ad57f0d0
 def build_compact(
 ) -> keras.Model:  # uncompiled, from grey [N,96,96,1] to pixels [N,15,2]
     "The small net that facekp ships: down to 3x3 and back to 48x48 heatmaps, maps added and not joined."
     inputs = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1), name="grey")
     x = keras.layers.Rescaling(1 / 127.5, -1, name="to_plus_minus_one")(inputs)
     at_48 = _convolution(x, 16, 2, "down48")
-    at_24 = _convolution(at_48, 40, 2, "down24")
-    at_12 = _residual(_convolution(at_24, 80, 2, "down12"), "see12")
-    at_6 = _residual(_residual(_convolution(at_12, 112, 2, "down6"), "see6"), "see6_again")
-    x = _residual(_convolution(at_6, 144, 2, "down3"), "see3")
+    at_24 = _convolution(at_48, 48, 2, "down24")
+    at_12 = _residual(_convolution(at_24, 96, 2, "down12"), "see12")
+    at_6 = _residual(_residual(_convolution(at_12, 144, 2, "down6"), "see6"), "see6_again")
+    x = _residual(_convolution(at_6, 176, 2, "down3"), "see3")
     x = _up_and_add(x, at_6, "up6")
     x = _residual(_up_and_add(x, at_12, "up12"), "mix12")
     x = _residual(_residual(_up_and_add(x, at_24, "up24"), "mix24"), "mix24_again")

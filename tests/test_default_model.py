@@ -82,7 +82,7 @@ def test_a_shift_of_the_marks_is_taken_out_and_single_errors_are_not(script, dra
     "Marks that all lie 2 px to the right come back; one wrong mark of one face stays for the mixing and the doubt."
     shifted = replace(drawn, points=drawn.points + np.float32([2, 0]))
     shifted.points[0, 5] += 20
-    aligned = script.align(shifted, drawn.points)
+    aligned = script.align(shifted, shifted.points, drawn.points)
     assert np.allclose(aligned.points[1:], drawn.points[1:], atol=1e-3)
     assert np.allclose(aligned.points[0, 5] - drawn.points[0, 5], 20, atol=1e-3)
     assert script.far_apart(aligned, drawn.points).argmax() == 0
@@ -103,3 +103,39 @@ def test_photographs_are_translated_by_what_others_taught(script, drawn):
 def test_mixing_keeps_to_the_share(script, drawn):
     mixed = script.mix(drawn, drawn.points + 4, 0.25)
     assert np.allclose(mixed.points, drawn.points + 1, atol=1e-4)
+
+
+def test_marks_that_lie_to_one_side_are_seen_and_up_and_down_is_not(script, drawn):
+    "A second opinion that sees mirror images as it sees pictures tells how far the marks lie to the right."
+    faces = draw_faces(300, seed=1)
+    mirrored = faces.points[:, script.FLIP_ORDER].copy()
+    mirrored[..., 0] = 95 - mirrored[..., 0]
+    back = mirrored[:, script.FLIP_ORDER].copy()
+    back[..., 0] = 95 - back[..., 0]
+    opinion = np.stack([faces.points, back], axis=1) + np.random.default_rng(0).normal(0, 0.3, (300, 2, 15, 2))
+    opinion[:, 1] = opinion[:, 1][:, script.FLIP_ORDER]  # as found in the mirror image: its left is the picture's right
+    offset = script.sideways(replace(faces, points=faces.points + np.float32([0.5, 0.8]), truth=None), opinion.reshape(300, -1))
+    assert np.allclose(offset[:, 0], 0.5, atol=0.15) and (offset[:, 1] == 0).all()
+
+
+def test_the_quicker_net_answers_and_learns_the_same(script, drawn):
+    "In 32 bits, one step of training leaves the same weights and the same means of the normalisation."
+    keras = script.keras
+    keras.utils.set_random_seed(0)
+    plain = script.build_compact()
+    fast = script.make_fast(plain, "float32")
+    kinds = [type(layer).__name__ for layer in fast.layers]
+    assert "NormalizationInOneStep" in kinds and "GrowInOneStep" in kinds and "BatchNormalization" not in kinds
+    assert np.allclose(script.predict_points(plain, drawn.images), script.predict_points(fast, drawn.images), atol=1e-3)
+    for model in (plain, fast):
+        model.compile(optimizer=keras.optimizers.SGD(0.01), loss=script.masked_mae)
+        model.fit(drawn.images, drawn.points, batch_size=4, epochs=1, verbose=0)
+    for one, other in zip(plain.get_weights(), fast.get_weights()):
+        assert np.allclose(one, other, atol=2e-3), np.abs(one - other).max()
+
+
+def test_sixteen_bits_leave_places_their_fractions(script, drawn):
+    fast = script.make_fast(script.build_compact(), "mixed_bfloat16")
+    points = script.predict_points(fast, drawn.images)
+    assert points.dtype == np.float32 and len(np.unique(points)) == points.size
+    assert fast.get_layer("points").compute_dtype == "float32" and fast.get_layer("mix12_convolution").compute_dtype == "bfloat16"

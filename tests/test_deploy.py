@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import cv2
 import keras
 import numpy as np
 import onnx
@@ -46,6 +47,23 @@ def files(net, tmp_path_factory) -> dict:
     folder = tmp_path_factory.mktemp("exported")
     return {format: export_model(net, folder / f"net-{format}{ending}", format, FACES.images, calibration=CALIBRATION, notes=NOTES)
             for format, ending in EXPORT_FORMATS.items()}
+
+
+def test_a_file_that_asks_for_two_looks_gets_them(net, files, tmp_path):
+    "The mean of both answers, with the closer one put back to where it was; spreads as their mean square."
+    path = export_model(net, tmp_path / "two.onnx", "onnx", FACES.images, calibration=CALIBRATION, notes={**NOTES, "closer": 1.15})
+    one, two = PointModel(files["onnx"]), PointModel(path)
+    assert one.closer == 1 and two.closer == 1.15
+    points, spread = two.predict(FACES.images, batch_size=7)
+    middle = 47.5
+    turn = np.array([[1.15, 0, middle - 1.15 * middle], [0, 1.15, middle - 1.15 * middle]])
+    near = np.stack([cv2.warpAffine(image, turn, (96, 96)) for image in FACES.images])
+    (far_points, far_spread), (near_points, near_spread) = one.predict(FACES.images), one.predict(near)
+    assert np.allclose(points, (far_points + (near_points - middle) / 1.15 + middle) / 2, atol=1e-3)
+    assert np.allclose(spread, np.sqrt((far_spread**2 + (near_spread / 1.15) ** 2) / 2), atol=1e-3)
+    assert np.abs(points - far_points).max() > 0.1, "the second look says something else"
+    with pytest.raises(UserError, match="expected a number from 1 to 2"):
+        PointModel(export_model(net, tmp_path / "three.onnx", "onnx", FACES.images, notes={"closer": 3}))
 
 
 @pytest.mark.parametrize("format, largest", [("onnx", 0.1), ("litert", 2e-3), ("saved_model", 2e-3)])

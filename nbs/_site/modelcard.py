@@ -20,7 +20,7 @@ HEADINGS = {"name": "", "rmse": "RMSE, px", "interval": "95% interval", "bytes":
             "largest_difference": "largest difference to Keras, px", "max_difference": "largest difference to Keras, px",
             "largest_difference_px": "largest difference to Keras, px", "rmse_px": "RMSE, px", "mean_difference": "mean difference, px",
             "error_against_keras": "error against Keras"}
-COUNTS = {"n_train": "photographs to learn from", "n_validation": "to choose the best weights by", "n_test": "held out", "n_more": "frames of videos", "n_drawn": "drawn faces",
+COUNTS = {"n_train": "photographs to learn from", "n_validation": "to choose the best weights of its first part by", "n_learned_at_the_end": "to learn from at the end, with those that chose", "n_test": "held out", "n_more": "frames of videos", "n_drawn": "drawn faces",
           "n_with_copies": "pictures with all augmented copies"}
 GROUPINGS = {"source": "By source", "turn": "By head turn", "brightness": "By brightness", "keypoint": "By keypoint"}
 
@@ -172,7 +172,7 @@ def _training(default: dict) -> list[str]:
     lines = ["## How to train it again", ""]
     if default.get("command"):
         lines += ["```bash", str(default["command"]).replace(" --", " \\\n    --"), "```", "",
-                  "`make default-model FACES=... MORE=...` runs this, and the same with all photographs for the weights that ship.", ""]
+                  "`make default-model FACES=... MORE=...` runs this, and the end once more with all photographs for the weights that ship.", ""]
     facts = []
     seconds = next((default[key] for key in ("seconds_in_all", "seconds") if _number(default.get(key))), None)
     if seconds is not None:
@@ -182,9 +182,10 @@ def _training(default: dict) -> list[str]:
         facts.append(f"Budget: {_sentence(default['budget'], {'images': 'pictures shown', 'bend': 'most that the handles of a copy are pulled about, in px'})}.")
     lines += [" ".join(facts), ""] if facts else []
     second = default["mediapipe"] if isinstance(default.get("mediapipe"), dict) else {}
-    if _number((second.get("rmse") or {}).get("kept_out")):
-        lines += ["What it learns is a mean of the marks and of a second opinion: the 468 points that MediaPipe's face_landmark.tflite (Apache-2.0) finds in the picture and in its mirror image, translated into these "
-                  f"fifteen by a ridge regression on the photographs to learn from. On the faces kept out, that opinion alone is {second['rmse']['kept_out']:.2f} px off. MediaPipe is needed for the training only.", ""]
+    if _number(second.get("rmse")):
+        lines += ["What it learns is a mean of the marks and of a second opinion: the 478 points that MediaPipe's attention mesh (Apache-2.0) finds in the picture and in its mirror image, translated into these "
+                  f"fifteen by a ridge regression on the photographs to learn from. On the faces kept out, that opinion alone is {second['rmse']:.2f} px off ({_interval(second.get('interval'))}), the mean of "
+                  "twelve looks at each face. MediaPipe is needed for the training only, in a Python of its own.", ""]
     stages = [stage for stage in default.get("stages") or [] if isinstance(stage, dict)]
     if stages:
         lines += table(stages, _words(next(iter(stages[0]))), "Stages of the training")
@@ -204,6 +205,10 @@ def _results(default: dict) -> list[str]:
         mirrored = default.get("mirrored") if isinstance(default.get("mirrored"), dict) else {}
         if _number(mirrored.get("rmse")):
             lines += [f"With the mean of the answers for a face and for its mirror image, which takes twice as long, the RMSE is {mirrored['rmse']:.2f} px.", ""]
+    looks = default.get("looks") if isinstance(default.get("looks"), dict) else {}
+    if _number(looks.get("rmse_of_one")):
+        lines += [f"facekp looks at each face twice, the second time {looks['closer']:g} times closer, and answers with the mean; this is what was measured. One look alone has an RMSE of {looks['rmse_of_one']:.2f} px "
+                  f"({_interval(looks.get('interval_of_one'))}), in half the time.", ""]
     by = default.get("by") if isinstance(default.get("by"), dict) else {}
     for key, groups in by.items():
         rows = [{"name": name, **row} for name, row in groups.items() if isinstance(row, dict)] if isinstance(groups, dict) else []
@@ -235,13 +240,13 @@ def card_page() -> str:
               "| HELEN, AFW | photos from the web, marked by the 300-W project | research only |",
               "| YouTube Faces | frames of videos, marked by a model | research only |",
               "| drawn faces | this package | anybody's to use and share |",
-              *(["| answers of MediaPipe's face_landmark.tflite to all of these, mixed into the marks | a model that Google trained on faces of its own | the model is under Apache-2.0 |"] if second else []), "",
+              *(["| answers of MediaPipe's attention mesh to all of these, mixed into the marks | a model that Google trained on faces of its own | the model is under Apache-2.0 |"] if second else []), "",
               "No picture of these data is in the package. Which of them the shipped version learned from, the file says itself"
               + (f" (`data`: {notes['data']})" if notes.get("data") else "") + "; a model made from data for research is for research, too.", "",
               *([f"In numbers: {', '.join(counts)}.", ""] if counts else []),
               "**Split.** Whole photographs, with all near copies of them, are on one side: "
               + (f"`{data['split'].split(': ')[0]}`" if isinstance(data.get("split"), str) else "`split_by_group(faces, test_share=0.2, seed=0)`")
-              + ". The settings of the training were chosen on the faces that choose its weights, not on those held out. But these have been measured more than once: earlier versions, this "
+              + ". The settings of the training were chosen on the photographs that choose the weights of its first part, not on those held out. But these have been measured more than once: earlier versions, this "
               "one before the end of its training, the comparison's nets, the choice to compute in 8 bits, the spread and the tables below, so count on a little more error elsewhere. A score on the whole file flatters the "
               "model, since the shipped weights have learned from all of it. Frames of videos and drawn faces are only learned from.", ""]
     lines += _results(default)
@@ -254,7 +259,7 @@ def card_page() -> str:
             lines += [f"{within[0][0]:.0%} of the coordinates lie within one spread and {within[1][0]:.0%} within two; if errors were normally distributed, it would be "
                       f"{within[0][1]} and {within[1][1]}.", ""]
     for record, title, first, text in (
-            (formats, "Formats", "format", "The model that was measured above in each format that `facekp export` writes, run by its own runtime."),
+            (formats, "Formats", "format", "The net that was measured above in each format that `facekp export` writes, run by its own runtime, each with one look."),
             (peers, "Beside others", "model", "On the same held-out faces, in one run; ours is the twin that has not learned from them. Points of other models were mapped to ours, and a constant offset was corrected on training faces.")):
         rows = rows_of(record)
         if rows:
