@@ -137,7 +137,7 @@ def epochs_for(
     "How many epochs a budget of images makes."
     return max(1, round(images_shown / count))
 
-# %% ../nbs/08_train.ipynb #b453f7f7
+# %% ../nbs/08_train.ipynb #91ee435f
 KEEP_FREED, BLOCKS_FROM_HEAP = (-1, 2**31 - 1), (-3, 2**30)  # glibc's M_TRIM_THRESHOLD and M_MMAP_THRESHOLD
 
 
@@ -149,6 +149,11 @@ def _keep_freed_memory() -> None:
             library.mallopt(setting, value)
 
 
+# TensorFlow asks when the first batch is fetched
+_MEMORY = keras.callbacks.LambdaCallback(
+    on_train_batch_end=lambda batch, logs: None if batch else _keep_freed_memory())
+
+# %% ../nbs/08_train.ipynb #eab5b429
 class _Keeper(keras.callbacks.Callback):
     "Validate now and then, keep the best weights, stop when nothing gets better, and save the state."
 
@@ -159,10 +164,6 @@ class _Keeper(keras.callbacks.Callback):
         self.validate_every, self.patience = validate_every, patience
         self.history: list[dict] = []
         self.best_rmse, self.best_weights, self.best_epoch = np.inf, None, 0
-
-    def on_train_batch_end(self, batch, logs=None):
-        if batch == 0:
-            _keep_freed_memory()
 
     def on_epoch_end(self, epoch, logs=None):
         epoch += 1
@@ -254,7 +255,7 @@ class Training:
     images_shown: int  # images seen in all
     seconds: float  # time of this call, validation included
 
-# %% ../nbs/08_train.ipynb #f630f49b
+# %% ../nbs/08_train.ipynb #ef1217c3
 def _compile(model: keras.Model, optimizer, learning_rate: float, steps: int, loss) -> None:
     "Give a model its optimizer; compile with XLA where there is a graphics card, since TensorFlow on a CPU loses more time by it than it saves."
     made = optimizer(keras.optimizers.schedules.CosineDecay(float(learning_rate), steps))
@@ -288,7 +289,7 @@ def _run_epochs(model: keras.Model, batches: FaceBatches, keeper: _Keeper, epoch
     keeper.bar.update(done)
     if done < epochs and done - keeper.best_epoch <= keeper.patience * keeper.validate_every:
         model.fit(batches, epochs=epochs, initial_epoch=done,
-                  callbacks=[keeper, keras.callbacks.TerminateOnNaN()], shuffle=False, verbose=0)
+                  callbacks=[keeper, _MEMORY, keras.callbacks.TerminateOnNaN()], shuffle=False, verbose=0)
     keeper.bar.close()
     if keeper.best_weights is None:
         raise RunError(f"training of {model.name}: the loss is no number after the first steps; "
