@@ -346,7 +346,7 @@ def _check_answer(model: "PointModel", path: Path) -> None:
                         f"({' '.join(str(error).split())[:120]}); expected an output [N,15,2] or "
                         "[N,30] in pixels") from error
 
-# %% ../nbs/15_predict.ipynb #a6620060
+# %% ../nbs/15_predict.ipynb #779c587b
 def look_twice(
     answer: Callable,  # from uint8 [N,96,96] to points [N,15,2] and spread [N,15], pixels
     images: np.ndarray,  # uint8 [N,96,96], grey faces in Kaggle's framing
@@ -356,8 +356,7 @@ def look_twice(
     if closer == 1 or not len(images):
         return answer(images)
     middle = (IMAGE_SIZE - 1) / 2
-    matrix = np.array([[1, 0, middle], [0, 1, middle]]) * [1, 1, 1 - closer]
-    matrix[:, :2] *= closer
+    matrix = cv2.getRotationMatrix2D((middle, middle), 0, closer)
     enlarged = np.stack([cv2.warpAffine(image, matrix, (IMAGE_SIZE, IMAGE_SIZE))
                          for image in images])
     points, spread = answer(np.concatenate([images, enlarged]))

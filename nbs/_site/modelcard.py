@@ -191,6 +191,8 @@ def _training(default: dict) -> list[str]:
         lines += table(stages, _words(next(iter(stages[0]))), "Stages of the training")
     elif default.get("stages"):
         lines += [f"- {stage}" for stage in default["stages"]] + [""]
+    if default.get("what_differs"):
+        lines += [f"**Where the training that ships strayed from this command:** {default['what_differs']}", ""]
     return lines if len(lines) > 2 else []
 
 
