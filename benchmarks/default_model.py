@@ -13,6 +13,7 @@ With `--everything` step 6 goes on with the photographs kept out as well, and no
 `--without` leaves a part out, for the ablation: then step 6 learns from the photographs of step 5, and is measured on those that chose. Needs: pip install 'facekp[deploy]'
 """
 import argparse
+import hashlib
 import json
 import os
 import subprocess
@@ -30,13 +31,12 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from facekp.augment import augment_faces, mirror
 from facekp.cnn import build_compact
-from facekp.core import FLIP_ORDER, IMAGE_SIZE, KEYPOINTS, Faces, concatenate, set_seeds, sha256_of_file, write_json
+from facekp.core import FLIP_ORDER, IMAGE_SIZE, KEYPOINTS, Faces, UserError, concatenate, set_seeds, sha256_of_file, write_json
 from facekp.data import load_faces, save_npz, split_by_group
 from facekp.draw import draw_faces
 from facekp.metrics import evaluate_points
 from facekp.predict import look_twice
 from facekp.train import describe_data, describe_machine, describe_versions, fit, load_model, masked_mae, masked_mse, predict_points, save_model
-from peers import WHEEL
 
 PARTS = ("answers", "more", "drawn", "strong", "bent", "centred", "mae", "decay", "end")
 MIDDLE = (IMAGE_SIZE - 1) / 2
@@ -162,9 +162,8 @@ def two_looks(model, images: np.ndarray) -> np.ndarray:
 
 def mean_answer(model, images: np.ndarray) -> np.ndarray:
     "The mean of the answers for pictures and for their mirror images."
-    answers = two_looks(model, np.ascontiguousarray(images[:, :, ::-1]))[:, FLIP_ORDER]
-    answers[..., 0] = IMAGE_SIZE - 1 - answers[..., 0]
-    return (two_looks(model, images) + answers) / 2
+    turned = np.ascontiguousarray(images[:, :, ::-1])
+    return (two_looks(model, images) + mirror(turned, two_looks(model, turned))[1]) / 2
 
 
 def ask(options, file: Path, rows: int | None = None) -> np.ndarray:
@@ -173,8 +172,10 @@ def ask(options, file: Path, rows: int | None = None) -> np.ndarray:
     if not kept.exists():
         script = Path(__file__).with_name("second_opinion.py")
         subprocess.run([options.mediapipe, script, "--out", kept.parent, file, *(["--rows", str(rows)] if rows else [])], check=True)
-    with np.load(kept, allow_pickle=False) as saved:
+    with np.load(kept, allow_pickle=False) as saved, np.load(file, allow_pickle=False) as asked:
         points = saved["points"]
+        if str(saved["sha256"]) != hashlib.sha256(asked["images"][:rows].tobytes()).hexdigest():
+            raise UserError(f"{kept}: answers to other faces than those of {file}; delete it to ask anew")
     return np.clip(points, -20, IMAGE_SIZE + 20).reshape(len(points), -1).astype(float)
 
 
@@ -194,8 +195,7 @@ def translate(faces: Faces, features: np.ndarray) -> tuple[Ridge, np.ndarray]:
 
 def sideways(faces: Faces, features: np.ndarray) -> np.ndarray:
     "How far the marks lie to the right [15,2], in pixels, seen from a translation that learned from mirror images as well."
-    turned = faces.points[:, FLIP_ORDER].copy()
-    turned[..., 0] = IMAGE_SIZE - 1 - turned[..., 0]
+    turned = mirror(faces.images, faces.points)[1]
     fair = Ridge(STIFFNESS).fit(np.concatenate([features, mirrored_opinion(features)]), np.concatenate([faces.points, turned]).reshape(2 * len(faces), -1))
     right = np.median(faces.points - fair.predict(features).reshape(faces.points.shape), axis=0)[:, 0]
     return np.column_stack([(right + right[FLIP_ORDER]) / 2, np.zeros(len(KEYPOINTS))]).astype(np.float32)
@@ -305,11 +305,11 @@ def describe_by(faces: Faces, predicted: np.ndarray) -> dict:
     return described
 
 
-def describe_translation(translation: Ridge, opinion: np.ndarray, faces: Faces) -> dict:
+def describe_translation(translation: Ridge, opinion: np.ndarray, faces: Faces, version: str) -> dict:
     "What MediaPipe is, and how far its translated answers alone are off on faces that the translation has not seen."
     answers = translation.predict(opinion).reshape(-1, len(KEYPOINTS), 2)
     measured = evaluate_points(answers.astype(np.float32), faces.points, faces.group)
-    return {"wheel": WHEEL, "file": "mediapipe/modules/face_landmark/face_landmark_with_attention.tflite", "looks": "12 a face: the mean of five cuts, of the picture and of its mirror image",
+    return {"wheel": f"mediapipe=={version}", "file": "mediapipe/modules/face_landmark/face_landmark_with_attention.tflite", "looks": "12 a face: the mean of five cuts, of the picture and of its mirror image",
             "rmse": measured["rmse"], "interval": measured["intervals"]["rmse"], "by_source": {name: part["rmse"] for name, part in describe_by(faces, answers)["source"].items()}}
 
 
@@ -344,7 +344,7 @@ def draw(options) -> Faces:
 
 
 def set_threads(count: int) -> None:
-    "Use so many threads: peers.py, whose constants are used here, has asked for one."
+    "Use so many threads."
     for set_number in (tf.config.threading.set_intra_op_parallelism_threads, tf.config.threading.set_inter_op_parallelism_threads):
         set_number(count)
 
@@ -432,7 +432,8 @@ def main() -> None:
                           *(stage_of(end, f"the end of it, {number} of {ENDS} (measured here)") for number, end in enumerate(stages[1:], 1))]}
     record["seconds_in_all"] = sum(stage["seconds"] for stage in record["stages"])
     if "end" not in options.without:
-        record["mediapipe"] = describe_translation(translation, opinion_on(judged), judged)
+        with np.load(options.out / "opinion" / options.faces.name, allow_pickle=False) as saved:
+            record["mediapipe"] = describe_translation(translation, opinion_on(judged), judged, str(saved["mediapipe"]))
     write_json(options.save or options.out / f"{record['model']}-seed{options.seed}.json", record)
     print(f"{record['model']}: {record['metrics']['rmse']:.3f} px on {len(judged)} photographs, mirrored answers averaged in {record['mirrored']['rmse']:.3f} px, {record['seconds']:.0f} s")
     for source, part in record["by"]["source"].items():

@@ -1,5 +1,7 @@
 "The copies that the shipped model learns from: points go where the picture goes."
 
+import argparse
+import hashlib
 import importlib.util
 import sys
 from dataclasses import replace
@@ -116,6 +118,19 @@ def test_marks_that_lie_to_one_side_are_seen_and_up_and_down_is_not(script, draw
     opinion[:, 1] = opinion[:, 1][:, script.FLIP_ORDER]  # as found in the mirror image: its left is the picture's right
     offset = script.sideways(replace(faces, points=faces.points + np.float32([0.5, 0.8]), truth=None), opinion.reshape(300, -1))
     assert np.allclose(offset[:, 0], 0.5, atol=0.15) and (offset[:, 1] == 0).all()
+
+
+def test_a_second_opinion_on_other_faces_is_refused(script, drawn, tmp_path):
+    "A file of faces that was replaced under its old name is not answered by what was said of the old one."
+    file, kept = tmp_path / "faces.npz", tmp_path / "opinion" / "faces.npz"
+    kept.parent.mkdir()
+    np.savez(file, images=drawn.images)
+    np.savez(kept, points=np.full((4, 2, 478, 2), 200, np.float32), sha256=hashlib.sha256(drawn.images.tobytes()).hexdigest())
+    options = argparse.Namespace(out=tmp_path)
+    assert (script.ask(options, file) == 116).all() and script.ask(options, file).shape == (4, 1912)
+    np.savez(file, images=drawn.images[::-1])
+    with pytest.raises(script.UserError, match="other faces"):
+        script.ask(options, file)
 
 
 def test_the_quicker_net_answers_and_learns_the_same(script, drawn):
