@@ -7,8 +7,8 @@ python benchmarks/default_model.py --faces helen_afw_96.npz --more youtube_faces
    differ from those of `--faces`, and take the difference out. 3. Mix marks and translated answers: what two judges of different habits agree on is nearer to the truth than either.
 4. Take out how far the marks of `--faces` lie to one side, which mirror images show: mirrored copies would lie as far to the other, and between the two the net can't follow either.
 5. Train the small net on augmented copies of all three: photographs, frames, drawings; the best weights are chosen on a part of the photographs. 6. Go on with all photographs but
-   the groups that are kept out, with copies that are not mirrored and marks as they are, twice, and take the mean of both ends' weights. 7. Measure once on what was kept out, by the
-   mean of two looks, as facekp.predict takes them.
+   the groups that are kept out, with copies that are not mirrored and marks as they are, twice, and take the mean of both ends' weights. 7. Measure once on what was kept out.
+The net looks at the window of a face that holds its points, enlarged (facekp.cnn.CLOSE): it learns from copies that are cut so, and is given the enlarging as its first layer afterwards.
 With `--everything` step 6 goes on with the photographs kept out as well, and nothing is measured: these weights ship. A run that was stopped goes on where it was.
 `--without` leaves a part out, for the ablation: then step 6 learns from the photographs of step 5, and is measured on those that chose. Needs: pip install 'facekp[deploy]'
 """
@@ -30,12 +30,11 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from facekp.augment import augment_faces, mirror
-from facekp.cnn import build_compact
+from facekp.cnn import CLOSE, WHOLE, build_compact
 from facekp.core import FLIP_ORDER, IMAGE_SIZE, KEYPOINTS, Faces, UserError, concatenate, set_seeds, sha256_of_file, write_json
 from facekp.data import load_faces, save_npz, split_by_group
 from facekp.draw import draw_faces
 from facekp.metrics import evaluate_points
-from facekp.predict import look_twice
 from facekp.train import describe_data, describe_machine, describe_versions, fit, load_model, masked_mae, masked_mse, predict_points, save_model
 
 PARTS = ("answers", "more", "drawn", "strong", "bent", "centred", "mae", "decay", "end")
@@ -50,8 +49,8 @@ LAST = {"images": 160_000, "learning_rate": 1.5e-3, "copies": 0.7}  # the end of
 ENDS = 2  # how many ends are trained from one start; the weights are their mean
 DECAY = 0.02  # of the weights of convolutions, a step at a learning rate of 1
 SHOWN = 1_000  # drawings that the second opinion is asked for
-LOOK = 1.15  # how many times closer the second look of facekp.predict is
-CLOSER = 0.07  # the logarithm of how much larger copies are in the mean: the middle between both looks
+CORNER, ENLARGED = np.float32(CLOSE[:2]), np.float32(IMAGE_SIZE / CLOSE[2])  # of the window that the net looks at; it learns from copies that are cut so
+SPREAD = 0.08  # of the logarithm of how large a copy is
 CHUNK = 2_000  # copies that are made in one go
 NOISE = np.random.default_rng(0).standard_normal(2**20, np.float32)  # what the grain of the copies is cut out of
 
@@ -96,9 +95,9 @@ def change(image: np.ndarray, points: np.ndarray, others: np.ndarray, rng: np.ra
     "One strongly augmented copy: moved, turned, scaled, stretched, bent, mirrored or not, covered in part, blurred or coarsened, lit otherwise, noisy."
     if rng.random() < mirrored:
         image, points = mirror(image, points)
-    angle, scale, stretch = np.deg2rad(rng.normal(0, 12)), np.exp(rng.normal(CLOSER, 0.1)), np.exp(rng.normal(0, 0.03))
+    angle, scale, stretch = np.deg2rad(rng.normal(0, 12)), ENLARGED * np.exp(rng.normal(0, SPREAD)), np.exp(rng.normal(0, 0.03))
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ np.diag([stretch, 1 / stretch])
-    offset = MIDDLE - turn @ [MIDDLE, MIDDLE] + rng.normal(0, 3, 2)
+    offset = MIDDLE - turn @ (CORNER + (CLOSE[2] - 1) / 2) + rng.normal(0, 3, 2)
     copy, points = bend_and_move(image, points, turn, offset, rng.uniform(0, bend) if bend else 0, rng)
     if rng.random() < 0.3:
         cover(copy, others[rng.integers(len(others))], rng)
@@ -155,15 +154,24 @@ def strong_copies(faces: Faces, count: int, seed: int, bend: float = BEND, mirro
     return replace(faces[rows], images=images, points=points, truth=None)
 
 
-def two_looks(model, images: np.ndarray) -> np.ndarray:
-    "The answers as facekp.predict gives them: the mean of a look at the frame and one closer."
-    return look_twice(lambda seen: (predict_points(model, seen), np.zeros((len(seen), len(KEYPOINTS)), np.float32)), images, LOOK)[0]
+def enlarge(faces: Faces) -> Faces:
+    "The window of each face, as large as a face, with its points."
+    left, top, side = CLOSE
+    images = np.stack([cv2.resize(image[top:top + side, left:left + side], (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_LINEAR) for image in faces.images])
+    return replace(faces, images=images, points=(faces.points - CORNER + np.float32(0.5)) * ENLARGED - np.float32(0.5), truth=None)
+
+
+def with_window(model: keras.Model) -> keras.Model:
+    "The net that is shown whole faces and looks at the window, with the weights of one that is shown windows; or the other way round."
+    other = build_compact(WHOLE if model.get_layer("points").window == CLOSE else CLOSE)
+    other.set_weights(model.get_weights())
+    return other
 
 
 def mean_answer(model, images: np.ndarray) -> np.ndarray:
     "The mean of the answers for pictures and for their mirror images."
     turned = np.ascontiguousarray(images[:, :, ::-1])
-    return (two_looks(model, images) + mirror(turned, two_looks(model, turned))[1]) / 2
+    return (predict_points(model, images) + mirror(turned, predict_points(model, turned))[1]) / 2
 
 
 def ask(options, file: Path, rows: int | None = None) -> np.ndarray:
@@ -260,12 +268,13 @@ def learn(options, model: keras.Model, parts: dict[str, Faces], validation: Face
     set_seeds(seed)
     learned = copies_of(options, parts, seed, budget["copies"], budget["mirrored"])
     print(f"{name}: {', '.join(f'{len(part)} {kind}' for kind, part in parts.items())} to learn from, {len(learned)} copies of them", flush=True)
-    training = fit(make_fast(model, options.dtype), learned, validation, seed=seed, patience=10**6, loss=masked_mse if "mae" in options.without else masked_mae, resume=True,
+    training = fit(make_fast(with_window(model), options.dtype), learned, enlarge(validation), seed=seed, patience=10**6, loss=masked_mse if "mae" in options.without else masked_mae, resume=True,
                    images_shown=budget["images"], learning_rate=budget["learning_rate"], run_folder=options.out / name, faces_an_epoch=min(20_000, len(learned)),
                    optimizer=keras.optimizers.Adam if "decay" in options.without else decaying)
     model.set_weights(training.model.get_weights())
     save_model(model, options.out / f"{name}.keras")
-    write_json(options.out / f"{name}.json", {"stage": name, "images_shown": training.images_shown, "seconds": round(training.seconds), "history": training.history,
+    history = [{**entry, "validation_rmse": float(entry["validation_rmse"] / ENLARGED)} for entry in training.history]  # in pixels of the frame again
+    write_json(options.out / f"{name}.json", {"stage": name, "images_shown": training.images_shown, "seconds": round(training.seconds), "history": history,
                                               "faces": {kind: len(part) for kind, part in parts.items()}, "copies": len(learned)})
 
 
@@ -281,7 +290,7 @@ def start(options, train: Faces, opinion: np.ndarray, validation: Faces, more: F
     if not (options.out / f"{name}.json").exists():
         parts, _ = collect(options, train, opinion, more, drawn)
         set_seeds(options.seed)
-        learn(options, build_compact(), {kind: move(part, -offset) for kind, part in parts.items()}, move(validation, -offset), name, options.seed + 1,
+        learn(options, build_compact(CLOSE), {kind: move(part, -offset) for kind, part in parts.items()}, move(validation, -offset), name, options.seed + 1,
               {"images": options.images, "learning_rate": options.learning_rate, "copies": 1.0, "mirrored": 0.5})
     return load_model(options.out / f"{name}.keras"), read_story(options.out / f"{name}.json"), offset
 
@@ -321,7 +330,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--mediapipe", default="runs/mediapipe/bin/python", help="the Python that has mediapipe 0.10.14 (second_opinion.py says how to make it)")
     parser.add_argument("--drawn", type=int, default=6_000, help="faces to draw")
-    parser.add_argument("--images", type=int, default=700_000, help="images shown before the end")
+    parser.add_argument("--images", type=int, default=800_000, help="images shown before the end")
     parser.add_argument("--last-images", type=int, default=LAST["images"], help="images shown at the end")
     parser.add_argument("--copies", type=float, default=1.0, help="augmented copies, as a multiple of " + ", ".join(f"{count:,} {name}" for name, count in COPIES.items()))
     parser.add_argument("--learning-rate", type=float, default=4e-3)
@@ -424,10 +433,9 @@ def main() -> None:
             add_stages(options.save, [stage_of(end, f"the end of it, {number} of {ENDS} (all photographs, ships)") for number, end in enumerate(ends, 1)])
         return
     judged = validation if options.without else test  # an ablation chooses, so it may not look at what was kept out
-    predicted, mirrored = two_looks(model, judged.images) + offset, mean_answer(model, judged.images) + offset
+    predicted, mirrored = predict_points(model, judged.images) + offset, mean_answer(model, judged.images) + offset
     record = describe(options, stages, describe_data(train, validation, judged), judged, predicted, mirrored)
-    one_look = evaluate_points(predict_points(model, judged.images) + offset, judged.points, judged.group)
-    record |= {"looks": {"closer": LOOK, "rmse_of_one": one_look["rmse"], "interval_of_one": one_look["intervals"]["rmse"]}, "weights": int(model.count_params()), "validation_rmse": min(entry["validation_rmse"] for entry in started["history"]),
+    record |= {"window": CLOSE, "weights": int(model.count_params()), "validation_rmse": min(entry["validation_rmse"] for entry in started["history"]),
                "stages": [stage_of(started, "the training (both)"),
                           *(stage_of(end, f"the end of it, {number} of {ENDS} (measured here)") for number, end in enumerate(stages[1:], 1))]}
     record["seconds_in_all"] = sum(stage["seconds"] for stage in record["stages"])

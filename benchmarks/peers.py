@@ -6,8 +6,8 @@ FACES.npz is split by split_by_group(faces, 0.2, 0): the models are judged on th
 HELEN and AFW: on those, give the twin that has not, the ONNX file that was made before its last training. MediaPipe's face_landmark.tflite comes out of
 PyPI's wheel mediapipe 0.10.14, which is downloaded (`pip download --no-deps`) and read, never installed. Its face is padded by 16 px; of its 468
 points some are taken for ours, whichever fit best on the part to learn from, and the constant offset of each, measured there too, is taken out.
-The recipes are .keras files or runs that learned from the other part (`facekp train --model nouri2014 --data FACES.npz --out RUN`); they are
-timed as ONNX. Times are of one face on one core, in turns; nothing of the pictures is kept, only numbers. Needs: pip install 'facekp[deploy]'
+The recipes are .keras files or runs that learned from the other part (`facekp train --model nouri2014 --labels truth --augment 12 --profile full
+--data FACES.npz --out RUN`, seven minutes); they are timed as ONNX. Times are of one face on one core, in turns; nothing of the pictures is kept, only numbers. Needs: pip install 'facekp[deploy]'
 """
 
 import argparse
@@ -105,15 +105,16 @@ def map_points(mesh: np.ndarray, points: np.ndarray) -> tuple[list, np.ndarray]:
     return chosen, np.array(offsets)
 
 
-def time_in_turns(models: dict, image: np.ndarray, turns: int = 400) -> dict:
-    "Median and best milliseconds of one face, every model after the other."
+def time_in_turns(models: dict, image: np.ndarray, turns: int = 100, faces: int = 5) -> dict:
+    "Median and best milliseconds of one face, every model after the other; the first of a few faces in a row finds the caches full of the last model's weights and does not count."
     times = {name: [] for name in models}
-    for turn in range(turns + 10):
+    for _ in range(turns):
         for name, predict in models.items():
-            started = time.perf_counter()
-            predict(image)
-            if turn >= 10:
-                times[name].append((time.perf_counter() - started) * 1e3)
+            for face in range(faces):
+                started = time.perf_counter()
+                predict(image)
+                if face > 0:
+                    times[name].append((time.perf_counter() - started) * 1e3)
     return {name: {"median_ms": float(np.median(values)), "best_ms": float(np.min(values))} for name, values in times.items()}
 
 
@@ -149,9 +150,12 @@ def main() -> None:
             if not run:
                 raise UserError(f"--recipes {recipe}: expected NAME=RUN")
             from facekp.deploy import export_model
-            from facekp.train import load_model
+            from facekp.train import load_model, read_record
 
             path = export_model(load_model(run), Path(folder) / f"{name}.onnx", weights="float32")
+            told = read_record(Path(run) / "record.json") if Path(run).is_dir() else None
+            notes[name] = told and {"labels": told.labels, "augment": told.augment, "images_shown": told.images_shown, "seed": told.seed, "seconds": round(told.seconds),
+                                    **{key: value for key, value in told.data.items() if key.startswith("n_") or key == "gaps"}}
             add(name, lambda path=path: open_points(path), path.stat().st_size)
         mean = np.nanmean(train.points, axis=0)
         models["mean face"], sizes["mean face"], loads["mean face"] = lambda images: np.tile(mean, (len(images), 1, 1)), MEAN_FACE.nbytes, 0.0
@@ -162,7 +166,7 @@ def main() -> None:
         scores = evaluate_points(points, test.points, test.group)
         by_source = {str(source): float(np.sqrt(np.nanmean((points - test.points)[test.source == source] ** 2))) for source in np.unique(test.source)}
         rows[name] = {"rmse": scores["rmse"], "interval": scores["intervals"]["rmse"], "by_source": by_source, "keypoints": scores["per_point"],
-                      "bytes": sizes[name], "load_ms": loads[name], **times.get(name, {"median_ms": 0.0, "best_ms": 0.0}), "notes": notes.get(name, {})}
+                      "bytes": sizes[name], "load_ms": loads[name], **times.get(name, {"median_ms": 0.0, "best_ms": 0.0}), "notes": notes.get(name) or {}}
         if name != "facekp default":
             rows[name]["against_default"] = compare_paired(points, predicted["facekp default"], test.points, test.group)
     from facekp.train import describe_machine, describe_versions

@@ -23,7 +23,7 @@ from facekp.core import KEYPOINTS, sha256_of_faces, sha256_of_file, write_json
 from facekp.data import load_faces, split_by_group
 from facekp.deploy import export_model, open_exported
 from facekp.metrics import evaluate_points
-from facekp.predict import DEFAULT_MODEL, PointModel, look_twice
+from facekp.predict import DEFAULT_MODEL, PointModel
 from facekp.train import load_model, predict_points
 
 PARTS, TRUST = 5, 40  # parts of the cross-validation; how many faces the common a and b count for in each keypoint's own
@@ -81,10 +81,10 @@ def judge(spread: np.ndarray, squared_error: np.ndarray) -> dict:
     return {"tenths": tenths, "keypoints": by_point, "log_likelihood": -float(np.mean(np.log(spread[known] ** 2) + squared_error[known] / spread[known] ** 2) / 2)}
 
 
-def find_calibration(model, faces, weights: str, closer: float) -> dict:
+def find_calibration(model, faces, weights: str) -> dict:
     "Measure the net on faces that it has not seen and find a and b for each keypoint."
     with tempfile.TemporaryDirectory() as folder:
-        points, width = open_exported(export_model(model, Path(folder) / "bare.onnx", "onnx", weights=weights, notes={"closer": closer}))(faces.images)
+        points, width = open_exported(export_model(model, Path(folder) / "bare.onnx", "onnx", weights=weights))(faces.images)
     error = points - faces.points
     squared = np.mean(error**2, axis=-1)
     known = np.isfinite(squared)
@@ -94,8 +94,7 @@ def find_calibration(model, faces, weights: str, closer: float) -> dict:
     constant = np.sqrt(np.mean(squared[known]))
     spread = cross_validated(width, squared, faces.group, own)
     apart = np.abs(error[known]) / spread[known][:, None]
-    one_look = 2 / (1 + 1 / closer**2)  # of two looks the closer one counts for less: what the file adds for each look is as much more
-    return {"a": (numbers[:, 0] * one_look).tolist(), "b": numbers[:, 1].tolist(), "each_keypoint_its_own": bool(own), **kinds[own],
+    return {"a": numbers[:, 0].tolist(), "b": numbers[:, 1].tolist(), "each_keypoint_its_own": bool(own), **kinds[own],
             "log_likelihood_common": kinds[False]["log_likelihood"], "log_likelihood_constant": -float(np.log(constant) + 0.5),
             "within_1_spread": float(np.mean(apart < 1)), "within_2_spreads": float(np.mean(apart < 2)),
             "rank_correlation": float(np.corrcoef(np.argsort(np.argsort(spread[known])), np.argsort(np.argsort(squared[known])))[0, 1]),
@@ -114,7 +113,6 @@ def main() -> None:
     parser.add_argument("--notes", default="", help="one more line for the notes in the file")
     parser.add_argument("--weights", default="float16", choices=("float32", "float16", "int8"))
     parser.add_argument("--eight-bits", action="store_true", help="compute in 8 bits too, all but the heatmaps")
-    parser.add_argument("--closer", type=float, default=1.0, help="how many times closer facekp.predict's second look is; 1 for one look")
     parser.add_argument("--watch", metavar="FACES.npz", help="faces that --eight-bits watches: 500 of the part to learn from; drawn ones when not given")
     parser.add_argument("--out", type=Path, default=DEFAULT_MODEL)
     parser.add_argument("--record", type=Path, default=Path("results/deploy/calibration.json"))
@@ -125,13 +123,13 @@ def main() -> None:
     if options.calibrate:
         faces = load_faces(options.calibrate)
         faces = split_by_group(faces, 0.2, 0)[1] if options.held_out else faces
-        calibration = find_calibration(model, faces, options.weights, options.closer)
+        calibration = find_calibration(model, faces, options.weights)
     else:
         calibration = json.loads(options.calibration.read_text(encoding="utf-8"))
     calibration["model_sha256"] = sha256_of_file(options.model)
     watched = split_by_group(load_faces(options.watch), 0.2, 0)[0].images if options.watch else None
     notes = {"name": "default", "version": options.version, "data": options.data, "license": options.license, "notes": options.notes,
-             "closer": options.closer, "architecture": model.name, "source_sha256": sha256_of_file(options.model), "weights": "8 bits" if options.eight_bits else options.weights,
+             "architecture": model.name, "source_sha256": sha256_of_file(options.model), "weights": "8 bits" if options.eight_bits else options.weights,
              "calibration": json.dumps({"a": np.round(calibration["a"], 4).tolist(), "b": np.round(calibration["b"], 4).tolist(),
                                         "formula": "spread = sqrt(max(a + b width^2, 0.01))", "faces": calibration["faces"], "data": calibration["data"]})}
     rows = None if watched is None else np.random.default_rng(0).permutation(len(watched))[:500]
@@ -141,7 +139,7 @@ def main() -> None:
     print(json.dumps({key: value for key, value in shipped.describe().items() if key != "calibration"}, indent=1))
     print(f"{options.out}: {options.out.stat().st_size / 1e6:.3f} MB")
     if faces is not None:
-        expected = look_twice(lambda images: (predict_points(model, images), np.zeros(images.shape[:1] + (len(KEYPOINTS),))), faces.images, options.closer)[0]
+        expected = predict_points(model, faces.images)
         predicted, spread = shipped.predict(faces.images)
         scores, kept = evaluate_points(predicted, faces.points, faces.group), evaluate_points(expected, faces.points, faces.group)
         calibration |= {"rmse": scores["rmse"], "rmse_interval": scores["intervals"]["rmse"], "rmse_keras": kept["rmse"], "bytes": options.out.stat().st_size,

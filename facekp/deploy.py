@@ -11,7 +11,7 @@ __all__ = ['EXPORT_FORMATS', 'PACKAGES', 'CALIBRATION_FACES', 'PointsAndSpread',
 # %% ../nbs/16_deploy.ipynb #0ef19bd2
 import facekp.train  # first, since it starts TensorFlow without its page of notes
 
-# %% ../nbs/16_deploy.ipynb #057e4a60
+# %% ../nbs/16_deploy.ipynb #0e669667
 import contextlib
 import io
 import json
@@ -30,7 +30,7 @@ import numpy as np
 from keras import ops
 
 import facekp.cnn
-from .cnn import SoftArgmax, cell_centers
+from .cnn import SoftArgmax, Windowed, cell_centers
 from .core import IMAGE_SIZE, KEYPOINTS, RunError, UserError, atomic_path, nearest_name
 from .draw import draw_faces
 from .train import predict_points
@@ -53,9 +53,9 @@ def _need(packages: Iterable[str]) -> None:
             raise UserError(f"this format needs the package {package.replace('_', '-')}: pip "
                             "install 'facekp[deploy]'") from error
 
-# %% ../nbs/16_deploy.ipynb #56bcce39
+# %% ../nbs/16_deploy.ipynb #77f14130
 @keras.saving.register_keras_serializable(package="facekp")
-class PointsAndSpread(keras.layers.Layer):
+class PointsAndSpread(Windowed):
     "The centre of mass of each heatmap, and how far off it may be: [N,H,W,15] to pixels [N,15,2] and [N,15]."
 
     def __init__(self, offset=0.0, slope=1.0, **options):
@@ -74,10 +74,11 @@ class PointsAndSpread(keras.layers.Layer):
     ):  # tensors [N,15,2], x and y in pixels, and [N,15], pixels a coordinate that they may be off
         "Softmax over all cells of a map, then the means of x, y and x2 + y2 from the middle of the picture."
         height, width, count = heatmaps.shape[1:]
-        share = ops.softmax(ops.reshape(ops.transpose(heatmaps, (0, 3, 1, 2)),
-                                        (-1, count, height * width)), axis=-1)
+        maps = ops.reshape(ops.transpose(heatmaps, (0, 3, 1, 2)), (-1, count, height * width))
+        least = ops.max(maps, axis=-1, keepdims=True) - 60  # less counts for nothing, and processors are slow with numbers so near to 0
+        share = ops.softmax(ops.maximum(maps, least), axis=-1)
         middle = (IMAGE_SIZE - 1) / 2
-        places = cell_centers(height, width) - np.float32(middle)
+        places = cell_centers(height, width, self.window) - np.float32(middle)
         means = ops.matmul(share, ops.convert_to_tensor(np.column_stack([places, (places**2).sum(axis=1)])[None]))
         points, squares = means[..., :2], means[..., 2]
         variance = (squares - ops.sum(ops.square(points), axis=-1)) / 2
@@ -85,7 +86,7 @@ class PointsAndSpread(keras.layers.Layer):
                                       + np.array(self.slope, np.float32) * variance, 0.01))
         return points + np.float32(middle), spread
 
-# %% ../nbs/16_deploy.ipynb #1f644435
+# %% ../nbs/16_deploy.ipynb #9af2dabb
 def with_spread(
     model: keras.Model,  # from grey [N,96,96,1] to pixels [N,15,2]
     calibration: tuple | None = None,  # a and b: numbers, or [15] each; the bare width of the hill when not given
@@ -95,7 +96,8 @@ def with_spread(
     if not isinstance(last, SoftArgmax):
         return keras.Model(model.input, {"points": model.output}, name=model.name)
     offset, slope = calibration or (0.0, 1.0)
-    points, spread = PointsAndSpread(offset, slope, name="points_and_spread")(last.input)
+    points, spread = PointsAndSpread(offset, slope, window=last.window,
+                                     name="points_and_spread")(last.input)
     return keras.Model(model.input, {"points": points, "spread": spread}, name=model.name)
 
 # %% ../nbs/16_deploy.ipynb #39ab9fb1
@@ -192,7 +194,7 @@ def _to_onnx(model: keras.Model, folder: Path):
     _rename(made.graph, sorted(model.output))
     return made
 
-# %% ../nbs/16_deploy.ipynb #898e88be
+# %% ../nbs/16_deploy.ipynb #2438ea82
 def _write_onnx(made, path: Path, model: keras.Model, notes: dict, weights: str) -> None:
     "Store the weights, add the notes, check and write."
     import onnx
@@ -203,8 +205,10 @@ def _write_onnx(made, path: Path, model: keras.Model, notes: dict, weights: str)
         node.ClearField("name")
     _shorten_names(made.graph, model)
     made.producer_name = "facekp"
-    onnx.helper.set_model_props(made, {"name": model.name, "architecture": model.name,
-                                       **{key: str(value) for key, value in notes.items()}})
+    notes = {"name": model.name, "architecture": model.name, **notes}
+    if isinstance(model.layers[-1], Windowed):
+        notes["window"] = " ".join(map(str, model.layers[-1].window))
+    onnx.helper.set_model_props(made, {key: str(value) for key, value in notes.items()})
     onnx.checker.check_model(made, full_check=True)
     onnx.save(made, path)
 
@@ -239,9 +243,9 @@ def _belongs(name: str, layers: list[str]) -> bool:
     return any(part == layer or part.startswith(f"{layer}_") and part[len(layer) + 1:].isdigit()
                for whole in name.split(";") for part in whole.split("/") for layer in layers)
 
-# %% ../nbs/16_deploy.ipynb #aed3e879
+# %% ../nbs/16_deploy.ipynb #2e593f1d
 def _quantize_onnx(source: Path, target: Path, model: keras.Model, images: np.ndarray) -> None:
-    "Turn an ONNX file into 8 bits, all but its end."
+    "Turn an ONNX file into 8 bits, all but its end, and a first convolution of one grey channel, which is no quicker in 8 bits."
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
@@ -261,8 +265,8 @@ def _quantize_onnx(source: Path, target: Path, model: keras.Model, images: np.nd
     if not tail or min(tail) > kernels[-1]:
         raise RunError(f"{model.name}: can't find in the converted net where its last layer "
                        "begins; export it as onnx instead")
-    kept = [node.name for place, node in enumerate(nodes) if place >= min(tail)
-            or place < kernels[0]]
+    begin = kernels[nodes[kernels[0]].op_type == "Conv"]
+    kept = [node.name for place, node in enumerate(nodes) if place >= min(tail) or place < begin]
     with _quiet():
         quantize_static(source, target, Watch(), quant_format=QuantFormat.QDQ, per_channel=True,
                         nodes_to_exclude=kept,
@@ -386,7 +390,7 @@ def _replace_folder(made: Path, path: Path) -> None:
     finally:
         shutil.rmtree(waiting, ignore_errors=True)
 
-# %% ../nbs/16_deploy.ipynb #df779db7
+# %% ../nbs/16_deploy.ipynb #39a3c119
 def read_shipped(
     path: str | Path | None = None,  # an .onnx file that export_model wrote from a heatmap net; the model inside facekp when not given
 ) -> tuple[keras.Model, tuple | None]:  # the net, its normalizations folded into its convolutions; a and b of its spread
@@ -404,6 +408,8 @@ def read_shipped(
     graph, model = onnx.load(path).graph, builders[notes["architecture"]]()
     constants = _constants(graph)
     try:
+        if (window := tuple(map(int, notes.get("window", "").split()))) not in ((), facekp.cnn.WHOLE):
+            model = facekp.cnn.build_compact(window)
         for layer in model.layers:
             if isinstance(layer, keras.layers.Conv2D):
                 _fill_convolution(model, layer, graph, constants)

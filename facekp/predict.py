@@ -8,9 +8,9 @@ Docs: https://facekp.github.io/facekp/predict.html.md"""
 __all__ = ['MAX_PIXELS', 'DETECTOR_FILE', 'DEFAULT_MODEL', 'NET_SIZE', 'SEEN_FROM', 'BEST_SEEN', 'DETECTED_FRAME', 'FRAME_WIDTH',
            'SECOND_LOOK', 'SEEN_WELL', 'CLEAR', 'SMALL', 'TURNED', 'APART', 'SPREAD', 'VIDEO_ENDINGS', 'FORMATS',
            'TABLE_COLUMNS', 'read_picture', 'open_session', 'look', 'merge_overlaps', 'pyramid_sides',
-           'find_candidates', 'frame_from_points', 'to_picture', 'cut_face', 'look_twice', 'PointModel', 'Face',
-           'Prediction', 'draw_predictions', 'write_picture', 'look_again', 'find_points', 'Detector', 'load',
-           'PointSmoother', 'Follower', 'video_frames', 'find_sources', 'predict_files']
+           'find_candidates', 'frame_from_points', 'to_picture', 'cut_face', 'PointModel', 'Face', 'Prediction',
+           'draw_predictions', 'write_picture', 'look_again', 'find_points', 'Detector', 'load', 'PointSmoother',
+           'Follower', 'video_frames', 'find_sources', 'predict_files']
 
 # %% ../nbs/15_predict.ipynb #63987eda
 import contextlib
@@ -346,37 +346,7 @@ def _check_answer(model: "PointModel", path: Path) -> None:
                         f"({' '.join(str(error).split())[:120]}); expected an output [N,15,2] or "
                         "[N,30] in pixels") from error
 
-# %% ../nbs/15_predict.ipynb #779c587b
-def look_twice(
-    answer: Callable,  # from uint8 [N,96,96] to points [N,15,2] and spread [N,15], pixels
-    images: np.ndarray,  # uint8 [N,96,96], grey faces in Kaggle's framing
-    closer: float = 1.0,  # how many times closer the second look is; 1 for one look only
-) -> tuple[np.ndarray, np.ndarray]:  # points float32 [N,15,2] and spread float32 [N,15], pixels
-    "The mean of two answers: to the faces as they are, and to their middle, enlarged."
-    if closer == 1 or not len(images):
-        return answer(images)
-    middle = (IMAGE_SIZE - 1) / 2
-    matrix = cv2.getRotationMatrix2D((middle, middle), 0, closer)
-    enlarged = np.stack([cv2.warpAffine(image, matrix, (IMAGE_SIZE, IMAGE_SIZE))
-                         for image in images])
-    points, spread = answer(np.concatenate([images, enlarged]))
-    (far, near), (far_spread, near_spread) = np.split(points, 2), np.split(spread, 2)
-    near = (near - np.float32(middle)) / np.float32(closer) + np.float32(middle)
-    return (far + near) / 2, np.sqrt((far_spread**2 + (near_spread / np.float32(closer)) ** 2) / 2)
-
-
-def _closer(notes: dict, path: Path) -> float:
-    "How close the second look is that a model asks for in its notes. Raises UserError for what is no such number."
-    try:
-        closer = float(notes.get("closer", 1))
-        if not 1 <= closer <= 2:
-            raise ValueError
-    except ValueError:
-        raise UserError(f"{path}: its note `closer` is {notes['closer']!r}, expected a number from "
-                        "1 to 2; export the model again") from None
-    return closer
-
-# %% ../nbs/15_predict.ipynb #8c0b2d26
+# %% ../nbs/15_predict.ipynb #e01932a3
 class PointModel:
     "Finds the points of faces that are framed already."
 
@@ -388,7 +358,6 @@ class PointModel:
         self.name = str(model)
         path = DEFAULT_MODEL if self.name == "default" else Path(model)
         self._run, self._notes = _open_model(path, threads)
-        self.closer = _closer(self._notes, path)
         _check_answer(self, path)
 
     def predict(
@@ -400,12 +369,7 @@ class PointModel:
         starts = range(0, len(images), batch_size)
         nothing = _as_points([np.zeros((0, len(KEYPOINTS), 2))])
         return tuple(np.concatenate(part) for part in zip(nothing, *(
-            look_twice(self._answer, images[start:start + batch_size], self.closer)
-            for start in starts)))
-
-    def _answer(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        "What the model says after one look."
-        return _as_points(self._run(images[..., None]))
+            _as_points(self._run(images[start:start + batch_size, ..., None])) for start in starts)))
 
     def describe(self) -> dict:  # what the file says of itself: name, version, data, license
         "The notes in an ONNX file."

@@ -57,6 +57,23 @@ def test_a_dot_and_its_point_are_bent_and_moved_to_one_place(script):
     assert error.max() < 1 and np.median(error) < 0.2 and bent.mean() > 1  # the dot is bent too, so its centre is not exactly there
 
 
+def test_a_dot_and_its_point_are_enlarged_to_one_place_and_found_there_by_the_net_with_the_window(script, drawn):
+    at = np.array([[40.0, 58.0], [54.0, 44.0]])
+    faces = replace(drawn[np.arange(2)], images=np.stack([dot(place) for place in at]), points=np.repeat(at[:, None], 15, axis=1).astype(np.float32), truth=None)
+    grown = script.enlarge(faces)
+    for image, point in zip(grown.images, grown.points[:, 0]):
+        assert np.hypot(*(center(image.astype(float), point) - point)) < 0.1
+    copies = script.strong_copies(faces, 600, seed=0, bend=0, mirrored=0.0)
+    for number in range(2):
+        mean = copies.points[copies.image_id == faces.image_id[number]].mean(axis=(0, 1))
+        assert np.abs(mean - grown.points[number, 0]).max() < 1, "copies lie around the window"
+    within = script.build_compact()
+    around = script.with_window(within)
+    assert around.get_layer("points").window == script.CLOSE and script.with_window(around).get_layer("points").window == script.WHOLE
+    back = (script.predict_points(within, grown.images) + 0.5) / script.ENLARGED - 0.5 + script.CORNER
+    assert np.abs(script.predict_points(around, faces.images) - back).max() < 0.1
+
+
 def test_missing_points_stay_missing(script):
     points = np.full((15, 2), 40.0)
     points[3] = np.nan

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 
-import cv2
 import keras
 import numpy as np
 import onnx
@@ -13,9 +12,9 @@ import pytest
 import facekp.deploy
 from facekp.baseline import build_baseline
 from facekp.cli import main
-from facekp.cnn import build_cnn, build_compact
+from facekp.cnn import CLOSE, WHOLE, build_cnn, build_compact
 from facekp.core import UserError
-from facekp.deploy import EXPORT_FORMATS, check_target, export_model, open_exported, read_shipped, with_spread
+from facekp.deploy import EXPORT_FORMATS, PointsAndSpread, check_target, export_model, open_exported, read_shipped, with_spread
 from facekp.draw import draw_faces
 from facekp.predict import DEFAULT_MODEL, PointModel
 from facekp.train import predict_points, save_model
@@ -39,7 +38,7 @@ def shaken(model: keras.Model) -> keras.Model:
 @pytest.fixture(scope="module")
 def net() -> keras.Model:
     keras.utils.set_random_seed(0)
-    return shaken(build_compact())
+    return shaken(build_compact(CLOSE))
 
 
 @pytest.fixture(scope="module")
@@ -49,21 +48,30 @@ def files(net, tmp_path_factory) -> dict:
             for format, ending in EXPORT_FORMATS.items()}
 
 
-def test_a_file_that_asks_for_two_looks_gets_them(net, files, tmp_path):
-    "The mean of both answers, with the closer one put back to where it was; spreads as their mean square."
-    path = export_model(net, tmp_path / "two.onnx", "onnx", FACES.images, calibration=CALIBRATION, notes={**NOTES, "closer": 1.15})
-    one, two = PointModel(files["onnx"]), PointModel(path)
-    assert one.closer == 1 and two.closer == 1.15
-    points, spread = two.predict(FACES.images, batch_size=7)
-    middle = 47.5
-    turn = np.array([[1.15, 0, middle - 1.15 * middle], [0, 1.15, middle - 1.15 * middle]])
-    near = np.stack([cv2.warpAffine(image, turn, (96, 96)) for image in FACES.images])
-    (far_points, far_spread), (near_points, near_spread) = one.predict(FACES.images), one.predict(near)
-    assert np.allclose(points, (far_points + (near_points - middle) / 1.15 + middle) / 2, atol=1e-3)
-    assert np.allclose(spread, np.sqrt((far_spread**2 + (near_spread / 1.15) ** 2) / 2), atol=1e-3)
-    assert np.abs(points - far_points).max() > 0.1, "the second look says something else"
-    with pytest.raises(UserError, match="expected a number from 1 to 2"):
-        PointModel(export_model(net, tmp_path / "three.onnx", "onnx", FACES.images, notes={"closer": 3}))
+def test_a_net_that_sees_the_whole_frame_comes_back_from_its_file_as_well_as_one_with_a_window(net, tmp_path):
+    whole = shaken(build_compact())
+    again, _ = read_shipped(export_model(whole, tmp_path / "whole.onnx", notes=NOTES))
+    assert again.get_layer("points").window == WHOLE and np.abs(predict_points(again, FACES.images) - predict_points(whole, FACES.images)).max() < 0.1
+    windowed, _ = read_shipped(export_model(net, tmp_path / "windowed.onnx", notes=NOTES))
+    assert windowed.get_layer("points").window == CLOSE and PointModel(tmp_path / "windowed.onnx").describe()["window"] == "6 9 84"
+
+
+@pytest.mark.parametrize("window", ["6 9", "near by it"])
+def test_a_window_that_is_none_is_told(net, tmp_path, window):
+    import onnx
+
+    made = onnx.load(export_model(net, tmp_path / "net.onnx", notes=NOTES))
+    next(note for note in made.metadata_props if note.key == "window").value = window
+    onnx.save(made, tmp_path / "net.onnx")
+    with pytest.raises(UserError, match="don't fit"):
+        read_shipped(tmp_path / "net.onnx")
+
+
+def test_cells_far_below_the_top_of_a_map_do_not_count():
+    maps = np.full((1, 24, 24, 15), -100.0, np.float32)
+    maps[:, 10, 12] = 5.0
+    points, spread = PointsAndSpread()(maps)
+    assert np.abs(np.array(points) - [49.5, 41.5]).max() < 1e-3 and np.abs(np.array(spread) - 0.1).max() < 1e-3
 
 
 @pytest.mark.parametrize("format, largest", [("onnx", 0.1), ("litert", 2e-3), ("saved_model", 2e-3)])
@@ -103,7 +111,7 @@ def test_eight_bits_end_before_the_heatmaps(files):
     soft = next(node for node in graph.node if node.op_type == "Softmax")
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     assert made[soft.input[0]] != "DequantizeLinear"
-    assert [made.get(node.input[1]) == "DequantizeLinear" for node in convolutions] == [True] * (len(convolutions) - 1) + [False]
+    assert [made.get(node.input[1]) == "DequantizeLinear" for node in convolutions] == [False] + [True] * (len(convolutions) - 2) + [False]
 
 
 def test_spread_is_the_width_of_the_hill():

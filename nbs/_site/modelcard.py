@@ -207,10 +207,6 @@ def _results(default: dict) -> list[str]:
         mirrored = default.get("mirrored") if isinstance(default.get("mirrored"), dict) else {}
         if _number(mirrored.get("rmse")):
             lines += [f"With the mean of the answers for a face and for its mirror image, which takes twice as long, the RMSE is {mirrored['rmse']:.2f} px.", ""]
-    looks = default.get("looks") if isinstance(default.get("looks"), dict) else {}
-    if _number(looks.get("rmse_of_one")):
-        lines += [f"facekp looks at each face twice, the second time {looks['closer']:g} times closer, and answers with the mean; this is what was measured. One look alone has an RMSE of {looks['rmse_of_one']:.2f} px "
-                  f"({_interval(looks.get('interval_of_one'))}), in half the time.", ""]
     by = default.get("by") if isinstance(default.get("by"), dict) else {}
     for key, groups in by.items():
         rows = [{"name": name, **row} for name, row in groups.items() if isinstance(row, dict)] if isinstance(groups, dict) else []
@@ -261,7 +257,7 @@ def card_page() -> str:
             lines += [f"{within[0][0]:.0%} of the coordinates lie within one spread and {within[1][0]:.0%} within two; if errors were normally distributed, it would be "
                       f"{within[0][1]} and {within[1][1]}.", ""]
     for record, title, first, text in (
-            (formats, "Formats", "format", "The net that was measured above in each format that `facekp export` writes, run by its own runtime, each with one look."),
+            (formats, "Formats", "format", "The net that was measured above in each format that `facekp export` writes, run by its own runtime."),
             (peers, "Beside others", "model", "On the same held-out faces, in one run; ours is the twin that has not learned from them. Points of other models were mapped to ours, and a constant offset was corrected on training faces.")):
         rows = rows_of(record)
         if rows:

@@ -91,7 +91,7 @@ def known() -> dict:
 
     numbers = {"imageSize": core.IMAGE_SIZE, "netSize": predict.NET_SIZE, "seenFrom": predict.SEEN_FROM, "bestSeen": predict.BEST_SEEN,
                "secondLook": predict.SECOND_LOOK, "frameWidth": predict.FRAME_WIDTH, "clear": predict.CLEAR, "small": predict.SMALL,
-               "turned": predict.TURNED, "apart": predict.APART, "spread": predict.SPREAD, "closer": predict.PointModel().closer, "seenWell": predict.SEEN_WELL}
+               "turned": predict.TURNED, "apart": predict.APART, "spread": predict.SPREAD, "seenWell": predict.SEEN_WELL}
     numbers |= {"keypoints": core.KEYPOINTS, "colors": core.KEYPOINT_COLORS, "meanFace": np.round(core.MEAN_FACE.astype(float), 4).tolist(),
                 "detectedFrame": predict.DETECTED_FRAME.tolist()}
     defaults = {name: parameter.default for function in (predict.find_candidates, predict.merge_overlaps, predict.Detector.__init__)

@@ -217,34 +217,16 @@ async function lookAgain(nets, picture, frames) {
 
 // ---------------------------------------------------------------- the points
 
-function enlarge(grey) {
-  // the middle of a framed face, known.closer times as large
-  const size = known.imageSize, centre = (size - 1) / 2, near = new Float32Array(grey.length);
-  for (let y = 0, at = 0; y < size; y++) {
-    for (let x = 0; x < size; x++, at++) {
-      const from = [(x - centre) / known.closer + centre, (y - centre) / known.closer + centre], [left, top] = from.map(Math.floor);
-      const [right, down] = [from[0] - left, from[1] - top], corner = top * size + left;
-      near[at] = Math.round((grey[corner] * (1 - right) + grey[corner + 1] * right) * (1 - down) + (grey[corner + size] * (1 - right) + grey[corner + size + 1] * right) * down);
-    }
-  }
-  return near;
-}
-
 async function predictPoints(nets, pictures) {
-  // two looks, where the model wants them: at the frames and at their middle; the mean of both answers
-  const area = known.imageSize ** 2, count = known.keypoints.length, looks = known.closer === 1 ? [1] : [1, known.closer], centre = (known.imageSize - 1) / 2;
-  const values = new Float32Array(looks.length * pictures.length * area);
+  const area = known.imageSize ** 2, count = known.keypoints.length, values = new Float32Array(pictures.length * area);
   pictures.forEach(({ data }, n) => {
-    const grey = values.subarray(n * area, (n + 1) * area);
-    for (let k = 0; k < area; k++) grey[k] = Math.round(0.299 * data[k * 4] + 0.587 * data[k * 4 + 1] + 0.114 * data[k * 4 + 2]);
-    if (looks.length > 1) values.set(enlarge(grey), (pictures.length + n) * area);
+    for (let k = 0; k < area; k++) values[n * area + k] = Math.round(0.299 * data[k * 4] + 0.587 * data[k * 4 + 1] + 0.114 * data[k * 4 + 2]);
   });
-  const input = { [nets.model.inputNames[0]]: new nets.Tensor("float32", values, [looks.length * pictures.length, known.imageSize, known.imageSize, 1]) };
+  const input = { [nets.model.inputNames[0]]: new nets.Tensor("float32", values, [pictures.length, known.imageSize, known.imageSize, 1]) };
   const { points, spread } = await nets.model.run(input, ["points", "spread"]);
-  const row = (look, n, k) => (look * pictures.length + n) * count + k;
   return pictures.map((_, n) => ({
-    inside: Array.from({ length: count }, (_, k) => [0, 1].map((axis) => mean(looks.map((closer, look) => (points.data[row(look, n, k) * 2 + axis] - centre) / closer + centre)))),
-    spread: Array.from({ length: count }, (_, k) => Math.sqrt(mean(looks.map((closer, look) => (spread.data[row(look, n, k)] / closer) ** 2)))),
+    inside: Array.from({ length: count }, (_, k) => [0, 1].map((axis) => points.data[(n * count + k) * 2 + axis])),
+    spread: Array.from(spread.data.subarray(n * count, (n + 1) * count)),
   }));
 }
 
