@@ -161,9 +161,9 @@ def enlarge(faces: Faces) -> Faces:
     return replace(faces, images=images, points=(faces.points - CORNER + np.float32(0.5)) * ENLARGED - np.float32(0.5), truth=None)
 
 
-def with_window(model: keras.Model) -> keras.Model:
-    "The net that is shown whole faces and looks at the window, with the weights of one that is shown windows; or the other way round."
-    other = build_compact(WHOLE if model.get_layer("points").window == CLOSE else CLOSE)
+def with_window(model: keras.Model, window: tuple) -> keras.Model:
+    "The same weights in a net that looks at this window of what it is shown."
+    other = build_compact(window)
     other.set_weights(model.get_weights())
     return other
 
@@ -268,7 +268,7 @@ def learn(options, model: keras.Model, parts: dict[str, Faces], validation: Face
     set_seeds(seed)
     learned = copies_of(options, parts, seed, budget["copies"], budget["mirrored"])
     print(f"{name}: {', '.join(f'{len(part)} {kind}' for kind, part in parts.items())} to learn from, {len(learned)} copies of them", flush=True)
-    training = fit(make_fast(with_window(model), options.dtype), learned, enlarge(validation), seed=seed, patience=10**6, loss=masked_mse if "mae" in options.without else masked_mae, resume=True,
+    training = fit(make_fast(with_window(model, WHOLE), options.dtype), learned, enlarge(validation), seed=seed, patience=10**6, loss=masked_mse if "mae" in options.without else masked_mae, resume=True,
                    images_shown=budget["images"], learning_rate=budget["learning_rate"], run_folder=options.out / name, faces_an_epoch=min(20_000, len(learned)),
                    optimizer=keras.optimizers.Adam if "decay" in options.without else decaying)
     model.set_weights(training.model.get_weights())

@@ -11,7 +11,7 @@ __all__ = ['EXPORT_FORMATS', 'PACKAGES', 'CALIBRATION_FACES', 'PointsAndSpread',
 # %% ../nbs/16_deploy.ipynb #0ef19bd2
 import facekp.train  # first, since it starts TensorFlow without its page of notes
 
-# %% ../nbs/16_deploy.ipynb #0e669667
+# %% ../nbs/16_deploy.ipynb #fe17b17a
 import contextlib
 import io
 import json
@@ -30,7 +30,7 @@ import numpy as np
 from keras import ops
 
 import facekp.cnn
-from .cnn import SoftArgmax, Windowed, cell_centers
+from .cnn import WHOLE, SoftArgmax, Windowed, cell_centers
 from .core import IMAGE_SIZE, KEYPOINTS, RunError, UserError, atomic_path, nearest_name
 from .draw import draw_faces
 from .train import predict_points
@@ -194,7 +194,7 @@ def _to_onnx(model: keras.Model, folder: Path):
     _rename(made.graph, sorted(model.output))
     return made
 
-# %% ../nbs/16_deploy.ipynb #2438ea82
+# %% ../nbs/16_deploy.ipynb #4acdc1a9
 def _write_onnx(made, path: Path, model: keras.Model, notes: dict, weights: str) -> None:
     "Store the weights, add the notes, check and write."
     import onnx
@@ -206,7 +206,7 @@ def _write_onnx(made, path: Path, model: keras.Model, notes: dict, weights: str)
     _shorten_names(made.graph, model)
     made.producer_name = "facekp"
     notes = {"name": model.name, "architecture": model.name, **notes}
-    if isinstance(model.layers[-1], Windowed):
+    if getattr(model.layers[-1], "window", WHOLE) != WHOLE:
         notes["window"] = " ".join(map(str, model.layers[-1].window))
     onnx.helper.set_model_props(made, {key: str(value) for key, value in notes.items()})
     onnx.checker.check_model(made, full_check=True)
@@ -390,7 +390,7 @@ def _replace_folder(made: Path, path: Path) -> None:
     finally:
         shutil.rmtree(waiting, ignore_errors=True)
 
-# %% ../nbs/16_deploy.ipynb #39a3c119
+# %% ../nbs/16_deploy.ipynb #186a74ec
 def read_shipped(
     path: str | Path | None = None,  # an .onnx file that export_model wrote from a heatmap net; the model inside facekp when not given
 ) -> tuple[keras.Model, tuple | None]:  # the net, its normalizations folded into its convolutions; a and b of its spread
@@ -405,20 +405,21 @@ def read_shipped(
     if notes.get("architecture") not in builders:
         raise UserError(f"{path}: does not say which net it was made from, so it can't be turned "
                         "into other formats; export the net's .keras file")
-    graph, model = onnx.load(path).graph, builders[notes["architecture"]]()
+    graph = onnx.load(path).graph
     constants = _constants(graph)
     try:
-        if (window := tuple(map(int, notes.get("window", "").split()))) not in ((), facekp.cnn.WHOLE):
-            model = facekp.cnn.build_compact(window)
+        window = ({"window": tuple(map(int, notes["window"].split()))} if "window" in notes
+                  else {})
+        model = builders[notes["architecture"]](**window)
         for layer in model.layers:
             if isinstance(layer, keras.layers.Conv2D):
                 _fill_convolution(model, layer, graph, constants)
         hill = next(values for values in constants.values()
                     if values.shape == (1, len(KEYPOINTS), *model.layers[-1].input.shape[1:3]))
         model.get_layer("prior").set_weights([hill[0].transpose(1, 2, 0)])
-    except (StopIteration, ValueError) as error:
-        raise UserError(f"{path}: its numbers don't fit into the net {model.name}; export the "
-                        "net's .keras file") from error
+    except (StopIteration, TypeError, ValueError) as error:
+        raise UserError(f"{path}: its numbers don't fit into the net {notes['architecture']}; "
+                        "export the net's .keras file") from error
     numbers = json.loads(notes.get("calibration", "null"))
     return model, numbers and (numbers["a"], numbers["b"])
 

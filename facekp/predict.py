@@ -346,7 +346,7 @@ def _check_answer(model: "PointModel", path: Path) -> None:
                         f"({' '.join(str(error).split())[:120]}); expected an output [N,15,2] or "
                         "[N,30] in pixels") from error
 
-# %% ../nbs/15_predict.ipynb #e01932a3
+# %% ../nbs/15_predict.ipynb #19f47b28
 class PointModel:
     "Finds the points of faces that are framed already."
 
@@ -366,10 +366,11 @@ class PointModel:
         batch_size: int = 256,  # faces at a time
     ) -> tuple[np.ndarray, np.ndarray]:  # points float32 [N,15,2] and spread float32 [N,15], pixels; a model that can't tell says 0
         "Find the points of framed faces and how far off each may be."
-        starts = range(0, len(images), batch_size)
+        batches = (images[start:start + batch_size, ..., None]
+                   for start in range(0, len(images), batch_size))
         nothing = _as_points([np.zeros((0, len(KEYPOINTS), 2))])
-        return tuple(np.concatenate(part) for part in zip(nothing, *(
-            _as_points(self._run(images[start:start + batch_size, ..., None])) for start in starts)))
+        return tuple(np.concatenate(part)
+                     for part in zip(nothing, *(_as_points(self._run(batch)) for batch in batches)))
 
     def describe(self) -> dict:  # what the file says of itself: name, version, data, license
         "The notes in an ONNX file."

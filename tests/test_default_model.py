@@ -68,8 +68,7 @@ def test_a_dot_and_its_point_are_enlarged_to_one_place_and_found_there_by_the_ne
         mean = copies.points[copies.image_id == faces.image_id[number]].mean(axis=(0, 1))
         assert np.abs(mean - grown.points[number, 0]).max() < 1, "copies lie around the window"
     within = script.build_compact()
-    around = script.with_window(within)
-    assert around.get_layer("points").window == script.CLOSE and script.with_window(around).get_layer("points").window == script.WHOLE
+    around = script.with_window(within, script.CLOSE)
     back = (script.predict_points(within, grown.images) + 0.5) / script.ENLARGED - 0.5 + script.CORNER
     assert np.abs(script.predict_points(around, faces.images) - back).max() < 0.1
 
