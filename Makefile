@@ -56,9 +56,11 @@ release-check: .venv/installed
 colab-check: .venv/installed
 	$(BIN)/python tests/colab_check.py
 
+# what lessons and tests leave in the folder for temporary files, some 0.5 GB, goes with it
 test: dev browser
-	cd nbs && ../$(BIN)/nbdev-test --n-workers $(WORKERS) --timing --do-print
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && export TMPDIR="$$scratch" && \
+		(cd nbs && ../$(BIN)/nbdev-test --n-workers $(WORKERS) --timing --do-print) && \
+		$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 # Dask and Ray are for two of them; the result goes to results/reliability/test_long.json
 test-long: .venv/installed-clusters

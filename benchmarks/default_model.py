@@ -6,11 +6,12 @@ python benchmarks/default_model.py --faces helen_afw_96.npz --more youtube_faces
    translate these into the 15 points of `--faces`, each photograph's by the marks of others. 2. Measure by these translated answers how the marks of `--more` and of the drawings
    differ from those of `--faces`, and take the difference out. 3. Mix marks and translated answers: what two judges of different habits agree on is nearer to the truth than either.
 4. Take out how far the marks of `--faces` lie to one side, which mirror images show: mirrored copies would lie as far to the other, and between the two the net can't follow either.
-5. Train the small net on augmented copies of all three: photographs, frames, drawings; the best weights are chosen on a part of the photographs. 6. Go on with all photographs but
-   the groups that are kept out, with copies that are not mirrored and marks as they are, twice, and take the mean of both ends' weights. 7. Measure once on what was kept out.
+5. Train the small net on augmented copies of all three: photographs, frames, drawings; the best weights are chosen on a part of the photographs. 6. Go on from there with new copies,
+   twice, once without drawings, and take the mean of both weights. 7. Go on with all photographs but the groups that are kept out, with copies that are not mirrored and marks as they
+   are, twice, and take the mean again. 8. Measure once on what was kept out.
 The net looks at the window of a face that holds its points, enlarged (facekp.cnn.CLOSE): it learns from copies that are cut so, and is given the enlarging as its first layer afterwards.
-With `--everything` step 6 goes on with the photographs kept out as well, and nothing is measured: these weights ship. A run that was stopped goes on where it was.
-`--without` leaves a part out, for the ablation: then step 6 learns from the photographs of step 5, and is measured on those that chose. Needs: pip install 'facekp[deploy]'
+With `--everything` step 7 goes on with the photographs kept out as well, and nothing is measured: these weights ship. A run that was stopped goes on where it was.
+`--without` leaves a part out, for the ablation: then step 7 learns from the photographs of step 5, and is measured on those that chose. Needs: pip install 'facekp[deploy]'
 """
 import argparse
 import hashlib
@@ -37,16 +38,18 @@ from facekp.draw import draw_faces
 from facekp.metrics import evaluate_points
 from facekp.train import describe_data, describe_machine, describe_versions, fit, load_model, masked_mae, masked_mse, predict_points, save_model
 
-PARTS = ("answers", "more", "drawn", "strong", "bent", "centred", "mae", "decay", "end")
+PARTS = ("answers", "more", "drawn", "strong", "bent", "centred", "mae", "decay", "again", "end")
 MIDDLE = (IMAGE_SIZE - 1) / 2
 GRID = np.stack(np.meshgrid(*[np.arange(IMAGE_SIZE, dtype=np.float32)] * 2), axis=-1)
 BEND = 2.0  # px, the most that the handles of a copy are pulled about
 SHARES = {"photographs": 0.5, "frames": 0.7}  # of the translated answers in the marks that the net learns; of drawings the marks are exact
 STIFFNESS, FOLDS = 3_200.0, 8  # of the translation: the ridge's alpha for pixels, and how many parts of the photographs are translated by what the others taught
 DOUBTFUL = 0.03  # the share of frames whose mark and translated answer are furthest apart: left out
-COPIES = {"photographs": 97_000, "frames": 58_000, "drawings": 36_000}  # augmented copies in all
-LAST = {"images": 160_000, "learning_rate": 1.5e-3, "copies": 0.7}  # the end of the training, on copies that are not mirrored; as many of COPIES
-ENDS = 2  # how many ends are trained from one start; the weights are their mean
+# What each part of the training is allowed: augmented copies, images shown, Adam's learning rate at the start, and how many of the copies are mirrored
+FIRST = {"copies": {"photographs": 97_000, "frames": 58_000, "drawings": 36_000}, "images": 800_000, "learning_rate": 4e-3, "mirrored": 0.5}
+AGAIN = [{"copies": copies, "images": 800_000, "learning_rate": 3e-3, "mirrored": 0.5}
+         for copies in ({"photographs": 193_500, "frames": 93_000}, {"photographs": 145_500, "frames": 87_000, "drawings": 54_000})]
+LAST = 2 * [{"copies": {"photographs": 67_900, "frames": 40_600, "drawings": 25_200}, "images": 160_000, "learning_rate": 1.5e-3, "mirrored": 0.0}]
 DECAY = 0.02  # of the weights of convolutions, a step at a learning rate of 1
 SHOWN = 1_000  # drawings that the second opinion is asked for
 CORNER, ENLARGED = np.float32(CLOSE[:2]), np.float32(IMAGE_SIZE / CLOSE[2])  # of the window that the net looks at; it learns from copies that are cut so
@@ -245,14 +248,14 @@ def collect(options, photographs: Faces, opinion: np.ndarray, more: Faces, drawn
     return parts, translation
 
 
-def copies_of(options, parts: dict[str, Faces], seed: int, share: float = 1.0, mirrored: float = 0.5) -> Faces:
-    "Augmented copies of all parts."
+def copies_of(options, parts: dict[str, Faces], seed: int, budget: dict) -> Faces:
+    "Augmented copies of all parts that there are."
     bend = 0.0 if "bent" in options.without else BEND
-    counts = {name: round(COPIES[name] * options.copies * share) for name in parts}
+    counts = {name: round(count * options.copies) for name, count in budget["copies"].items() if name in parts}
     if "strong" in options.without:
-        copied = [augment_faces(part, max(1, counts[name] // len(part)), seed)[:counts[name]] for name, part in parts.items()]
+        copied = [augment_faces(parts[name], max(1, count // len(parts[name])), seed)[:count] for name, count in counts.items()]
     else:
-        copied = [strong_copies(part, counts[name], seed + place, bend, mirrored) for place, (name, part) in enumerate(parts.items())]
+        copied = [strong_copies(parts[name], count, seed + place, bend, budget["mirrored"]) for place, (name, count) in enumerate(counts.items())]
     return concatenate(copied)
 
 
@@ -266,7 +269,8 @@ def decaying(learning_rate) -> keras.optimizers.Optimizer:
 def learn(options, model: keras.Model, parts: dict[str, Faces], validation: Faces, name: str, seed: int, budget: dict) -> None:
     "Train a net on copies of the parts, give it the best weights, and write it and its story down."
     set_seeds(seed)
-    learned = copies_of(options, parts, seed, budget["copies"], budget["mirrored"])
+    parts = {kind: part for kind, part in parts.items() if kind in budget["copies"]}
+    learned = copies_of(options, parts, seed, budget)
     print(f"{name}: {', '.join(f'{len(part)} {kind}' for kind, part in parts.items())} to learn from, {len(learned)} copies of them", flush=True)
     training = fit(make_fast(with_window(model, WHOLE), options.dtype), learned, enlarge(validation), seed=seed, patience=10**6, loss=masked_mse if "mae" in options.without else masked_mae, resume=True,
                    images_shown=budget["images"], learning_rate=budget["learning_rate"], run_folder=options.out / name, faces_an_epoch=min(20_000, len(learned)),
@@ -278,21 +282,40 @@ def learn(options, model: keras.Model, parts: dict[str, Faces], validation: Face
                                               "faces": {kind: len(part) for kind, part in parts.items()}, "copies": len(learned)})
 
 
-def read_story(file: Path) -> dict:
-    "What learn wrote down."
-    return json.loads(file.read_text(encoding="utf-8"))
+def name_of(options, stage: str) -> str:
+    "What the files of a stage are called."
+    return "-".join([stage, *options.without, f"seed{options.seed}"])
 
 
-def start(options, train: Faces, opinion: np.ndarray, validation: Faces, more: Faces, drawn: Faces) -> tuple[keras.Model, dict, np.ndarray]:
-    "The first part of the training: from nothing, mirrored copies, marks that lie to neither side; read from the run where it is there already. And how far to the side the marks lay."
+def branch(options, model: keras.Model, parts: dict[str, Faces], validation: Faces, stage: str, budgets: list[dict], seeds: list[int]) -> list[dict]:
+    """Go on from the weights of a model once for each budget, with other copies in another order, and give it the mean of all weights (Wortsman et al. 2022, arXiv:2203.05482).
+
+    What the run has already is read from there."""
+    names, started = [name_of(options, f"{stage}{number}") for number in range(len(budgets))], model.get_weights()
+    missing = [number for number, name in enumerate(names) if not (options.out / f"{name}.json").exists()]
+    for number in missing:
+        if options.only in (None, number):
+            model.set_weights(started)
+            learn(options, model, parts, validation, names[number], seeds[number], budgets[number])
+    if missing and options.only is not None:
+        raise SystemExit(f"{stage} {options.only} is there; run the command again for what comes next, and without --only for the mean of all")
+    branches = [load_model(options.out / f"{name}.keras").get_weights() for name in names]
+    model.set_weights([np.mean(weights, axis=0) for weights in zip(*branches)])
+    save_model(model, options.out / f"{name_of(options, stage)}.keras")
+    return [json.loads((options.out / f"{name}.json").read_text(encoding="utf-8")) for name in names]
+
+
+def start(options, train: Faces, opinion: np.ndarray, validation: Faces, more: Faces, drawn: Faces) -> tuple[keras.Model, list[dict], np.ndarray]:
+    "The first parts of the training: from nothing, mirrored copies, marks that lie to neither side. And how far to the side the marks lay."
     offset = sideways(train, opinion) if "centred" not in options.without else np.zeros((len(KEYPOINTS), 2), np.float32)
-    name = "-".join(["start", *options.without, f"seed{options.seed}"])
-    if not (options.out / f"{name}.json").exists():
-        parts, _ = collect(options, train, opinion, more, drawn)
-        set_seeds(options.seed)
-        learn(options, build_compact(CLOSE), {kind: move(part, -offset) for kind, part in parts.items()}, move(validation, -offset), name, options.seed + 1,
-              {"images": options.images, "learning_rate": options.learning_rate, "copies": 1.0, "mirrored": 0.5})
-    return load_model(options.out / f"{name}.keras"), read_story(options.out / f"{name}.json"), offset
+    parts, _ = collect(options, train, opinion, more, drawn)
+    parts, validation = {kind: move(part, -offset) for kind, part in parts.items()}, move(validation, -offset)
+    set_seeds(options.seed)
+    model = build_compact(CLOSE)
+    stages = branch(options, model, parts, validation, "start", [{**FIRST, "images": options.images, "learning_rate": options.learning_rate}], [options.seed + 1])
+    if "again" not in options.without:
+        stages += branch(options, model, parts, validation, "again", [{**budget, "images": options.again_images} for budget in AGAIN], [options.seed + 101, options.seed + 202])
+    return model, stages, offset
 
 
 def describe_by(faces: Faces, predicted: np.ndarray) -> dict:
@@ -330,14 +353,15 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--mediapipe", default="runs/mediapipe/bin/python", help="the Python that has mediapipe 0.10.14 (second_opinion.py says how to make it)")
     parser.add_argument("--drawn", type=int, default=6_000, help="faces to draw")
-    parser.add_argument("--images", type=int, default=800_000, help="images shown before the end")
-    parser.add_argument("--last-images", type=int, default=LAST["images"], help="images shown at the end")
-    parser.add_argument("--copies", type=float, default=1.0, help="augmented copies, as a multiple of " + ", ".join(f"{count:,} {name}" for name, count in COPIES.items()))
-    parser.add_argument("--learning-rate", type=float, default=4e-3)
+    parser.add_argument("--images", type=int, default=FIRST["images"], help="images shown in the first part")
+    parser.add_argument("--again-images", type=int, default=AGAIN[0]["images"], help="images shown in each branch of the second part")
+    parser.add_argument("--last-images", type=int, default=LAST[0]["images"], help="images shown in each end")
+    parser.add_argument("--copies", type=float, default=1.0, help="how many times as many augmented copies as FIRST, AGAIN and LAST say")
+    parser.add_argument("--learning-rate", type=float, default=FIRST["learning_rate"], help="in the first part")
     parser.add_argument("--without", nargs="*", default=[], choices=PARTS, help="parts to leave out")
     parser.add_argument("--everything", action="store_true", help="learn from the faces kept out as well; measures nothing")
     parser.add_argument("--dtype", default="mixed_bfloat16", choices=("mixed_bfloat16", "float32"), help="what the training computes in; 16 bits are quicker where a processor has units for them (AMX)")
-    parser.add_argument("--only-end", type=int, choices=range(ENDS), help="train only this one of the ends and stop: with one thread each, two at once are quicker than one with two")
+    parser.add_argument("--only", type=int, choices=range(len(LAST)), help="where the training branches, train only this branch and stop: with one thread each, two at once are quicker than one with two")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save", type=Path, help="also write the JSON record there")
@@ -358,9 +382,10 @@ def set_threads(count: int) -> None:
         set_number(count)
 
 
-def stage_of(learned: dict, name: str) -> dict:
+def stage_of(story: dict, use: str) -> dict:
     "What a record says about a stage."
-    return {"stage": name, "images_shown": learned["images_shown"], "seconds": learned["seconds"]}
+    name = {"start": "the first part", "again": "the second part", "twin": "the end", "everything": "the end"}[story["stage"].split("-")[0].rstrip("0123456789")]
+    return {"stage": f"{name} ({use})", "images_shown": story["images_shown"], "seconds": story["seconds"]}
 
 
 def add_stages(record_file: Path, stages: list[dict]) -> None:
@@ -372,36 +397,25 @@ def add_stages(record_file: Path, stages: list[dict]) -> None:
 
 
 def finish(options, model: keras.Model, photographs: Faces, opinion: np.ndarray, validation: Faces, more: Faces, drawn: Faces, which: str) -> tuple[list[dict], Ridge]:
-    """The end of the training, with copies that are not mirrored and marks as they are; of an ablation, with the parts that are left.
-
-    It is done twice from the same start, with other copies in another order, and the model is given the mean of both weights (Wortsman et al. 2022, arXiv:2203.05482)."""
+    "The end of the training, with copies that are not mirrored and marks as they are; of an ablation, with the parts that are left."
     parts, translation = collect(options, photographs, opinion, more, drawn)
-    budget, started = {**LAST, "images": options.last_images, "mirrored": 0.0}, model.get_weights()
-    names = ["-".join([f"{which}{number}", *options.without, f"seed{options.seed}"]) for number in range(ENDS)]
-    for number, name in enumerate(names):
-        if not (options.out / f"{name}.json").exists() and options.only_end in (None, number):
-            model.set_weights(started)
-            learn(options, model, parts, validation, name, options.seed + 11 + 10 * number, budget)
-    if options.only_end is not None:
-        raise SystemExit(f"end {options.only_end} is there; run the command without --only-end for the mean of all")
-    ends = [load_model(options.out / f"{name}.keras").get_weights() for name in names]
-    model.set_weights([np.mean(weights, axis=0) for weights in zip(*ends)])
-    save_model(model, options.out / f"{'-'.join([which, *options.without, f'seed{options.seed}'])}.keras")
-    return [read_story(options.out / f"{name}.json") for name in names], translation
+    budgets = [{**budget, "images": options.last_images} for budget in LAST]
+    return branch(options, model, parts, validation, which, budgets, [options.seed + 11 + 10 * number for number in range(len(budgets))]), translation
 
 
 def describe(options, stages: list[dict], data: dict, judged: Faces, predicted: np.ndarray, mirrored: np.ndarray) -> dict:
     "The record of a measurement."
     faces, copies = stages[-1]["faces"], stages[-1]["copies"]
-    arguments = [f"--faces {options.faces.name} --more {options.more.name} --drawn {options.drawn} --images {options.images} --last-images {options.last_images}",
+    arguments = [f"--faces {options.faces.name} --more {options.more.name} --drawn {options.drawn}",
+                 f"--images {options.images} --again-images {options.again_images} --last-images {options.last_images}",
                  f"--copies {options.copies:g} --learning-rate {options.learning_rate:g} --seed {options.seed} --out runs/default", *(["--without", *options.without] if options.without else [])]
     return {"model": "-".join(["default", *options.without]), "labels": "complete", "augment": round(copies / sum(faces.values()), 1), "profile": "full",
             "seed": options.seed, "without": options.without,
             "data": {**data, "measured_on": "validation" if options.without else "kept out", "files": {file.name: sha256_of_file(file) for file in (options.faces, options.more)},
                      "n_more": faces.get("frames", 0), "n_drawn": faces.get("drawings", 0), "n_with_copies": copies, "n_learned_at_the_end": faces["photographs"],
                      "split": "split_by_group(faces, 0.2, 0), then split_by_group(rest, 0.15, 0): whole photographs, near copies on one side"},
-            "budget": {"images": options.images, "learning_rate": options.learning_rate, "bend": BEND, "shares": SHARES, "decay": DECAY, "last": {**LAST, "images": options.last_images},
-                       "computed_in": options.dtype},
+            "budget": {"bend": BEND, "shares": SHARES, "decay": DECAY, "computed_in": options.dtype, "first": {**FIRST, "images": options.images, "learning_rate": options.learning_rate},
+                       "again": [{**budget, "images": options.again_images} for budget in AGAIN], "last": [{**budget, "images": options.last_images} for budget in LAST]},
             "epochs": sum(stage["history"][-1]["epoch"] for stage in stages), "images_shown": sum(stage["images_shown"] for stage in stages),
             "seconds": sum(stage["seconds"] for stage in stages), "history": [{**entry, "stage": number} for number, stage in enumerate(stages, 1) for entry in stage["history"]],
             "metrics": evaluate_points(predicted, judged.points, judged.group), "mirrored": evaluate_points(mirrored, judged.points, judged.group), "by": describe_by(judged, predicted),
@@ -422,22 +436,23 @@ def main() -> None:
         return opinions[np.isin(faces.group, part.group)]
 
     model, started, offset = start(options, train, opinion_on(train), validation, more, drawn)
-    stages, which, photographs = [started], "twin", train if options.without else rest
+    chosen = evaluate_points(predict_points(model, validation.images) + offset, validation.points, validation.group)["rmse"]
+    print(f"before its end {chosen:.4f} px on the photographs that chose", flush=True)
+    stages, which, photographs = started, "twin", train if options.without else rest
     if options.everything:
         which, photographs = "everything", faces
     if "end" not in options.without:
         ends, translation = finish(options, model, photographs, opinion_on(photographs), validation, more, drawn, which)
-        stages, offset = [started, *ends], 0.0
+        stages, offset = [*started, *ends], 0.0
     if options.everything:
         if options.save:
-            add_stages(options.save, [stage_of(end, f"the end of it, {number} of {ENDS} (all photographs, ships)") for number, end in enumerate(ends, 1)])
+            add_stages(options.save, [stage_of(end, "all photographs, ships") for end in ends])
         return
     judged = validation if options.without else test  # an ablation chooses, so it may not look at what was kept out
     predicted, mirrored = predict_points(model, judged.images) + offset, mean_answer(model, judged.images) + offset
     record = describe(options, stages, describe_data(train, validation, judged), judged, predicted, mirrored)
-    record |= {"window": CLOSE, "weights": int(model.count_params()), "validation_rmse": min(entry["validation_rmse"] for entry in started["history"]),
-               "stages": [stage_of(started, "the training (both)"),
-                          *(stage_of(end, f"the end of it, {number} of {ENDS} (measured here)") for number, end in enumerate(stages[1:], 1))]}
+    record |= {"window": CLOSE, "weights": int(model.count_params()), "validation_rmse": chosen,
+               "stages": [*(stage_of(stage, "both") for stage in started), *(stage_of(end, "measured here") for end in stages[len(started):])]}
     record["seconds_in_all"] = sum(stage["seconds"] for stage in record["stages"])
     if "end" not in options.without:
         with np.load(options.out / "opinion" / options.faces.name, allow_pickle=False) as saved:

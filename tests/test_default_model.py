@@ -170,3 +170,28 @@ def test_sixteen_bits_leave_places_their_fractions(script, drawn):
     points = script.predict_points(fast, drawn.images)
     assert points.dtype == np.float32 and len(np.unique(points)) == points.size
     assert fast.get_layer("points").compute_dtype == "float32" and fast.get_layer("mix12_convolution").compute_dtype == "bfloat16"
+
+
+def test_branches_start_from_the_same_weights_and_their_mean_goes_on_while_what_is_there_is_not_trained_again(script, tmp_path, monkeypatch):
+    options = argparse.Namespace(out=tmp_path, without=[], seed=0, only=None)
+    model = script.build_compact(script.CLOSE)
+    started, trained = [weight.copy() for weight in model.get_weights()], []
+
+    def add(options, model, parts, validation, name, seed, budget):
+        assert all(np.array_equal(one, other) for one, other in zip(model.get_weights(), started))
+        trained.append(name)
+        model.set_weights([weight + budget["add"] for weight in started])
+        script.save_model(model, tmp_path / f"{name}.keras")
+        script.write_json(tmp_path / f"{name}.json", {"stage": name})
+
+    def go():
+        model.set_weights(started)
+        return script.branch(options, model, {}, None, "again", [{"add": 1}, {"add": 2}], [0, 1])
+
+    monkeypatch.setattr(script, "learn", add)
+    for options.only in (1, 0):
+        with pytest.raises(SystemExit, match=f"again {options.only} is there"):
+            go()
+    options.only = None
+    assert [story["stage"] for story in go()] == ["again0-seed0", "again1-seed0"] and trained == ["again1-seed0", "again0-seed0"]
+    assert all(np.allclose(weight, before + 1.5, atol=1e-5) for weight, before in zip(model.get_weights(), started))

@@ -20,7 +20,7 @@ HEADINGS = {"name": "", "rmse": "RMSE, px", "interval": "95% interval", "bytes":
             "largest_difference": "largest difference to Keras, px", "max_difference": "largest difference to Keras, px",
             "largest_difference_px": "largest difference to Keras, px", "rmse_px": "RMSE, px", "mean_difference": "mean difference, px",
             "error_against_keras": "error against Keras"}
-COUNTS = {"n_train": "photographs to learn from", "n_validation": "to choose the best weights of its first part by", "n_learned_at_the_end": "to learn from at the end, with those that chose", "n_test": "held out", "n_more": "frames of videos", "n_drawn": "drawn faces",
+COUNTS = {"n_train": "photographs to learn from", "n_validation": "to choose the best weights of its first two parts by", "n_learned_at_the_end": "to learn from at the end, with those that chose", "n_test": "held out", "n_more": "frames of videos", "n_drawn": "drawn faces",
           "n_with_copies": "pictures with all augmented copies"}
 GROUPINGS = {"source": "By source", "turn": "By head turn", "brightness": "By brightness", "keypoint": "By keypoint"}
 
