@@ -7,11 +7,11 @@ python benchmarks/default_model.py --faces helen_afw_96.npz --more youtube_faces
    differ from those of `--faces`, and take the difference out. 3. Mix marks and translated answers: what two judges of different habits agree on is nearer to the truth than either.
 4. Take out how far the marks of `--faces` lie to one side, which mirror images show: mirrored copies would lie as far to the other, and between the two the net can't follow either.
 5. Train the small net on augmented copies of all three: photographs, frames, drawings; the best weights are chosen on a part of the photographs. 6. Go on from there with new copies,
-   twice, once without drawings, and take the mean of both weights. 7. Go on with all photographs but the groups that are kept out, with copies that are not mirrored and marks as they
-   are, twice, and take the mean again. 8. Measure once on what was kept out.
+   twice, once without drawings, and take the mean of both weights. 7. Mix what this net answers into the marks of `--more`. 8. Go on with all photographs but the groups that are kept
+   out, with copies that are not mirrored and marks as they are, four times, and take the mean again. 9. Measure once on what was kept out.
 The net looks at the window of a face that holds its points, enlarged (facekp.cnn.CLOSE): it learns from copies that are cut so, and is given the enlarging as its first layer afterwards.
-With `--everything` step 7 goes on with the photographs kept out as well, and nothing is measured: these weights ship. A run that was stopped goes on where it was.
-`--without` leaves a part out, for the ablation: then step 7 learns from the photographs of step 5, and is measured on those that chose. Needs: pip install 'facekp[deploy]'
+With `--everything` step 8 goes on with the photographs kept out as well, and nothing is measured: these weights ship. A run that was stopped goes on where it was.
+`--without` leaves a part out, for the ablation: then step 8 learns from the photographs of step 5, and is measured on those that chose. Needs: pip install 'facekp[deploy]'
 """
 import argparse
 import hashlib
@@ -38,18 +38,19 @@ from facekp.draw import draw_faces
 from facekp.metrics import evaluate_points
 from facekp.train import describe_data, describe_machine, describe_versions, fit, load_model, masked_mae, masked_mse, predict_points, save_model
 
-PARTS = ("answers", "more", "drawn", "strong", "bent", "centred", "mae", "decay", "again", "end")
+PARTS = ("answers", "more", "drawn", "strong", "bent", "centred", "mae", "decay", "again", "own", "end")
 MIDDLE = (IMAGE_SIZE - 1) / 2
 GRID = np.stack(np.meshgrid(*[np.arange(IMAGE_SIZE, dtype=np.float32)] * 2), axis=-1)
 BEND = 2.0  # px, the most that the handles of a copy are pulled about
 SHARES = {"photographs": 0.5, "frames": 0.7}  # of the translated answers in the marks that the net learns; of drawings the marks are exact
 STIFFNESS, FOLDS = 3_200.0, 8  # of the translation: the ridge's alpha for pixels, and how many parts of the photographs are translated by what the others taught
+OWN = 0.5  # of what the net itself answers to frames and their mirror images in the marks of these at the end
 DOUBTFUL = 0.03  # the share of frames whose mark and translated answer are furthest apart: left out
 # What each part of the training is allowed: augmented copies, images shown, Adam's learning rate at the start, and how many of the copies are mirrored
 FIRST = {"copies": {"photographs": 97_000, "frames": 58_000, "drawings": 36_000}, "images": 800_000, "learning_rate": 4e-3, "mirrored": 0.5}
 AGAIN = [{"copies": copies, "images": 800_000, "learning_rate": 3e-3, "mirrored": 0.5}
          for copies in ({"photographs": 193_500, "frames": 93_000}, {"photographs": 145_500, "frames": 87_000, "drawings": 54_000})]
-LAST = 2 * [{"copies": {"photographs": 67_900, "frames": 40_600, "drawings": 25_200}, "images": 160_000, "learning_rate": 1.5e-3, "mirrored": 0.0}]
+LAST = 4 * [{"copies": {"photographs": 67_900, "frames": 40_600, "drawings": 25_200}, "images": 160_000, "learning_rate": 1.5e-3, "mirrored": 0.0}]
 DECAY = 0.02  # of the weights of convolutions, a step at a learning rate of 1
 SHOWN = 1_000  # drawings that the second opinion is asked for
 CORNER, ENLARGED = np.float32(CLOSE[:2]), np.float32(IMAGE_SIZE / CLOSE[2])  # of the window that the net looks at; it learns from copies that are cut so
@@ -396,9 +397,11 @@ def add_stages(record_file: Path, stages: list[dict]) -> None:
     write_json(record_file, record)
 
 
-def finish(options, model: keras.Model, photographs: Faces, opinion: np.ndarray, validation: Faces, more: Faces, drawn: Faces, which: str) -> tuple[list[dict], Ridge]:
-    "The end of the training, with copies that are not mirrored and marks as they are; of an ablation, with the parts that are left."
+def finish(options, model: keras.Model, photographs: Faces, opinion: np.ndarray, validation: Faces, more: Faces, drawn: Faces, offset: np.ndarray, which: str):
+    "The end of the training, with copies that are not mirrored and marks as they are, `offset` to the right; of an ablation, with the parts that are left. Its stories and the translation."
     parts, translation = collect(options, photographs, opinion, more, drawn)
+    if "frames" in parts and "own" not in options.without:
+        parts["frames"] = mix(parts["frames"], mean_answer(model, parts["frames"].images) + offset, OWN)
     budgets = [{**budget, "images": options.last_images} for budget in LAST]
     return branch(options, model, parts, validation, which, budgets, [options.seed + 11 + 10 * number for number in range(len(budgets))]), translation
 
@@ -414,7 +417,7 @@ def describe(options, stages: list[dict], data: dict, judged: Faces, predicted: 
             "data": {**data, "measured_on": "validation" if options.without else "kept out", "files": {file.name: sha256_of_file(file) for file in (options.faces, options.more)},
                      "n_more": faces.get("frames", 0), "n_drawn": faces.get("drawings", 0), "n_with_copies": copies, "n_learned_at_the_end": faces["photographs"],
                      "split": "split_by_group(faces, 0.2, 0), then split_by_group(rest, 0.15, 0): whole photographs, near copies on one side"},
-            "budget": {"bend": BEND, "shares": SHARES, "decay": DECAY, "computed_in": options.dtype, "first": {**FIRST, "images": options.images, "learning_rate": options.learning_rate},
+            "budget": {"bend": BEND, "shares": SHARES, "own": OWN, "decay": DECAY, "computed_in": options.dtype, "first": {**FIRST, "images": options.images, "learning_rate": options.learning_rate},
                        "again": [{**budget, "images": options.again_images} for budget in AGAIN], "last": [{**budget, "images": options.last_images} for budget in LAST]},
             "epochs": sum(stage["history"][-1]["epoch"] for stage in stages), "images_shown": sum(stage["images_shown"] for stage in stages),
             "seconds": sum(stage["seconds"] for stage in stages), "history": [{**entry, "stage": number} for number, stage in enumerate(stages, 1) for entry in stage["history"]],
@@ -442,7 +445,7 @@ def main() -> None:
     if options.everything:
         which, photographs = "everything", faces
     if "end" not in options.without:
-        ends, translation = finish(options, model, photographs, opinion_on(photographs), validation, more, drawn, which)
+        ends, translation = finish(options, model, photographs, opinion_on(photographs), validation, more, drawn, offset, which)
         stages, offset = [*started, *ends], 0.0
     if options.everything:
         if options.save:

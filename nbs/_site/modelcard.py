@@ -20,6 +20,8 @@ HEADINGS = {"name": "", "rmse": "RMSE, px", "interval": "95% interval", "bytes":
             "largest_difference": "largest difference to Keras, px", "max_difference": "largest difference to Keras, px",
             "largest_difference_px": "largest difference to Keras, px", "rmse_px": "RMSE, px", "mean_difference": "mean difference, px",
             "error_against_keras": "error against Keras"}
+SETTINGS = {"bend": "most that the handles of a copy are pulled about, in px", "own": "share of the net's own answers in the marks of frames at the end",
+            "decay": "decay of the weights of convolutions, a step at a learning rate of 1"}
 COUNTS = {"n_train": "photographs to learn from", "n_validation": "to choose the best weights of its first two parts by", "n_learned_at_the_end": "to learn from at the end, with those that chose", "n_test": "held out", "n_more": "frames of videos", "n_drawn": "drawn faces",
           "n_with_copies": "pictures with all augmented copies"}
 GROUPINGS = {"source": "By source", "turn": "By head turn", "brightness": "By brightness", "keypoint": "By keypoint"}
@@ -179,7 +181,7 @@ def _training(default: dict) -> list[str]:
         facts.append(f"It takes {seconds / 3600:.1f} hours" + (f" on {default['machine'].get('cores')} cores ({default['machine'].get('processor', '')})"
                      if isinstance(default.get("machine"), dict) and default["machine"].get("cores") else "") + ".")
     if isinstance(default.get("budget"), dict) and default["budget"]:
-        facts.append(f"Budget: {_sentence(default['budget'], {'images': 'pictures shown', 'bend': 'most that the handles of a copy are pulled about, in px'})}.")
+        facts.append(f"Settings: {_sentence(default['budget'], SETTINGS)}.")
     lines += [" ".join(facts), ""] if facts else []
     second = default["mediapipe"] if isinstance(default.get("mediapipe"), dict) else {}
     if _number(second.get("rmse")):
