@@ -270,7 +270,8 @@ def _quantize_onnx(source: Path, target: Path, model: keras.Model, images: np.nd
     with _quiet():
         quantize_static(source, target, Watch(), quant_format=QuantFormat.QDQ, per_channel=True,
                         nodes_to_exclude=kept,
-                        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
+                        # ranges are means over tens of faces: one odd face shall not coarsen the steps of all
+                        extra_options={"CalibMovingAverage": True}, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
 
 # %% ../nbs/16_deploy.ipynb #03cd8460
 def _to_litert(model: keras.Model, folder: Path, images: np.ndarray | None) -> bytes:
