@@ -243,7 +243,7 @@ def _belongs(name: str, layers: list[str]) -> bool:
     return any(part == layer or part.startswith(f"{layer}_") and part[len(layer) + 1:].isdigit()
                for whole in name.split(";") for part in whole.split("/") for layer in layers)
 
-# %% ../nbs/16_deploy.ipynb #2e593f1d
+# %% ../nbs/16_deploy.ipynb #d6ab4f9e
 def _quantize_onnx(source: Path, target: Path, model: keras.Model, images: np.ndarray) -> None:
     "Turn an ONNX file into 8 bits, all but its end, and a first convolution of one grey channel, which is no quicker in 8 bits."
     import onnx
@@ -270,8 +270,9 @@ def _quantize_onnx(source: Path, target: Path, model: keras.Model, images: np.nd
     with _quiet():
         quantize_static(source, target, Watch(), quant_format=QuantFormat.QDQ, per_channel=True,
                         nodes_to_exclude=kept,
-                        # ranges are means over tens of faces: one odd face shall not coarsen the steps of all
-                        extra_options={"CalibMovingAverage": True}, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
+                        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+                        # means over tens of faces: one odd face shall not coarsen all steps
+                        extra_options={"CalibMovingAverage": True})
 
 # %% ../nbs/16_deploy.ipynb #03cd8460
 def _to_litert(model: keras.Model, folder: Path, images: np.ndarray | None) -> bytes:
