@@ -56,9 +56,9 @@ release-check: .venv/installed
 colab-check: .venv/installed
 	$(BIN)/python tests/colab_check.py
 
-# what lessons and tests leave in the folder for temporary files, some 0.5 GB, goes with it
+# what lessons and tests leave in the folder for temporary files, 0.4 GB, goes with it; some tests enter it as another user
 test: dev browser
-	scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && export TMPDIR="$$scratch" && \
+	scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && chmod 755 "$$scratch" && export TMPDIR="$$scratch" && \
 		(cd nbs && ../$(BIN)/nbdev-test --n-workers $(WORKERS) --timing --do-print) && \
 		$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 

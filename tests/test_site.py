@@ -283,7 +283,8 @@ def tab(chromium):
     tab.complaints = []
     tab.on("console", lambda message: tab.complaints.append(message.text) if message.type in ("error", "warning") else None)
     tab.on("pageerror", lambda error: tab.complaints.append(str(error)))
-    tab.on("requestfailed", lambda request: tab.complaints.append(f"failed: {request.url}"))
+    # what was still on its way when the tab left the page, as the deck in a frame, has not failed
+    tab.on("requestfailed", lambda request: tab.complaints.append(f"failed: {request.url}") if request.failure != "net::ERR_ABORTED" else None)
     tab.on("request", lambda request: tab.complaints.append(f"asked elsewhere: {request.url}") if not request.url.startswith(("http://127.0.0.1", "data:")) else None)
     yield tab
     tab.close()
