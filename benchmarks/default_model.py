@@ -254,7 +254,7 @@ def copies_of(options, parts: dict[str, Faces], seed: int, budget: dict) -> Face
     bend = 0.0 if "bent" in options.without else BEND
     counts = {name: round(count * options.copies) for name, count in budget["copies"].items() if name in parts}
     if "strong" in options.without:
-        copied = [augment_faces(parts[name], max(1, count // len(parts[name])), seed)[:count] for name, count in counts.items()]
+        copied = [augment_faces(enlarge(parts[name]), max(1, count // len(parts[name])), seed)[:count] for name, count in counts.items()]
     else:
         copied = [strong_copies(parts[name], count, seed + place, bend, budget["mirrored"]) for place, (name, count) in enumerate(counts.items())]
     return concatenate(copied)

@@ -195,3 +195,10 @@ def test_branches_start_from_the_same_weights_and_their_mean_goes_on_while_what_
     options.only = None
     assert [story["stage"] for story in go()] == ["again0-seed0", "again1-seed0"] and trained == ["again1-seed0", "again0-seed0"]
     assert all(np.allclose(weight, before + 1.5, atol=1e-5) for weight, before in zip(model.get_weights(), started))
+
+
+def test_plain_copies_are_cut_to_the_window_too(script, drawn):
+    options = argparse.Namespace(without=["strong"], copies=1.0)
+    copies = script.copies_of(options, {"photographs": drawn}, 0, {"copies": {"photographs": 40, "drawings": 9}, "mirrored": 0.0})
+    eyes = np.linalg.norm(copies.points[:, 0] - copies.points[:, 1], axis=1).mean()
+    assert len(copies) == 40 and 1.05 < eyes / np.linalg.norm(drawn.points[:, 0] - drawn.points[:, 1], axis=1).mean() < 1.25, "8/7 as large"
