@@ -51,6 +51,7 @@ FIRST = {"copies": {"photographs": 97_000, "frames": 58_000, "drawings": 36_000}
 AGAIN = [{"copies": copies, "images": 800_000, "learning_rate": 3e-3, "mirrored": 0.5}
          for copies in ({"photographs": 193_500, "frames": 93_000}, {"photographs": 145_500, "frames": 87_000, "drawings": 54_000})]
 LAST = 4 * [{"copies": {"photographs": 67_900, "frames": 40_600, "drawings": 25_200}, "images": 160_000, "learning_rate": 1.5e-3, "mirrored": 0.0}]
+TITLES = {"start": "the first part", "again": "the second part", "twin": "the end", "everything": "the end"}
 DECAY = 0.02  # of the weights of convolutions, a step at a learning rate of 1
 SHOWN = 1_000  # drawings that the second opinion is asked for
 CORNER, ENLARGED = np.float32(CLOSE[:2]), np.float32(IMAGE_SIZE / CLOSE[2])  # of the window that the net looks at; it learns from copies that are cut so
@@ -273,9 +274,9 @@ def learn(options, model: keras.Model, parts: dict[str, Faces], validation: Face
     parts = {kind: part for kind, part in parts.items() if kind in budget["copies"]}
     learned = copies_of(options, parts, seed, budget)
     print(f"{name}: {', '.join(f'{len(part)} {kind}' for kind, part in parts.items())} to learn from, {len(learned)} copies of them", flush=True)
-    training = fit(make_fast(with_window(model, WHOLE), options.dtype), learned, enlarge(validation), seed=seed, patience=10**6, loss=masked_mse if "mae" in options.without else masked_mae, resume=True,
-                   images_shown=budget["images"], learning_rate=budget["learning_rate"], run_folder=options.out / name, faces_an_epoch=min(20_000, len(learned)),
-                   optimizer=keras.optimizers.Adam if "decay" in options.without else decaying)
+    training = fit(make_fast(with_window(model, WHOLE), options.dtype), learned, enlarge(validation), seed=seed, patience=10**6, resume=True, run_folder=options.out / name,
+                   images_shown=budget["images"], learning_rate=budget["learning_rate"], faces_an_epoch=min(20_000, len(learned)),
+                   loss=masked_mse if "mae" in options.without else masked_mae, optimizer=keras.optimizers.Adam if "decay" in options.without else decaying)
     model.set_weights(training.model.get_weights())
     save_model(model, options.out / f"{name}.keras")
     history = [{**entry, "validation_rmse": float(entry["validation_rmse"] / ENLARGED)} for entry in training.history]  # in pixels of the frame again
@@ -303,7 +304,7 @@ def branch(options, model: keras.Model, parts: dict[str, Faces], validation: Fac
     branches = [load_model(options.out / f"{name}.keras").get_weights() for name in names]
     model.set_weights([np.mean(weights, axis=0) for weights in zip(*branches)])
     save_model(model, options.out / f"{name_of(options, stage)}.keras")
-    return [json.loads((options.out / f"{name}.json").read_text(encoding="utf-8")) for name in names]
+    return [{**json.loads((options.out / f"{name}.json").read_text(encoding="utf-8")), "stage": stage} for name in names]
 
 
 def start(options, train: Faces, opinion: np.ndarray, validation: Faces, more: Faces, drawn: Faces) -> tuple[keras.Model, list[dict], np.ndarray]:
@@ -385,8 +386,7 @@ def set_threads(count: int) -> None:
 
 def stage_of(story: dict, use: str) -> dict:
     "What a record says about a stage."
-    name = {"start": "the first part", "again": "the second part", "twin": "the end", "everything": "the end"}[story["stage"].split("-")[0].rstrip("0123456789")]
-    return {"stage": f"{name} ({use})", "images_shown": story["images_shown"], "seconds": story["seconds"]}
+    return {"stage": f"{TITLES[story['stage']]} ({use})", "images_shown": story["images_shown"], "seconds": story["seconds"]}
 
 
 def add_stages(record_file: Path, stages: list[dict]) -> None:
@@ -397,7 +397,8 @@ def add_stages(record_file: Path, stages: list[dict]) -> None:
     write_json(record_file, record)
 
 
-def finish(options, model: keras.Model, photographs: Faces, opinion: np.ndarray, validation: Faces, more: Faces, drawn: Faces, offset: np.ndarray, which: str):
+def finish(options, model: keras.Model, photographs: Faces, opinion: np.ndarray, validation: Faces, more: Faces, drawn: Faces, offset: np.ndarray,
+           which: str) -> tuple[list[dict], Ridge]:
     "The end of the training, with copies that are not mirrored and marks as they are, `offset` to the right; of an ablation, with the parts that are left. Its stories and the translation."
     parts, translation = collect(options, photographs, opinion, more, drawn)
     if "frames" in parts and "own" not in options.without:

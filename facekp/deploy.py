@@ -243,7 +243,7 @@ def _belongs(name: str, layers: list[str]) -> bool:
     return any(part == layer or part.startswith(f"{layer}_") and part[len(layer) + 1:].isdigit()
                for whole in name.split(";") for part in whole.split("/") for layer in layers)
 
-# %% ../nbs/16_deploy.ipynb #d6ab4f9e
+# %% ../nbs/16_deploy.ipynb #5d0f07ae
 def _quantize_onnx(source: Path, target: Path, model: keras.Model, images: np.ndarray) -> None:
     "Turn an ONNX file into 8 bits, all but its end, and a first convolution of one grey channel, which is no quicker in 8 bits."
     import onnx
@@ -265,7 +265,8 @@ def _quantize_onnx(source: Path, target: Path, model: keras.Model, images: np.nd
     if not tail or min(tail) > kernels[-1]:
         raise RunError(f"{model.name}: can't find in the converted net where its last layer "
                        "begins; export it as onnx instead")
-    begin = kernels[nodes[kernels[0]].op_type == "Conv"]
+    skipped = int(nodes[kernels[0]].op_type == "Conv")
+    begin = (kernels[skipped:] or kernels)[0]
     kept = [node.name for place, node in enumerate(nodes) if place >= min(tail) or place < begin]
     with _quiet():
         quantize_static(source, target, Watch(), quant_format=QuantFormat.QDQ, per_channel=True,

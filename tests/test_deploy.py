@@ -12,7 +12,7 @@ import pytest
 import facekp.deploy
 from facekp.baseline import build_baseline
 from facekp.cli import main
-from facekp.cnn import CLOSE, WHOLE, build_cnn, build_compact
+from facekp.cnn import CLOSE, WHOLE, SoftArgmax, build_cnn, build_compact
 from facekp.core import UserError
 from facekp.deploy import EXPORT_FORMATS, PointsAndSpread, check_target, export_model, open_exported, read_shipped, with_spread
 from facekp.draw import draw_faces
@@ -58,8 +58,6 @@ def test_a_net_that_sees_the_whole_frame_comes_back_from_its_file_as_well_as_one
 
 @pytest.mark.parametrize("window", ["6 9", "near by it"])
 def test_a_window_that_is_none_is_told(net, tmp_path, window):
-    import onnx
-
     made = onnx.load(export_model(net, tmp_path / "net.onnx", notes=NOTES))
     next(note for note in made.metadata_props if note.key == "window").value = window
     onnx.save(made, tmp_path / "net.onnx")
@@ -103,6 +101,13 @@ def test_sizes(net, files):
     size = {format: file.stat().st_size for format, file in files.items() if file.is_file()}
     bare = net.count_params() * 4
     assert size["onnx"] < 0.75 * bare and size["litert"] < 1.3 * bare and max(size["onnx-int8"], size["litert-int8"]) < 0.6 * bare
+
+
+def test_a_net_of_one_convolution_has_nothing_to_say_in_eight_bits(tmp_path):
+    grey = keras.Input((96, 96, 1), name="grey")
+    tiny = keras.Model(grey, SoftArgmax(name="points")(keras.layers.Conv2D(15, 8, strides=8, name="heatmaps")(grey)), name="tiny")
+    path = export_model(tiny, tmp_path / "tiny.onnx", "onnx-int8", FACES.images, weights="float32")
+    assert np.abs(open_exported(path)(FACES.images)[0] - predict_points(tiny, FACES.images)).max() < 0.01
 
 
 def test_eight_bits_end_before_the_heatmaps(files):

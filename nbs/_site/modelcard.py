@@ -178,7 +178,7 @@ def _training(default: dict) -> list[str]:
     facts = []
     seconds = next((default[key] for key in ("seconds_in_all", "seconds") if _number(default.get(key))), None)
     if seconds is not None:
-        facts.append(f"It takes {seconds / 3600:.1f} hours" + (f" on {default['machine'].get('cores')} cores ({default['machine'].get('processor', '')})"
+        facts.append(f"Its stages add up to {seconds / 3600:.1f} hours" + (f" on {default['machine'].get('cores')} cores ({default['machine'].get('processor', '')})"
                      if isinstance(default.get("machine"), dict) and default["machine"].get("cores") else "") + ".")
     if isinstance(default.get("budget"), dict) and default["budget"]:
         facts.append(f"Settings: {_sentence(default['budget'], SETTINGS)}.")
