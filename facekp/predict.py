@@ -888,7 +888,7 @@ def find_sources(
             raise UserError(f"{path}: no such file or folder")
     return sources
 
-# %% ../nbs/15_predict.ipynb #0d633a83
+# %% ../nbs/15_predict.ipynb #88c47f65
 def predict_files(
     detector: Detector,  # what `load` gives
     given: list[str | Path],  # pictures, videos, folders, webcam or webcam:N
@@ -897,9 +897,8 @@ def predict_files(
     most_frames: int | None = None,  # end a video or webcam after so many
     show_progress: bool = True,  # a bar for what takes over two seconds, and a line for each result
 ) -> list[str]:  # what could not be read, one message each
-    "Predict files and write what was found. Goes on after a broken file."
-    out = (Path("predictions") if out is None and form == "png" else None if out is None
-           else Path(out))
+    "Predict files and write what was found. Goes on after a broken file. Raises UserError where `out` names a file."
+    out = _results_folder(out, form)
     sources, broken, used = find_sources(given, out), [], set()
     names = [_unused(name, used) for _, name in sources]
     with _table(out) if form == "csv" else contextlib.nullcontext() as table:
@@ -927,7 +926,20 @@ def _unused(name: str, used: set) -> str:
     used.add(free)
     return free
 
-# %% ../nbs/15_predict.ipynb #9a86cc71
+# %% ../nbs/15_predict.ipynb #cbd42412
+def _results_folder(out: str | Path | None, form: str) -> Path | None:
+    "Where results go. Raises UserError for the name of a file, which would become a folder's."
+    if out is None:
+        return Path("predictions") if form == "png" else None
+    ending = (out := Path(out)).suffix.lower()
+    names = {".jpg", ".jpeg", *VIDEO_ENDINGS, *(f".{known}" for known in FORMATS)}
+    if ending in names and not out.is_dir():
+        kind = ending[1:] if ending[1:] in FORMATS else "png"
+        raise UserError(f"{out}: results go into a folder, expected as --out {out.with_suffix('')}; "
+                        f"--format {kind} says what is written there")
+    return out
+
+
 @contextlib.contextmanager
 def _table(out: Path | None) -> Iterator:
     "A CSV table to write rows to: predictions.csv in the folder, or standard output."

@@ -416,3 +416,13 @@ def test_a_photo_is_done_without_tensorflow(tmp_path):
     code = ("import sys, facekp\nassert not {'tensorflow', 'keras', 'cv2', 'onnxruntime'} & set(sys.modules)\n"
             "assert len(facekp.load().predict(sys.argv[1])) == 1\nassert not {'tensorflow', 'keras', 'matplotlib', 'pandas'} & set(sys.modules)")
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "p.png")], check=True)
+
+
+@pytest.mark.parametrize("name, kind", [("found.csv", "csv"), ("found.JSON", "json"), ("drawn.jpg", "png"), ("film.mp4", "png")])
+def test_a_file_named_for_the_results_is_refused_before_any_work(tmp_path, name, kind):
+    with pytest.raises(UserError, match=f"results go into a folder, expected as --out .*; --format {kind}"):
+        predict_files(None, ["photo.jpg"], tmp_path / name)
+    assert not any(tmp_path.iterdir())
+    (tmp_path / name).mkdir()  # a folder that is there is a folder, whatever its name
+    with pytest.raises(UserError, match="photo.jpg"):
+        predict_files(None, [tmp_path / "photo.jpg"], tmp_path / name)
