@@ -11,7 +11,8 @@ python benchmarks/default_model.py --faces helen_afw_96.npz --more youtube_faces
    out, with copies that are not mirrored and marks as they are, four times, and take the mean again. 9. Measure once on what was kept out.
 The net looks at the window of a face that holds its points, enlarged (facekp.cnn.CLOSE): it learns from copies that are cut so, and is given the enlarging as its first layer afterwards.
 With `--everything` step 8 goes on with the photographs kept out as well, and nothing is measured: these weights ship. A run that was stopped goes on where it was.
-`--without` leaves a part out, for the ablation: then step 8 learns from the photographs of step 5, and is measured on those that chose. Needs: pip install 'facekp[deploy]'
+For the ablation `--without` leaves a part out and `--instead` puts another in its place: then, and with `--ablation`, step 8 learns from the photographs of step 5, and is measured on
+those that chose. Needs: pip install 'facekp[deploy]'
 """
 import argparse
 import hashlib
@@ -27,6 +28,7 @@ import joblib
 import keras
 import numpy as np
 import tensorflow as tf
+from default_instead import Remember, build_coordinates, coordinate_loss, masked_wing
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
@@ -38,7 +40,8 @@ from facekp.draw import draw_faces
 from facekp.metrics import evaluate_points
 from facekp.train import describe_data, describe_machine, describe_versions, fit, load_model, masked_mae, masked_mse, predict_points, save_model
 
-PARTS = ("answers", "more", "drawn", "strong", "bent", "centred", "mae", "decay", "again", "own", "end")
+PARTS = ("answers", "more", "drawn", "strong", "bent", "centred", "mae", "decay", "window", "again", "own", "end")
+LATER = {"start": ("again", "own", "end"), "again": ("own", "end")}  # what comes after a stage, so that it is the same with it and without
 MIDDLE = (IMAGE_SIZE - 1) / 2
 GRID = np.stack(np.meshgrid(*[np.arange(IMAGE_SIZE, dtype=np.float32)] * 2), axis=-1)
 BEND = 2.0  # px, the most that the handles of a copy are pulled about
@@ -52,9 +55,9 @@ AGAIN = [{"copies": copies, "images": 800_000, "learning_rate": 3e-3, "mirrored"
          for copies in ({"photographs": 193_500, "frames": 93_000}, {"photographs": 145_500, "frames": 87_000, "drawings": 54_000})]
 LAST = 4 * [{"copies": {"photographs": 67_900, "frames": 40_600, "drawings": 25_200}, "images": 160_000, "learning_rate": 1.5e-3, "mirrored": 0.0}]
 TITLES = {"start": "the first part", "again": "the second part", "twin": "the end", "everything": "the end"}
+INSTEAD = ("wing", "coordinates")  # of default_instead.py
 DECAY = 0.02  # of the weights of convolutions, a step at a learning rate of 1
 SHOWN = 1_000  # drawings that the second opinion is asked for
-CORNER, ENLARGED = np.float32(CLOSE[:2]), np.float32(IMAGE_SIZE / CLOSE[2])  # of the window that the net looks at; it learns from copies that are cut so
 SPREAD = 0.08  # of the logarithm of how large a copy is
 CHUNK = 2_000  # copies that are made in one go
 NOISE = np.random.default_rng(0).standard_normal(2**20, np.float32)  # what the grain of the copies is cut out of
@@ -84,7 +87,9 @@ class GrowInOneStep(keras.layers.Layer):
 def make_fast(model: keras.Model, dtype: str) -> keras.Model:
     "The same net with the same weights, quicker to train on a processor; what is computed in 16 bits is not so in the soft-argmax, where places would be rounded."
     def copy(layer):
-        config = {**layer.get_config(), "dtype": "float32" if layer.name in ("prior", "points", "heatmaps") else dtype}
+        config = {**layer.get_config(), "dtype": "float32" if layer.name in ("prior", "points", "heatmaps", "chances", "place") else dtype}
+        if isinstance(layer, keras.layers.Softmax):
+            return Remember.from_config(config)
         if isinstance(layer, keras.layers.BatchNormalization):
             return NormalizationInOneStep.from_config(config)
         if isinstance(layer, keras.layers.UpSampling2D):
@@ -96,13 +101,15 @@ def make_fast(model: keras.Model, dtype: str) -> keras.Model:
     return fast
 
 
-def change(image: np.ndarray, points: np.ndarray, others: np.ndarray, rng: np.random.Generator, bend: float, mirrored: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
+def change(image: np.ndarray, points: np.ndarray, others: np.ndarray, rng: np.random.Generator, bend: float, mirrored: float = 0.5,
+           window: tuple = CLOSE) -> tuple[np.ndarray, np.ndarray]:
     "One strongly augmented copy: moved, turned, scaled, stretched, bent, mirrored or not, covered in part, blurred or coarsened, lit otherwise, noisy."
     if rng.random() < mirrored:
         image, points = mirror(image, points)
-    angle, scale, stretch = np.deg2rad(rng.normal(0, 12)), ENLARGED * np.exp(rng.normal(0, SPREAD)), np.exp(rng.normal(0, 0.03))
+    corner, enlarged = enlargement(window)
+    angle, scale, stretch = np.deg2rad(rng.normal(0, 12)), enlarged * np.exp(rng.normal(0, SPREAD)), np.exp(rng.normal(0, 0.03))
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ np.diag([stretch, 1 / stretch])
-    offset = MIDDLE - turn @ (CORNER + (CLOSE[2] - 1) / 2) + rng.normal(0, 3, 2)
+    offset = MIDDLE - turn @ (corner + (window[2] - 1) / 2) + rng.normal(0, 3, 2)
     copy, points = bend_and_move(image, points, turn, offset, rng.uniform(0, bend) if bend else 0, rng)
     if rng.random() < 0.3:
         cover(copy, others[rng.integers(len(others))], rng)
@@ -141,34 +148,44 @@ def cover(image: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> Non
     image[top:top + height, left:left + width] = patch
 
 
-def copy_chunk(faces: Faces, rows: np.ndarray, seed: int, bend: float, mirrored: float) -> tuple[np.ndarray, np.ndarray]:
+def copy_chunk(faces: Faces, rows: np.ndarray, seed: int, bend: float, mirrored: float, window: tuple = CLOSE) -> tuple[np.ndarray, np.ndarray]:
     "Strongly augmented copies of some of the faces: pictures and points."
     cv2.setNumThreads(1)  # pictures this small are not worth a second thread
     rng = np.random.default_rng(seed)
-    changed = [change(faces.images[row], faces.points[row], faces.images, rng, bend, mirrored) for row in rows]
+    changed = [change(faces.images[row], faces.points[row], faces.images, rng, bend, mirrored, window) for row in rows]
     return np.stack([image for image, _ in changed]), np.stack([points for _, points in changed])
 
 
-def strong_copies(faces: Faces, count: int, seed: int, bend: float = BEND, mirrored: float = 0.5) -> Faces:
+def strong_copies(faces: Faces, count: int, seed: int, bend: float = BEND, mirrored: float = 0.5, window: tuple = CLOSE) -> Faces:
     "So many strongly augmented copies, every face as often as any other (or once more), made on all cores."
     passes = [np.random.default_rng([seed, turn]).permutation(len(faces)) for turn in range(-(-count // len(faces)))]
     rows = np.concatenate(passes)[:count]
     chunks = [rows[start:start + CHUNK] for start in range(0, count, CHUNK)]
-    made = joblib.Parallel(n_jobs=-1, idle_worker_timeout=5)(joblib.delayed(copy_chunk)(faces, chunk, 1_000 * seed + number, bend, mirrored) for number, chunk in enumerate(chunks))
+    made = joblib.Parallel(n_jobs=-1, idle_worker_timeout=5)(joblib.delayed(copy_chunk)(faces, chunk, 1_000 * seed + number, bend, mirrored, window) for number, chunk in enumerate(chunks))
     images, points = (np.concatenate([part[which] for part in made]) for which in (0, 1))
     return replace(faces[rows], images=images, points=points, truth=None)
 
 
-def enlarge(faces: Faces) -> Faces:
+def enlargement(window: tuple) -> tuple[np.ndarray, np.float32]:
+    "The left upper corner of a window, and how many times as large as it a picture is."
+    return np.float32(window[:2]), np.float32(IMAGE_SIZE / window[2])
+
+
+def enlarge(faces: Faces, window: tuple = CLOSE) -> Faces:
     "The window of each face, as large as a face, with its points."
-    left, top, side = CLOSE
+    left, top, side = window
+    corner, enlarged = enlargement(window)
     images = np.stack([cv2.resize(image[top:top + side, left:left + side], (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_LINEAR) for image in faces.images])
-    return replace(faces, images=images, points=(faces.points - CORNER + np.float32(0.5)) * ENLARGED - np.float32(0.5), truth=None)
+    return replace(faces, images=images, points=(faces.points - corner + np.float32(0.5)) * enlarged - np.float32(0.5), truth=None)
 
 
-def with_window(model: keras.Model, window: tuple) -> keras.Model:
-    "The same weights in a net that looks at this window of what it is shown."
-    other = build_compact(window)
+def build_for(options, window: tuple) -> keras.Model:
+    "A net without any training that looks at this window of what it is shown."
+    return (build_coordinates if "coordinates" in options.instead else build_compact)(window)
+
+
+def with_window(model: keras.Model, other: keras.Model) -> keras.Model:
+    "The same weights in the other net, which looks at another window of what it is shown."
     other.set_weights(model.get_weights())
     return other
 
@@ -250,14 +267,19 @@ def collect(options, photographs: Faces, opinion: np.ndarray, more: Faces, drawn
     return parts, translation
 
 
+def window_of(options) -> tuple:
+    "What the net sees of a face."
+    return WHOLE if "window" in options.without else CLOSE
+
+
 def copies_of(options, parts: dict[str, Faces], seed: int, budget: dict) -> Faces:
     "Augmented copies of all parts that there are."
-    bend = 0.0 if "bent" in options.without else BEND
+    bend, window = 0.0 if "bent" in options.without else BEND, window_of(options)
     counts = {name: round(count * options.copies) for name, count in budget["copies"].items() if name in parts}
     if "strong" in options.without:
-        copied = [augment_faces(enlarge(parts[name]), max(1, count // len(parts[name])), seed)[:count] for name, count in counts.items()]
+        copied = [augment_faces(enlarge(parts[name], window), max(1, count // len(parts[name])), seed)[:count] for name, count in counts.items()]
     else:
-        copied = [strong_copies(parts[name], count, seed + place, bend, budget["mirrored"]) for place, (name, count) in enumerate(counts.items())]
+        copied = [strong_copies(parts[name], count, seed + place, bend, budget["mirrored"], window) for place, (name, count) in enumerate(counts.items())]
     return concatenate(copied)
 
 
@@ -268,25 +290,36 @@ def decaying(learning_rate) -> keras.optimizers.Optimizer:
     return optimizer
 
 
+def loss_of(options, model: keras.Model):
+    "What the training makes small."
+    if "coordinates" in options.instead:
+        return coordinate_loss(model)
+    if "wing" in options.instead:
+        return masked_wing
+    return masked_mse if "mae" in options.without else masked_mae
+
+
 def learn(options, model: keras.Model, parts: dict[str, Faces], validation: Faces, name: str, seed: int, budget: dict) -> None:
     "Train a net on copies of the parts, give it the best weights, and write it and its story down."
     set_seeds(seed)
     parts = {kind: part for kind, part in parts.items() if kind in budget["copies"]}
     learned = copies_of(options, parts, seed, budget)
     print(f"{name}: {', '.join(f'{len(part)} {kind}' for kind, part in parts.items())} to learn from, {len(learned)} copies of them", flush=True)
-    training = fit(make_fast(with_window(model, WHOLE), options.dtype), learned, enlarge(validation), seed=seed, patience=10**6, resume=True, run_folder=options.out / name,
+    fast = make_fast(with_window(model, build_for(options, WHOLE)), options.dtype)
+    window = window_of(options)
+    training = fit(fast, learned, enlarge(validation, window), seed=seed, patience=10**6, resume=True, run_folder=options.out / name,
                    images_shown=budget["images"], learning_rate=budget["learning_rate"], faces_an_epoch=min(20_000, len(learned)),
-                   loss=masked_mse if "mae" in options.without else masked_mae, optimizer=keras.optimizers.Adam if "decay" in options.without else decaying)
+                   loss=loss_of(options, fast), optimizer=keras.optimizers.Adam if "decay" in options.without else decaying)
     model.set_weights(training.model.get_weights())
     save_model(model, options.out / f"{name}.keras")
-    history = [{**entry, "validation_rmse": float(entry["validation_rmse"] / ENLARGED)} for entry in training.history]  # in pixels of the frame again
+    history = [{**entry, "validation_rmse": float(entry["validation_rmse"] / enlargement(window)[1])} for entry in training.history]  # in pixels of the frame again
     write_json(options.out / f"{name}.json", {"stage": name, "images_shown": training.images_shown, "seconds": round(training.seconds), "history": history,
                                               "faces": {kind: len(part) for kind, part in parts.items()}, "copies": len(learned)})
 
 
 def name_of(options, stage: str) -> str:
     "What the files of a stage are called."
-    return "-".join([stage, *options.without, f"seed{options.seed}"])
+    return "-".join([stage, *(part for part in options.without if part not in LATER.get(stage.rstrip("0123456789"), ())), *options.instead, f"seed{options.seed}"])
 
 
 def branch(options, model: keras.Model, parts: dict[str, Faces], validation: Faces, stage: str, budgets: list[dict], seeds: list[int]) -> list[dict]:
@@ -313,7 +346,7 @@ def start(options, train: Faces, opinion: np.ndarray, validation: Faces, more: F
     parts, _ = collect(options, train, opinion, more, drawn)
     parts, validation = {kind: move(part, -offset) for kind, part in parts.items()}, move(validation, -offset)
     set_seeds(options.seed)
-    model = build_compact(CLOSE)
+    model = build_for(options, window_of(options))
     stages = branch(options, model, parts, validation, "start", [{**FIRST, "images": options.images, "learning_rate": options.learning_rate}], [options.seed + 1])
     if "again" not in options.without:
         stages += branch(options, model, parts, validation, "again", [{**budget, "images": options.again_images} for budget in AGAIN], [options.seed + 101, options.seed + 202])
@@ -361,13 +394,17 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--copies", type=float, default=1.0, help="how many times as many augmented copies as FIRST, AGAIN and LAST say")
     parser.add_argument("--learning-rate", type=float, default=FIRST["learning_rate"], help="in the first part")
     parser.add_argument("--without", nargs="*", default=[], choices=PARTS, help="parts to leave out")
+    parser.add_argument("--instead", nargs="*", default=[], choices=INSTEAD, help="what to learn with in place of heatmaps or of the absolute error")
+    parser.add_argument("--ablation", action="store_true", help="measure on what chose, and learn from the other photographs to the end, as where a part is left out")
     parser.add_argument("--everything", action="store_true", help="learn from the faces kept out as well; measures nothing")
     parser.add_argument("--dtype", default="mixed_bfloat16", choices=("mixed_bfloat16", "float32"), help="what the training computes in; 16 bits are quicker where a processor has units for them (AMX)")
     parser.add_argument("--only", type=int, choices=range(len(LAST)), help="where the training branches, train only this branch and stop: with one thread each, two at once are quicker than one with two")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save", type=Path, help="also write the JSON record there")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.ablation |= bool(options.without or options.instead)
+    return options
 
 
 def draw(options) -> Faces:
@@ -412,10 +449,11 @@ def describe(options, stages: list[dict], data: dict, judged: Faces, predicted: 
     faces, copies = stages[-1]["faces"], stages[-1]["copies"]
     arguments = [f"--faces {options.faces.name} --more {options.more.name} --drawn {options.drawn}",
                  f"--images {options.images} --again-images {options.again_images} --last-images {options.last_images}",
-                 f"--copies {options.copies:g} --learning-rate {options.learning_rate:g} --seed {options.seed} --out runs/default", *(["--without", *options.without] if options.without else [])]
-    return {"model": "-".join(["default", *options.without]), "labels": "complete", "augment": round(copies / sum(faces.values()), 1), "profile": "full",
-            "seed": options.seed, "without": options.without,
-            "data": {**data, "measured_on": "validation" if options.without else "kept out", "files": {file.name: sha256_of_file(file) for file in (options.faces, options.more)},
+                 f"--copies {options.copies:g} --learning-rate {options.learning_rate:g} --seed {options.seed} --out runs/default", *(["--without", *options.without] if options.without else []),
+                 *(["--instead", *options.instead] if options.instead else []), *(["--ablation"] if options.ablation else [])]
+    return {"model": "-".join(["default", *options.without, *options.instead]), "labels": "complete", "augment": round(copies / sum(faces.values()), 1), "profile": "full",
+            "seed": options.seed, "without": options.without, "instead": options.instead,
+            "data": {**data, "measured_on": "validation" if options.ablation else "kept out", "files": {file.name: sha256_of_file(file) for file in (options.faces, options.more)},
                      "n_more": faces.get("frames", 0), "n_drawn": faces.get("drawings", 0), "n_with_copies": copies, "n_learned_at_the_end": faces["photographs"],
                      "split": "split_by_group(faces, 0.2, 0), then split_by_group(rest, 0.15, 0): whole photographs, near copies on one side"},
             "budget": {"bend": BEND, "shares": SHARES, "own": OWN, "decay": DECAY, "computed_in": options.dtype, "first": {**FIRST, "images": options.images, "learning_rate": options.learning_rate},
@@ -442,7 +480,7 @@ def main() -> None:
     model, started, offset = start(options, train, opinion_on(train), validation, more, drawn)
     chosen = evaluate_points(predict_points(model, validation.images) + offset, validation.points, validation.group)["rmse"]
     print(f"before its end {chosen:.4f} px on the photographs that chose", flush=True)
-    stages, which, photographs = started, "twin", train if options.without else rest
+    stages, which, photographs = started, "twin", train if options.ablation else rest
     if options.everything:
         which, photographs = "everything", faces
     if "end" not in options.without:
@@ -452,10 +490,10 @@ def main() -> None:
         if options.save:
             add_stages(options.save, [stage_of(end, "all photographs, ships") for end in ends])
         return
-    judged = validation if options.without else test  # an ablation chooses, so it may not look at what was kept out
+    judged = validation if options.ablation else test  # an ablation chooses, so it may not look at what was kept out
     predicted, mirrored = predict_points(model, judged.images) + offset, mean_answer(model, judged.images) + offset
     record = describe(options, stages, describe_data(train, validation, judged), judged, predicted, mirrored)
-    record |= {"window": CLOSE, "weights": int(model.count_params()), "validation_rmse": chosen,
+    record |= {"window": window_of(options), "weights": int(model.count_params()), "validation_rmse": chosen,
                "stages": [*(stage_of(stage, "both") for stage in started), *(stage_of(end, "measured here") for end in stages[len(started):])]}
     record["seconds_in_all"] = sum(stage["seconds"] for stage in record["stages"])
     if "end" not in options.without:

@@ -68,8 +68,9 @@ def test_a_dot_and_its_point_are_enlarged_to_one_place_and_found_there_by_the_ne
         mean = copies.points[copies.image_id == faces.image_id[number]].mean(axis=(0, 1))
         assert np.abs(mean - grown.points[number, 0]).max() < 1, "copies lie around the window"
     within = script.build_compact()
-    around = script.with_window(within, script.CLOSE)
-    back = (script.predict_points(within, grown.images) + 0.5) / script.ENLARGED - 0.5 + script.CORNER
+    around = script.with_window(within, script.build_compact(script.CLOSE))
+    corner, enlarged = script.enlargement(script.CLOSE)
+    back = (script.predict_points(within, grown.images) + 0.5) / enlarged - 0.5 + corner
     assert np.abs(script.predict_points(around, faces.images) - back).max() < 0.1
 
 
@@ -173,7 +174,7 @@ def test_sixteen_bits_leave_places_their_fractions(script, drawn):
 
 
 def test_branches_start_from_the_same_weights_and_their_mean_goes_on_while_what_is_there_is_not_trained_again(script, tmp_path, monkeypatch):
-    options = argparse.Namespace(out=tmp_path, without=[], seed=0, only=None)
+    options = argparse.Namespace(out=tmp_path, without=[], instead=[], seed=0, only=None)
     model = script.build_compact(script.CLOSE)
     started, trained = [weight.copy() for weight in model.get_weights()], []
 
@@ -202,3 +203,62 @@ def test_plain_copies_are_cut_to_the_window_too(script, drawn):
     copies = script.copies_of(options, {"photographs": drawn}, 0, {"copies": {"photographs": 40, "drawings": 9}, "mirrored": 0.0})
     eyes = np.linalg.norm(copies.points[:, 0] - copies.points[:, 1], axis=1).mean()
     assert len(copies) == 40 and 1.05 < eyes / np.linalg.norm(drawn.points[:, 0] - drawn.points[:, 1], axis=1).mean() < 1.25, "8/7 as large"
+
+
+def test_without_the_window_copies_are_as_large_as_the_faces(script, drawn):
+    "And nothing is cut from a face that is enlarged to what it is."
+    options = argparse.Namespace(without=["window", "bent"], copies=1.0)
+    copies = script.copies_of(options, {"photographs": drawn}, 0, {"copies": {"photographs": 200}, "mirrored": 0.0})
+    eyes = np.linalg.norm(copies.points[:, 0] - copies.points[:, 1], axis=1).mean()
+    assert 0.95 < eyes / np.linalg.norm(drawn.points[:, 0] - drawn.points[:, 1], axis=1).mean() < 1.05
+    same = script.enlarge(drawn, script.WHOLE)
+    assert np.array_equal(same.images, drawn.images) and np.allclose(same.points, drawn.points, equal_nan=True)
+
+
+def test_a_stage_is_shared_by_all_that_leave_out_only_what_comes_after_it(script):
+    def names(without, instead=()):
+        return [script.name_of(argparse.Namespace(without=without, instead=instead, seed=3), stage) for stage in ("start0", "again", "twin2")]
+
+    assert names([]) == ["start0-seed3", "again-seed3", "twin2-seed3"]
+    assert names(["own"]) == ["start0-seed3", "again-seed3", "twin2-own-seed3"]
+    assert names(["again"]) == ["start0-seed3", "again-again-seed3", "twin2-again-seed3"]
+    assert names(["bent", "end"], ["wing"]) == ["start0-bent-wing-seed3", "again-bent-wing-seed3", "twin2-bent-end-wing-seed3"]
+
+
+def test_the_wing_is_steep_near_the_mark_and_straight_away_from_it(script):
+    "Feng et al. 2018, equation 5; missing marks weigh nothing."
+    def wing(difference):
+        points = np.full((1, 15, 2), np.nan, np.float32)
+        points[0, 2] = 30, 40
+        return float(script.masked_wing(points, np.nan_to_num(points) + np.float32(difference)))
+
+    assert wing(0) == 0 and np.isclose(wing(1), 4 * np.log(2), atol=1e-5) and np.isclose(wing(-1), wing(1))
+    assert np.isclose(wing(3.9999), wing(4.0001), atol=1e-3) and np.isclose(wing(9) - wing(8), 1, atol=1e-4)
+    assert wing(0.2) / 0.2 > 3 * wing(20) / 20
+
+
+@pytest.mark.parametrize("window", ["WHOLE", "CLOSE"])
+def test_rows_of_bins_answer_with_the_mean_place_in_the_frame_and_their_loss_is_least_at_the_mark(script, drawn, window):
+    keras, window = script.keras, getattr(script, window)
+    plain = script.build_coordinates(window)
+    chances, start = plain.get_layer("chances"), plain.layers.index(plain.get_layer("chances"))
+    corner, enlarged = script.enlargement(window)
+    places = (np.arange(192) + 0.5) / 2 - 0.5
+    marks = np.random.default_rng(0).uniform(20, 76, (4, 15, 2))
+    logits = -((marks[..., None] - places) ** 2) / (2 * 1.5**2)
+    head = keras.Model(chances.input, plain.output)
+    assert start > 0 and np.allclose(head.predict(logits, verbose=0), (marks + 0.5) / enlarged - 0.5 + corner, atol=1e-2)
+    fast = script.make_fast(script.build_coordinates(script.WHOLE), "float32")
+    loss, softmax = script.coordinate_loss(fast), fast.get_layer("chances")
+
+    def at(shift):
+        softmax(script.tf.constant(np.roll(logits, shift, axis=-1), "float32"))
+        missing = marks.copy()
+        missing[0, 0] = np.nan
+        return float(loss(script.tf.constant(missing, "float32"), None))
+
+    assert at(0) < at(1) < at(6) and at(0) < at(-1) and np.isfinite(at(0))
+    before = script.predict_points(fast, drawn.images)
+    fast.compile(optimizer=keras.optimizers.Adam(1e-3), loss=loss)
+    told = fast.fit(drawn.images, np.nan_to_num(drawn.points, nan=48), batch_size=4, epochs=3, verbose=0).history["loss"]
+    assert told[-1] < told[0] and not np.allclose(script.predict_points(fast, drawn.images), before, atol=1e-3)

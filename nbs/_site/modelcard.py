@@ -19,7 +19,7 @@ HEADINGS = {"name": "", "rmse": "RMSE, px", "interval": "95% interval", "bytes":
             "milliseconds": "ms a face", "ms_a_face": "ms a face", "milliseconds_a_face": "ms a face", "median_ms": "ms a face, median", "best_ms": "ms a face, best", "load_ms": "ms to load", "load_seconds": "s to load", "n_faces": "faces",
             "largest_difference": "largest difference to Keras, px", "max_difference": "largest difference to Keras, px",
             "largest_difference_px": "largest difference to Keras, px", "rmse_px": "RMSE, px", "mean_difference": "mean difference, px",
-            "error_against_keras": "error against Keras"}
+            "error_against_keras": "error against Keras", "worse_by": "px worse", "by_seed": "px worse, each seed"}
 SETTINGS = {"bend": "most that the handles of a copy are pulled about, in px", "own": "share of the net's own answers in the marks of frames at the end",
             "decay": "decay of the weights of convolutions, a step at a learning rate of 1"}
 COUNTS = {"n_train": "photographs to learn from", "n_validation": "to choose the best weights of its first two parts by", "n_learned_at_the_end": "to learn from at the end, with those that chose", "n_test": "held out", "n_more": "frames of videos", "n_drawn": "drawn faces",
@@ -198,6 +198,23 @@ def _training(default: dict) -> list[str]:
     return lines if len(lines) > 2 else []
 
 
+def _parts(ablation: dict) -> list[str]:
+    "What each part of the training is worth in a short one."
+    lines = []
+    for key, title, text in (("rows", "In its first part", "One part is left out, or another is put in its place, and nothing comes after the first part"),
+                             ("rows_of_the_whole", "From beginning to end", "One of the later parts is left out of the whole training, made short")):
+        rows = [row for row in ablation.get(key) or [] if _number(row.get("worse_by"))]
+        if len(rows) > 1:
+            shown = [{"without": row["meaning"], "rmse": row["rmse"], "worse_by": f"{row['worse_by']:+.3f}", "by_seed": ", ".join(f"{value:+.3f}" for value in row["worse_by_of_each_seed"]),
+                      "images_shown": row["images_shown"]} for row in rows]
+            lines += [f"### {title}", "", f"{text}; {len(rows[0]['seeds'])} seeds.", "", *table(shown, "left out", title)]
+    if not lines:
+        return []
+    return ["## What its parts are worth", "",
+            "Each row is a training of its own, measured on the photographs that choose the weights; the more a part adds to the error when it is left out, the more it is worth. These trainings are a "
+            "fraction as long as the one that ships, and favour what is easy: strong copies and drawings seem to harm here, and in a training of full length the net with drawings was better than the one without (one seed).", "", *lines]
+
+
 def _results(default: dict) -> list[str]:
     "Metrics on held-out faces: all, by group, by keypoint."
     metrics = default.get("metrics") if isinstance(default.get("metrics"), dict) else {}
@@ -271,6 +288,7 @@ def card_page() -> str:
               "- The points mean what 300-W's marks mean, put into Kaggle's names; Kaggle's own labels lie a little elsewhere. No number here can be compared with its leaderboard.",
               "- The spread is right on average over faces like these; for other pictures nobody has checked.", ""]
     lines += _training(default)
+    lines += _parts(read_record(DEPLOY / "ablation.json"))
     lines += [f"[Prediction](lessons/{lesson}.ipynb) shows how a photo becomes such a face, and how the result is used." if lesson else "", ""]
     return "\n".join(lines)
 
