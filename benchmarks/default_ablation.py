@@ -18,11 +18,13 @@ import numpy as np
 
 from facekp.core import write_json
 
-LATER = ["again", "own", "end"]  # what comes after the first part
+LATER = ["again", "own", "third", "mean", "end"]  # what comes after the first part
 PARTS = {"answers": "the second opinion in the marks", "more": "frames of YouTube Faces", "drawn": "drawings",
-         "strong": "strong copies; the package's plain augmentation (lesson 6) in their place", "bent": "copies pulled about", "centred": "marks without their shift to the right",
+         "strong": "strong copies; the package's plain augmentation (lesson 6) in their place", "bent": "copies pulled about",
+         "covered": "patches in front of copies", "doubt": "the leaving out of frames whose mark and second opinion are furthest apart", "centred": "marks without their shift to the right",
          "mae": "absolute errors in the loss; squared ones in their place", "decay": "decay of the weights", "window": "the window; the net sees the whole frame",
-         "again": "the second part, so fewer images are shown", "own": "the net's own answers in the marks of frames", "end": "the ends, so fewer images are shown"}
+         "again": "the second part, so fewer images are shown", "own": "the net's own answers in the marks of frames", "third": "the third part, so fewer images are shown",
+         "mean": "the mean of weights; one training a part goes on, so fewer images are shown", "end": "the ends, so fewer images are shown"}
 INSTEAD = {"wing": "absolute errors in the loss; a wing in their place", "coordinates": "heatmaps and absolute errors; rows of bins a coordinate and cross entropy in their place"}
 
 
@@ -32,7 +34,7 @@ def train(options, part: str, seed: int) -> dict:
     without = [part] if part in PARTS else []
     budget = ["--images", str(options.images)]
     if part in LATER or part == "whole":
-        budget += ["--again-images", str(options.images), "--last-images", str(options.last_images)]
+        budget += ["--again-images", str(options.images), "--third-images", str(options.images), "--last-images", str(options.last_images)]
     else:
         without += LATER
     record = options.out / f"{'-'.join(['default', *without, *instead])}-seed{seed}.json"
@@ -64,7 +66,7 @@ def main() -> None:
     parser.add_argument("--mediapipe", default="runs/mediapipe/bin/python", help="as in default_model.py")
     parser.add_argument("--parts", nargs="+", default=[*PARTS, *INSTEAD], choices=[*PARTS, *INSTEAD])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
-    parser.add_argument("--images", type=int, default=36_000, help="shown in the first part, and in each branch of the second")
+    parser.add_argument("--images", type=int, default=36_000, help="shown in the first part, and in each branch of the second and the third")
     parser.add_argument("--last-images", type=int, default=20_000, help="shown in each end")
     parser.add_argument("--copies", type=float, default=0.2)
     parser.add_argument("--save", type=Path, default=Path("results/deploy/ablation.json"))

@@ -7,8 +7,8 @@ python benchmarks/default_model.py --faces helen_afw_96.npz --more youtube_faces
    differ from those of `--faces`, and take the difference out. 3. Mix marks and translated answers: what two judges of different habits agree on is nearer to the truth than either.
 4. Take out how far the marks of `--faces` lie to one side, which mirror images show: mirrored copies would lie as far to the other, and between the two the net can't follow either.
 5. Train the small net on augmented copies of all three: photographs, frames, drawings; the best weights are chosen on a part of the photographs. 6. Go on from there with new copies,
-   twice, once without drawings, and take the mean of both weights. 7. Mix what this net answers into the marks of `--more`. 8. Go on with all photographs but the groups that are kept
-   out, with copies that are not mirrored and marks as they are, four times, and take the mean again. 9. Measure once on what was kept out.
+   twice, once without drawings, and take the mean of both weights. 7. Mix what this net answers into the marks of `--more`, go on twice again, and take the mean. 8. Mix anew, and go on with
+   all photographs but the groups that are kept out, with copies that are not mirrored and marks as they are, twice, and take the mean again. 9. Measure once on what was kept out.
 The net looks at the window of a face that holds its points, enlarged (facekp.cnn.CLOSE): it learns from copies that are cut so, and is given the enlarging as its first layer afterwards.
 With `--everything` step 8 goes on with the photographs kept out as well, and nothing is measured: these weights ship. A run that was stopped goes on where it was.
 For the ablation `--without` leaves a part out and `--instead` puts another in its place: then, and with `--ablation`, step 8 learns from the photographs of step 5, and is measured on
@@ -40,21 +40,23 @@ from facekp.draw import draw_faces
 from facekp.metrics import evaluate_points
 from facekp.train import describe_data, describe_machine, describe_versions, fit, load_model, masked_mae, masked_mse, predict_points, save_model
 
-PARTS = ("answers", "more", "drawn", "strong", "bent", "centred", "mae", "decay", "window", "again", "own", "end")
-LATER = {"start": ("again", "own", "end"), "again": ("own", "end")}  # what comes after a stage, so that it is the same with it and without
+PARTS = ("answers", "more", "drawn", "strong", "bent", "covered", "doubt", "centred", "mae", "decay", "window", "again", "own", "third", "mean", "end")
+LATER = {"start": ("again", "own", "third", "mean", "end"), "again": ("own", "third", "end"), "third": ("end",)}  # what comes after a stage, so that it is the same with it and without
 MIDDLE = (IMAGE_SIZE - 1) / 2
 GRID = np.stack(np.meshgrid(*[np.arange(IMAGE_SIZE, dtype=np.float32)] * 2), axis=-1)
 BEND = 2.0  # px, the most that the handles of a copy are pulled about
+COVERED = 0.3  # of the copies have a patch in front
 SHARES = {"photographs": 0.5, "frames": 0.7}  # of the translated answers in the marks that the net learns; of drawings the marks are exact
 STIFFNESS, FOLDS = 3_200.0, 8  # of the translation: the ridge's alpha for pixels, and how many parts of the photographs are translated by what the others taught
-OWN = 0.5  # of what the net itself answers to frames and their mirror images in the marks of these at the end
+OWN = 0.5  # of what the net itself answers to frames and their mirror images in the marks of these, in the third part and at the end
 DOUBTFUL = 0.03  # the share of frames whose mark and translated answer are furthest apart: left out
 # What each part of the training is allowed: augmented copies, images shown, Adam's learning rate at the start, and how many of the copies are mirrored
 FIRST = {"copies": {"photographs": 97_000, "frames": 58_000, "drawings": 36_000}, "images": 800_000, "learning_rate": 4e-3, "mirrored": 0.5}
 AGAIN = [{"copies": copies, "images": 800_000, "learning_rate": 3e-3, "mirrored": 0.5}
          for copies in ({"photographs": 193_500, "frames": 93_000}, {"photographs": 145_500, "frames": 87_000, "drawings": 54_000})]
-LAST = 4 * [{"copies": {"photographs": 67_900, "frames": 40_600, "drawings": 25_200}, "images": 160_000, "learning_rate": 1.5e-3, "mirrored": 0.0}]
-TITLES = {"start": "the first part", "again": "the second part", "twin": "the end", "everything": "the end"}
+THIRD = 2 * [{"copies": {"photographs": 145_500, "frames": 87_000, "drawings": 54_000}, "images": 640_000, "learning_rate": 3e-3, "mirrored": 0.5}]
+LAST = 2 * [{"copies": {"photographs": 67_900, "frames": 40_600, "drawings": 25_200}, "images": 160_000, "learning_rate": 1.5e-3, "mirrored": 0.0}]
+TITLES = {"start": "the first part", "again": "the second part", "third": "the third part", "twin": "the end", "everything": "the end"}
 INSTEAD = ("wing", "coordinates")  # of default_instead.py
 DECAY = 0.02  # of the weights of convolutions, a step at a learning rate of 1
 SHOWN = 1_000  # drawings that the second opinion is asked for
@@ -101,8 +103,8 @@ def make_fast(model: keras.Model, dtype: str) -> keras.Model:
     return fast
 
 
-def change(image: np.ndarray, points: np.ndarray, others: np.ndarray, rng: np.random.Generator, bend: float, mirrored: float = 0.5,
-           window: tuple = CLOSE) -> tuple[np.ndarray, np.ndarray]:
+def change(image: np.ndarray, points: np.ndarray, others: np.ndarray, rng: np.random.Generator, bend: float = BEND, mirrored: float = 0.5,
+           covered: float = COVERED, window: tuple = CLOSE) -> tuple[np.ndarray, np.ndarray]:
     "One strongly augmented copy: moved, turned, scaled, stretched, bent, mirrored or not, covered in part, blurred or coarsened, lit otherwise, noisy."
     if rng.random() < mirrored:
         image, points = mirror(image, points)
@@ -111,7 +113,7 @@ def change(image: np.ndarray, points: np.ndarray, others: np.ndarray, rng: np.ra
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ np.diag([stretch, 1 / stretch])
     offset = MIDDLE - turn @ (corner + (window[2] - 1) / 2) + rng.normal(0, 3, 2)
     copy, points = bend_and_move(image, points, turn, offset, rng.uniform(0, bend) if bend else 0, rng)
-    if rng.random() < 0.3:
+    if rng.random() < covered:
         cover(copy, others[rng.integers(len(others))], rng)
     kind = rng.random()
     if kind < 0.35:
@@ -148,20 +150,20 @@ def cover(image: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> Non
     image[top:top + height, left:left + width] = patch
 
 
-def copy_chunk(faces: Faces, rows: np.ndarray, seed: int, bend: float, mirrored: float, window: tuple = CLOSE) -> tuple[np.ndarray, np.ndarray]:
+def copy_chunk(faces: Faces, rows: np.ndarray, seed: int, how: dict) -> tuple[np.ndarray, np.ndarray]:
     "Strongly augmented copies of some of the faces: pictures and points."
     cv2.setNumThreads(1)  # pictures this small are not worth a second thread
     rng = np.random.default_rng(seed)
-    changed = [change(faces.images[row], faces.points[row], faces.images, rng, bend, mirrored, window) for row in rows]
+    changed = [change(faces.images[row], faces.points[row], faces.images, rng, **how) for row in rows]
     return np.stack([image for image, _ in changed]), np.stack([points for _, points in changed])
 
 
-def strong_copies(faces: Faces, count: int, seed: int, bend: float = BEND, mirrored: float = 0.5, window: tuple = CLOSE) -> Faces:
-    "So many strongly augmented copies, every face as often as any other (or once more), made on all cores."
+def strong_copies(faces: Faces, count: int, seed: int, **how) -> Faces:
+    "So many strongly augmented copies, every face as often as any other (or once more), made on all cores; `how` goes to `change`."
     passes = [np.random.default_rng([seed, turn]).permutation(len(faces)) for turn in range(-(-count // len(faces)))]
     rows = np.concatenate(passes)[:count]
     chunks = [rows[start:start + CHUNK] for start in range(0, count, CHUNK)]
-    made = joblib.Parallel(n_jobs=-1, idle_worker_timeout=5)(joblib.delayed(copy_chunk)(faces, chunk, 1_000 * seed + number, bend, mirrored, window) for number, chunk in enumerate(chunks))
+    made = joblib.Parallel(n_jobs=-1, idle_worker_timeout=5)(joblib.delayed(copy_chunk)(faces, chunk, 1_000 * seed + number, how) for number, chunk in enumerate(chunks))
     images, points = (np.concatenate([part[which] for part in made]) for which in (0, 1))
     return replace(faces[rows], images=images, points=points, truth=None)
 
@@ -260,7 +262,7 @@ def collect(options, photographs: Faces, opinion: np.ndarray, more: Faces, drawn
         answers = translation.predict(ask(options, options.more)).reshape(-1, len(KEYPOINTS), 2)
         aligned = align(more, more.points, answers)
         distance = far_apart(aligned, answers)
-        parts["frames"] = mix(aligned, answers, shares["frames"])[distance <= np.quantile(distance, 1 - DOUBTFUL)]
+        parts["frames"] = mix(aligned, answers, shares["frames"])[distance <= np.quantile(distance, 1.0 if "doubt" in options.without else 1 - DOUBTFUL)]
     if "drawn" not in options.without:
         answers = translation.predict(ask(options, options.out / "drawn.npz", SHOWN)).reshape(-1, len(KEYPOINTS), 2)
         parts["drawings"] = align(drawn, drawn.points[:SHOWN], answers)
@@ -274,12 +276,13 @@ def window_of(options) -> tuple:
 
 def copies_of(options, parts: dict[str, Faces], seed: int, budget: dict) -> Faces:
     "Augmented copies of all parts that there are."
-    bend, window = 0.0 if "bent" in options.without else BEND, window_of(options)
+    window = window_of(options)
+    how = {"bend": 0.0 if "bent" in options.without else BEND, "covered": 0.0 if "covered" in options.without else COVERED, "mirrored": budget["mirrored"], "window": window}
     counts = {name: round(count * options.copies) for name, count in budget["copies"].items() if name in parts}
     if "strong" in options.without:
         copied = [augment_faces(enlarge(parts[name], window), max(1, count // len(parts[name])), seed)[:count] for name, count in counts.items()]
     else:
-        copied = [strong_copies(parts[name], count, seed + place, bend, budget["mirrored"], window) for place, (name, count) in enumerate(counts.items())]
+        copied = [strong_copies(parts[name], count, seed + place, **how) for place, (name, count) in enumerate(counts.items())]
     return concatenate(copied)
 
 
@@ -326,6 +329,7 @@ def branch(options, model: keras.Model, parts: dict[str, Faces], validation: Fac
     """Go on from the weights of a model once for each budget, with other copies in another order, and give it the mean of all weights (Wortsman et al. 2022, arXiv:2203.05482).
 
     What the run has already is read from there."""
+    budgets = budgets[:1] if "mean" in options.without else budgets
     names, started = [name_of(options, f"{stage}{number}") for number in range(len(budgets))], model.get_weights()
     missing = [number for number, name in enumerate(names) if not (options.out / f"{name}.json").exists()]
     for number in missing:
@@ -340,6 +344,13 @@ def branch(options, model: keras.Model, parts: dict[str, Faces], validation: Fac
     return [{**json.loads((options.out / f"{name}.json").read_text(encoding="utf-8")), "stage": stage} for name in names]
 
 
+def mix_own(options, model: keras.Model, parts: dict[str, Faces], offset: np.ndarray | float = 0.0) -> dict[str, Faces]:
+    "The parts, with what the net itself answers in the marks of frames; it answers as if nothing lay `offset` to the right."
+    if "frames" not in parts or "own" in options.without:
+        return parts
+    return {**parts, "frames": mix(parts["frames"], mean_answer(model, parts["frames"].images) + offset, OWN)}
+
+
 def start(options, train: Faces, opinion: np.ndarray, validation: Faces, more: Faces, drawn: Faces) -> tuple[keras.Model, list[dict], np.ndarray]:
     "The first parts of the training: from nothing, mirrored copies, marks that lie to neither side. And how far to the side the marks lay."
     offset = sideways(train, opinion) if "centred" not in options.without else np.zeros((len(KEYPOINTS), 2), np.float32)
@@ -350,6 +361,9 @@ def start(options, train: Faces, opinion: np.ndarray, validation: Faces, more: F
     stages = branch(options, model, parts, validation, "start", [{**FIRST, "images": options.images, "learning_rate": options.learning_rate}], [options.seed + 1])
     if "again" not in options.without:
         stages += branch(options, model, parts, validation, "again", [{**budget, "images": options.again_images} for budget in AGAIN], [options.seed + 101, options.seed + 202])
+    if "third" not in options.without:
+        stages += branch(options, model, mix_own(options, model, parts), validation, "third", [{**budget, "images": options.third_images} for budget in THIRD],
+                         [options.seed + 303, options.seed + 404])
     return model, stages, offset
 
 
@@ -390,6 +404,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--drawn", type=int, default=6_000, help="faces to draw")
     parser.add_argument("--images", type=int, default=FIRST["images"], help="images shown in the first part")
     parser.add_argument("--again-images", type=int, default=AGAIN[0]["images"], help="images shown in each branch of the second part")
+    parser.add_argument("--third-images", type=int, default=THIRD[0]["images"], help="images shown in each branch of the third part")
     parser.add_argument("--last-images", type=int, default=LAST[0]["images"], help="images shown in each end")
     parser.add_argument("--copies", type=float, default=1.0, help="how many times as many augmented copies as FIRST, AGAIN and LAST say")
     parser.add_argument("--learning-rate", type=float, default=FIRST["learning_rate"], help="in the first part")
@@ -438,8 +453,7 @@ def finish(options, model: keras.Model, photographs: Faces, opinion: np.ndarray,
            which: str) -> tuple[list[dict], Ridge]:
     "The end of the training, with copies that are not mirrored and marks as they are, `offset` to the right; of an ablation, with the parts that are left. Its stories and the translation."
     parts, translation = collect(options, photographs, opinion, more, drawn)
-    if "frames" in parts and "own" not in options.without:
-        parts["frames"] = mix(parts["frames"], mean_answer(model, parts["frames"].images) + offset, OWN)
+    parts = mix_own(options, model, parts, offset)
     budgets = [{**budget, "images": options.last_images} for budget in LAST]
     return branch(options, model, parts, validation, which, budgets, [options.seed + 11 + 10 * number for number in range(len(budgets))]), translation
 
@@ -448,7 +462,7 @@ def describe(options, stages: list[dict], data: dict, judged: Faces, predicted: 
     "The record of a measurement."
     faces, copies = stages[-1]["faces"], stages[-1]["copies"]
     arguments = [f"--faces {options.faces.name} --more {options.more.name} --drawn {options.drawn}",
-                 f"--images {options.images} --again-images {options.again_images} --last-images {options.last_images}",
+                 f"--images {options.images} --again-images {options.again_images} --third-images {options.third_images} --last-images {options.last_images}",
                  f"--copies {options.copies:g} --learning-rate {options.learning_rate:g} --seed {options.seed} --out runs/default", *(["--without", *options.without] if options.without else []),
                  *(["--instead", *options.instead] if options.instead else []), *(["--ablation"] if options.ablation else [])]
     return {"model": "-".join(["default", *options.without, *options.instead]), "labels": "complete", "augment": round(copies / sum(faces.values()), 1), "profile": "full",
@@ -457,7 +471,7 @@ def describe(options, stages: list[dict], data: dict, judged: Faces, predicted: 
                      "n_more": faces.get("frames", 0), "n_drawn": faces.get("drawings", 0), "n_with_copies": copies, "n_learned_at_the_end": faces["photographs"],
                      "split": "split_by_group(faces, 0.2, 0), then split_by_group(rest, 0.15, 0): whole photographs, near copies on one side"},
             "budget": {"bend": BEND, "shares": SHARES, "own": OWN, "decay": DECAY, "computed_in": options.dtype, "first": {**FIRST, "images": options.images, "learning_rate": options.learning_rate},
-                       "again": [{**budget, "images": options.again_images} for budget in AGAIN], "last": [{**budget, "images": options.last_images} for budget in LAST]},
+                       "again": [{**budget, "images": options.again_images} for budget in AGAIN], "third": [{**budget, "images": options.third_images} for budget in THIRD], "last": [{**budget, "images": options.last_images} for budget in LAST]},
             "epochs": sum(stage["history"][-1]["epoch"] for stage in stages), "images_shown": sum(stage["images_shown"] for stage in stages),
             "seconds": sum(stage["seconds"] for stage in stages), "history": [{**entry, "stage": number} for number, stage in enumerate(stages, 1) for entry in stage["history"]],
             "metrics": evaluate_points(predicted, judged.points, judged.group), "mirrored": evaluate_points(mirrored, judged.points, judged.group), "by": describe_by(judged, predicted),

@@ -92,7 +92,7 @@ def test_copies_made_on_all_cores_are_those_made_on_one(script, drawn, monkeypat
     monkeypatch.setattr(script, "CHUNK", 4)
     made = script.strong_copies(drawn, 8, seed=3)
     for number in range(2):
-        images, points = script.copy_chunk(drawn, np.random.default_rng([3, number]).permutation(4), 3_000 + number, script.BEND, 0.5)
+        images, points = script.copy_chunk(drawn, np.random.default_rng([3, number]).permutation(4), 3_000 + number, {})
         rows = slice(4 * number, 4 * number + 4)
         assert np.array_equal(made.images[rows], images) and np.array_equal(made.points[rows], points, equal_nan=True)
 
@@ -196,6 +196,28 @@ def test_branches_start_from_the_same_weights_and_their_mean_goes_on_while_what_
     options.only = None
     assert [story["stage"] for story in go()] == ["again", "again"] and trained == ["again1-seed0", "again0-seed0"]
     assert all(np.allclose(weight, before + 1.5, atol=1e-5) for weight, before in zip(model.get_weights(), started))
+    options.without = ["mean"]
+    assert len(go()) == 1 and trained[-1] == "again0-mean-seed0", "one branch alone where no mean is taken"
+    assert all(np.allclose(weight, before + 1, atol=1e-5) for weight, before in zip(model.get_weights(), started))
+
+
+def test_as_many_copies_have_a_patch_in_front_as_are_covered(script, drawn, monkeypatch):
+    patched = []
+    monkeypatch.setattr(script, "cover", lambda *_: patched.append(1))
+    for covered, expected in ((0.0, 0), (1.0, 60)):
+        patched.clear()
+        script.copy_chunk(drawn, np.arange(60) % 4, 0, {"covered": covered})
+        assert len(patched) == expected
+    options = argparse.Namespace(without=["covered"], copies=1.0)
+    patched.clear()
+    monkeypatch.setattr(script.joblib, "Parallel", lambda **_: list)  # in this process, where the patches are counted
+    monkeypatch.setattr(script.joblib, "delayed", lambda function: function)
+    script.copies_of(options, {"photographs": drawn}, 0, {"copies": {"photographs": 60}, "mirrored": 0.0})
+    assert not patched
+    options.without = []
+    script.copies_of(options, {"photographs": drawn}, 0, {"copies": {"photographs": 60}, "mirrored": 0.0})
+    assert 5 < len(patched) < 35
+
 
 
 def test_plain_copies_are_cut_to_the_window_too(script, drawn):
@@ -217,12 +239,21 @@ def test_without_the_window_copies_are_as_large_as_the_faces(script, drawn):
 
 def test_a_stage_is_shared_by_all_that_leave_out_only_what_comes_after_it(script):
     def names(without, instead=()):
-        return [script.name_of(argparse.Namespace(without=without, instead=instead, seed=3), stage) for stage in ("start0", "again", "twin2")]
+        return [script.name_of(argparse.Namespace(without=without, instead=instead, seed=3), stage) for stage in ("start0", "again", "third1", "twin2")]
 
-    assert names([]) == ["start0-seed3", "again-seed3", "twin2-seed3"]
-    assert names(["own"]) == ["start0-seed3", "again-seed3", "twin2-own-seed3"]
-    assert names(["again"]) == ["start0-seed3", "again-again-seed3", "twin2-again-seed3"]
-    assert names(["bent", "end"], ["wing"]) == ["start0-bent-wing-seed3", "again-bent-wing-seed3", "twin2-bent-end-wing-seed3"]
+    assert names([]) == ["start0-seed3", "again-seed3", "third1-seed3", "twin2-seed3"]
+    assert names(["own"]) == ["start0-seed3", "again-seed3", "third1-own-seed3", "twin2-own-seed3"]
+    assert names(["again"]) == ["start0-seed3", "again-again-seed3", "third1-again-seed3", "twin2-again-seed3"]
+    assert names(["bent", "end"], ["wing"]) == ["start0-bent-wing-seed3", "again-bent-wing-seed3", "third1-bent-wing-seed3", "twin2-bent-end-wing-seed3"]
+
+
+def test_the_nets_own_answers_go_into_the_marks_of_frames_alone(script, drawn, monkeypatch):
+    monkeypatch.setattr(script, "mean_answer", lambda model, images: drawn.points + 3)
+    parts = {"photographs": drawn, "frames": drawn}
+    mixed = script.mix_own(argparse.Namespace(without=[]), None, parts, np.float32([1, 0]))
+    assert mixed["photographs"] is drawn and np.allclose(mixed["frames"].points, drawn.points + np.float32([4, 3]) * script.OWN, atol=1e-4)
+    assert script.mix_own(argparse.Namespace(without=["own"]), None, parts) is parts
+    assert script.mix_own(argparse.Namespace(without=[]), None, {"photographs": drawn}) == {"photographs": drawn}
 
 
 def test_the_wing_is_steep_near_the_mark_and_straight_away_from_it(script):

@@ -20,9 +20,9 @@ HEADINGS = {"name": "", "rmse": "RMSE, px", "interval": "95% interval", "bytes":
             "largest_difference": "largest difference to Keras, px", "max_difference": "largest difference to Keras, px",
             "largest_difference_px": "largest difference to Keras, px", "rmse_px": "RMSE, px", "mean_difference": "mean difference, px",
             "error_against_keras": "error against Keras", "worse_by": "px worse", "by_seed": "px worse, each seed"}
-SETTINGS = {"bend": "most that the handles of a copy are pulled about, in px", "own": "share of the net's own answers in the marks of frames at the end",
+SETTINGS = {"bend": "most that the handles of a copy are pulled about, in px", "own": "share of the net's own answers in the marks of frames, in the third part and at the end",
             "decay": "decay of the weights of convolutions, a step at a learning rate of 1"}
-COUNTS = {"n_train": "photographs to learn from", "n_validation": "to choose the best weights of its first two parts by", "n_learned_at_the_end": "to learn from at the end, with those that chose", "n_test": "held out", "n_more": "frames of videos", "n_drawn": "drawn faces",
+COUNTS = {"n_train": "photographs to learn from", "n_validation": "to choose the best weights of all parts but its end by", "n_learned_at_the_end": "to learn from at the end, with those that chose", "n_test": "held out", "n_more": "frames of videos", "n_drawn": "drawn faces",
           "n_with_copies": "pictures with all augmented copies"}
 GROUPINGS = {"source": "By source", "turn": "By head turn", "brightness": "By brightness", "keypoint": "By keypoint"}
 
@@ -263,7 +263,7 @@ def card_page() -> str:
               *([f"In numbers: {', '.join(counts)}.", ""] if counts else []),
               "**Split.** Whole photographs, with all near copies of them, are on one side: "
               + (f"`{data['split'].split(': ')[0]}`" if isinstance(data.get("split"), str) else "`split_by_group(faces, test_share=0.2, seed=0)`")
-              + ". The settings of the training were chosen on the photographs that choose the weights of its first part, not on those held out. But these have been measured more than once: earlier versions, this "
+              + ". The settings of the training were chosen on the photographs that choose the weights of all parts but its end, not on those held out. But these have been measured more than once: earlier versions, this "
               "one before the end of its training, the comparison's nets, the choice to compute in 8 bits, the spread and the tables below, so count on a little more error elsewhere. A score on the whole file flatters the "
               "model, since the shipped weights have learned from all of it. Frames of videos and drawn faces are only learned from.", ""]
     lines += _results(default)
