@@ -490,10 +490,10 @@ def test_model_card_tells_what_the_records_tell(monkeypatch, tmp_path):
     (tmp_path / "formats.json").write_text(json.dumps({"rows": [{"format": "litert-int8", "bytes": 345_678, "rmse": 1.25}]}))
     (tmp_path / "peers.json").write_text("{broken")
     row = {"meaning": "nothing left out", "rmse": 1.45, "worse_by": 0.0, "worse_by_of_each_seed": [0.0, 0.0], "seeds": [0, 1], "images_shown": 38_200}
-    (tmp_path / "ablation.json").write_text(json.dumps({"rows": [row, {**row, "meaning": "the <window>", "worse_by": 0.027, "worse_by_of_each_seed": [0.024, 0.03]}], "rows_of_the_whole": [row]}))
+    (tmp_path / "ablation.json").write_text(json.dumps({"rows": [row, {**row, "meaning": "the <window>", "worse_by": 0.027, "worse_by_of_each_seed": [0.024, 0.03]}], "rows_of_the_whole": [row], "not_run": ["third"], "recipe": "Of version 6"}))
     page = modelcard.card_page()
     for part in ("1.23", "1.10–1.30", "nose tip", "helen train", "<svg", "litert-int8", "0.35", "python benchmarks/default_model.py \\\n    --faces a.npz",
-                 "the &lt;window&gt;", "+0.027", "+0.024, +0.030", "2 seeds"):
+                 "the &lt;window&gt;", "+0.027", "+0.024, +0.030", "2 seeds", "Not run so: third. Of version 6."):
         assert part in page, part
     assert "Beside others" not in page and "From beginning to end" not in page and "**1.23 px** (1.10–1.30) on 238" in modelcard.shipped_sentence()
     assert "source helen_train: RMSE 1.01 px" in modelcard.card_text()

@@ -212,7 +212,8 @@ def _parts(ablation: dict) -> list[str]:
         return []
     return ["## What its parts are worth", "",
             "Each row is a training of its own, measured on the photographs that choose the weights; the more a part adds to the error when it is left out, the more it is worth. These trainings are a "
-            "fraction as long as the one that ships, and favour what is easy: strong copies and drawings seem to harm here, and in a training of full length the net with drawings was better than the one without (one seed).", "", *lines]
+            "fraction as long as the one that ships, and favour what is easy: strong copies and drawings seem to harm here, and in a training of full length the net with drawings was better than the one without (one seed)."
+            + (f" Not run so: {', '.join(map(str, ablation['not_run']))}." if ablation.get("not_run") else "") + (f" {ablation['recipe']}." if ablation.get("recipe") else ""), "", *lines]
 
 
 def _results(default: dict) -> list[str]:
