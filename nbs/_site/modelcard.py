@@ -174,7 +174,7 @@ def _training(default: dict) -> list[str]:
     lines = ["## How to train it again", ""]
     if default.get("command"):
         lines += ["```bash", str(default["command"]).replace(" --", " \\\n    --"), "```", "",
-                  "`make default-model FACES=... MORE=...` runs this, and the end once more with all photographs for the weights that ship.", ""]
+                  "`make default-model FACES=... MORE=...` runs this, then the end once more with all photographs for the weights that ship, and writes both as ONNX files into `runs/default`.", ""]
     facts = []
     seconds = next((default[key] for key in ("seconds_in_all", "seconds") if _number(default.get(key))), None)
     if seconds is not None:
