@@ -15,10 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from default_model import LATER as STAGES
 
 from facekp.core import write_json
 
-LATER = ["again", "own", "third", "mean", "end"]  # what comes after the first part
+LATER = STAGES["start"]  # what comes after the first part
 PARTS = {"answers": "the second opinion in the marks", "more": "frames of YouTube Faces", "drawn": "drawings",
          "strong": "strong copies; the package's plain augmentation (lesson 6) in their place", "bent": "copies pulled about",
          "covered": "patches in front of copies", "doubt": "the leaving out of frames whose mark and second opinion are furthest apart", "centred": "marks without their shift to the right",

@@ -51,7 +51,7 @@ STIFFNESS, FOLDS = 3_200.0, 8  # of the translation: the ridge's alpha for pixel
 OWN = 0.5  # of what the net itself answers to frames and their mirror images in the marks of these, in the third part and at the end
 DOUBTFUL = 0.03  # the share of frames whose mark and translated answer are furthest apart: left out
 # What each part of the training is allowed: augmented copies, images shown, Adam's learning rate at the start, and how many of the copies are mirrored
-FIRST = {"copies": {"photographs": 97_000, "frames": 58_000, "drawings": 36_000}, "images": 800_000, "learning_rate": 4e-3, "mirrored": 0.5}
+FIRST = [{"copies": {"photographs": 97_000, "frames": 58_000, "drawings": 36_000}, "images": 800_000, "learning_rate": 4e-3, "mirrored": 0.5}]
 AGAIN = [{"copies": copies, "images": 800_000, "learning_rate": 3e-3, "mirrored": 0.5}
          for copies in ({"photographs": 193_500, "frames": 93_000}, {"photographs": 145_500, "frames": 87_000, "drawings": 54_000})]
 THIRD = 2 * [{"copies": {"photographs": 145_500, "frames": 87_000, "drawings": 54_000}, "images": 640_000, "learning_rate": 3e-3, "mirrored": 0.5}]
@@ -344,6 +344,14 @@ def branch(options, model: keras.Model, parts: dict[str, Faces], validation: Fac
     return [{**json.loads((options.out / f"{name}.json").read_text(encoding="utf-8")), "stage": stage} for name in names]
 
 
+def budgets_of(options) -> dict[str, list[dict]]:
+    "What each branch of each part of the training is allowed."
+    shown = {"first": (FIRST, options.images), "again": (AGAIN, options.again_images), "third": (THIRD, options.third_images), "last": (LAST, options.last_images)}
+    budgets = {name: [{**budget, "images": images} for budget in branches] for name, (branches, images) in shown.items()}
+    budgets["first"][0]["learning_rate"] = options.learning_rate
+    return budgets
+
+
 def mix_own(options, model: keras.Model, parts: dict[str, Faces], offset: np.ndarray | float = 0.0) -> dict[str, Faces]:
     "The parts, with what the net itself answers in the marks of frames; it answers as if nothing lay `offset` to the right."
     if "frames" not in parts or "own" in options.without:
@@ -356,14 +364,14 @@ def start(options, train: Faces, opinion: np.ndarray, validation: Faces, more: F
     offset = sideways(train, opinion) if "centred" not in options.without else np.zeros((len(KEYPOINTS), 2), np.float32)
     parts, _ = collect(options, train, opinion, more, drawn)
     parts, validation = {kind: move(part, -offset) for kind, part in parts.items()}, move(validation, -offset)
+    budgets = budgets_of(options)
     set_seeds(options.seed)
     model = build_for(options, window_of(options))
-    stages = branch(options, model, parts, validation, "start", [{**FIRST, "images": options.images, "learning_rate": options.learning_rate}], [options.seed + 1])
+    stages = branch(options, model, parts, validation, "start", budgets["first"], [options.seed + 1])
     if "again" not in options.without:
-        stages += branch(options, model, parts, validation, "again", [{**budget, "images": options.again_images} for budget in AGAIN], [options.seed + 101, options.seed + 202])
+        stages += branch(options, model, parts, validation, "again", budgets["again"], [options.seed + 101, options.seed + 202])
     if "third" not in options.without:
-        stages += branch(options, model, mix_own(options, model, parts), validation, "third", [{**budget, "images": options.third_images} for budget in THIRD],
-                         [options.seed + 303, options.seed + 404])
+        stages += branch(options, model, mix_own(options, model, parts), validation, "third", budgets["third"], [options.seed + 303, options.seed + 404])
     return model, stages, offset
 
 
@@ -402,12 +410,12 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--mediapipe", default="runs/mediapipe/bin/python", help="the Python that has mediapipe 0.10.14 (second_opinion.py says how to make it)")
     parser.add_argument("--drawn", type=int, default=6_000, help="faces to draw")
-    parser.add_argument("--images", type=int, default=FIRST["images"], help="images shown in the first part")
+    parser.add_argument("--images", type=int, default=FIRST[0]["images"], help="images shown in the first part")
     parser.add_argument("--again-images", type=int, default=AGAIN[0]["images"], help="images shown in each branch of the second part")
     parser.add_argument("--third-images", type=int, default=THIRD[0]["images"], help="images shown in each branch of the third part")
     parser.add_argument("--last-images", type=int, default=LAST[0]["images"], help="images shown in each end")
     parser.add_argument("--copies", type=float, default=1.0, help="how many times as many augmented copies as FIRST, AGAIN and LAST say")
-    parser.add_argument("--learning-rate", type=float, default=FIRST["learning_rate"], help="in the first part")
+    parser.add_argument("--learning-rate", type=float, default=FIRST[0]["learning_rate"], help="in the first part")
     parser.add_argument("--without", nargs="*", default=[], choices=PARTS, help="parts to leave out")
     parser.add_argument("--instead", nargs="*", default=[], choices=INSTEAD, help="what to learn with in place of heatmaps or of the absolute error")
     parser.add_argument("--ablation", action="store_true", help="measure on what chose, and learn from the other photographs to the end, as where a part is left out")
@@ -454,7 +462,7 @@ def finish(options, model: keras.Model, photographs: Faces, opinion: np.ndarray,
     "The end of the training, with copies that are not mirrored and marks as they are, `offset` to the right; of an ablation, with the parts that are left. Its stories and the translation."
     parts, translation = collect(options, photographs, opinion, more, drawn)
     parts = mix_own(options, model, parts, offset)
-    budgets = [{**budget, "images": options.last_images} for budget in LAST]
+    budgets = budgets_of(options)["last"]
     return branch(options, model, parts, validation, which, budgets, [options.seed + 11 + 10 * number for number in range(len(budgets))]), translation
 
 
@@ -470,8 +478,7 @@ def describe(options, stages: list[dict], data: dict, judged: Faces, predicted: 
             "data": {**data, "measured_on": "validation" if options.ablation else "kept out", "files": {file.name: sha256_of_file(file) for file in (options.faces, options.more)},
                      "n_more": faces.get("frames", 0), "n_drawn": faces.get("drawings", 0), "n_with_copies": copies, "n_learned_at_the_end": faces["photographs"],
                      "split": "split_by_group(faces, 0.2, 0), then split_by_group(rest, 0.15, 0): whole photographs, near copies on one side"},
-            "budget": {"bend": BEND, "shares": SHARES, "own": OWN, "decay": DECAY, "computed_in": options.dtype, "first": {**FIRST, "images": options.images, "learning_rate": options.learning_rate},
-                       "again": [{**budget, "images": options.again_images} for budget in AGAIN], "third": [{**budget, "images": options.third_images} for budget in THIRD], "last": [{**budget, "images": options.last_images} for budget in LAST]},
+            "budget": {"bend": BEND, "shares": SHARES, "own": OWN, "decay": DECAY, "computed_in": options.dtype, **budgets_of(options)},
             "epochs": sum(stage["history"][-1]["epoch"] for stage in stages), "images_shown": sum(stage["images_shown"] for stage in stages),
             "seconds": sum(stage["seconds"] for stage in stages), "history": [{**entry, "stage": number} for number, stage in enumerate(stages, 1) for entry in stage["history"]],
             "metrics": evaluate_points(predicted, judged.points, judged.group), "mirrored": evaluate_points(mirrored, judged.points, judged.group), "by": describe_by(judged, predicted),

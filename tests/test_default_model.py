@@ -293,3 +293,19 @@ def test_rows_of_bins_answer_with_the_mean_place_in_the_frame_and_their_loss_is_
     fast.compile(optimizer=keras.optimizers.Adam(1e-3), loss=loss)
     told = fast.fit(drawn.images, np.nan_to_num(drawn.points, nan=48), batch_size=4, epochs=3, verbose=0).history["loss"]
     assert told[-1] < told[0] and not np.allclose(script.predict_points(fast, drawn.images), before, atol=1e-3)
+
+
+def test_the_ablation_knows_every_part_of_the_training(script):
+    sys.modules["default_model"] = script
+    try:
+        import default_ablation
+    finally:
+        del sys.modules["default_model"]
+    assert set(default_ablation.PARTS) == set(script.PARTS) and set(default_ablation.INSTEAD) == set(script.INSTEAD) and set(default_ablation.LATER) <= set(script.PARTS)
+
+
+def test_each_part_of_the_training_is_allowed_what_the_command_says(script):
+    options = argparse.Namespace(images=1, again_images=2, third_images=3, last_images=4, learning_rate=0.5)
+    budgets = script.budgets_of(options)
+    assert [{budget["images"] for budget in budgets[name]} for name in ("first", "again", "third", "last")] == [{1}, {2}, {3}, {4}]
+    assert budgets["first"][0]["learning_rate"] == 0.5 and script.FIRST[0]["learning_rate"] == 4e-3 and [len(budgets[name]) for name in budgets] == [1, 2, 2, 2]
