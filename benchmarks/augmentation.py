@@ -15,9 +15,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from facekp import augment
-from facekp.core import Faces, write_json
-from facekp.draw import sample_shapes
+
+from facekp.faces import Faces
+from facekp.files import write_json
+from facekp.synthetic.shape import sample_shapes
+from facekp.augment import MAX_BLUR, MAX_BRIGHTNESS, MAX_DEGREES, MAX_NOISE, MAX_SHIFT
+from facekp.augment_bulk import augment_faces
 
 A = augment.A
 
@@ -34,11 +37,11 @@ def albumentations_pipeline() -> A.Compose:
     "The same steps with the same strengths; shift and rotation in one transform, which is albumentations' faster way."
     return A.Compose([
         A.HorizontalFlip(p=0.5),
-        A.Affine(translate_px=(-augment.MAX_SHIFT, augment.MAX_SHIFT), rotate=(-augment.MAX_DEGREES, augment.MAX_DEGREES),
+        A.Affine(translate_px=(-MAX_SHIFT, MAX_SHIFT), rotate=(-MAX_DEGREES, MAX_DEGREES),
                  border_mode=cv2.BORDER_REPLICATE, p=1),
-        A.GaussianBlur(blur_limit=0, sigma_limit=(1e-3, augment.MAX_BLUR), p=1),
-        A.RandomBrightnessContrast(brightness_limit=(-augment.MAX_BRIGHTNESS, augment.MAX_BRIGHTNESS), contrast_limit=(0, 0), p=1),
-        A.GaussNoise(std_range=(0, augment.MAX_NOISE), p=1),
+        A.GaussianBlur(blur_limit=0, sigma_limit=(1e-3, MAX_BLUR), p=1),
+        A.RandomBrightnessContrast(brightness_limit=(-MAX_BRIGHTNESS, MAX_BRIGHTNESS), contrast_limit=(0, 0), p=1),
+        A.GaussNoise(std_range=(0, MAX_NOISE), p=1),
     ], keypoint_params=A.KeypointParams(format="xy", remove_invisible=False), seed=0)
 
 
@@ -62,8 +65,8 @@ def main() -> None:
     faces = smooth_faces(options.faces)
     ways = {
         "albumentations": lambda: by_albumentations(faces, options.copies),
-        "facekp, one worker": lambda: augment.augment_faces(faces, options.copies, workers=1),
-        "facekp, two workers": lambda: augment.augment_faces(faces, options.copies, workers=2),
+        "facekp, one worker": lambda: augment_faces(faces, options.copies, workers=1),
+        "facekp, two workers": lambda: augment_faces(faces, options.copies, workers=2),
     }
     seconds = {name: [] for name in ways}
     for way in ways.values():

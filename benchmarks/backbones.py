@@ -14,9 +14,11 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from facekp.core import set_seeds, write_json
-from facekp.train import describe_machine, describe_versions, masked_mse
-from facekp.transfer import build_transfer
+from facekp.files import write_json
+from facekp.training.seeds import set_seeds
+from facekp.experiments.record import describe_machine, describe_versions
+from facekp.training.losses import masked_mse
+from facekp.models.transfer import build_transfer
 
 APPLICATIONS = {"mobilenetv2": keras.applications.MobileNetV2, "resnet50": keras.applications.ResNet50,
                 "efficientnetb7": keras.applications.EfficientNetB7}

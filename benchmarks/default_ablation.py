@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from default_model import LATER as STAGES
 
-from facekp.core import write_json
+from facekp.files import write_json
 
 LATER = STAGES["start"]  # what comes after the first part
 PARTS = {"answers": "the second opinion in the marks", "more": "frames of YouTube Faces", "drawn": "drawings",

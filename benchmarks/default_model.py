@@ -9,7 +9,7 @@ python benchmarks/default_model.py --faces helen_afw_96.npz --more youtube_faces
 5. Train the small net on augmented copies of all three: photographs, frames, drawings; the best weights are chosen on a part of the photographs. 6. Go on from there with new copies,
    twice, once without drawings, and take the mean of both weights. 7. Mix what this net answers into the marks of `--more`, go on twice again, and take the mean. 8. Mix anew, and go on with
    all photographs but the groups that are kept out, with copies that are not mirrored and marks as they are, twice, and take the mean again. 9. Measure once on what was kept out.
-The net looks at the window of a face that holds its points, enlarged (facekp.cnn.CLOSE): it learns from copies that are cut so, and is given the enlarging as its first layer afterwards.
+The net looks at the window of a face that holds its points, enlarged (facekp.models.layers.CLOSE_WINDOW): it learns from copies that are cut so, and is given the enlarging as its first layer afterwards.
 With `--everything` step 8 goes on with the photographs kept out as well, and nothing is measured: these weights ship. A run that was stopped goes on where it was.
 For the ablation `--without` leaves a part out and `--instead` puts another in its place: then, and with `--ablation`, step 8 learns from the photographs of step 5, and is measured on
 those that chose. Needs: pip install 'facekp[deploy]'
@@ -32,13 +32,25 @@ from default_instead import Remember, build_coordinates, coordinate_loss, masked
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
-from facekp.augment import augment_faces, mirror
-from facekp.cnn import CLOSE, WHOLE, build_compact
-from facekp.core import FLIP_ORDER, IMAGE_SIZE, KEYPOINTS, Faces, UserError, concatenate, set_seeds, sha256_of_file, write_json
-from facekp.data import load_faces, save_npz, split_by_group
-from facekp.draw import draw_faces
-from facekp.metrics import evaluate_points
-from facekp.train import describe_data, describe_machine, describe_versions, fit, load_model, masked_mae, masked_mse, predict_points, save_model
+from facekp.augment import mirror
+from facekp.augment_bulk import augment_faces
+from facekp.models.heatmap import build_compact
+from facekp.models.layers import CLOSE_WINDOW, FULL_WINDOW
+from facekp.errors import UserError
+from facekp.faces import Faces, concatenate
+from facekp.files import hash_file, write_json
+from facekp.keypoints import FLIP_ORDER, IMAGE_SIZE, KEYPOINTS
+from facekp.training.seeds import set_seeds
+from facekp.data.npz import save_npz
+from facekp.data.sources import load_faces
+from facekp.data.split import split_by_group
+from facekp.synthetic.renderer import synthetic_faces
+from facekp.evaluation import evaluate_points
+from facekp.experiments.record import describe_data, describe_machine, describe_versions
+from facekp.models.files import load_model, save_model
+from facekp.training.batches import predict_points
+from facekp.training.loop import fit
+from facekp.training.losses import masked_mae, masked_mse
 
 PARTS = ("answers", "more", "drawn", "strong", "bent", "covered", "doubt", "centred", "mae", "decay", "window", "again", "own", "third", "mean", "end")
 LATER = {"start": ("again", "own", "third", "mean", "end"), "again": ("own", "third", "end"), "third": ("end",)}  # what comes after a stage, so that it is the same with it and without
@@ -104,7 +116,7 @@ def make_fast(model: keras.Model, dtype: str) -> keras.Model:
 
 
 def change(image: np.ndarray, points: np.ndarray, others: np.ndarray, rng: np.random.Generator, bend: float = BEND, mirrored: float = 0.5,
-           covered: float = COVERED, window: tuple = CLOSE) -> tuple[np.ndarray, np.ndarray]:
+           covered: float = COVERED, window: tuple = CLOSE_WINDOW) -> tuple[np.ndarray, np.ndarray]:
     "One strongly augmented copy: moved, turned, scaled, stretched, bent, mirrored or not, covered in part, blurred or coarsened, lit otherwise, noisy."
     if rng.random() < mirrored:
         image, points = mirror(image, points)
@@ -173,7 +185,7 @@ def enlargement(window: tuple) -> tuple[np.ndarray, np.float32]:
     return np.float32(window[:2]), np.float32(IMAGE_SIZE / window[2])
 
 
-def enlarge(faces: Faces, window: tuple = CLOSE) -> Faces:
+def enlarge(faces: Faces, window: tuple = CLOSE_WINDOW) -> Faces:
     "The window of each face, as large as a face, with its points."
     left, top, side = window
     corner, enlarged = enlargement(window)
@@ -271,7 +283,7 @@ def collect(options, photographs: Faces, opinion: np.ndarray, more: Faces, drawn
 
 def window_of(options) -> tuple:
     "What the net sees of a face."
-    return WHOLE if "window" in options.without else CLOSE
+    return FULL_WINDOW if "window" in options.without else CLOSE_WINDOW
 
 
 def copies_of(options, parts: dict[str, Faces], seed: int, budget: dict) -> Faces:
@@ -308,10 +320,10 @@ def learn(options, model: keras.Model, parts: dict[str, Faces], validation: Face
     parts = {kind: part for kind, part in parts.items() if kind in budget["copies"]}
     learned = copies_of(options, parts, seed, budget)
     print(f"{name}: {', '.join(f'{len(part)} {kind}' for kind, part in parts.items())} to learn from, {len(learned)} copies of them", flush=True)
-    fast = make_fast(with_window(model, build_for(options, WHOLE)), options.dtype)
+    fast = make_fast(with_window(model, build_for(options, FULL_WINDOW)), options.dtype)
     window = window_of(options)
     training = fit(fast, learned, enlarge(validation, window), seed=seed, patience=10**6, resume=True, run_folder=options.out / name,
-                   images_shown=budget["images"], learning_rate=budget["learning_rate"], faces_an_epoch=min(20_000, len(learned)),
+                   images_shown=budget["images"], learning_rate=budget["learning_rate"], faces_per_epoch=min(20_000, len(learned)),
                    loss=loss_of(options, fast), optimizer=keras.optimizers.Adam if "decay" in options.without else decaying)
     model.set_weights(training.model.get_weights())
     save_model(model, options.out / f"{name}.keras")
@@ -434,7 +446,7 @@ def draw(options) -> Faces:
     "The drawn faces of the run."
     file = options.out / "drawn.npz"
     if not file.exists():
-        save_npz(draw_faces(options.drawn, seed=0), file)
+        save_npz(synthetic_faces(options.drawn, seed=0), file)
     return load_faces(file)
 
 
@@ -475,7 +487,7 @@ def describe(options, stages: list[dict], data: dict, judged: Faces, predicted: 
                  *(["--instead", *options.instead] if options.instead else []), *(["--ablation"] if options.ablation else [])]
     return {"model": "-".join(["default", *options.without, *options.instead]), "labels": "complete", "augment": round(copies / sum(faces.values()), 1), "profile": "full",
             "seed": options.seed, "without": options.without, "instead": options.instead,
-            "data": {**data, "measured_on": "validation" if options.ablation else "kept out", "files": {file.name: sha256_of_file(file) for file in (options.faces, options.more)},
+            "data": {**data, "measured_on": "validation" if options.ablation else "kept out", "files": {file.name: hash_file(file) for file in (options.faces, options.more)},
                      "n_more": faces.get("frames", 0), "n_drawn": faces.get("drawings", 0), "n_with_copies": copies, "n_learned_at_the_end": faces["photographs"],
                      "split": "split_by_group(faces, 0.2, 0), then split_by_group(rest, 0.15, 0): whole photographs, near copies on one side"},
             "budget": {"bend": BEND, "shares": SHARES, "own": OWN, "decay": DECAY, "computed_in": options.dtype, **budgets_of(options)},

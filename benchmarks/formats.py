@@ -20,8 +20,10 @@ os.environ.update(TF_NUM_INTRAOP_THREADS="1", TF_NUM_INTEROP_THREADS="1", OMP_NU
 
 import numpy as np
 
-from facekp.core import sha256_of_faces, sha256_of_file, write_json
-from facekp.data import load_faces, split_by_group
+from facekp.faces import hash_faces
+from facekp.files import hash_file, write_json
+from facekp.data.sources import load_faces
+from facekp.data.split import split_by_group
 
 VARIANTS = {  # name -> format, further options
     "onnx": ("onnx", {"weights": "float16"}), "onnx, float32 weights": ("onnx", {"weights": "float32"}),
@@ -33,14 +35,14 @@ VARIANTS = {  # name -> format, further options
 def measure(path: str, images: np.ndarray, seconds: float) -> dict:
     "In a process of its own: load, answer for all faces, then one face again and again; milliseconds."
     if path.endswith(".keras"):
-        from facekp.train import load_model
+        from facekp.models.files import load_model
 
         started = time.perf_counter()
         model = load_model(path)
         load_ms = (time.perf_counter() - started) * 1e3
         predict = lambda images: (model.predict_on_batch(images[..., None]), None)
     else:
-        from facekp.deploy import open_exported
+        from facekp.export.comparison import open_exported
 
         started = time.perf_counter()
         predict = open_exported(path, threads=1)
@@ -81,8 +83,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="of timing, a format and turn")
     parser.add_argument("--out", type=Path, default=Path("results/deploy/formats.json"))
     options = parser.parse_args()
-    from facekp.deploy import export_model
-    from facekp.train import describe_machine, describe_versions, load_model, save_model
+    from facekp.export.formats import export_model
+    from facekp.experiments.record import describe_machine, describe_versions
+    from facekp.models.files import load_model, save_model
 
     started = time.perf_counter()
     rest, faces = split_by_group(load_faces(options.faces), 0.2, 0)
@@ -108,8 +111,8 @@ def main() -> None:
                       "mean_difference": float(np.abs(points - expected).mean()), "rmse": float(np.sqrt(np.nanmean((points - faces.points) ** 2))),
                       "median_ms": float(np.median(times)), "best_ms": float(times.min()), "load_ms": min(turn[name]["load_ms"] for turn in turns)}
         rows[name]["error_against_keras"] = rows[name]["rmse"] / rows["keras"]["rmse"] - 1 if name != "keras" else 0.0
-    record = {"formats": rows, "data": {"name": faces.name, "sha256": sha256_of_faces(faces), "faces": len(faces), "part": "held out by group"},
-              "model": {"name": model.name, "weights": int(model.count_params()), "sha256": sha256_of_file(options.model)},
+    record = {"formats": rows, "data": {"name": faces.name, "sha256": hash_faces(faces), "faces": len(faces), "part": "held out by group"},
+              "model": {"name": model.name, "weights": int(model.count_params()), "sha256": hash_file(options.model)},
               "machine": describe_machine(), "versions": describe_versions(), "seconds": round(time.perf_counter() - started, 1),
               "command": f"python benchmarks/formats.py --model {options.model.name} --faces {Path(options.faces).name} --count {options.count}"}
     write_json(options.out, record)

@@ -8,10 +8,12 @@ import gc
 import time
 from pathlib import Path
 
-from facekp.compare import MODELS, build_model
-from facekp.core import Faces, set_seeds, write_json
-from facekp.draw import draw_faces
-from facekp.train import describe_machine, describe_versions
+from facekp.models.registry import MODELS, build_model
+from facekp.faces import Faces
+from facekp.files import write_json
+from facekp.training.seeds import set_seeds
+from facekp.synthetic.renderer import synthetic_faces
+from facekp.experiments.record import describe_machine, describe_versions
 
 
 def milliseconds(call, count: int, repeats: int) -> float:
@@ -42,7 +44,7 @@ def main() -> None:
     set_seeds(0)
     found = {}
     for name in options.models:
-        found[name] = measure(name, draw_faces(64, seed=0, workers=1), options.repeats)
+        found[name] = measure(name, synthetic_faces(64, seed=0, workers=1), options.repeats)
         print(name, found[name], flush=True)
         gc.collect()
     write_json(Path(options.out), {"what": "milliseconds of one core's work for a 96x96 face, in batches of 64 and alone", "models": found,

@@ -16,8 +16,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from facekp.core import COLUMNS, UserError, sha256_of_file, write_json
-from facekp.impute import forward_fill, score_imputers, score_source_mix
+from facekp.errors import UserError
+from facekp.files import hash_file, write_json
+from facekp.keypoints import COLUMNS
+from facekp.experiments.imputation import score_imputers, score_source_mix
+from facekp.impute import forward_fill
 from facekp.metrics import keras_accuracy, rmse
 
 HELD_OUT = 400
@@ -88,7 +91,7 @@ def main(arguments: list[str] | None = None) -> None:
             begin = time.perf_counter()
             measured = measure()
             record = {
-                "data": {"name": "kaggle labels", "sha256": sha256_of_file(options.labels), "rows": len(points),
+                "data": {"name": "kaggle labels", "sha256": hash_file(options.labels), "rows": len(points),
                          "complete_rows": int(np.isfinite(points).all(axis=(1, 2)).sum())},
                 **measured,
                 "seeds": seeds if name == "imputers" else [],

@@ -18,10 +18,12 @@ import numpy as np
 from parts import load_average, write_part
 from PIL import Image
 
-from facekp import predict
-from facekp.augment import augment_faces
-from facekp.draw import draw_faces, stream_faces
-from facekp.train import FaceBatches
+
+from facekp.augment_bulk import augment_faces
+from facekp.synthetic.renderer import stream_synthetic_faces, synthetic_faces
+from facekp.training.batches import FaceBatches
+from facekp.inference.landmarker import FaceLandmarker
+from facekp.inference.outputs import predict_files
 
 ROOT = Path(__file__).resolve().parent.parent
 WHAT = "faces streamed through the input of a training, and a folder with a broken picture predicted; memory of the process"
@@ -42,7 +44,7 @@ def spread_of(memory: list[float]) -> dict:
 def stream(count: int, copies: int, block: int = 64, batch_size: int = 64) -> dict:
     "Draw, augment and batch faces, and let go of them."
     started, seen, labelled, batches, memory, digest, step = time.perf_counter(), 0, 0, 0, [], hashlib.sha256(), 0
-    for faces in stream_faces(seed=11, batch=block):
+    for faces in stream_synthetic_faces(seed=11, batch=block):
         if seen >= count:
             break
         many = augment_faces(faces, copies, seed=step) if copies else faces
@@ -58,7 +60,7 @@ def stream(count: int, copies: int, block: int = 64, batch_size: int = 64) -> di
             "faces_a_second": round(seen / (time.perf_counter() - started)), **spread_of(memory)}
 
 
-class Watched(predict.Detector):
+class Watched(FaceLandmarker):
     "The detector, with a look at the memory every hundred pictures."
 
     def predict(self, image):
@@ -71,7 +73,7 @@ class Watched(predict.Detector):
 def predict_folder(count: int, broken_at: int | None = None) -> dict:
     "Predict a folder of pictures of which one is cut in half."
     broken_at = count // 3 if broken_at is None else broken_at
-    faces = draw_faces(min(count, 200), seed=12)
+    faces = synthetic_faces(min(count, 200), seed=12)
     with tempfile.TemporaryDirectory() as folder:
         pictures, out = Path(folder, "in"), Path(folder, "out")
         pictures.mkdir()
@@ -84,7 +86,7 @@ def predict_folder(count: int, broken_at: int | None = None) -> dict:
         detector = Watched()
         detector.memory, detector.every = [], max(1, count // 100)
         started = time.perf_counter()
-        broken = predict.predict_files(detector, [pictures], out, "csv", show_progress=False)
+        broken = predict_files(detector, [pictures], out, "csv", show_progress=False)
         pace = round(count / (time.perf_counter() - started))
         rows = list(csv.DictReader((out / "predictions.csv").open(encoding="utf-8")))
     return {"pictures": count, "broken": len(broken), "message": broken[0].replace(f"{folder}/", "") if broken else "", "pictures_in_the_table": len({row["file"] for row in rows}),

@@ -19,8 +19,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from facekp.core import COLUMNS, UserError, sha256_of_file, write_json
-from facekp.data import CACHE_FOLDER, load_faces
+from facekp.errors import UserError
+from facekp.files import hash_file, write_json
+from facekp.keypoints import COLUMNS
+from facekp.data.cache import CACHE_FOLDER
+from facekp.data.sources import load_faces
 
 
 def write_table(path: Path, points: np.ndarray, images: np.ndarray) -> None:
@@ -88,7 +91,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "training.csv"
         write_table(path, points, faces.images)
-        size, digest = path.stat().st_size, sha256_of_file(path)
+        size, digest = path.stat().st_size, hash_file(path)
         ways = {"pandas, split": with_pandas} | ({"pandas, split and int": with_pandas_and_int} if arguments.slow_too else {})
         seconds = measure(path, arguments.turns, ways)
     best = {name: min(values) for name, values in seconds.items()}

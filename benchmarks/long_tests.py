@@ -18,7 +18,7 @@ from pathlib import Path
 
 from parts import load_average, write_part
 
-from facekp.core import write_json
+from facekp.files import write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 WHAT = "the tests that take minutes, file by file"
@@ -48,7 +48,7 @@ def run_file(path: str) -> list[dict]:
 
 def rows_kept(out: Path, path: str, rows: list[dict]) -> list[dict]:
     "The rows in the record of other tests of the same file, where one test is run and they were run on the same machine with the same versions."
-    from facekp.train import describe_machine, describe_versions
+    from facekp.experiments.record import describe_machine, describe_versions
 
     before = json.loads(out.read_text(encoding="utf-8"))["parts"].get(stem(path), {}) if "::" in path and out.exists() else {}
     same = before.get("machine") == describe_machine() and before.get("versions") == describe_versions()

@@ -16,8 +16,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from facekp.core import Faces, UserError, sha256_of_faces, write_json
-from facekp.data import load_faces, near_duplicates
+from facekp.errors import UserError
+from facekp.faces import Faces, hash_faces
+from facekp.files import write_json
+from facekp.data.duplicates import near_duplicates
+from facekp.data.sources import load_faces
 
 
 def disturb(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -41,7 +44,7 @@ def measure(faces: Faces, seed: int) -> dict:
     found = both[:len(single)] == both[len(single):]
     sizes = np.bincount(both)
     pairs = int((sizes * (sizes - 1) // 2).sum())
-    return {"data": {"name": faces.name, "sha256": sha256_of_faces(faces), "faces": len(faces), "groups": len(set(faces.group))}, "seconds": seconds,
+    return {"data": {"name": faces.name, "sha256": hash_faces(faces), "faces": len(faces), "groups": len(set(faces.group))}, "seconds": seconds,
             "bundles_of_copies": len(clusters), "faces_in_them": sum(map(len, clusters)), "bundles_across_groups": len(across),
             "across_groups": [[str(name) for name in faces.image_id[rows]] for rows in across],
             "disturbed": {"copies": len(single), "found": int(found.sum()), "pairs_called_copies": pairs,

@@ -5,7 +5,7 @@ import os
 from datetime import date
 from pathlib import Path
 
-from facekp.core import write_json
+from facekp.files import write_json
 
 
 def load_average() -> float | None:
@@ -23,7 +23,7 @@ def write_part(
     command: str,  # that measures it again
 ) -> dict:  # the part as written
     "Put one part into a record, with what it was made on beside it."
-    from facekp.train import describe_machine, describe_versions  # loads TensorFlow, which takes seconds
+    from facekp.experiments.record import describe_machine, describe_versions  # loads TensorFlow, which takes seconds
 
     record = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
     part = {**found, "seconds": round(seconds), "date": date.today().isoformat(), "load_average_before": busy, "command": command,

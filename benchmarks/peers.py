@@ -26,10 +26,15 @@ os.environ.update(TF_NUM_INTRAOP_THREADS="1", TF_NUM_INTEROP_THREADS="1", OMP_NU
 import cv2
 import numpy as np
 
-from facekp.core import IMAGE_SIZE, KEYPOINTS, MEAN_FACE, UserError, sha256_of_faces, write_json
-from facekp.data import load_faces, split_by_group
-from facekp.metrics import compare_paired, evaluate_points
-from facekp.predict import DEFAULT_MODEL, PointModel
+from facekp.errors import UserError
+from facekp.faces import hash_faces
+from facekp.files import write_json
+from facekp.keypoints import IMAGE_SIZE, KEYPOINTS, MEAN_FACE
+from facekp.data.sources import load_faces
+from facekp.data.split import split_by_group
+from facekp.evaluation import compare_paired, evaluate_points
+from facekp.inference.keypoint_model import KeypointModel
+from facekp.inference.session import DEFAULT_MODEL
 
 WHEEL, FILE = "mediapipe==0.10.14", "mediapipe/modules/face_landmark/face_landmark.tflite"
 BORDER, SIDE = 16, 192
@@ -80,7 +85,7 @@ def open_mediapipe(content: bytes) -> Callable:
 
 def open_points(model: str | Path) -> Callable:
     "From faces [N,96,96] to our points, by ONNX Runtime on one core."
-    opened = PointModel(model, threads=1)
+    opened = KeypointModel(model, threads=1)
     return lambda images: opened.predict(images)[0]
 
 
@@ -136,7 +141,7 @@ def main() -> None:
 
     own = options.model or DEFAULT_MODEL
     add("facekp default", lambda: open_points(own), own.stat().st_size)
-    notes["facekp default"] = {"twin": options.model is not None} | {key: value for key, value in PointModel(own).describe().items() if key != "calibration"}
+    notes["facekp default"] = {"twin": options.model is not None} | {key: value for key, value in KeypointModel(own).describe().items() if key != "calibration"}
     content = fetch_mediapipe(options.cache)
     add("MediaPipe face_landmark", lambda: open_mediapipe(content), len(content))
     mesh = models["MediaPipe face_landmark"]
@@ -149,8 +154,9 @@ def main() -> None:
             name, _, run = recipe.partition("=")
             if not run:
                 raise UserError(f"--recipes {recipe}: expected NAME=RUN")
-            from facekp.deploy import export_model
-            from facekp.train import load_model, read_record
+            from facekp.export.formats import export_model
+            from facekp.experiments.record import read_record
+            from facekp.models.files import load_model
 
             path = export_model(load_model(run), Path(folder) / f"{name}.onnx", weights="float32")
             told = read_record(Path(run) / "record.json") if Path(run).is_dir() else None
@@ -169,9 +175,9 @@ def main() -> None:
                       "bytes": sizes[name], "load_ms": loads[name], **times.get(name, {"median_ms": 0.0, "best_ms": 0.0}), "notes": notes.get(name) or {}}
         if name != "facekp default":
             rows[name]["against_default"] = compare_paired(points, predicted["facekp default"], test.points, test.group)
-    from facekp.train import describe_machine, describe_versions
+    from facekp.experiments.record import describe_machine, describe_versions
 
-    write_json(options.out, {"models": rows, "data": {"name": test.name, "sha256": sha256_of_faces(test), "faces": len(test), "part": "held out by group",
+    write_json(options.out, {"models": rows, "data": {"name": test.name, "sha256": hash_faces(test), "faces": len(test), "part": "held out by group",
                                                       "train_faces": len(train)},
                              "machine": describe_machine(), "versions": describe_versions(),
                              "command": f"python benchmarks/peers.py --faces {Path(options.faces).name}" + (" --model TWIN.onnx" if options.model else "")

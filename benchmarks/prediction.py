@@ -20,9 +20,15 @@ import numpy as np
 from PIL import Image
 
 import facekp
-from facekp import predict as prediction
-from facekp.core import IMAGE_SIZE, sha256_of_faces, sha256_of_file, write_json
-from facekp.data import load_faces, split_by_group
+
+from facekp.faces import hash_faces
+from facekp.files import hash_file, write_json
+from facekp.keypoints import IMAGE_SIZE
+from facekp.data.sources import load_faces
+from facekp.data.split import split_by_group
+from facekp.geometry import crop_image, to_image
+from facekp.inference.landmarker import _refit_crop
+from facekp.inference.session import DEFAULT_MODEL
 
 MIDDLE = (IMAGE_SIZE - 1) / 2
 CHANGES = {"shift": (0, 2, 4, 8, 12, 16, 24), "scale": (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5), "roll": (0, 5, 10, 15, 20, 30, 45)}
@@ -50,9 +56,9 @@ def passes_from(model, images: np.ndarray, frames: list[np.ndarray], passes: int
     "The points after each pass."
     after = []
     for _ in range(passes):
-        cuts = np.stack([prediction.cut_face(image, frame) for image, frame in zip(images, frames)])
-        points = [prediction.to_picture(inside, frame) for inside, frame in zip(model.predict(cuts)[0], frames)]
-        frames = [prediction._reframed(place) for place in points]
+        cuts = np.stack([crop_image(image, frame) for image, frame in zip(images, frames)])
+        points = [to_image(inside, frame) for inside, frame in zip(model.predict(cuts)[0], frames)]
+        frames = [_refit_crop(place) for place in points]
         after.append(np.array(points))
     return after
 
@@ -144,7 +150,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--photo", type=Path, required=True)
-    parser.add_argument("--model", type=Path, default=prediction.DEFAULT_MODEL, help="for framing and detection; on faces that the shipped weights learned from, the twin that has not")
+    parser.add_argument("--model", type=Path, default=DEFAULT_MODEL, help="for framing and detection; on faces that the shipped weights learned from, the twin that has not")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--faces", type=int, default=200)
     parser.add_argument("--memory-pictures", type=int, default=10_000)
@@ -157,10 +163,10 @@ def main() -> None:
             "cold_start": lambda: cold_start(options.photo), "speed": lambda: measure_speed(options.photo),
             "memory": lambda: measure_memory(options.photo, options.memory_pictures)}
     record = json.loads(options.out.read_text()) if options.out.exists() else {}
-    record |= {"data": {"name": Path(options.data).name, "sha256": sha256_of_faces(faces), "faces": len(faces), "part": "kept out by group"}, "photo": options.photo.name,
-               "model": {"name": "default", "sha256": sha256_of_file(options.model), **detector.model.describe()},
+    record |= {"data": {"name": Path(options.data).name, "sha256": hash_faces(faces), "faces": len(faces), "part": "kept out by group"}, "photo": options.photo.name,
+               "model": {"name": "default", "sha256": hash_file(options.model), **detector.model.describe()},
                "command": f"python benchmarks/prediction.py --data {Path(options.data).name} --photo {options.photo.name} --faces {options.faces}"
-                          + (" --model TWIN.onnx" if options.model != prediction.DEFAULT_MODEL else "")}
+                          + (" --model TWIN.onnx" if options.model != DEFAULT_MODEL else "")}
     for part in options.parts:
         started = time.perf_counter()
         record[part] = jobs[part]()

@@ -19,12 +19,18 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import minimize
 
-from facekp.core import KEYPOINTS, sha256_of_faces, sha256_of_file, write_json
-from facekp.data import load_faces, split_by_group
-from facekp.deploy import export_model, open_exported
-from facekp.metrics import evaluate_points
-from facekp.predict import DEFAULT_MODEL, PointModel
-from facekp.train import load_model, predict_points
+from facekp.faces import hash_faces
+from facekp.files import hash_file, write_json
+from facekp.keypoints import KEYPOINTS
+from facekp.data.sources import load_faces
+from facekp.data.split import split_by_group
+from facekp.export.comparison import open_exported
+from facekp.export.formats import export_model
+from facekp.evaluation import evaluate_points
+from facekp.inference.keypoint_model import KeypointModel
+from facekp.inference.session import DEFAULT_MODEL
+from facekp.models.files import load_model
+from facekp.training.batches import predict_points
 
 PARTS, TRUST = 5, 40  # parts of the cross-validation; how many faces the common a and b count for in each keypoint's own
 
@@ -98,7 +104,7 @@ def find_calibration(model, faces, weights: str) -> dict:
             "log_likelihood_common": kinds[False]["log_likelihood"], "log_likelihood_constant": -float(np.log(constant) + 0.5),
             "within_1_spread": float(np.mean(apart < 1)), "within_2_spreads": float(np.mean(apart < 2)),
             "rank_correlation": float(np.corrcoef(np.argsort(np.argsort(spread[known])), np.argsort(np.argsort(squared[known])))[0, 1]),
-            "faces": len(faces), "data": faces.name, "sha256": sha256_of_faces(faces)}
+            "faces": len(faces), "data": faces.name, "sha256": hash_faces(faces)}
 
 
 def main() -> None:
@@ -126,16 +132,16 @@ def main() -> None:
         calibration = find_calibration(model, faces, options.weights)
     else:
         calibration = json.loads(options.calibration.read_text(encoding="utf-8"))
-    calibration["model_sha256"] = sha256_of_file(options.model)
+    calibration["model_sha256"] = hash_file(options.model)
     watched = split_by_group(load_faces(options.watch), 0.2, 0)[0].images if options.watch else None
     notes = {"name": "default", "version": options.version, "data": options.data, "license": options.license, "notes": options.notes,
-             "architecture": model.name, "source_sha256": sha256_of_file(options.model), "weights": "8 bits" if options.eight_bits else options.weights,
+             "architecture": model.name, "source_sha256": hash_file(options.model), "weights": "8 bits" if options.eight_bits else options.weights,
              "calibration": json.dumps({"a": np.round(calibration["a"], 4).tolist(), "b": np.round(calibration["b"], 4).tolist(),
                                         "formula": "spread = sqrt(max(a + b width^2, 0.01))", "faces": calibration["faces"], "data": calibration["data"]})}
     rows = None if watched is None else np.random.default_rng(0).permutation(len(watched))[:500]
     export_model(model, options.out, "onnx-int8" if options.eight_bits else "onnx", None if rows is None else watched[rows], weights=options.weights,
                  calibration=(calibration["a"], calibration["b"]), notes={key: value for key, value in notes.items() if value})
-    shipped = PointModel(options.out, threads=1)
+    shipped = KeypointModel(options.out, threads=1)
     print(json.dumps({key: value for key, value in shipped.describe().items() if key != "calibration"}, indent=1))
     print(f"{options.out}: {options.out.stat().st_size / 1e6:.3f} MB")
     if faces is not None:

@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 from sklearn.linear_model import LinearRegression
 
-from facekp.core import COLUMNS, KEYPOINTS, sha256_of_file, write_json
-from facekp.eda import find_source_cut, find_suspects, seen_from_eyes
-from facekp.synthetic import LIP_TO_LIP, NOSE_TO_LIP, to_second_source
+from facekp.files import hash_file, write_json
+from facekp.keypoints import COLUMNS, KEYPOINTS
+from facekp.eda import eye_coordinates, find_source_cut
+from facekp.label_errors import find_suspects
+from facekp.conventions import LIP_TO_LIP, NOSE_TO_LIP, to_second_convention
 
 NOSE, TOP_LIP, BOTTOM_LIP = (KEYPOINTS.index(name) for name in ("nose_tip", "mouth_center_top_lip", "mouth_center_bottom_lip"))
 
@@ -25,7 +27,7 @@ def robust_deviation(values: np.ndarray) -> float:
 def describe(points: np.ndarray, usual: np.ndarray) -> dict:
     "Where a source's eyes, nose and lip lie, and how much that varies; the last three over usual rows alone."
     left, right = points[:, 0], points[:, 1]
-    across, seen = left - right, seen_from_eyes(points)
+    across, seen = left - right, eye_coordinates(points)
     distance = np.linalg.norm(across, axis=1)
     nose, lip = (seen[usual & np.isfinite(seen[:, [NOSE, BOTTOM_LIP]]).all(axis=(1, 2)), index] for index in (NOSE, BOTTOM_LIP))
     return {
@@ -59,10 +61,10 @@ def measure(table: Path) -> dict:
     incomplete = ~np.isfinite(first).all(axis=(1, 2))
     lips = first[:, [TOP_LIP, BOTTOM_LIP], 1]
     both = np.isfinite(lips).all(axis=1)
-    return {"data": {"name": "kaggle labels", "rows": len(points), "sha256": sha256_of_file(table)}, "cut": cut,
+    return {"data": {"name": "kaggle labels", "rows": len(points), "sha256": hash_file(table)}, "cut": cut,
             "moves": {"nose_to_lip": NOSE_TO_LIP, "lip_to_lip": LIP_TO_LIP},
             "first": describe(first, usual[:cut]), "second": describe(second, usual[cut:]),
-            "first_as_second": describe(to_second_source(first), usual[:cut]),
+            "first_as_second": describe(to_second_convention(first), usual[:cut]),
             "incomplete_rows_of_first": int(incomplete.sum()), "of_them_in_its_last_third": int(incomplete[-(-2 * cut // 3):].sum()),
             "unexplained": unexplained(first), "lips_labelled": int(both.sum()), "lips_swapped": int((lips[both, 1] < lips[both, 0]).sum()),
             "command": "python benchmarks/source_conventions.py --labels training.csv --out results/source_conventions.json"}

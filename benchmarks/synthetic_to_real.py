@@ -12,13 +12,19 @@ from pathlib import Path
 
 import numpy as np
 
-from facekp.augment import augment_faces
-from facekp.cnn import build_compact, build_heatmap
-from facekp.core import KEYPOINTS, set_seeds, sha256_of_file, write_json
-from facekp.data import load_faces
-from facekp.draw import draw_faces
-from facekp.metrics import evaluate_points
-from facekp.train import describe_machine, describe_versions, fit, masked_mae, masked_mse, predict_points, save_model
+from facekp.augment_bulk import augment_faces
+from facekp.models.heatmap import build_compact, build_heatmap
+from facekp.files import hash_file, write_json
+from facekp.keypoints import KEYPOINTS
+from facekp.training.seeds import set_seeds
+from facekp.data.sources import load_faces
+from facekp.synthetic.renderer import synthetic_faces
+from facekp.evaluation import evaluate_points
+from facekp.experiments.record import describe_machine, describe_versions
+from facekp.models.files import save_model
+from facekp.training.batches import predict_points
+from facekp.training.loop import fit
+from facekp.training.losses import masked_mae, masked_mse
 from default_model import mean_answer, strong_copies
 
 
@@ -51,7 +57,7 @@ def main() -> None:
     options = parser.parse_args()
     test = load_faces(options.test)
     started = time.perf_counter()
-    drawn = draw_faces(options.faces, seed=options.seed)
+    drawn = synthetic_faces(options.faces, seed=options.seed)
     drawing = time.perf_counter() - started
     print(f"{options.faces} faces drawn in {drawing:.0f} s", flush=True)
     held_out = max(options.faces // 20, 1)
@@ -60,14 +66,14 @@ def main() -> None:
     set_seeds(options.seed)
     model = build_compact() if options.model == "compact" else build_heatmap()
     training = fit(model, train, drawn[:held_out], images_shown=options.images, learning_rate=options.learning_rate, seed=options.seed,
-                   patience=10**6 if options.strong else 6, loss=masked_mae if options.strong else masked_mse, faces_an_epoch=20_000 if options.strong else None)
+                   patience=10**6 if options.strong else 6, loss=masked_mae if options.strong else masked_mse, faces_per_epoch=20_000 if options.strong else None)
     predicted = predict_points(model, test.images)
     points = test.points if test.truth is None else test.truth
     metrics, diagnosis = evaluate_points(predicted, points, test.group), diagnose(predicted, points)
     both = mean_answer(model, test.images)
     mirrored = {**evaluate_points(both, points, test.group), "rmse_without_offset": diagnose(both, points)["rmse_without_offset"]}
     record = {"model": options.model, "labels": "complete", "augment": options.copies, "profile": "full", "seed": options.seed,
-              "data": {"name": test.name, "sha256": sha256_of_file(options.test) if Path(options.test).is_file() else None, "n_train": options.faces - held_out,
+              "data": {"name": test.name, "sha256": hash_file(options.test) if Path(options.test).is_file() else None, "n_train": options.faces - held_out,
                        "n_validation": held_out, "n_test": len(test), "train": drawn.name},
               "budget": {"images": options.images, "learning_rate": options.learning_rate},
               "weights": model.count_params(), "epochs": training.epochs, "images_shown": training.images_shown, "seconds": training.seconds,

@@ -8,11 +8,14 @@ import time
 
 import numpy as np
 
-from facekp.baseline import build_baseline
-from facekp.cnn import build_cnn
-from facekp.core import set_seeds, write_json
-from facekp.draw import draw_faces
-from facekp.train import FaceBatches, describe_machine, describe_versions, masked_mse
+from facekp.models.regression import build_baseline
+from facekp.models.regression import build_cnn
+from facekp.files import write_json
+from facekp.training.seeds import set_seeds
+from facekp.synthetic.renderer import synthetic_faces
+from facekp.experiments.record import describe_machine, describe_versions
+from facekp.training.batches import FaceBatches
+from facekp.training.losses import masked_mse
 
 
 def images_per_second(model, *data, **options) -> float:
@@ -28,7 +31,7 @@ parser.add_argument("--pairs", type=int, default=7, help="how often both are tim
 parser.add_argument("--out", help="where to write the figures as JSON")
 options = parser.parse_args()
 
-faces = draw_faces(COUNT, seed=0)
+faces = synthetic_faces(COUNT, seed=0)
 results = {}
 for build in (build_baseline, build_cnn):
     set_seeds(0)

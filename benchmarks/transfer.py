@@ -17,14 +17,21 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from facekp.compare import split_for_comparison
-from facekp.core import concatenate, load_settings, set_seeds, write_json
-from facekp.data import load_faces, load_npz, save_npz, split_by_group
-from facekp.draw import draw_faces
-from facekp.impute import repair_labels
-from facekp.metrics import evaluate_points
-from facekp.train import describe_data, describe_machine, describe_versions, make_record, save_model, write_record
-from facekp.transfer import build_transfer, compute_features, describe_weights, fit_transfer, split_at_taps
+from facekp.experiments.plan import split_for_comparison
+from facekp.config import load_settings
+from facekp.faces import concatenate
+from facekp.files import write_json
+from facekp.training.seeds import set_seeds
+from facekp.data.npz import load_npz, save_npz
+from facekp.data.sources import load_faces
+from facekp.data.split import split_by_group
+from facekp.synthetic.renderer import synthetic_faces
+from facekp.labels import apply_label_strategy
+from facekp.evaluation import evaluate_points
+from facekp.experiments.record import describe_data, describe_machine, describe_versions, make_record, write_record
+from facekp.models.files import save_model
+from facekp.models.transfer import build_transfer, describe_weights, split_backbone
+from facekp.training.transfer import compute_features, fit_transfer
 
 TAPS = {"24x24": "block_3_expand_relu", "12x12": "block_6_expand_relu", "6x6": "block_13_expand_relu", "6x6 early": "block_10_expand_relu",
         "3x3": "out", "6x6 and 12x12": ("block_13_expand_relu", "block_6_expand_relu")}
@@ -52,7 +59,7 @@ def run(name: str, split, options, build: dict, training: dict, seed: int) -> No
 
 def _run(name: str, split, options, build: dict, training: dict, seed: int) -> None:
     path = options.out / f"{name}-seed{seed}.json"
-    train = repair_labels(split.train, "truth")
+    train = apply_label_strategy(split.train, "truth")
     set_seeds(seed)
     model = build_transfer(**build)
     if build.get("weights") is None and build.get("trainable") is False:
@@ -73,11 +80,11 @@ def _run(name: str, split, options, build: dict, training: dict, seed: int) -> N
 
 def give_statistics(model, images: np.ndarray) -> None:
     "Give frozen random weights the statistics that BatchNormalization lacks: without them the features of a deep random net fade to nothing."
-    normalizations = [layer for layer in split_at_taps(model)[0].layers if isinstance(layer, keras.layers.BatchNormalization)]
+    normalizations = [layer for layer in split_backbone(model)[0].layers if isinstance(layer, keras.layers.BatchNormalization)]
     momenta = [layer.momentum for layer in normalizations]
     for layer in normalizations:
         layer.trainable, layer.momentum = True, 0.0
-    split_at_taps(model)[0](images[:256, ..., None].astype(np.float32), training=True)
+    split_backbone(model)[0](images[:256, ..., None].astype(np.float32), training=True)
     for layer, momentum in zip(normalizations, momenta):
         layer.trainable, layer.momentum = False, momentum
 
@@ -89,11 +96,11 @@ def taps(options, split) -> None:
             for origin, weights in (("imagenet", options.weights), ("random", None))[:1 if " " in place else 2]:
                 run(f"frozen-{origin}-{place.replace(' ', '_')}", split, options,
                     {"name": "mobilenetv2", "weights": weights, "tap": tap, "trainable": False},
-                    {"images_shown": options.images, "thawed_share": 0.0}, seed)
+                    {"images_shown": options.images, "fine_tune_share": 0.0}, seed)
         for origin, weights in (("imagenet", options.weights), ("random", None)):
             run(f"frozen-{origin}-pooled", split, options,
                 {"name": "mobilenetv2", "weights": weights, "tap": "out", "head": "pooled", "trainable": False},
-                {"images_shown": options.images, "thawed_share": 0.0}, seed)
+                {"images_shown": options.images, "fine_tune_share": 0.0}, seed)
 
 
 def thawed(options, split) -> None:
@@ -103,10 +110,10 @@ def thawed(options, split) -> None:
         for origin, weights, share in (("imagenet", options.weights, 0.0), ("imagenet", options.weights, 0.5), ("random", None, 0.0)):
             kind = "whole" if weights is None else "thawed" if share else "frozen"
             run(f"budget-{kind}-{origin}", split, options, {"name": "mobilenetv2", "weights": weights, "tap": tap},
-                {"images_shown": options.images, "thawed_share": share}, seed)
+                {"images_shown": options.images, "fine_tune_share": share}, seed)
         run("budget-thawed-imagenet-pooled", split, options,
             {"name": "mobilenetv2", "weights": options.weights, "tap": "out", "head": "pooled"},
-            {"images_shown": options.images, "thawed_share": 0.5}, seed)
+            {"images_shown": options.images, "fine_tune_share": 0.5}, seed)
 
 
 def ridge(options, split) -> None:
@@ -153,7 +160,7 @@ def pretraining_faces(options):
     "Drawn faces and frames of YouTube Faces; persons of the validation part are in no other."
     path = options.runs / "pretraining.npz"
     if not path.exists():
-        save_npz(draw_faces(options.drawn, seed=11), path)
+        save_npz(synthetic_faces(options.drawn, seed=11), path)
     train, validation = split_by_group(load_faces(str(options.more)), 0.06, 0)
     drawn = load_npz(path)
     return concatenate([drawn, train], name="drawn + youtube_faces_96"), validation
@@ -173,7 +180,7 @@ def _pretrain(options, split) -> None:
     set_seeds(0)
     model = build_transfer(options.backbone, tap=big_tap(options.backbone))
     training = fit_transfer(model, train, validation, options.images, learning_rate=options.learning_rate, batch_size=options.batch_size,
-                            patience=100, run_folder=options.runs / f"{options.backbone}_pretraining", resume=True, faces_an_epoch=options.epoch)
+                            patience=100, run_folder=options.runs / f"{options.backbone}_pretraining", resume=True, faces_per_epoch=options.epoch)
     description = {"model": options.backbone, "labels": "complete", "augment": 0, "profile": "full", "seed": 0,
                    "data": describe_data(train, validation, split.validation), "weights_from": "random",
                    "budget": {"images": options.images, "batch_size": options.batch_size, "learning_rate": options.learning_rate,
@@ -194,7 +201,7 @@ def finetune(options, split) -> None:
     "A big net from the pretrained and from random weights, the same images shown."
     options.origin = f"drawn + youtube_faces_96, see {options.backbone}-pretraining.json"
     tap = big_tap(options.backbone)
-    shared = {"images_shown": options.images, "batch_size": options.batch_size, "learning_rate": options.learning_rate, "faces_an_epoch": options.epoch}
+    shared = {"images_shown": options.images, "batch_size": options.batch_size, "learning_rate": options.learning_rate, "faces_per_epoch": options.epoch}
     pretrained = options.runs / f"{options.backbone}_pretrained.keras"
     for start in options.starts.split():
         weights = None if start == "random" else pretrained
@@ -204,7 +211,7 @@ def finetune(options, split) -> None:
         share = 0.0 if start in ("random", "frozen") else 0.7
         rate = options.learning_rate / 2 if start == "random" else options.learning_rate
         run(f"{options.backbone}-{start}", split, options, {"name": options.backbone, "weights": weights, "tap": tap},
-            {**shared, "learning_rate": rate, "thawed_share": share}, options.seed)
+            {**shared, "learning_rate": rate, "fine_tune_share": share}, options.seed)
 
 
 def main() -> None:

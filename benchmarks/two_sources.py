@@ -18,13 +18,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from facekp.augment import augment_faces
-from facekp.cnn import build_heatmap
-from facekp.core import COLUMNS, KEYPOINTS, set_seeds, sha256_of_file, write_json
-from facekp.data import load_faces, load_kaggle_test, load_npz, save_npz, split_by_group
-from facekp.kaggle import choose_by_source, fit_two_heads, read_questions, second_source, two_heads
-from facekp.synthetic import synthetic_test, write_kaggle_folder
-from facekp.train import describe_data, describe_machine, describe_versions, fit, predict_points
+from facekp.augment_bulk import augment_faces
+from facekp.models.heatmap import build_heatmap
+from facekp.files import hash_file, write_json
+from facekp.keypoints import COLUMNS, KEYPOINTS
+from facekp.training.seeds import set_seeds
+from facekp.data.kaggle import load_kaggle_test
+from facekp.data.npz import load_npz, save_npz
+from facekp.data.sources import load_faces
+from facekp.data.split import split_by_group
+from facekp.conventions import is_second_source
+from facekp.experiments.kaggle import read_requests
+from facekp.models.two_heads import add_second_head, choose_by_source, fit_two_heads
+from facekp.synthetic.dataset import synthetic_test_set
+from facekp.synthetic.kaggle_files import write_kaggle_folder
+from facekp.experiments.record import describe_data, describe_machine, describe_versions
+from facekp.training.batches import predict_points
+from facekp.training.loop import fit
 
 VARIANTS = ("one", "two_heads", "two_nets", "offset")
 
@@ -40,7 +50,7 @@ def train_one(faces, validation, images: int, options, seed: int, heads: int = 1
     augmented = augment_faces(faces, copies, seed=seed)
     set_seeds(seed)
     model = build_heatmap()
-    teach, model = (fit_two_heads, two_heads(model)) if heads == 2 else (fit, model)
+    teach, model = (fit_two_heads, add_second_head(model)) if heads == 2 else (fit, model)
     return teach(model, augmented, validation, images_shown=images, batch_size=32, learning_rate=2e-3, seed=seed)
 
 
@@ -53,17 +63,17 @@ def answer(variant: str, train, validation, others: list, options, seed: int, st
         training = train_one(train, validation, options.images, options, seed, heads=2)
         return [choose_by_source(predict_points(training.model, faces.images), second) for faces, second in others], [training], {}
     labelled = np.isfinite(train.points).sum(axis=(1, 2))
-    share = labelled[~second_source(train)].sum() / labelled.sum()
+    share = labelled[~is_second_source(train)].sum() / labelled.sum()
     if "first" not in state:
-        state["first"] = train_one(train[~second_source(train)], validation[~second_source(validation)], round(share * options.images), options, seed)
+        state["first"] = train_one(train[~is_second_source(train)], validation[~is_second_source(validation)], round(share * options.images), options, seed)
     first = state["first"]
     from_first = [predict_points(first.model, faces.images) for faces, _ in others]
     if variant == "offset":
-        own = train[second_source(train)]
+        own = train[is_second_source(train)]
         error = own.points - predict_points(first.model, own.images)
         offset = np.nanmedian(np.where(np.isfinite(error).any(axis=0), error, 0), axis=0)  # 0 for the points that it never labels
         return [points + second[:, None, None] * offset for points, (_, second) in zip(from_first, others)], [first], {"offset": offset}
-    other = train_one(train[second_source(train)], validation[second_source(validation)], round((1 - share) * options.images), options, seed)
+    other = train_one(train[is_second_source(train)], validation[is_second_source(validation)], round((1 - share) * options.images), options, seed)
     return [np.where(second[:, None, None], predict_points(other.model, faces.images), points)
             for points, (faces, second) in zip(from_first, others)], [first, other], {}
 
@@ -89,7 +99,7 @@ def load_drawn(folder: Path, seed: int):
     if not (folder / "training.csv").exists():
         write_kaggle_folder(folder, seed=seed)
     if not (folder / "test_labels.npz").exists():
-        save_npz(synthetic_test(seed=seed), folder / "test_labels.npz")
+        save_npz(synthetic_test_set(seed=seed), folder / "test_labels.npz")
     test, _ = load_kaggle_test(folder)
     truth = pd.read_csv(folder / "truth.csv").query("Set == 'test'")
     labels = load_npz(folder / "test_labels.npz").points
@@ -108,7 +118,7 @@ def main() -> None:
     options = parser.parse_args()
     faces, test, truth, labels, groups = load_drawn(options.folder, 0)
     lookup_path = options.lookup or options.folder / "IdLookupTable.csv"
-    questions = read_questions(pd.read_csv(lookup_path), test.image_id, str(lookup_path.parent))
+    questions = read_requests(pd.read_csv(lookup_path), test.image_id, str(lookup_path.parent))
     asked, second = questions.asked, questions.second
     train, validation = split_by_group(faces, 0.15, seed=0)
     print(f"{len(train)} rows to learn from, {len(validation)} to validate on, {asked.sum()} values of {len(test)} test faces asked for, "
@@ -120,19 +130,19 @@ def main() -> None:
             if path.exists():
                 continue
             started = time.perf_counter()
-            (held_out, answers), trainings, notes = answer(variant, train, validation, [(validation, second_source(validation)), (test, second)],
+            (held_out, answers), trainings, notes = answer(variant, train, validation, [(validation, is_second_source(validation)), (test, second)],
                                                            options, seed, state)
             known = np.isfinite(validation.points)
             squared = np.where(asked, np.square(np.clip(answers, 0, 96) - truth), 0).sum(axis=(1, 2))
             record = {
                 "variant": variant, "model": "heatmap", "seed": seed, "labels": "masked", "augment": options.augment,
                 "scores": score(answers, truth, asked, second), "scores_against_labels": score(answers, labels, np.isfinite(labels), second),
-                "validation": score(held_out, np.nan_to_num(validation.points), known, second_source(validation)),
+                "validation": score(held_out, np.nan_to_num(validation.points), known, is_second_source(validation)),
                 "mean_shift": mean_shift(answers, truth, asked, second), **notes,
                 "looks_at_test_answers": 1, "chosen_by": "nothing: every training scored is in a record",
                 "data": {**describe_data(train, validation, test), "name": "synthetic, 7,049 rows in Kaggle's format, seed 0",
-                         "lookup": lookup_path.name, "sha256_of_lookup": sha256_of_file(lookup_path),
-                         "sha256_of_training_csv": sha256_of_file(options.folder / "training.csv"),
+                         "lookup": lookup_path.name, "sha256_of_lookup": hash_file(lookup_path),
+                         "sha256_of_training_csv": hash_file(options.folder / "training.csv"),
                          "test_faces_also_in_training": int(np.isin(groups, pd.read_csv(options.folder / "truth.csv").query("Set == 'training'")["Group"]).sum())},
                 "budget": {"images": options.images, "batch_size": 32, "learning_rate": 2e-3},
                 "images_shown": [training.images_shown for training in trainings], "seconds": round(sum(training.seconds for training in trainings), 1),

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 
-from facekp.core import COLUMNS, MEAN_FACE
+from facekp.keypoints import COLUMNS, MEAN_FACE
 
 
 def random_images(count: int, seed: int = 0) -> np.ndarray:

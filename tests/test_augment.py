@@ -7,10 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facekp import augment
-from facekp.augment import augment_faces, blur, brightness, mirror, noise, rotate, shift
-from facekp.core import FLIP_PAIRS, KEYPOINTS, MEAN_FACE, Faces, UserError
-from facekp.draw import sample_shapes
+
+from facekp.augment import blur, brightness, mirror, noise, rotate, shift
+from facekp.augment_bulk import augment_faces
+from facekp.errors import UserError
+from facekp.faces import Faces
+from facekp.keypoints import FLIP_PAIRS, KEYPOINTS, MEAN_FACE
+from facekp.synthetic.shape import sample_shapes
+from facekp.augment import MAX_BLUR, MAX_BRIGHTNESS, MAX_DEGREES, MAX_NOISE, MAX_SHIFT
+from facekp.augment_bulk import _augment_images, _augment_points, _sample_parameters
 
 
 def smooth_faces(count, seed=0, gaps=0.0, truth=False):
@@ -133,11 +138,11 @@ def test_bulk_way_is_the_single_steps():
     "The same amounts through albumentations' steps one after the other give the same faces."
     faces = smooth_faces(80)
     faces.images[:40] = np.kron(np.random.default_rng(1).integers(0, 256, (40, 12, 12)), np.ones((1, 8, 8))).astype(np.uint8)  # hard edges
-    amounts = augment._draw_amounts(80, seed=2)
+    amounts = _sample_parameters(80, seed=2)
     amounts["noise"][:] = 0
     images = np.empty_like(faces.images)
-    augment._change_images(faces.images, amounts, 0, 2, images)
-    points = augment._change_points(faces.points, amounts)
+    _augment_images(faces.images, amounts, 0, 2, images)
+    points = _augment_points(faces.points, amounts)
     assert 20 < amounts["mirror"].sum() < 60
     for number in range(80):
         image, expected = faces.images[number], faces.points[number]
@@ -156,7 +161,7 @@ def test_bulk_way_is_the_single_steps():
 
 def test_bulk_noise_is_as_strong_as_it_says():
     grey = replace(smooth_faces(400), images=np.full((400, 96, 96), 128, np.uint8))
-    amounts = augment._draw_amounts(400, seed=0)
+    amounts = _sample_parameters(400, seed=0)
     images = augment_faces(grey, copies=1, seed=0).images[400:].astype(np.float64)
     expected = np.sqrt((255 * amounts["noise"]) ** 2 + 1 / 12)
     clear = amounts["noise"] > 0.01
@@ -168,10 +173,10 @@ def test_bulk_noise_is_as_strong_as_it_says():
 
 
 def test_amounts_stay_within_their_limits():
-    amounts = augment._draw_amounts(20_000, seed=0)
-    assert set(np.unique(amounts["shift"])) == set(range(-augment.MAX_SHIFT, augment.MAX_SHIFT + 1))
-    for name, low, high in (("degrees", -augment.MAX_DEGREES, augment.MAX_DEGREES), ("blur", 0, augment.MAX_BLUR),
-                            ("brightness", -augment.MAX_BRIGHTNESS, augment.MAX_BRIGHTNESS), ("noise", 0, augment.MAX_NOISE)):
+    amounts = _sample_parameters(20_000, seed=0)
+    assert set(np.unique(amounts["shift"])) == set(range(-MAX_SHIFT, MAX_SHIFT + 1))
+    for name, low, high in (("degrees", -MAX_DEGREES, MAX_DEGREES), ("blur", 0, MAX_BLUR),
+                            ("brightness", -MAX_BRIGHTNESS, MAX_BRIGHTNESS), ("noise", 0, MAX_NOISE)):
         assert low <= amounts[name].min() < low + 0.01 * (high - low) and high - 0.01 * (high - low) < amounts[name].max() <= high
     assert abs(amounts["mirror"].mean() - 0.5) < 0.02
 

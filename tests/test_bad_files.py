@@ -14,10 +14,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facekp import data, predict
+
 from facekp.cli import main
-from facekp.core import KEYPOINTS, UserError, load_settings
+from facekp.config import load_settings
+from facekp.errors import UserError
+from facekp.keypoints import KEYPOINTS
 from test_bad_input import BAD, csv_text, folder_of_300w
+from facekp.data.kaggle_table import _blocks
+from facekp.data.sources import load_faces
+from facekp.images import read_image
+from facekp.inference.keypoint_model import KeypointModel
+from facekp.inference.session import DEFAULT_MODEL, DETECTOR_FILE
+from facekp.video import read_frames
 
 GREY = np.random.default_rng(0).integers(0, 256, (120, 100), dtype=np.uint8)
 
@@ -70,26 +78,26 @@ def test_bad_pictures(case, tmp_path):
     path.write_bytes(content)
     with pytest.raises(UserError) as caught, warnings.catch_warnings():
         warnings.simplefilter("error")
-        predict.read_picture(path)
+        read_image(path)
     message = str(caught.value)
     assert "broken.png" in message and [word for word in words if word not in message] == [] and "\n" not in message, message
 
 
 def test_a_limit_for_photos_of_a_labelled_folder_can_be_set(tmp_path, monkeypatch):
-    with pytest.raises(UserError, match="one.png: 200000 x 200000 pixels, expected at most 100,000,000; .*set facekp.data.MAX_PIXELS"):
-        data.load_faces(folder_of_300w(picture=GIANT)(tmp_path))
+    with pytest.raises(UserError, match="one.png: 200000 x 200000 pixels, expected at most 100,000,000; .*set facekp.data.w300.MAX_PHOTO_PIXELS"):
+        load_faces(folder_of_300w(picture=GIANT)(tmp_path))
     (tmp_path / "fine").mkdir()
     fine = folder_of_300w()(tmp_path / "fine")
-    monkeypatch.setattr(data, "MAX_PIXELS", 100)
+    monkeypatch.setattr("facekp.data.w300.MAX_PHOTO_PIXELS", 100)
     with pytest.raises(UserError, match="expected at most 100;"):
-        data.load_faces(fine)
+        load_faces(fine)
 
 
 def test_a_limit_for_what_a_zip_unpacks_to_can_be_set(tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "MAX_UNPACKED", 10_000)
+    monkeypatch.setattr("facekp.data.archives.MAX_UNPACKED", 10_000)
     np.savez(tmp_path / "faces.npz", images=np.zeros((9, 96, 96), np.uint8))
-    with pytest.raises(UserError, match="faces.npz: unpacks to .*set facekp.data.MAX_UNPACKED"):
-        data.load_faces(tmp_path / "faces.npz")
+    with pytest.raises(UserError, match="faces.npz: unpacks to .*set facekp.data.archives.MAX_UNPACKED"):
+        load_faces(tmp_path / "faces.npz")
 
 
 def test_a_small_zip_of_millions_of_broken_rows_does_not_fill_the_memory(tmp_path, monkeypatch):
@@ -97,11 +105,11 @@ def test_a_small_zip_of_millions_of_broken_rows_does_not_fill_the_memory(tmp_pat
     header = ",".join([*data.COLUMNS, "Image"])
     with zipfile.ZipFile(tmp_path / "faces.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("training.csv", header + "\n" + "1\n" * 2_000_000)
-    read, block = [], data._blocks
-    monkeypatch.setattr(data, "MAX_PROBLEMS", 1_000)
-    monkeypatch.setattr(data, "_blocks", lambda lines, size: (read.append(len(part)) or part for part in block(lines, size)))
+    read, block = [], _blocks
+    monkeypatch.setattr("facekp.data.kaggle_table.MAX_PROBLEMS", 1_000)
+    monkeypatch.setattr("facekp.data.kaggle_table._blocks", lambda lines, size: (read.append(len(part)) or part for part in block(lines, size)))
     with pytest.raises(UserError, match="row 0: has 2 cells, expected 31"):
-        data.load_faces(tmp_path / "faces.zip")
+        load_faces(tmp_path / "faces.zip")
     assert sum(read) < 3_000
 
 
@@ -113,7 +121,7 @@ def test_a_name_in_a_zip_that_is_no_text(tmp_path, name, member, places):
         archive.writestr(member, b"1")
     (tmp_path / name).write_bytes(buffer.getvalue().replace("\u00e9".encode(), b"\xe1\xe1", places))
     with pytest.raises(UserError) as caught:
-        data.load_faces(tmp_path / name)
+        load_faces(tmp_path / name)
     assert name in str(caught.value) and "\n" not in str(caught.value)
     assert "is no zip file or a damaged one" in str(caught.value) or (name, places) == ("faces.npz", 1)  # there an array is missing first
 
@@ -122,7 +130,7 @@ def test_a_name_of_two_lines_is_told_in_one(tmp_path):
     with zipfile.ZipFile(tmp_path / "faces.npz", "w") as archive:
         archive.writestr("image\n.npy", b"1")
     with pytest.raises(UserError) as caught:
-        data.load_faces(tmp_path / "faces.npz")
+        load_faces(tmp_path / "faces.npz")
     assert "found image" in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -135,7 +143,7 @@ def test_a_zip_that_holds_itself_has_an_end(tmp_path, monkeypatch):
         inner = buffer.getvalue()
     (tmp_path / "faces.zip").write_bytes(inner)
     with pytest.raises(UserError, match="faces.zip: holds no training.csv"):
-        data.load_faces(tmp_path / "faces.zip")
+        load_faces(tmp_path / "faces.zip")
 
 
 # models
@@ -212,8 +220,8 @@ MODELS = {
     "a folder without a model": (lambda folder: folder, ["no such model"]),
     "onnx that is none": (csv_text("hello", "m.onnx"), ["m.onnx", "not a model"]),
     "empty onnx": (csv_text("", "m.onnx"), ["m.onnx", "not a model"]),
-    "half an onnx": (lambda folder: csv_text(predict.DEFAULT_MODEL.read_bytes()[:50_000], "m.onnx")(folder), ["m.onnx", "not a model"]),
-    "another task's onnx": (lambda folder: predict.DETECTOR_FILE, ["face_detector.onnx", "expected one input"]),
+    "half an onnx": (lambda folder: csv_text(DEFAULT_MODEL.read_bytes()[:50_000], "m.onnx")(folder), ["m.onnx", "not a model"]),
+    "another task's onnx": (lambda folder: DETECTOR_FILE, ["face_detector.onnx", "expected one input"]),
     "pickle as onnx": (csv_text(b"\x80\x04cos\nsystem\n.", "m.onnx"), ["m.onnx", "not a model"]),
 }
 
@@ -223,7 +231,7 @@ def test_bad_models(case, tmp_path):
     write, words = MODELS[case]
     path = write(tmp_path)
     with pytest.raises(UserError) as caught:
-        predict.PointModel(path)
+        KeypointModel(path)
     message = str(caught.value)
     assert [word for word in words if word not in message] == [] and "\n" not in message, message
     assert not (tmp_path / "harmed").exists()
@@ -233,7 +241,7 @@ def test_bad_models(case, tmp_path):
 
 def a_record() -> dict:
     "The description of a run, as JSON has it."
-    from facekp.train import Record
+    from facekp.experiments.record import Record
 
     metrics = {name: 1.0 for name in ("rmse", "accuracy", "nme", "pck")} | {"intervals": {}}
     told = {"name": "x", "sha256": {}, "n_train": 1, "n_validation": 1, "n_test": 1}
@@ -260,7 +268,7 @@ RECORDS = {
 
 @pytest.mark.parametrize("case", RECORDS)
 def test_bad_records(case, tmp_path):
-    from facekp.train import read_record
+    from facekp.experiments.record import read_record
 
     (tmp_path / "r.json").write_text(RECORDS[case])
     with pytest.raises(UserError, match="r.json: not the record of a run"):
@@ -268,7 +276,7 @@ def test_bad_records(case, tmp_path):
 
 
 def test_a_whole_record_is_read_and_what_a_killed_process_left_is_not(tmp_path):
-    from facekp.compare import read_records
+    from facekp.experiments.tables import read_records
 
     (tmp_path / "mean-seed0.json").write_text(json.dumps(a_record()))
     (tmp_path / ".cnn-seed0-abcdefgh-unfinished.json").write_text(json.dumps(a_record())[:100])
@@ -282,11 +290,11 @@ STATES = {
 
 @pytest.mark.parametrize("case", STATES)
 def test_bad_states(case, tmp_path):
-    from facekp.baseline import build_baseline
-    from facekp.draw import draw_faces
-    from facekp.train import fit
+    from facekp.models.regression import build_baseline
+    from facekp.synthetic.renderer import synthetic_faces
+    from facekp.training.loop import fit
 
-    faces, state, options = draw_faces(8), tmp_path / "state.npz", {"batch_size": 8, "images_shown": 8, "run_folder": tmp_path, "show_progress": False}
+    faces, state, options = synthetic_faces(8), tmp_path / "state.npz", {"batch_size": 8, "images_shown": 8, "run_folder": tmp_path, "show_progress": False}
     if case == "half":
         fit(build_baseline(), faces, faces, **options)
         state.write_bytes(state.read_bytes()[:-1000])
@@ -352,13 +360,13 @@ VIDEOS = {
 def test_bad_videos(case, tmp_path):
     path = VIDEOS[case](tmp_path)
     with pytest.raises(UserError, match=path.name):
-        list(predict.video_frames(path))
+        list(read_frames(path))
 
 
 def test_a_video_of_large_frames_is_refused(tmp_path):
     cut_video(tmp_path)
     with pytest.raises(UserError, match="whole.avi: 64 x 64 pixels"):
-        list(predict.video_frames(tmp_path / "whole.avi", max_pixels=1000))
+        list(read_frames(tmp_path / "whole.avi", max_pixels=1000))
 
 
 def test_there_are_many_of_them():

@@ -13,8 +13,15 @@ import numpy as np
 import pytest
 from kaggle_stand_in import random_images, table_cells, table_text, zip_bytes
 
-from facekp import data
-from facekp.core import COLUMNS, MEAN_FACE, Faces, RunError, UserError
+
+from facekp.errors import RunError, UserError
+from facekp.faces import Faces
+from facekp.keypoints import COLUMNS, MEAN_FACE
+from facekp.conventions import POINTS_OF_68
+from facekp.data.cache import CACHE_FOLDER
+from facekp.data.kaggle import broken_rows, load_kaggle_test, parse_training
+from facekp.data.npz import save_npz
+from facekp.data.sources import load_faces
 
 
 def csv_with(row: int, column: str, value: str):
@@ -136,7 +143,7 @@ def folder_of_300w(pts: str | None = None, picture: bytes | None = b"png", shift
         target = folder / "300w"
         target.mkdir()
         landmarks = np.random.default_rng(0).uniform(20, 180, (68, 2)) + shift
-        for keypoint, index in data.POINTS_OF_68.items():
+        for keypoint, index in POINTS_OF_68.items():
             landmarks[index] = 2 * MEAN_FACE[data.KEYPOINTS.index(keypoint)] + shift
         lines = "\n".join(f"{x:.2f} {y:.2f}" for x, y in landmarks)
         (target / "one.pts").write_text(f"version: 1\nn_points: 68\n{{\n{lines}\n}}" if pts is None else pts)
@@ -260,7 +267,7 @@ def test_bad_input(case, tmp_path):
     before = everything_in(tmp_path)
     with pytest.raises(UserError) as caught, warnings.catch_warnings():
         warnings.simplefilter("error")
-        data.load_faces(source, data_folder=tmp_path / "data")
+        load_faces(source, data_folder=tmp_path / "data")
     message = str(caught.value)
     assert [word for word in words if word not in message] == [], message
     assert "\n" not in message and len(message) < 700
@@ -269,10 +276,10 @@ def test_bad_input(case, tmp_path):
 
 def test_the_table_is_long_enough_and_a_good_table_loads(tmp_path):
     assert len(BAD) >= 30
-    assert len(data.load_faces(FINE(tmp_path))) == 4
-    assert len(data.load_faces(npz_with()(tmp_path))) == 3
-    assert len(data.load_faces(folder_of_300w()(tmp_path))) == 1
-    assert len(data.load_faces(zip_with({"training.csv": GOOD})(tmp_path))) == 4
+    assert len(load_faces(FINE(tmp_path))) == 4
+    assert len(load_faces(npz_with()(tmp_path))) == 3
+    assert len(load_faces(folder_of_300w()(tmp_path))) == 1
+    assert len(load_faces(zip_with({"training.csv": GOOD})(tmp_path))) == 4
 
 
 @pytest.mark.parametrize(("text", "words"), [
@@ -283,7 +290,7 @@ def test_the_table_is_long_enough_and_a_good_table_loads(tmp_path):
 ])
 def test_bad_test_table(text, words, tmp_path):
     with pytest.raises(UserError) as caught:
-        data.load_kaggle_test(csv_text(text, "test.csv")(tmp_path))
+        load_kaggle_test(csv_text(text, "test.csv")(tmp_path))
     assert [word for word in words if word not in str(caught.value)] == []
 
 
@@ -296,7 +303,7 @@ def test_bad_lookup_table(text, words, tmp_path):
     csv_text(f"ImageId,Image\n1,{table_cells()[0]['Image']}\n", "test.csv")(tmp_path)
     csv_text(text, "IdLookupTable.csv")(tmp_path)
     with pytest.raises(UserError) as caught:
-        data.load_kaggle_test(tmp_path)
+        load_kaggle_test(tmp_path)
     assert [word for word in words if word not in str(caught.value)] == []
 
 
@@ -312,15 +319,15 @@ def test_full_disk(tmp_path):
     import resource
 
     FINE(tmp_path)
-    data.save_npz(small_set(), tmp_path / "faces.npz")
+    save_npz(small_set(), tmp_path / "faces.npz")
     before = everything_in(tmp_path)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
     try:
         with pytest.raises(RunError, match="faces.npz: writing failed .*nothing was left half-written"):
-            data.save_npz(small_set()[[0, 1, 2, 0, 1]], tmp_path / "faces.npz")
+            save_npz(small_set()[[0, 1, 2, 0, 1]], tmp_path / "faces.npz")
         with pytest.warns(UserWarning, match="could not be kept for the next time"):
-            loaded = data.load_faces(tmp_path / "training.csv")
+            loaded = load_faces(tmp_path / "training.csv")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert len(loaded) == 4, "a cache that can't be written is no failure"
@@ -333,15 +340,15 @@ def test_no_space_left(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", no_space)
     with pytest.raises(RunError, match="No space left on device"):
-        data.save_npz(small_set(), tmp_path / "faces.npz")
+        save_npz(small_set(), tmp_path / "faces.npz")
     assert everything_in(tmp_path) == {}
 
 
 def test_a_cache_folder_that_can_not_be_made_is_only_a_warning(tmp_path):
     path = FINE(tmp_path)
-    (tmp_path / data.CACHE_FOLDER).write_text("a file where the folder should be")
+    (tmp_path / CACHE_FOLDER).write_text("a file where the folder should be")
     with pytest.warns(UserWarning, match="loading goes on without it"):
-        assert len(data.load_faces(path)) == 4
+        assert len(load_faces(path)) == 4
 
 
 def test_zip_members_that_lie_about_their_size(tmp_path):
@@ -351,27 +358,27 @@ def test_zip_members_that_lie_about_their_size(tmp_path):
     content[place:place + 4] = struct.pack("<I", 5000)
     (tmp_path / "faces.zip").write_bytes(content)
     with pytest.raises(UserError, match="faces.zip"):
-        data.load_faces(tmp_path / "faces.zip")
+        load_faces(tmp_path / "faces.zip")
 
 
 def test_a_table_that_changes_while_it_is_read(tmp_path, monkeypatch):
-    path, parse = FINE(tmp_path), data._parse_training
+    path, parse = FINE(tmp_path), parse_training
 
     def slow_parse(table):
         result = parse(table)
         path.write_text(GOOD + "\n")
         return result
 
-    monkeypatch.setattr(data, "_parse_training", slow_parse)
+    monkeypatch.setattr("facekp.data.kaggle.parse_training", slow_parse)
     with pytest.raises(UserError, match="was changed while it was read"):
-        data.load_faces(path)
-    assert not (tmp_path / data.CACHE_FOLDER).exists()
+        load_faces(path)
+    assert not (tmp_path / CACHE_FOLDER).exists()
 
 
 def test_all_broken_rows_are_listed(tmp_path):
     rows = table_cells(12)
     rows[1]["nose_tip_x"], rows[5]["Image"], rows[9]["nose_tip_y"] = "x", "1 2 3", "500"
     (tmp_path / "training.csv").write_text(table_text(rows))
-    assert [problem.split(":")[0] for problem in data.broken_rows(tmp_path) if "no" not in problem.split()] == ["row 1", "row 5", "row 9"]
+    assert [problem.split(":")[0] for problem in broken_rows(tmp_path) if "no" not in problem.split()] == ["row 1", "row 5", "row 9"]
     with pytest.raises(UserError, match=r"row 1: .*\(broken rows in all: 3, the next is 5\)"):
-        data.load_faces(tmp_path)
+        load_faces(tmp_path)

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from facekp.core import MEAN_FACE
+from facekp.keypoints import MEAN_FACE
 
 
 def facekp(*arguments, cwd=None):
@@ -90,14 +90,15 @@ def test_a_trained_net_is_read_again_by_a_process_that_never_built_one(tmp_path,
 
 
 def test_the_shipped_model_is_scored_by_its_name_and_as_a_file(tmp_path):
-    from facekp.data import save_npz
-    from facekp.draw import draw_faces
-    from facekp.predict import DEFAULT_MODEL, PointModel
+    from facekp.data.npz import save_npz
+    from facekp.synthetic.renderer import synthetic_faces
+    from facekp.inference.keypoint_model import KeypointModel
+    from facekp.inference.session import DEFAULT_MODEL
 
-    faces = draw_faces(40, seed=3, workers=1)
+    faces = synthetic_faces(40, seed=3, workers=1)
     save_npz(faces, tmp_path / "faces.npz")
     shutil.copy(DEFAULT_MODEL, tmp_path / "copy.onnx")
-    rmse = np.sqrt(np.mean((PointModel().predict(faces.images)[0] - faces.points) ** 2))
+    rmse = np.sqrt(np.mean((KeypointModel().predict(faces.images)[0] - faces.points) ** 2))
     for model in ("default", "copy.onnx"):
         scored = facekp("evaluate", "--model", model, "--data", "faces.npz", "--json", cwd=tmp_path)
         assert scored.returncode == 0, scored.stderr
@@ -125,7 +126,7 @@ def test_course_stopped_and_called_again_goes_on(tmp_path):
 
 
 def test_check_names_every_broken_row(tmp_path):
-    from facekp.core import COLUMNS
+    from facekp.keypoints import COLUMNS
 
     good = ",".join(["40.5"] * 30) + "," + " ".join(["7"] * 9216)
     rows = [good, good.replace("7 7 7", "7 7 x", 1), good, ",".join(["40.5"] * 30) + ",1 2 3"]

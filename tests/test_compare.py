@@ -10,15 +10,19 @@ import numpy as np
 import pytest
 from joblib import delayed
 
-from facekp import compare
-from facekp.compare import (
-    MODELS, PRETRAINED, Cell, _side_by_side, affordable, budget_of, compare_cells, compare_records, count_verdicts, minutes_of,
-    not_run_text, plan_cells, run_cell, run_course, run_grid, show_comparison, split_for_comparison, table_markdown, table_text,
-    weights_for,
-)
-from facekp.core import Settings, UserError, load_settings
-from facekp.draw import draw_faces
-from facekp.train import Record, read_record, write_record
+
+from facekp.experiments.charts import show_comparison
+from facekp.experiments.executors import run_jobs
+from facekp.experiments.plan import Trial, budget_of, estimate_minutes, is_affordable, plan_trials, split_for_comparison, weights_for
+from facekp.experiments.run import run_course, run_grid, run_trial
+from facekp.experiments.statistics import compare_records, compare_trials, count_verdicts
+from facekp.experiments.tables import not_run_text, table_markdown, table_text
+from facekp.models.registry import MODELS, PRETRAINED
+from facekp.config import Settings, load_settings
+from facekp.errors import UserError
+from facekp.synthetic.renderer import synthetic_faces
+from facekp.experiments.record import Record, read_record, write_record
+from facekp.experiments.run import run_trial
 
 GROUPS = np.repeat(np.arange(20), 2)
 
@@ -45,7 +49,7 @@ def settings(tmp_path) -> Settings:
 
 
 def test_plan_has_every_cell_once(settings):
-    cells = plan_cells(replace(settings, models="mean baseline resnet50", augment=12, seeds=2))
+    cells = plan_trials(replace(settings, models="mean baseline resnet50", augment=12, seeds=2))
     assert len(cells) == len(set(cells)) == 2 + 2 * (2 * 2 * 2)
     assert {cell.augment for cell in cells if cell.model == "mean"} == {0}
     assert len({cell.name for cell in cells}) == len(cells)
@@ -55,7 +59,7 @@ def test_plan_has_every_cell_once(settings):
                                           ({"labels": "noNA"}, "label repair 'noNA' is unknown")])
 def test_unknown_names_are_named(settings, wrong, words):
     with pytest.raises(UserError, match=re.escape(words)):
-        plan_cells(replace(settings, **wrong))
+        plan_trials(replace(settings, **wrong))
 
 
 @pytest.mark.parametrize("name, model", [
@@ -92,16 +96,16 @@ def test_budget_is_the_same_for_every_model_of_a_kind(settings):
 
 def test_what_two_cores_cannot_afford_runs_on_a_graphics_card():
     full = load_settings("full")
-    cell = Cell("efficientnetb7", "masked", 0, 0)
-    assert not affordable(cell, full) and affordable(cell, full, graphics_cards=1)
-    assert affordable(Cell("heatmap", "masked", 12, 0), full)
-    assert affordable(cell, replace(full, transfer_images=64))
-    assert minutes_of("efficientnetb7", replace(full, transfer_images=64)) < 1
+    cell = Trial("efficientnetb7", "masked", 0, 0)
+    assert not is_affordable(cell, full) and is_affordable(cell, full, graphics_cards=1)
+    assert is_affordable(Trial("heatmap", "masked", 12, 0), full)
+    assert is_affordable(cell, replace(full, transfer_images=64))
+    assert estimate_minutes("efficientnetb7", replace(full, transfer_images=64)) < 1
 
 
 def test_grid_runs_what_is_affordable_and_lists_the_rest(settings):
-    settings = replace(settings, models="mean resnet50", minutes_a_cell=1, transfer_images=100_000)
-    faces = replace(draw_faces(60, seed=3, workers=1), name="my faces")
+    settings = replace(settings, models="mean resnet50", minutes_per_trial=1, transfer_images=100_000)
+    faces = replace(synthetic_faces(60, seed=3, workers=1), name="my faces")
     table, _, folder = run_course(faces, settings, workers=1)
     assert table.model.tolist() == ["mean", "mean"] and not list(folder.glob("resnet50*"))
     assert read_record(folder / "mean-masked-augment0-seed0.json").data["name"] == "my faces"
@@ -110,7 +114,7 @@ def test_grid_runs_what_is_affordable_and_lists_the_rest(settings):
 
 
 def test_tables_hold_all_records_of_the_same_faces(settings):
-    faces = draw_faces(60, seed=3, workers=1)
+    faces = synthetic_faces(60, seed=3, workers=1)
     run_course(faces, replace(settings, labels="masked"), workers=1)
     table, _, folder = run_course(faces, replace(settings, labels="complete"), workers=1)
     assert set(table.labels) == {"complete", "masked"}
@@ -123,17 +127,17 @@ def test_tables_hold_all_records_of_the_same_faces(settings):
 
 
 def test_nothing_affordable_is_said_in_one_line(settings):
-    with pytest.raises(UserError, match="raise minutes_a_cell"):
-        run_course(draw_faces(60, seed=3, workers=1), replace(settings, models="efficientnetb7", minutes_a_cell=1, transfer_images=10_000))
+    with pytest.raises(UserError, match="raise minutes_per_trial"):
+        run_course(synthetic_faces(60, seed=3, workers=1), replace(settings, models="efficientnetb7", minutes_per_trial=1, transfer_images=10_000))
 
 
 def test_failed_cells_are_named_at_the_end_and_the_others_kept(settings, monkeypatch):
-    from facekp.core import RunError
+    from facekp.errors import RunError
 
-    split = split_for_comparison(draw_faces(60, seed=3, workers=1), settings)
-    real = compare.run_cell
+    split = split_for_comparison(synthetic_faces(60, seed=3, workers=1), settings)
+    real = run_trial
     broken = lambda cell, *rest, **options: 1 / 0 if cell.labels == "complete" else real(cell, *rest, **options)
-    monkeypatch.setattr(compare, "run_cell", broken)
+    monkeypatch.setattr("facekp.experiments.run.run_trial", broken)
     folder = Path(settings.results_folder) / "some"
     with pytest.raises(RunError, match="1 of 2 trainings failed.*mean-complete-augment0-seed0: ZeroDivisionError"):
         run_grid(split, settings, folder, workers=1)
@@ -142,12 +146,12 @@ def test_failed_cells_are_named_at_the_end_and_the_others_kept(settings, monkeyp
 
 def test_pretrained_nets_are_trained_in_stages_and_say_what_from(settings, monkeypatch):
     import facekp.transfer
-    from facekp.train import fit
+    from facekp.training.loop import fit
 
     seen = {}
 
     def build(name, weights):
-        from facekp.baseline import build_baseline
+        from facekp.models.regression import build_baseline
         seen["weights"] = weights
         model = build_baseline(4)
         model.name = name
@@ -157,21 +161,21 @@ def test_pretrained_nets_are_trained_in_stages_and_say_what_from(settings, monke
         seen.update(options, features_folder=features_folder)
         return fit(model, train, validation, **options)
 
-    monkeypatch.setattr(facekp.transfer, "build_transfer", build)
-    monkeypatch.setattr(facekp.transfer, "fit_transfer", train)
+    monkeypatch.setattr("facekp.models.transfer.build_transfer", build)
+    monkeypatch.setattr("facekp.training.transfer.fit_transfer", train)
     Path(settings.weights).mkdir()
     file = Path(settings.weights) / "mobilenet_v2.weights.h5"
     file.write_bytes(b"weights")
-    split = split_for_comparison(draw_faces(60, seed=3, workers=1), settings)
-    record = run_cell(Cell("mobilenetv2", "masked", 0, 0), split, replace(settings, transfer_images=40))
-    assert seen["weights"] == file and seen["images_shown"] == 40 and seen["faces_an_epoch"] == 10
+    split = split_for_comparison(synthetic_faces(60, seed=3, workers=1), settings)
+    record = run_trial(Trial("mobilenetv2", "masked", 0, 0), split, replace(settings, transfer_images=40))
+    assert seen["weights"] == file and seen["images_shown"] == 40 and seen["faces_per_epoch"] == 10
     assert str(seen["features_folder"]).startswith(settings.runs_folder)
     assert record.model == "mobilenetv2" and file.name in record.weights_from
 
 
 def test_processes_end_soon_after_the_work(monkeypatch):
-    monkeypatch.setattr(compare, "_IDLE_SECONDS", 1)
-    pids = set(_side_by_side([delayed(os.getpid)() for _ in range(4)], 2))
+    monkeypatch.setattr("facekp.experiments.executors.IDLE_SECONDS", 1)
+    pids = set(run_jobs([delayed(os.getpid)() for _ in range(4)], 2))
     assert os.getpid() not in pids
     ends = time.monotonic() + 20
     while (alive := [pid for pid in pids if _is_alive(pid)]) and time.monotonic() < ends:
@@ -190,7 +194,7 @@ def _is_alive(pid: int) -> bool:
 def test_thread_settings_are_put_back(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
-    inside = _side_by_side([delayed(os.getenv)("TF_NUM_INTRAOP_THREADS")], 2)
+    inside = run_jobs([delayed(os.getenv)("TF_NUM_INTRAOP_THREADS")], 2)
     assert inside == ["1"] and os.environ["OMP_NUM_THREADS"] == "2" and "TF_NUM_INTRAOP_THREADS" not in os.environ
 
 
@@ -206,7 +210,7 @@ def test_table_fits_a_terminal_and_says_what_rows_do_not():
 
 def test_claims_are_counted_for_every_model():
     records = all_records()
-    answers = compare_cells(records, GROUPS)
+    answers = compare_trials(records, GROUPS)
     counts = count_verdicts(answers).set_index(["question", "model"])
     assert "mean" not in counts.index.get_level_values("model")
     for model in MODELS[1:]:
@@ -239,6 +243,6 @@ def test_chart_leaves_no_panel_empty_and_says_what_was_not_trained():
 
 
 def test_listing_is_empty_when_all_is_there(settings, tmp_path):
-    for cell in plan_cells(settings):
+    for cell in plan_trials(settings):
         (tmp_path / f"{cell.name}.json").touch()
     assert not_run_text(settings, tmp_path) == ""

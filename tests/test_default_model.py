@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facekp.core import concatenate
-from facekp.draw import draw_faces
+from facekp.faces import concatenate
+from facekp.synthetic.renderer import synthetic_faces
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "default_model.py"
 
@@ -27,7 +27,7 @@ def script():
 
 @pytest.fixture(scope="module")
 def drawn():
-    return draw_faces(4, seed=0)
+    return synthetic_faces(4, seed=0)
 
 
 def dot(at):
@@ -126,7 +126,7 @@ def test_mixing_keeps_to_the_share(script, drawn):
 
 def test_marks_that_lie_to_one_side_are_seen_and_up_and_down_is_not(script, drawn):
     "A second opinion that sees mirror images as it sees pictures tells how far the marks lie to the right."
-    faces = draw_faces(300, seed=1)
+    faces = synthetic_faces(300, seed=1)
     mirrored = faces.points[:, script.FLIP_ORDER].copy()
     mirrored[..., 0] = 95 - mirrored[..., 0]
     back = mirrored[:, script.FLIP_ORDER].copy()

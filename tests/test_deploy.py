@@ -9,17 +9,25 @@ import numpy as np
 import onnx
 import pytest
 
-import facekp.deploy
-from facekp.baseline import build_baseline
-from facekp.cli import main
-from facekp.cnn import CLOSE, WHOLE, SoftArgmax, build_cnn, build_compact
-from facekp.core import UserError
-from facekp.deploy import EXPORT_FORMATS, PointsAndSpread, check_target, export_model, open_exported, read_shipped, with_spread
-from facekp.draw import draw_faces
-from facekp.predict import DEFAULT_MODEL, PointModel
-from facekp.train import predict_points, save_model
 
-FACES = draw_faces(24, seed=8, workers=1)
+from facekp.models.regression import build_baseline
+from facekp.cli import main
+from facekp.models.heatmap import build_compact
+from facekp.models.layers import CLOSE_WINDOW, FULL_WINDOW, SoftArgmax
+from facekp.models.regression import build_cnn
+from facekp.errors import UserError
+from facekp.export.comparison import open_exported
+from facekp.export.formats import EXPORT_FORMATS, check_target, export_model
+from facekp.export.layers import PointsAndSigma, with_sigma
+from facekp.export.shipped import read_shipped
+from facekp.synthetic.renderer import synthetic_faces
+from facekp.inference.keypoint_model import KeypointModel
+from facekp.inference.session import DEFAULT_MODEL
+from facekp.models.files import save_model
+from facekp.training.batches import predict_points
+from facekp.export.layers import PointsAndSigma
+
+FACES = synthetic_faces(24, seed=8, workers=1)
 CALIBRATION = (np.linspace(0.1, 1.5, 15), np.linspace(0.2, 0.9, 15))
 NOTES = {"data": "drawn faces", "calibration": json.dumps({"a": CALIBRATION[0].tolist(), "b": CALIBRATION[1].tolist()})}
 
@@ -38,7 +46,7 @@ def shaken(model: keras.Model) -> keras.Model:
 @pytest.fixture(scope="module")
 def net() -> keras.Model:
     keras.utils.set_random_seed(0)
-    return shaken(build_compact(CLOSE))
+    return shaken(build_compact(CLOSE_WINDOW))
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +59,9 @@ def files(net, tmp_path_factory) -> dict:
 def test_a_net_that_sees_the_whole_frame_comes_back_from_its_file_as_well_as_one_with_a_window(net, tmp_path):
     whole = shaken(build_compact())
     again, _ = read_shipped(export_model(whole, tmp_path / "whole.onnx", notes=NOTES))
-    assert again.get_layer("points").window == WHOLE and np.abs(predict_points(again, FACES.images) - predict_points(whole, FACES.images)).max() < 0.1
+    assert again.get_layer("points").window == FULL_WINDOW and np.abs(predict_points(again, FACES.images) - predict_points(whole, FACES.images)).max() < 0.1
     windowed, _ = read_shipped(export_model(net, tmp_path / "windowed.onnx", notes=NOTES))
-    assert windowed.get_layer("points").window == CLOSE and PointModel(tmp_path / "windowed.onnx").describe()["window"] == "6 9 84"
+    assert windowed.get_layer("points").window == CLOSE_WINDOW and KeypointModel(tmp_path / "windowed.onnx").describe()["window"] == "6 9 84"
 
 
 @pytest.mark.parametrize("window", ["6 9", "near by it"])
@@ -68,7 +76,7 @@ def test_a_window_that_is_none_is_told(net, tmp_path, window):
 def test_cells_far_below_the_top_of_a_map_do_not_count():
     maps = np.full((1, 24, 24, 15), -100.0, np.float32)
     maps[:, 10, 12] = 5.0
-    points, spread = PointsAndSpread()(maps)
+    points, spread = PointsAndSigma()(maps)
     assert np.abs(np.array(points) - [49.5, 41.5]).max() < 1e-3 and np.abs(np.array(spread) - 0.1).max() < 1e-3
 
 
@@ -80,7 +88,7 @@ def test_each_format_says_what_keras_says_for_one_face_and_for_many(net, files, 
     assert np.abs(points - expected).max() < largest
     alone = np.concatenate([predict(image[None])[0] for image in FACES.images[:2]])
     assert np.abs(alone - points[:2]).max() < 1e-2
-    exact = with_spread(net, CALIBRATION).predict_on_batch(FACES.images[..., None])["spread"]
+    exact = with_sigma(net, CALIBRATION).predict_on_batch(FACES.images[..., None])["spread"]
     assert np.abs(spread - exact).max() < max(largest, 0.01) and np.std(exact) > 0.1
 
 
@@ -90,7 +98,7 @@ def test_eight_bits_of_the_shipped_net_say_nearly_what_keras_says(tmp_path, form
     net, calibration = read_shipped()
     predict = open_exported(export_model(net, tmp_path / f"net{EXPORT_FORMATS[format]}", format, FACES.images, calibration=calibration))
     (points, spread), expected = predict(FACES.images), predict_points(net, FACES.images)
-    exact = with_spread(net, calibration).predict_on_batch(FACES.images[..., None])["spread"]
+    exact = with_sigma(net, calibration).predict_on_batch(FACES.images[..., None])["spread"]
     assert np.abs(points - expected).max() < 1 and np.sqrt(np.mean((points - expected) ** 2)) < 0.15
     assert np.abs(spread - exact).max() < 1 and np.std(exact) > 0.1
     alone = np.concatenate([predict(image[None])[0] for image in FACES.images[:2]])
@@ -123,9 +131,9 @@ def test_spread_is_the_width_of_the_hill():
     hill = np.zeros((1, 24, 24, 15), np.float32)
     hill[:] = -1e9
     hill[0, 10, 4], hill[0, 10, 8] = 0, 0  # two cells, 16 px apart: 8 px either way, in x only
-    points, spread = facekp.deploy.PointsAndSpread()(hill)
+    points, spread = PointsAndSigma()(hill)
     assert np.allclose(points[0], [(6.5 * 4) - 0.5, 10.5 * 4 - 0.5], atol=1e-3) and np.allclose(spread[0], np.sqrt(8**2 / 2), atol=1e-3)
-    points, spread = facekp.deploy.PointsAndSpread(offset=2.0, slope=0.5)(hill)
+    points, spread = PointsAndSigma(offset=2.0, slope=0.5)(hill)
     assert np.allclose(spread[0], np.sqrt(2 + 0.5 * 32), atol=1e-3)
 
 
@@ -145,9 +153,9 @@ def test_nets_without_heatmaps(build, format, weights, largest, tmp_path):
 def test_the_way_back_from_onnx(files, tmp_path):
     for format in ("onnx", "onnx-int8"):
         again, calibration = read_shipped(files[format])
-        assert np.abs(predict_points(again, FACES.images) - PointModel(files["onnx"]).predict(FACES.images)[0]).max() < 1, format
+        assert np.abs(predict_points(again, FACES.images) - KeypointModel(files["onnx"]).predict(FACES.images)[0]).max() < 1, format
         assert np.allclose(calibration, CALIBRATION)
-    assert PointModel(files["onnx"]).describe()["data"] == "drawn faces"
+    assert KeypointModel(files["onnx"]).describe()["data"] == "drawn faces"
     other = onnx.load(files["onnx"])
     onnx.helper.set_model_props(other, {"architecture": "heatmap"})
     onnx.save(other, tmp_path / "other.onnx")
@@ -159,10 +167,10 @@ def test_the_command(files, tmp_path, monkeypatch, capsys):
     shipped = files["onnx"]
     assert main(["export", "--model", "default", "--out", str(tmp_path / "new" / "copy.onnx")]) == 0
     assert (tmp_path / "new" / "copy.onnx").read_bytes() == DEFAULT_MODEL.read_bytes()
-    monkeypatch.setattr("facekp.predict.DEFAULT_MODEL", shipped)
+    monkeypatch.setattr("facekp.inference.session.DEFAULT_MODEL", shipped)
     assert main(["export", "--format", "litert", "--out", str(tmp_path / "net.tflite")]) == 0
     points, spread = open_exported(tmp_path / "net.tflite")(FACES.images[:3])
-    exact_points, exact_spread = PointModel(shipped).predict(FACES.images[:3])
+    exact_points, exact_spread = KeypointModel(shipped).predict(FACES.images[:3])
     assert np.abs(points - exact_points).max() < 0.01 and np.abs(spread - exact_spread).max() < 0.01
     save_model(build_baseline(), tmp_path / "run" / "model.keras")
     assert main(["export", "--model", str(tmp_path / "run"), "--format", "saved_model", "--out", str(tmp_path / "saved")]) == 0

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facekp.core import Faces, UserError
+from facekp.errors import UserError
+from facekp.faces import Faces
 
 WORKER = """
 import json, os, signal, sys
@@ -65,12 +66,12 @@ def some_faces(count: int, seed: int = 0) -> Faces:
 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=5), st.integers(1, 25), st.integers(1, 20), st.integers(1, 4), st.integers(0, 99))
-def test_each_face_is_read_once_an_epoch_by_one_worker(tmp_path_factory, batches, faces_a_shard, batch_size, parts, seed):
-    from facekp.distributed import plan_epoch, read_part, write_shards
+def test_each_face_is_read_once_an_epoch_by_one_worker(tmp_path_factory, batches, faces_per_shard, batch_size, parts, seed):
+    from facekp.training.shards import plan_epoch, read_part, write_shards
 
     faces, ends = some_faces(sum(batches)), np.cumsum([0, *batches])
-    shards = write_shards((faces[low:high] for low, high in zip(ends, ends[1:])), tmp_path_factory.mktemp("shards"), faces_a_shard)
-    assert len(shards) == len(faces) and set(shards.counts[:-1]) <= {faces_a_shard}
+    shards = write_shards((faces[low:high] for low, high in zip(ends, ends[1:])), tmp_path_factory.mktemp("shards"), faces_per_shard)
+    assert len(shards) == len(faces) and set(shards.counts[:-1]) <= {faces_per_shard}
     size, read = -(-batch_size // parts), []
     for shard, rows in plan_epoch(shards, batch_size, seed):
         for part in range(parts):
@@ -84,7 +85,7 @@ def test_each_face_is_read_once_an_epoch_by_one_worker(tmp_path_factory, batches
 
 @pytest.mark.parametrize("harm", ["no index", "half an index", "a piece is gone", "a piece is cut", "a piece is another"])
 def test_broken_shards_are_named(harm, tmp_path):
-    from facekp.distributed import read_shards, write_shards
+    from facekp.training.shards import read_shards, write_shards
 
     write_shards([some_faces(9)], tmp_path, 4)
     index, piece = tmp_path / "shards.json", tmp_path / "shard-00001-points.npy"
@@ -104,7 +105,7 @@ def test_broken_shards_are_named(harm, tmp_path):
 
 @pytest.mark.parametrize(("addresses", "number", "words"), [([], 0, "no addresses"), (["a:1"], 1, "from 0 to 0"), (["a"], 0, "host:port"), (["a:b"], 0, "host:port")])
 def test_wrong_workers_are_named(addresses, number, words):
-    from facekp.distributed import worker_strategy
+    from facekp.training.distributed import worker_strategy
 
     with pytest.raises(UserError, match=words):
         worker_strategy(addresses, number)
@@ -152,7 +153,7 @@ def largest_difference(first: dict, second: dict) -> float:
 
 def two_workers(folder: Path) -> dict:
     "One process, two processes, and two of which one dies and both are started again; how far apart they end."
-    from facekp.distributed import write_shards
+    from facekp.training.shards import write_shards
 
     write_shards([some_faces(150)], folder / "shards", 64)
     (status, said, alone), = train(folder, "alone", 1)
@@ -231,10 +232,10 @@ PLANNED = 3 + 6  # the cells of COURSE: of the mean face by label repair, of the
 
 def grid_on_cluster(folder: Path, engine: str) -> dict:
     "The course on a cluster of two workers on this machine, one of them killed after the first records: which cells are there in the end."
-    from facekp.data import save_npz
-    from facekp.draw import draw_faces
+    from facekp.data.npz import save_npz
+    from facekp.synthetic.renderer import synthetic_faces
 
-    save_npz(draw_faces(150, seed=6, workers=1), folder / "faces.npz")
+    save_npz(synthetic_faces(150, seed=6, workers=1), folder / "faces.npz")
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "no_proxy": "127.0.0.1,localhost",
                    "RAY_USAGE_STATS_ENABLED": "0"}
     with contextlib.ExitStack() as stack:
@@ -281,11 +282,11 @@ def test_a_grid_on_two_workers_one_of_them_killed_is_complete(engine, package, t
 
 
 def test_a_cluster_that_is_not_there_is_said(monkeypatch):
-    from facekp.compare import _side_by_side
+    from facekp.experiments.executors import run_jobs
 
     monkeypatch.setenv("FACEKP_CLUSTER", "tcp://127.0.0.1:9")
     with pytest.raises(UserError, match="FACEKP_CLUSTER=tcp://127.0.0.1:9: (no scheduler answers|distributed is not installed)"):
-        _side_by_side([], 1)
+        run_jobs([], 1)
     monkeypatch.setenv("FACEKP_CLUSTER", "ray")
     with pytest.raises(UserError, match="FACEKP_CLUSTER=ray: "):
-        _side_by_side([], 1)
+        run_jobs([], 1)

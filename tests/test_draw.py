@@ -4,46 +4,34 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facekp.core import FLIP_ORDER, KEYPOINTS, UserError
-from facekp.draw import (
-    KEYPOINT_DEPTH,
-    SHAPE_COMPONENTS,
-    SHAPE_MEAN,
-    TEMPLATE,
-    Head,
-    Pose,
-    draw_face,
-    draw_faces,
-    estimate_pose,
-    outline_head,
-    project,
-    sample_shapes,
-    stream_faces,
-    turn_more,
-)
+from facekp.errors import UserError
+from facekp.keypoints import FLIP_ORDER, KEYPOINTS
+from facekp.synthetic.head import Head, KEYPOINT_DEPTH, Pose, TEMPLATE, estimate_pose, outline_head, project, rotate_pose
+from facekp.synthetic.renderer import stream_synthetic_faces, synthetic_face, synthetic_faces
+from facekp.synthetic.shape import SHAPE_COMPONENTS, SHAPE_MEAN, sample_shapes
 
 
 @pytest.fixture(scope="module")
 def faces():
-    return draw_faces(70, seed=3, workers=1)
+    return synthetic_faces(70, seed=3, workers=1)
 
 
 def test_same_seed_same_faces_for_any_number_of_workers(faces):
-    spread = draw_faces(70, seed=3, workers=2)
+    spread = synthetic_faces(70, seed=3, workers=2)
     assert (spread.images == faces.images).all() and (spread.points == faces.points).all()
     assert (spread.group == faces.group).all()
 
 
 def test_a_face_depends_on_seed_and_number_alone(faces):
-    part = draw_faces(5, seed=3, start=62, workers=1)
-    image, points = draw_face(3, 64)
+    part = synthetic_faces(5, seed=3, start=62, workers=1)
+    image, points = synthetic_face(3, 64)
     assert (part.images == faces.images[62:67]).all()
     assert (image == part.images[2]).all() and (points == part.points[2]).all()
     assert part.group.tolist() == [f"drawn-3-{index}" for index in range(62, 67)]
 
 
 def test_seeds_differ(faces):
-    other = draw_faces(5, seed=4, workers=1)
+    other = synthetic_faces(5, seed=4, workers=1)
     assert all((other.images[index] != faces.images[index]).mean() > 0.5 for index in range(5))
 
 
@@ -58,7 +46,7 @@ def test_labels_are_complete_and_true(faces):
 
 
 def test_points_stay_in_the_picture():
-    points = np.stack([turn_more(shape, 0.2, 0.1, 0.05) for shape in sample_shapes(500, np.random.default_rng(0))])
+    points = np.stack([rotate_pose(shape, 0.2, 0.1, 0.05) for shape in sample_shapes(500, np.random.default_rng(0))])
     inside = ((points >= -1) & (points <= 97)).all(axis=2)
     assert inside.mean() > 0.995
 
@@ -113,10 +101,10 @@ def test_the_pose_of_a_turned_head_is_found(yaw, roll, scale):
 @settings(max_examples=60, deadline=None)
 def test_no_turn_leaves_the_points_and_a_turn_moves_them_by_depth(yaw, roll):
     points = SHAPE_MEAN.reshape(15, 2)
-    assert np.allclose(turn_more(points, 0, 0, 0), points)
-    moved = turn_more(points, yaw, 0, 0) - turn_more(points, -yaw, 0, 0)
+    assert np.allclose(rotate_pose(points, 0, 0, 0), points)
+    moved = rotate_pose(points, yaw, 0, 0) - rotate_pose(points, -yaw, 0, 0)
     assert np.allclose(moved[:, 0], 2 * np.sin(yaw) * KEYPOINT_DEPTH, atol=0.35)
-    lengths = np.linalg.norm(turn_more(points, 0, 0, roll) - estimate_pose(points).origin, axis=1)
+    lengths = np.linalg.norm(rotate_pose(points, 0, 0, roll) - estimate_pose(points).origin, axis=1)
     assert np.allclose(lengths, np.linalg.norm(points - estimate_pose(points).origin, axis=1), atol=1e-6)
 
 
@@ -133,7 +121,7 @@ def test_the_head_holds_its_keypoints():
 
 
 def test_the_stream_goes_on_where_it_was(faces):
-    stream = stream_faces(seed=3, batch=20, workers=1)
+    stream = stream_synthetic_faces(seed=3, batch=20, workers=1)
     first, second = next(stream), next(stream)
     assert (np.concatenate([first.images, second.images]) == faces.images[:40]).all()
 
@@ -147,4 +135,4 @@ def test_the_stream_goes_on_where_it_was(faces):
 ])
 def test_impossible_wishes_are_refused(wish, message):
     with pytest.raises(UserError, match=message):
-        draw_faces(**wish)
+        synthetic_faces(**wish)

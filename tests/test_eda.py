@@ -10,37 +10,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facekp.core import COLUMNS, FLIP_ORDER, KEYPOINTS, MEAN_FACE, Faces, UserError
-from facekp.draw import sample_shapes
-from facekp.eda import (
-    REPORTED_ROWS,
-    audit,
-    audit_points,
-    audit_text,
-    broken_order,
-    compare_sources,
-    count_labels,
-    find_broken,
-    find_copies,
-    find_source_cut,
-    find_suspects,
-    label_distance,
-    measure_suspects,
-    missing_together,
-    principal_shapes,
-    record_label_audit,
-    save_picture,
-    seen_from_eyes,
-    show_correlation,
-    show_density,
-    show_greys,
-    show_missing,
-    show_principal_shapes,
-    show_sources,
-    show_suspects,
-    unusual_shape,
-)
-from facekp.synthetic import impose_gaps, known_flaws, synthetic_gaps, synthetic_training, to_second_source
+from facekp.errors import UserError
+from facekp.faces import Faces
+from facekp.keypoints import COLUMNS, FLIP_ORDER, KEYPOINTS, MEAN_FACE
+from facekp.synthetic.shape import sample_shapes
+from facekp.audit import audit, audit_points
+from facekp.audit_report import audit_text
+from facekp.eda import compare_annotation_sources, count_labels, eye_coordinates, find_source_cut, missing_together, principal_shapes
+from facekp.eda_plots import show_correlation, show_density, show_grey_values, show_missing, show_principal_shapes, show_sources, show_suspects
+from facekp.label_audit import REPORTED_ROWS, record_label_audit
+from facekp.label_errors import broken_order, find_broken, find_copies, find_suspects, label_distance, measure_suspects, shape_distance
+from facekp.plots import save_figure
+from facekp.conventions import to_second_convention
+from facekp.synthetic.dataset import synthetic_training_set
+from facekp.synthetic.gaps import impose_gaps, synthetic_gaps
+from facekp.synthetic.labels import known_flaws
 
 FACTS_ROW_COUNTS = {30: 2140, 28: 87, 26: 28, 24: 9, 22: 8, 20: 3, 18: 5, 16: 2, 10: 2, 8: 4755, 6: 10}
 RECORD = Path(__file__).parents[1] / "results" / "audit_kaggle_labels.json"
@@ -48,7 +32,7 @@ RECORD = Path(__file__).parents[1] / "results" / "audit_kaggle_labels.json"
 
 @pytest.fixture(scope="module")
 def faces() -> Faces:
-    return synthetic_training(400, seed=7)
+    return synthetic_training_set(400, seed=7)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +40,7 @@ def kaggle_like() -> np.ndarray:
     "7,049 rows with the real gaps and the two meanings, without pictures or wrong labels."
     labelled, cut = synthetic_gaps(seed=3)
     points = sample_shapes(7049, np.random.default_rng(3))
-    points[cut:] = to_second_source(points[cut:])
+    points[cut:] = to_second_convention(points[cut:])
     points = points.clip(1, 95)
     points[~labelled] = np.nan
     return points
@@ -126,33 +110,33 @@ def test_no_cut_in_imposed_gaps():
 def test_seen_from_the_eyes_framing_plays_no_part(seed, angle, scale, shift):
     points = shapes(5, seed)
     turn = scale * np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    relative = seen_from_eyes(points)
-    assert np.allclose(seen_from_eyes(points @ turn.T + shift), relative)
+    relative = eye_coordinates(points)
+    assert np.allclose(eye_coordinates(points @ turn.T + shift), relative)
     assert np.allclose(relative[:, 0], [0.5, 0]) and np.allclose(relative[:, 1], [-0.5, 0]) and (relative[:, 10, 1] > 0).all()
 
 
 def test_framing_alone_is_not_taken_for_meaning():
     points = np.concatenate([shapes(200), shapes(200, 5) * 1.1 + 5])
-    assert max(abs(row["by_meaning"]) for row in compare_sources(points, 200)) < 0.5
-    assert min(row["moved"] for row in compare_sources(points, 200)) > 5
+    assert max(abs(row["by_meaning"]) for row in compare_annotation_sources(points, 200)) < 0.5
+    assert min(row["moved"] for row in compare_annotation_sources(points, 200)) > 5
 
 
 def test_unusual_faces_stand_out_from_a_bell_curve():
     rng = np.random.default_rng(0)
     covariance = np.cov(rng.normal(size=(30, 60)))
     points = rng.multivariate_normal(MEAN_FACE.ravel(), covariance, 3000).reshape(-1, 15, 2)
-    whole, single = unusual_shape(points)
+    whole, single = shape_distance(points)
     assert abs(np.median(whole)) < 0.5 and np.max(whole) < 6
     assert 1.5 < np.median(single.max(1)) < 4
     points[7, 10] += 25
-    whole, single = unusual_shape(points)
+    whole, single = shape_distance(points)
     assert whole[7] == whole.max() and single[7].argmax() == 10
 
 
 def test_few_rows_give_no_opinion_but_order_still_counts():
     points = shapes(10)
     points[3] = points[3, FLIP_ORDER]
-    whole, _ = unusual_shape(points)
+    whole, _ = shape_distance(points)
     assert np.isnan(whole).all()
     suspects = find_suspects(points)
     assert [suspect["row"] for suspect in suspects] == [3] and math.isinf(suspects[0]["score"])
@@ -299,7 +283,7 @@ def test_every_picture_draws(faces):
 
     points = faces.points.astype(float)
     figures = [show_missing(points, 130), show_missing(points[:3]), show_sources(points, 130), show_density(points), show_correlation(points),
-               show_principal_shapes(points, 3), show_greys(faces.images), show_suspects(faces, find_suspects(points, 130))]
+               show_principal_shapes(points, 3), show_grey_values(faces.images), show_suspects(faces, find_suspects(points, 130))]
     assert [len(figure.axes) >= 1 for figure in figures] == [True] * 8
     plt.close("all")
     with pytest.raises(UserError, match="no suspect rows"):
@@ -315,8 +299,8 @@ def test_saved_pictures_are_the_same_bytes_each_time(tmp_path, monkeypatch, face
 
     matplotlib.use("Agg")
     monkeypatch.chdir(tmp_path)
-    first = save_picture(show_density(faces.points), "density.png").read_bytes()
-    assert save_picture(show_density(faces.points), "density.png").read_bytes() == first
+    first = save_figure(show_density(faces.points), "density.png").read_bytes()
+    assert save_figure(show_density(faces.points), "density.png").read_bytes() == first
     assert [path.name for path in (tmp_path / "photos").iterdir()] == ["density.png"] and first.startswith(b"\x89PNG")
 
 

@@ -19,8 +19,17 @@ import pytest
 from kaggle_stand_in import table_cells, table_text
 from test_bad_input import everything_in, small_set
 
-from facekp import core, data
-from facekp.core import RunError, UserError, atomic_path, write_json
+
+from facekp.errors import RunError, UserError
+from facekp.files import atomic_path, write_json
+from facekp.data.cache import CACHE_FOLDER
+from facekp.data.kaggle import parse_training
+from facekp.data.kaggle_download import fetch_kaggle
+from facekp.data.npz import save_npz
+from facekp.data.sources import load_faces
+from facekp.faces import hash_faces
+from facekp.files import hash_file
+from facekp.models.transfer import _make_application
 
 
 @pytest.fixture
@@ -58,7 +67,7 @@ class FullDisk:
 
 @pytest.mark.parametrize("left", [0, 1, 100, 5_000, 27_000])
 def test_disk_full_after_so_many_bytes(left, tmp_path, monkeypatch):
-    data.save_npz(small_set(), tmp_path / "faces.npz")
+    save_npz(small_set(), tmp_path / "faces.npz")
     before, opened = everything_in(tmp_path), builtins.open
 
     def open_full(path, mode="r", *rest, **options):
@@ -67,7 +76,7 @@ def test_disk_full_after_so_many_bytes(left, tmp_path, monkeypatch):
 
     monkeypatch.setattr(builtins, "open", open_full)
     with pytest.raises(RunError, match="faces.npz: writing failed .No space left on device.; nothing was left half-written"):
-        data.save_npz(small_set()[[0, 1, 2, 0]], tmp_path / "faces.npz")
+        save_npz(small_set()[[0, 1, 2, 0]], tmp_path / "faces.npz")
     assert everything_in(tmp_path) == before
 
 
@@ -105,17 +114,17 @@ def test_a_folder_that_is_read_only():
     folder = Path(tempfile.mkdtemp())
     try:
         (folder / "training.csv").write_text(table_text(table_cells(6)))
-        data._parse_training(folder / "training.csv")  # whatever Python loads for it is loaded as root
+        parse_training(folder / "training.csv")  # whatever Python loads for it is loaded as root
         folder.chmod(0o555)
         with not_root():
             with pytest.raises(UserError, match="record.json: can't write there .Permission denied.; choose another place"):
                 write_json(folder / "record.json", {})
             with pytest.raises(UserError, match="below.*can't write there"):
-                data.save_npz(small_set(), folder / "below" / "faces.npz")
+                save_npz(small_set(), folder / "below" / "faces.npz")
             with pytest.raises(UserError, match="can't write there .*choose another data folder"):
-                data.fetch_kaggle(folder)
+                fetch_kaggle(folder)
             with pytest.warns(UserWarning, match="could not be kept for the next time"):
-                assert len(data.load_faces(folder / "training.csv")) == 6
+                assert len(load_faces(folder / "training.csv")) == 6
         assert [path.name for path in folder.iterdir()] == ["training.csv"]
     finally:
         folder.chmod(0o755)
@@ -131,7 +140,7 @@ def test_a_file_that_may_not_be_read():
             (folder / name).write_bytes(b"secret")
             (folder / name).chmod(0)
             with not_root(), pytest.raises(UserError, match=f"{name}: can't be read .Permission denied"):
-                data.load_faces(folder / name)
+                load_faces(folder / name)
     finally:
         shutil.rmtree(folder)
 
@@ -144,7 +153,7 @@ def test_what_a_killed_process_left_is_removed_after_an_hour_and_not_before(tmp_
         left.write_bytes(b"half")
     os.utime(old, (time.time() - 4000,) * 2)
     os.utime(other, (time.time() - 4000,) * 2)
-    data.save_npz(small_set(), path)
+    save_npz(small_set(), path)
     assert not old.exists() and young.exists() and other.exists()
 
 
@@ -163,15 +172,15 @@ def test_an_error_or_a_stop_in_the_middle_of_writing_leaves_the_old_file(tmp_pat
 @pytest.mark.parametrize("years", [-30, -1, 1, 30])
 def test_a_clock_that_is_set_back_or_on_changes_nothing(years, table, monkeypatch):
     "The file is changed after the clock was moved: what is remembered must not hide the new content, nor get lost."
-    first = data.load_faces(table)
+    first = load_faces(table)
     now, moved = time.time_ns, int(years * 365.25 * 86400 * 1e9)
     monkeypatch.setattr(time, "time_ns", lambda: now() + moved)
     monkeypatch.setattr(time, "time", lambda: (now() + moved) / 1e9)
-    assert np.array_equal(data.load_faces(table).images, first.images)
+    assert np.array_equal(load_faces(table).images, first.images)
     table.write_text(table_text(table_cells(6, seed=5)))
     os.utime(table, ns=(now() + moved,) * 2)
     for _ in range(2):
-        assert not np.array_equal(data.load_faces(table).images, first.images)
+        assert not np.array_equal(load_faces(table).images, first.images)
     write_json(table.parent / "record.json", {"rmse": 1})
     assert not list(table.parent.glob(".record*"))
 
@@ -183,14 +192,14 @@ def _load_together(barrier, table: Path, answers, rounds: int) -> None:
     warnings.simplefilter("error")
     for _ in range(rounds):
         barrier.wait(60)
-        faces = data.load_faces(table)
-        answers.put(core.sha256_of_faces(faces))
+        faces = load_faces(table)
+        answers.put(hash_faces(faces))
         barrier.wait(60)
 
 
 def test_two_processes_build_the_same_cache_at_once(table):
-    rounds, want = 6, core.sha256_of_faces(data.load_faces(table))
-    cache = table.parent / data.CACHE_FOLDER
+    rounds, want = 6, hash_faces(load_faces(table))
+    cache = table.parent / CACHE_FOLDER
     context = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn")
     answers, barrier = context.Queue(), context.Barrier(3)
     workers = [context.Process(target=_load_together, args=(barrier, table, answers, rounds)) for _ in range(2)]
@@ -262,9 +271,9 @@ def test_weights_that_come_in_part_or_are_others_are_not_taken(tmp_path, monkeyp
         raise ValueError("Incomplete or corrupted file detected. The auto file hash does not match the provided value of abc.")
 
     for trouble, words in ((cut, "could not be fetched"), (other, "corrupted file")):
-        monkeypatch.setattr(transfer, "_applications", lambda trouble=trouble: {"mobilenetv2": trouble})
+        monkeypatch.setattr("facekp.models.transfer._applications", lambda trouble=trouble: {"mobilenetv2": trouble})
         with pytest.raises(UserError, match=words):
-            transfer._make_application("mobilenetv2", None, "imagenet", {})
+            _make_application("mobilenetv2", None, "imagenet", {})
 
 
 def test_keras_refuses_a_file_that_was_cut_or_has_another_hash(tmp_path):
@@ -281,6 +290,6 @@ def test_keras_refuses_a_file_that_was_cut_or_has_another_hash(tmp_path):
             with pytest.raises(Exception, match="(?i)incomplete|corrupted|hash|failure"):
                 keras.utils.get_file("w.h5", address, cache_dir=tmp_path / "cache", file_hash=digest)
         Cut.share = 1.0
-        path = keras.utils.get_file("w.h5", address, cache_dir=tmp_path / "cache", file_hash=core.sha256_of_file(tmp_path / "w.h5"))
+        path = keras.utils.get_file("w.h5", address, cache_dir=tmp_path / "cache", file_hash=hash_file(tmp_path / "w.h5"))
         assert Path(path).stat().st_size == 200_000
         server.shutdown()

@@ -10,8 +10,10 @@ import sys
 import pytest
 from kaggle_stand_in import competition_zip, service
 
-from facekp import data
-from facekp.core import RunError, UserError
+
+from facekp.errors import RunError, UserError
+from facekp.data.kaggle_download import fetch_kaggle
+from facekp.data.sources import load_faces
 
 PROGRAM = """
 import json, os, sys
@@ -81,7 +83,7 @@ def left_in(folder) -> list[str]:
 def test_without_kagglehub(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "kagglehub", None)
     with pytest.raises(UserError, match=r"pip install 'facekp\[kaggle\]'"):
-        data.load_faces("kaggle", data_folder=tmp_path)
+        load_faces("kaggle", data_folder=tmp_path)
     assert left_in(tmp_path) == []
 
 
@@ -92,10 +94,10 @@ def test_full_disk_leaves_nothing(monkeypatch, tmp_path):
     (tmp_path / "came").mkdir()
     (tmp_path / "came" / "facial-keypoints-detection.zip").write_bytes(competition_zip())
     shutil.unpack_archive(tmp_path / "came" / "facial-keypoints-detection.zip", tmp_path / "came")
-    monkeypatch.setattr(data, "_download_competition", lambda: tmp_path / "came")
+    monkeypatch.setattr("facekp.data.kaggle_download._download_competition", lambda: tmp_path / "came")
     monkeypatch.setattr(shutil, "copyfileobj", no_space)
     with pytest.raises((UserError, RunError), match="No space left on device"):
-        data.fetch_kaggle(tmp_path / "data")
+        fetch_kaggle(tmp_path / "data")
     assert left_in(tmp_path / "data") == []
 
 
@@ -103,5 +105,5 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path):
     (tmp_path / "kaggle").mkdir()
     (tmp_path / "kaggle" / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="holds no training.csv"):
-        data.fetch_kaggle(tmp_path)
+        fetch_kaggle(tmp_path)
     assert left_in(tmp_path / "kaggle") == ["notes.txt"]

@@ -13,8 +13,13 @@ from kaggle_stand_in import table_cells, table_text, zip_bytes
 from PIL import Image
 from test_bad_input import npz_with
 
-from facekp import data, predict
-from facekp.core import UserError, load_settings
+
+from facekp.config import load_settings
+from facekp.errors import UserError
+from facekp.data.kaggle import parse_training
+from facekp.data.npz import load_npz
+from facekp.data.w300 import _read_grey, read_pts
+from facekp.images import read_image
 
 SEED = 20261122
 SCRAPS = (b"", b"\x00", b"\xff" * 4, b",", b'"', b"\n", b"\r", b" ", b"-", b"1e999", b"nan", b"PK\x01\x02", b"PK\x03\x04", b"\x93NUMPY", b"{", b"}", b"(", b"'",
@@ -97,23 +102,23 @@ def _keras_file() -> bytes:
 
 def read_labels(path) -> None:
     "Read a record."
-    from facekp.train import read_record
+    from facekp.experiments.record import read_record
 
     read_record(path)
 
 
 def check_model(path) -> None:
     "Look through the description of a model, which is what is read before Keras sees the file."
-    from facekp.train import _check_classes
+    from facekp.models.files import _check_classes
 
     _check_classes(path)
 
 
 READERS = {
     # kind: (ending, reader, files in the normal suite, files in the long one)
-    "csv": ("training.csv", data._parse_training, 150, 20_000), "npz": ("faces.npz", data.load_npz, 300, 20_000),
-    "zip": ("faces.zip", data._parse_training, 150, 20_000), "picture": ("p.png", predict.read_picture, 400, 60_000),
-    "photo": ("p.png", data._read_grey, 200, 20_000), "pts": ("one.pts", data.read_pts, 300, 10_000),
+    "csv": ("training.csv", parse_training, 150, 20_000), "npz": ("faces.npz", load_npz, 300, 20_000),
+    "zip": ("faces.zip", parse_training, 150, 20_000), "picture": ("p.png", read_image, 400, 60_000),
+    "photo": ("p.png", _read_grey, 200, 20_000), "pts": ("one.pts", read_pts, 300, 10_000),
     "settings": ("settings.ini", lambda path: load_settings(start=path.parent), 300, 10_000), "record": ("r.json", read_labels, 200, 10_000),
     "keras": ("m.keras", check_model, 200, 10_000),
 }

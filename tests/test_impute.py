@@ -8,19 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facekp.core import KEYPOINTS, MEAN_FACE, Faces, UserError
-from facekp.draw import sample_shapes
-from facekp.impute import (
-    FOUR_POINTS,
-    LABEL_REPAIRS,
-    fill_knn,
-    fill_mean,
-    fill_ridge,
-    forward_fill,
-    repair_labels,
-    score_imputers,
-    score_source_mix,
-)
+from facekp.errors import UserError
+from facekp.faces import Faces
+from facekp.keypoints import KEYPOINTS, MEAN_FACE
+from facekp.synthetic.shape import sample_shapes
+from facekp.experiments.imputation import FOUR_KEYPOINT_INDICES, score_imputers, score_source_mix
+from facekp.impute import fill_knn, fill_mean, fill_ridge, forward_fill
+from facekp.labels import LABEL_STRATEGIES, apply_label_strategy
 
 ROOT = Path(__file__).parents[1]
 
@@ -51,8 +45,8 @@ def test_observed_values_never_change_and_no_gap_is_left(count, seed, share):
         assert np.isfinite(filled).all()
         assert (filled[seen] == points[seen]).all()
     assert np.array_equal(points, before, equal_nan=True), "the input is left alone"
-    for method in LABEL_REPAIRS:
-        repaired = repair_labels(as_faces(points, truth=np.where(seen, points, truth)), method)
+    for method in LABEL_STRATEGIES:
+        repaired = apply_label_strategy(as_faces(points, truth=np.where(seen, points, truth)), method)
         if method == "complete":
             assert len(repaired) == seen.all(axis=(1, 2)).sum() and np.isfinite(repaired.points).all()
         else:
@@ -124,10 +118,10 @@ def test_another_meaning_of_nose_and_lip_costs_pixels():
 
 def test_knn_asks_a_bounded_number_of_faces(monkeypatch):
     asked = []
-    monkeypatch.setattr("facekp.impute.REFERENCE_FACES", 30)
+    monkeypatch.setattr("facekp.labels.REFERENCE_FACES", 30)
     monkeypatch.setattr("facekp.impute.fill_knn", lambda points, reference: asked.append(reference) or points)
     faces = as_faces(sample_shapes(50, np.random.default_rng(0)).astype(np.float32))
-    repair_labels(faces, "knn", seed=1), repair_labels(faces, "knn", seed=1), repair_labels(faces, "knn", seed=2)
+    apply_label_strategy(faces, "knn", seed=1), apply_label_strategy(faces, "knn", seed=1), apply_label_strategy(faces, "knn", seed=2)
     assert [len(reference) for reference in asked] == [30, 30, 30]
     assert (asked[0] == asked[1]).all() and not (asked[0] == asked[2]).all()
 
@@ -139,14 +133,14 @@ def test_what_can_not_be_repaired_is_said():
     broken = replace(faces, points=nowhere)
     for method in ("ffill", "knn"):
         with pytest.raises(UserError, match="label for mouth_left_corner"):
-            repair_labels(broken, method)
+            apply_label_strategy(broken, method)
     for method in ("complete", "ridge"):
         with pytest.raises(UserError, match="none of the 10 faces is complete"):
-            repair_labels(broken, method)
+            apply_label_strategy(broken, method)
     with pytest.raises(UserError, match="true points are not known"):
-        repair_labels(faces, "truth")
+        apply_label_strategy(faces, "truth")
     with pytest.raises(UserError, match="'zeros' is unknown; .*Known: complete, ffill, knn, ridge, masked, truth"):
-        repair_labels(faces, "zeros")
+        apply_label_strategy(faces, "zeros")
     with pytest.raises(UserError, match="10 complete faces, expected more than held_out = 400"):
         score_imputers(faces.points)
 
@@ -170,4 +164,4 @@ def test_the_record_reproduces_the_known_errors_within_five_percent():
 
 
 def test_four_points_are_those_of_the_second_source():
-    assert [KEYPOINTS[index] for index in FOUR_POINTS] == ["left_eye_center", "right_eye_center", "nose_tip", "mouth_center_bottom_lip"]
+    assert [KEYPOINTS[index] for index in FOUR_KEYPOINT_INDICES] == ["left_eye_center", "right_eye_center", "nose_tip", "mouth_center_bottom_lip"]

@@ -5,21 +5,31 @@ import shutil
 import zipfile
 from dataclasses import replace
 
-import facekp.train  # noqa: F401  before keras, since it starts TensorFlow without its page of notes
+import facekp.training.backend  # noqa: F401  before keras, since it starts TensorFlow without its page of notes
 import keras
 import numpy as np
 import pandas as pd
 import pytest
 
-from facekp import kaggle
-from facekp.baseline import build_baseline, build_mean
+
+from facekp.models.regression import build_baseline, build_mean
 from facekp.cli import main
-from facekp.cnn import build_cnn, build_heatmap
-from facekp.core import COLUMNS, KEYPOINTS, MEAN_FACE, UserError, load_settings, set_seeds
-from facekp.data import load_faces
-from facekp.recipes import build_naimishnet, build_nouri2014
-from facekp.synthetic import synthetic_gaps, write_kaggle_folder
-from facekp.transfer import build_transfer
+from facekp.models.heatmap import build_heatmap
+from facekp.models.regression import build_cnn
+from facekp.config import load_settings
+from facekp.errors import UserError
+from facekp.keypoints import COLUMNS, KEYPOINTS, MEAN_FACE
+from facekp.training.seeds import set_seeds
+from facekp.data.sources import load_faces
+from facekp.models.published import build_naimishnet, build_nouri2014
+from facekp.synthetic.gaps import synthetic_gaps
+from facekp.synthetic.kaggle_files import write_kaggle_folder
+from facekp.models.transfer import build_transfer
+from facekp.conventions import has_two_sources, is_second_source
+from facekp.experiments.by_source import load_models_by_source
+from facekp.experiments.kaggle import read_requests, write_submission
+from facekp.experiments.two_sources import _apply_to_first_source, run_by_source
+from facekp.models.two_heads import add_second_head, choose_by_source, fit_two_heads, select_head, stack_by_source
 
 COUNT = 240
 
@@ -68,11 +78,11 @@ def test_both_heads_begin_alike_and_are_models_of_their_own(build):
     one = build()
     grey = np.random.default_rng(0).integers(0, 256, (3, 96, 96, 1)).astype("float32")
     answers = one(grey).numpy()
-    both = kaggle.two_heads(one)
-    assert both.output_shape == (None, 30, 2) and both.name == one.name == kaggle.head_of(both, 1).name
+    both = add_second_head(one)
+    assert both.output_shape == (None, 30, 2) and both.name == one.name == select_head(both, 1).name
     stacked = both(grey).numpy()
     for source in (1, 2):
-        assert np.allclose(kaggle.head_of(both, source)(grey).numpy(), stacked[:, 15 * (source - 1):15 * source], atol=1e-3)
+        assert np.allclose(select_head(both, source)(grey).numpy(), stacked[:, 15 * (source - 1):15 * source], atol=1e-3)
         assert np.allclose(stacked[:, 15 * (source - 1):15 * source], answers, atol=1e-3)
     assert both.count_params() > one.count_params() or one.name == "mean"
 
@@ -82,42 +92,42 @@ def test_a_model_without_a_tail_of_its_own_gets_no_second_head():
     x = keras.layers.Dense(30)(keras.layers.Flatten()(inputs))
     model = keras.Model(inputs, keras.layers.Reshape((15, 2))(keras.layers.Add()([x, x * 2])), name="branched")
     with pytest.raises(UserError, match="'branched' does not end in a chain of layers"):
-        kaggle.two_heads(model)
+        add_second_head(model)
 
 
 @pytest.mark.parametrize("taught", (1, 2))
 def test_a_row_teaches_the_trunk_and_the_head_of_its_source(faces, taught):
-    rows = faces[kaggle.second_source(faces) == (taught == 2)][:64]
+    rows = faces[is_second_source(faces) == (taught == 2)][:64]
     set_seeds(0)
-    model = kaggle.two_heads(build_cnn((4, 8)))
+    model = add_second_head(build_cnn((4, 8)))
     before = {layer.name: [weights.copy() for weights in layer.get_weights()] for layer in model.layers}
-    kaggle.fit_two_heads(model, rows, rows, images_shown=64, batch_size=32, learning_rate=1e-3)
+    fit_two_heads(model, rows, rows, images_shown=64, batch_size=32, learning_rate=1e-3)
     changed = {layer.name for layer in model.layers if not all(map(np.array_equal, before[layer.name], layer.get_weights()))}
     assert changed == {"block1_convolution", "block2_convolution", "hidden", ("answers", "answers_2")[taught - 1]}
 
 
 def test_stacking_and_choosing_undo_each_other(faces):
-    second = kaggle.second_source(faces)
-    assert 0 < second.sum() < COUNT and kaggle.has_two_sources(faces) and not kaggle.has_two_sources(faces[second])
-    stacked = kaggle.stack_by_source(faces.points, second)
-    assert np.array_equal(kaggle.choose_by_source(stacked, second), faces.points, equal_nan=True)
+    second = is_second_source(faces)
+    assert 0 < second.sum() < COUNT and has_two_sources(faces) and not has_two_sources(faces[second])
+    stacked = stack_by_source(faces.points, second)
+    assert np.array_equal(choose_by_source(stacked, second), faces.points, equal_nan=True)
     assert np.isnan(stacked[second, :15]).all() and np.isnan(stacked[~second, 15:]).all()
-    assert np.isnan(kaggle.choose_by_source(stacked, ~second)).all()
+    assert np.isnan(choose_by_source(stacked, ~second)).all()
 
 
 def test_other_sets_mean_what_the_first_source_means(faces):
     for name in ("helen", "drawn", "kaggle-1", "synthetic-1", "my kaggle-2"):
-        assert not kaggle.second_source(replace(faces, source=np.full(COUNT, name))).any()
-    assert kaggle.second_source(replace(faces, source=np.full(COUNT, "kaggle-2"))).all()
+        assert not is_second_source(replace(faces, source=np.full(COUNT, name))).any()
+    assert is_second_source(replace(faces, source=np.full(COUNT, "kaggle-2"))).all()
 
 
 def test_a_table_of_kaggles_size_is_answered_in_order_and_clipped(tmp_path):
     lookup = whole_lookup()
     lookup = lookup.sample(frac=1, random_state=0)  # Kaggle's order is kept, whatever it is
-    questions = kaggle.read_questions(lookup, IDS)
+    questions = read_requests(lookup, IDS)
     assert questions.asked.sum() == 27_124 and questions.second.sum() == 1192 and questions.second[591:].all()
     predicted = np.random.default_rng(0).normal(48, 40, (1783, 15, 2))
-    written = pd.read_csv(kaggle.write_submission(predicted, questions, tmp_path / "submission.csv"))
+    written = pd.read_csv(write_submission(predicted, questions, tmp_path / "submission.csv"))
     assert list(written.columns) == ["RowId", "Location"] and written["RowId"].tolist() == lookup["RowId"].tolist()
     assert written["Location"].min() == 0 and written["Location"].max() == 96
     for row in (0, 5000, 27_123):
@@ -151,22 +161,22 @@ def having(row, column, value):
 ])
 def test_a_table_that_can_not_be_answered_in_full_is_refused(spoil, ids, words):
     with pytest.raises(UserError) as caught:
-        kaggle.read_questions(spoil(whole_lookup()), ids, "somewhere")
+        read_requests(spoil(whole_lookup()), ids, "somewhere")
     assert [word for word in words if word not in str(caught.value)] == [], str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("value", (np.nan, np.inf, -np.inf))
 def test_an_answer_that_is_no_number_is_refused_and_an_older_file_stays(tmp_path, value):
-    questions = kaggle.read_questions(whole_lookup(), IDS)
+    questions = read_requests(whole_lookup(), IDS)
     predicted = np.full((1783, 15, 2), 40.0)
     predicted[1782, 2:10] = value
     predicted[1782, 11:14] = value
-    kaggle.write_submission(predicted, questions, tmp_path / "submission.csv")  # nobody asks for those
+    write_submission(predicted, questions, tmp_path / "submission.csv")  # nobody asks for those
     before = (tmp_path / "submission.csv").read_bytes()
     predicted[700, KEYPOINTS.index("nose_tip"), 1] = value
     with pytest.raises(UserError, match=r"ImageId 701, nose_tip_y is (nan|-?inf) \(such answers in all: 1\)"):
-        kaggle.write_submission(predicted, questions, tmp_path / "submission.csv")
+        write_submission(predicted, questions, tmp_path / "submission.csv")
     assert [path.name for path in tmp_path.iterdir()] == ["submission.csv"] and (tmp_path / "submission.csv").read_bytes() == before
 
 
@@ -174,7 +184,7 @@ def test_a_run_keeps_a_model_for_each_source_and_each_answers_for_its_own(folder
     assert {"model.keras", "source-2.keras", "record.json"} <= {path.name for path in run.iterdir()}
     record = json.loads((run / "record.json").read_text())
     assert record["model"] == "mean x2" and record["budget"]["heads"] == 2 and min(record["data"]["n_test_of_source"]) > 0
-    first, second = (model(np.zeros((1, 96, 96, 1)))[0].numpy() for model in kaggle.load_sources(run))
+    first, second = (model(np.zeros((1, 96, 96, 1)))[0].numpy() for model in load_models_by_source(run))
     nose, lip, corner = (KEYPOINTS.index(name) for name in ("nose_tip", "mouth_center_bottom_lip", "mouth_left_corner"))
     assert second[nose, 1] > first[nose, 1] + 5 and second[lip, 1] < first[lip, 1] - 3
     assert np.array_equal(first[corner], second[corner]), "what the second source never labels is the first's"
@@ -192,7 +202,7 @@ def test_a_run_keeps_a_model_for_each_source_and_each_answers_for_its_own(folder
 def test_a_run_of_one_model_leaves_no_second_one_of_an_earlier_run(folder, run, tmp_path):
     shutil.copytree(run, tmp_path / "run")
     assert main(["train", "--model", "mean", "--data", str(folder), "--sources", "1", "--out", str(tmp_path / "run")]) == 0
-    assert not (tmp_path / "run" / "source-2.keras").exists() and len(kaggle.load_sources(tmp_path / "run")) == 1
+    assert not (tmp_path / "run" / "source-2.keras").exists() and len(load_models_by_source(tmp_path / "run")) == 1
 
 
 @pytest.mark.parametrize("form", ("folder", "zip", "test.csv"))
@@ -271,7 +281,7 @@ def test_submit_refuses_a_run_without_a_part(own, run, tmp_path, capsys):
 def test_a_heatmap_net_with_two_heads_is_trained_kept_and_used(folder, tmp_path, capsys):
     assert main(["train", "--model", "heatmap", "--data", str(folder), "--images", "64", "--out", str(tmp_path / "run")]) == 0
     assert "by labelling source: source 1" in capsys.readouterr().out
-    weights = [model.get_weights() for model in kaggle.load_sources(tmp_path / "run")]
+    weights = [model.get_weights() for model in load_models_by_source(tmp_path / "run")]
     assert all(map(np.array_equal, weights[0][:-3], weights[1][:-3])), "one trunk"
     assert not any(map(np.array_equal, weights[0][-3:], weights[1][-3:])), "two heads"
 
@@ -282,13 +292,13 @@ def test_submit_wants_files(capsys):
 
 
 def test_too_few_rows_of_a_source_are_refused(faces):
-    rows = np.concatenate([np.flatnonzero(~kaggle.second_source(faces))[:60], np.flatnonzero(kaggle.second_source(faces))[:1]])
+    rows = np.concatenate([np.flatnonzero(~is_second_source(faces))[:60], np.flatnonzero(is_second_source(faces))[:1]])
     with pytest.raises(UserError, match="has no row of labelling source 2"):
-        kaggle.run_by_source(kaggle.Cell("mean", "masked", 0, 0), faces[rows], load_settings("quick"))
+        run_by_source(kaggle.Cell("mean", "masked", 0, 0), faces[rows], load_settings("quick"))
 
 
 def test_repairs_stay_within_the_first_source(faces):
-    second = kaggle.second_source(faces)
-    repaired = kaggle._repair_first(faces, "knn", seed=0)
-    assert np.isfinite(repaired.points[~kaggle.second_source(repaired)]).all()
-    assert np.array_equal(repaired.points[kaggle.second_source(repaired)], faces.points[second], equal_nan=True)
+    second = is_second_source(faces)
+    repaired = _apply_to_first_source(faces, "knn", seed=0)
+    assert np.isfinite(repaired.points[~is_second_source(repaired)]).all()
+    assert np.array_equal(repaired.points[is_second_source(repaired)], faces.points[second], equal_nan=True)

@@ -9,25 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facekp.core import KEYPOINTS, MEAN_FACE, UserError, to_plain
-from facekp.metrics import (
-    METRICS,
-    auc,
-    ced_curve,
-    compare_paired,
-    evaluate_points,
-    eye_distance,
-    face_errors,
-    failure_rate,
-    keras_accuracy,
-    mae,
-    mse,
-    nme,
-    pck,
-    relative_errors,
-    rmse,
-    rmse_by_keypoint,
-)
+from facekp.errors import UserError
+from facekp.files import to_plain
+from facekp.keypoints import KEYPOINTS, MEAN_FACE
+from facekp.evaluation import METRICS, compare_paired, evaluate_points
+from facekp.metrics import auc, ced_curve, face_errors, failure_rate, interocular_distance, keras_accuracy, mae, mse, nme, normalized_errors, pck, rmse, rmse_by_keypoint
 
 DEFINITIONS = {"rmse": rmse, "mse": mse, "mae": mae, "accuracy": keras_accuracy, "nme": nme, "pck": pck, "auc": auc,
                "failure_rate": failure_rate}
@@ -85,8 +71,8 @@ def test_metrics_agree_with_their_definitions(count, seed, spread, missing):
 def test_relative_errors_do_not_depend_on_size_place_or_roll(scale, shift, angle):
     predicted, points = (array.astype(np.float64) for array in crowd(10))
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    moved = relative_errors(predicted @ turn.T + shift, points @ turn.T + shift)
-    assert np.allclose(moved, relative_errors(predicted, points), equal_nan=True, atol=1e-9)
+    moved = normalized_errors(predicted @ turn.T + shift, points @ turn.T + shift)
+    assert np.allclose(moved, normalized_errors(predicted, points), equal_nan=True, atol=1e-9)
 
 
 def test_a_perfect_prediction():
@@ -108,7 +94,7 @@ def test_a_face_without_an_eye_centre_counts_in_pixels_only():
     predicted, points = crowd(3, missing=0)
     points[0, KEYPOINTS.index("left_eye_center")] = np.nan
     points[1, 0] = points[1, 1]  # both eye centres at one place: no ruler either
-    assert np.isnan(eye_distance(points)).tolist() == [True, True, False]
+    assert np.isnan(interocular_distance(points)).tolist() == [True, True, False]
     assert np.isclose(nme(predicted, points), face_errors(predicted[2:], points[2:])[0])
     assert rmse(predicted, points) != rmse(predicted[2:], points[2:])
     points[2, 1] = np.nan

@@ -17,19 +17,26 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import facekp
-from facekp.core import COLUMNS, KEYPOINTS, MEAN_FACE, UserError
-from facekp.draw import draw_faces, estimate_pose
-from facekp.predict import (
-    DEFAULT_MODEL, DETECTOR_FILE, Detector, Follower, PointModel, PointSmoother, cut_face, find_sources, frame_from_points, merge_overlaps,
-    open_session, predict_files, pyramid_sides, read_picture, to_picture, video_frames,
-)
+from facekp.errors import UserError
+from facekp.keypoints import COLUMNS, KEYPOINTS, MEAN_FACE
+from facekp.synthetic.head import estimate_pose
+from facekp.synthetic.renderer import synthetic_faces
+from facekp.geometry import crop_image, fit_crop, to_image
+from facekp.images import read_image
+from facekp.inference.face_detector import nms, pyramid_sizes
+from facekp.inference.keypoint_model import KeypointModel
+from facekp.inference.landmarker import FaceLandmarker
+from facekp.inference.outputs import find_sources, predict_files
+from facekp.inference.session import DEFAULT_MODEL, DETECTOR_FILE, open_session
+from facekp.inference.tracking import FaceTracker, OneEuroFilter
+from facekp.video import read_frames
 
-DRAWN = draw_faces(24, seed=3, workers=1)
+DRAWN = synthetic_faces(24, seed=3, workers=1)
 FACES = DRAWN[np.argsort([abs(estimate_pose(points).yaw) for points in DRAWN.points])[:6]]  # that look at the camera, as most do whom a detector is made for
 
 
 @pytest.fixture(scope="module")
-def detector() -> Detector:
+def detector() -> FaceLandmarker:
     return facekp.load(threads=1)
 
 
@@ -55,7 +62,7 @@ def colored(height: int = 40, width: int = 60) -> np.ndarray:
 def test_pictures_of_any_format_read_alike(tmp_path, mode, ending, options):
     picture = Image.fromarray(colored()).convert(mode)
     picture.save(tmp_path / f"p.{ending}", **options)
-    read = read_picture(tmp_path / f"p.{ending}")
+    read = read_image(tmp_path / f"p.{ending}")
     expected = np.asarray(picture.convert("RGB"))
     assert read.dtype == np.uint8 and read.shape == (40, 60, 3)
     assert np.abs(read.astype(int) - expected).mean() < 4
@@ -67,8 +74,8 @@ def test_grey_deep_and_transparent_pictures(tmp_path):
     Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
     Image.fromarray(np.dstack([colored(), np.zeros((40, 60), np.uint8)])).save(tmp_path / "clear.png")
     for name in ("g.png", "deep.png"):
-        assert np.array_equal(read_picture(tmp_path / name), np.repeat(grey[..., None], 3, axis=2)), name
-    assert (read_picture(tmp_path / "clear.png") == 255).all()
+        assert np.array_equal(read_image(tmp_path / name), np.repeat(grey[..., None], 3, axis=2)), name
+    assert (read_image(tmp_path / "clear.png") == 255).all()
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -78,21 +85,21 @@ def test_exif_turns_every_picture_upright(tmp_path, orientation):
     note[0x0112] = orientation
     stored = picture.transpose(Image.Transpose[turn[orientation]]) if orientation > 1 else picture
     stored.save(tmp_path / "p.png", exif=note)
-    assert np.array_equal(read_picture(tmp_path / "p.png"), colored())
+    assert np.array_equal(read_image(tmp_path / "p.png"), colored())
 
 
 def test_arrays_files_bytes_and_images_are_one(tmp_path):
     Image.fromarray(colored()).save(tmp_path / "p.png")
     for source in (colored(), colored() / 255, colored().astype(np.uint16) * 257, tmp_path / "p.png", str(tmp_path / "p.png"),
                    (tmp_path / "p.png").read_bytes(), Image.fromarray(colored()), np.dstack([colored(), np.full((40, 60), 255, np.uint8)])):
-        assert np.array_equal(read_picture(source), colored())
+        assert np.array_equal(read_image(source), colored())
 
 
 @pytest.mark.parametrize("array", [np.zeros((0, 5, 3), np.uint8), np.zeros((5, 5, 2), np.uint8), np.full((5, 5), np.nan), np.full((5, 5), -1.0),
                                    np.zeros((5, 5), bool), np.full((5, 5), 70000)])
 def test_arrays_that_are_no_picture_are_refused(array):
     with pytest.raises(UserError, match="expected"):
-        read_picture(array)
+        read_image(array)
 
 
 def bomb(width: int, height: int) -> bytes:
@@ -107,30 +114,30 @@ def test_giant_pictures_are_refused_before_they_are_unpacked(tmp_path):
     (tmp_path / "bomb.png").write_bytes(bomb(60_000, 60_000))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(UserError, match=r"bomb.png: 60000 x 60000 pixels, expected 1 to 100,000,000"):
-        read_picture(tmp_path / "bomb.png")
+        read_image(tmp_path / "bomb.png")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
     Image.fromarray(colored()).save(tmp_path / "p.png")
     with pytest.raises(UserError, match="max_pixels"):
-        read_picture(tmp_path / "p.png", max_pixels=2399)
-    assert read_picture(tmp_path / "p.png", max_pixels=2400).shape == (40, 60, 3)
+        read_image(tmp_path / "p.png", max_pixels=2399)
+    assert read_image(tmp_path / "p.png", max_pixels=2400).shape == (40, 60, 3)
     with pytest.raises(UserError, match="expected 1 to 100"):
-        read_picture(colored(), max_pixels=100)
+        read_image(colored(), max_pixels=100)
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", b"\xff\xd8\xff\xe0 cut", bomb(50, 50), b"GIF89a", b"%PDF-1.4"])
 def test_broken_files_are_named(tmp_path, content):
     (tmp_path / "broken.jpg").write_bytes(content)
     with pytest.raises(UserError, match=r"broken.jpg: not a picture"):
-        read_picture(tmp_path / "broken.jpg")
+        read_image(tmp_path / "broken.jpg")
 
 
 def test_a_cut_jpeg_is_broken_and_a_missing_file_is_missing(tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)).save(tmp_path / "p.jpg")
     (tmp_path / "half.jpg").write_bytes((tmp_path / "p.jpg").read_bytes()[:9000])
     with pytest.raises(UserError, match="half.jpg"):
-        read_picture(tmp_path / "half.jpg")
+        read_image(tmp_path / "half.jpg")
     with pytest.raises(UserError, match="no such file"):
-        read_picture(tmp_path / "none.jpg")
+        read_image(tmp_path / "none.jpg")
 
 
 # geometry
@@ -141,7 +148,7 @@ frames = st.tuples(st.floats(-50, 400), st.floats(-50, 400), st.floats(10, 500),
 @given(frames)
 def test_points_go_into_the_picture_and_the_frame_comes_back(values):
     frame = np.array(values)
-    again = frame_from_points(MEAN_FACE, to_picture(MEAN_FACE, frame))
+    again = fit_crop(MEAN_FACE, to_image(MEAN_FACE, frame))
     assert np.allclose(again[:3], frame[:3], atol=1e-3)
     assert abs(np.angle(np.exp(1j * (again[3] - frame[3])))) < 1e-5
 
@@ -150,26 +157,26 @@ def test_points_go_into_the_picture_and_the_frame_comes_back(values):
 @given(st.floats(60, 240), st.floats(60, 240), st.floats(40, 500), st.floats(-0.7, 0.7), st.integers(20, 75), st.integers(20, 75))
 def test_what_is_cut_out_lies_where_to_picture_says(x, y, width, roll, column, row):
     frame = np.array([x, y, width, roll])
-    place = to_picture(np.array([[column, row]]), frame)[0]
+    place = to_image(np.array([[column, row]]), frame)[0]
     size = max(2.0, width / 96 * 2)
     rows, columns = np.mgrid[:300, :300]
     picture = (255 * np.exp(-((columns - place[0]) ** 2 + (rows - place[1]) ** 2) / (2 * size**2))).astype(np.uint8)
     if not (20 < place[0] < 280 and 20 < place[1] < 280):
         return
-    cut = cut_face(picture, frame).astype(float)
+    cut = crop_image(picture, frame).astype(float)
     cut[cut < 60] = 0
     found = np.array([(cut * np.arange(96)).sum(), (cut * np.arange(96)[:, None]).sum()]) / cut.sum()
     assert np.abs(found - [column, row]).max() < 0.35
 
 
 def test_frames_outside_the_picture_and_pictures_of_one_pixel_can_be_cut():
-    assert cut_face(np.full((1, 1, 3), 7, np.uint8), np.array([0.0, 0, 50, 0])).mean() == 7
-    assert cut_face(colored(), np.array([-500.0, 900, 30, 1])).shape == (96, 96, 3)
+    assert crop_image(np.full((1, 1, 3), 7, np.uint8), np.array([0.0, 0, 50, 0])).mean() == 7
+    assert crop_image(colored(), np.array([-500.0, 900, 30, 1])).shape == (96, 96, 3)
 
 
 @given(st.integers(1, 20_000), st.floats(0.005, 1))
 def test_the_pyramid_begins_small_and_never_goes_far_beyond_the_picture(longest, smallest):
-    sides = pyramid_sides(longest, smallest)
+    sides = pyramid_sizes(longest, smallest)
     assert sides[0] == 128 and all(b == 2 * a for a, b in zip(sides, sides[1:]))
     assert sides[-1] == 128 or sides[-1] < 1.6 * longest
     assert sides[-1] * smallest >= 18 or sides[-1] * 1.25 >= longest
@@ -178,9 +185,9 @@ def test_the_pyramid_begins_small_and_never_goes_far_beyond_the_picture(longest,
 def test_boxes_on_one_face_become_one():
     place = np.zeros((8, 2), np.float32)
     place[1] = 40
-    places, scores = merge_overlaps(np.stack([place, place + [[3, 0]] * 8, place + [[90, 0]] * 8]) + [[0, 0], [0, 0], *[[0, 0]] * 6], np.array([0.5, 0.9, 0.7]))
+    places, scores = nms(np.stack([place, place + [[3, 0]] * 8, place + [[90, 0]] * 8]) + [[0, 0], [0, 0], *[[0, 0]] * 6], np.array([0.5, 0.9, 0.7]))
     assert len(places) == 2 and scores.tolist() == pytest.approx([0.9, 0.7])
-    assert merge_overlaps(np.zeros((0, 8, 2)), np.zeros(0))[0].shape == (0, 8, 2)
+    assert nms(np.zeros((0, 8, 2)), np.zeros(0))[0].shape == (0, 8, 2)
 
 
 # prediction
@@ -248,7 +255,7 @@ def test_spread_confidence_and_box_are_in_order(detector):
     assert np.allclose(twice.spread / face.spread, 2, rtol=0.15)
 
 
-@pytest.mark.parametrize("options", [{"smallest": 0}, {"smallest": 2}, {"least_confidence": 1.5}, {"passes": 0}, {"max_pixels": 0}, {"threads": 0}])
+@pytest.mark.parametrize("options", [{"smallest": 0}, {"smallest": 2}, {"min_confidence": 1.5}, {"passes": 0}, {"max_pixels": 0}, {"threads": 0}])
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(UserError, match="expected"):
         facekp.load(**options)
@@ -258,7 +265,7 @@ def test_models_that_are_none_are_refused(tmp_path):
     (tmp_path / "text.onnx").write_text("no model")
     for model, words in ((tmp_path / "text.onnx", "not a model"), (tmp_path / "none.onnx", "no such model"), (DETECTOR_FILE, "expected one input")):
         with pytest.raises(UserError, match=words):
-            PointModel(model)
+            KeypointModel(model)
 
 
 def test_the_shipped_models_keep_the_contract_and_are_small():
@@ -268,19 +275,19 @@ def test_the_shipped_models_keep_the_contract_and_are_small():
     assert {"name", "version", "data", "license"} <= set(notes)
     assert open_session(DETECTOR_FILE).get_modelmeta().custom_metadata_map["license"] == "Apache-2.0"
     assert DEFAULT_MODEL.stat().st_size <= 1_500_000 and DETECTOR_FILE.stat().st_size <= 300_000
-    points, spread = PointModel().predict(FACES.images)
+    points, spread = KeypointModel().predict(FACES.images)
     assert np.sqrt(np.mean((points - FACES.points) ** 2)) < 3 and 0.2 < spread.mean() < 4
 
 
 def test_a_run_and_a_keras_file_serve_as_models(tmp_path):
-    from facekp.baseline import build_mean
-    from facekp.train import save_model
+    from facekp.models.regression import build_mean
+    from facekp.models.files import save_model
 
     save_model(build_mean(FACES.points), tmp_path / "run" / "model.keras")
     for model in (tmp_path / "run", tmp_path / "run" / "model.keras"):
-        points, spread = PointModel(model).predict(FACES.images[:2])
+        points, spread = KeypointModel(model).predict(FACES.images[:2])
         assert np.allclose(points[0], FACES.points.mean(axis=0), atol=1e-2) and not spread.any()
-    assert len(facekp.load(tmp_path / "run", least_confidence=0.1).predict(photo(100))) == 1
+    assert len(facekp.load(tmp_path / "run", min_confidence=0.1).predict(photo(100))) == 1
 
 
 # videos
@@ -289,11 +296,11 @@ def test_smoothing_calms_what_rests_and_follows_what_moves():
     rng, times = np.random.default_rng(0), np.arange(90) / 30
     truth = np.where(times < 1.5, 50, 50 + 100 * (times - 1.5))[:, None, None] * np.ones((1, 15, 2))
     seen = truth + rng.normal(0, 0.4, truth.shape)
-    smoother = PointSmoother()
+    smoother = OneEuroFilter()
     smooth = np.array([smoother(points, seconds) for points, seconds in zip(seen, times)])
     assert np.diff(smooth[10:44], axis=0).std() < 0.5 * np.diff(seen[10:44], axis=0).std()
     assert np.abs((truth - smooth)[60:].mean()) < 0.8  # under a hundredth of a second
-    big, small = PointSmoother(), PointSmoother()
+    big, small = OneEuroFilter(), OneEuroFilter()
     for points, seconds in zip(seen, times):
         assert np.allclose(big(points * 4, seconds, pixel=4.0), small(points, seconds) * 4, atol=1e-2)
 
@@ -308,8 +315,8 @@ def make_video(path: Path, steps: int = 12, size: tuple[int, int] = (181, 181)) 
 
 def test_faces_keep_their_number_in_a_video(tmp_path, detector):
     make_video(tmp_path / "v.avi")
-    follower = Follower(detector, search_every=5)
-    paths = [follower.next(picture, seconds) for picture, seconds, _, _ in video_frames(tmp_path / "v.avi")]
+    follower = FaceTracker(detector, search_every=5)
+    paths = [follower.next(picture, seconds) for picture, seconds, _, _ in read_frames(tmp_path / "v.avi")]
     assert len(paths) == 12 and all([face.track for face in faces] == [1] for faces in paths)
     step = np.mean([b[0].points - a[0].points for a, b in zip(paths[3:], paths[4:])], axis=(0, 1))
     assert abs(step[0] - 2) < 0.5 and abs(step[1]) < 0.5
@@ -322,7 +329,7 @@ def test_videos_are_written_in_every_form(tmp_path, detector, form, name):
     assert predict_files(detector, [tmp_path / "v.avi"], tmp_path / "out", form, show_progress=False) == []
     assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
     if form == "png":
-        assert len(list(video_frames(tmp_path / "out" / name))) == 5
+        assert len(list(read_frames(tmp_path / "out" / name))) == 5
     elif form == "json":
         written = json.loads((tmp_path / "out" / name).read_text())
         assert [frame["frame"] for frame in written["frames"]] == list(range(5)) and written["frames"][4]["faces"][0]["track"] == 1

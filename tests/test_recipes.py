@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from facekp.recipes import build_naimishnet, build_nouri2014
+from facekp.models.published import build_naimishnet, build_nouri2014
 
 
 def layers_of(model, kind: str) -> list:
@@ -32,8 +32,8 @@ def test_wide_version_of_nouris_net():
 
 
 def test_scaling_is_inside():
-    from facekp.core import MEAN_FACE
-    from facekp.train import predict_points
+    from facekp.keypoints import MEAN_FACE
+    from facekp.training.batches import predict_points
 
     for build in (build_nouri2014, build_naimishnet):
         model = build()
@@ -42,12 +42,13 @@ def test_scaling_is_inside():
 
 
 def test_learns_a_few_faces():
-    from facekp.core import set_seeds
-    from facekp.draw import draw_faces
-    from facekp.train import fit, predict_points
+    from facekp.training.seeds import set_seeds
+    from facekp.synthetic.renderer import synthetic_faces
+    from facekp.training.batches import predict_points
+    from facekp.training.loop import fit
 
     set_seeds(0)
-    faces = draw_faces(16, seed=5, workers=1)
+    faces = synthetic_faces(16, seed=5, workers=1)
     model = build_nouri2014(hidden=64)
     before = np.sqrt(np.mean((predict_points(model, faces.images) - faces.points) ** 2))
     training = fit(model, faces, faces, images_shown=16 * 50, batch_size=8, seed=0, show_progress=False)

@@ -87,7 +87,7 @@ def test_no_large_files():
 
 
 def test_settings_file_says_what_the_package_defaults_to():
-    from facekp.core import PROFILES, Settings
+    from facekp.config import PROFILES, Settings
 
     parser = configparser.ConfigParser(inline_comment_prefixes=("#",))
     parser.read(ROOT / "settings.ini")
@@ -101,7 +101,7 @@ def test_settings_file_says_what_the_package_defaults_to():
 
 
 def test_records_of_full_runs_say_all_they_must():
-    from facekp.train import read_record
+    from facekp.experiments.record import read_record
 
     paths = sorted((ROOT / "results" / "full").glob("*/*-seed*.json"))
     assert paths, "no records of full runs"
@@ -117,14 +117,15 @@ def test_records_of_full_runs_say_all_they_must():
 def test_tables_are_what_the_records_say(folder):
     import numpy as np
 
-    from facekp.compare import compare_cells, compare_records, read_records, table_markdown
+    from facekp.experiments.statistics import compare_records, compare_trials
+    from facekp.experiments.tables import read_records, table_markdown
 
     records = read_records(folder)
     groups = np.array(json.loads((folder / "test_groups.json").read_text()))
     table = compare_records(records, groups)
     assert (folder / "table.md").read_text() == table_markdown(table)
     assert (folder / "table.csv").read_text() == table.round(6).to_csv(index=False)
-    assert (folder / "answers.csv").read_text() == compare_cells(records, groups).round(6).to_csv(index=False)
+    assert (folder / "answers.csv").read_text() == compare_trials(records, groups).round(6).to_csv(index=False)
 
 
 def test_readme_is_made_from_the_index_notebook(tmp_path):

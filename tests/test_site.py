@@ -361,7 +361,7 @@ def test_pages_can_be_read_by_everybody(tab, address, site, look):
 
 
 @needs_docs
-@pytest.mark.parametrize("query, answer", [("impose_gaps", "facekp.synthetic.impose_gaps"), ("mirror", "facekp.augment.mirror"), ("forward fill", "Imputation")])
+@pytest.mark.parametrize("query, answer", [("impose_gaps", "facekp.synthetic.gaps.impose_gaps"), ("mirror", "facekp.augment.mirror"), ("forward fill", "Imputation")])
 def test_search_finds(tab, address, query, answer):
     tab.goto(f"{address}/search.html?q={query.replace(' ', '+')}")
     tab.wait_for_selector("#search-results li a", timeout=30_000)

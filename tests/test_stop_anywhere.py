@@ -72,10 +72,12 @@ def train_small(folder: str, faces_path: str, seed: int = 3, moment: tuple | Non
 
     tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
     tensorflow.config.threading.set_inter_op_parallelism_threads(1)
-    from facekp.cnn import build_cnn
-    from facekp.core import set_seeds
-    from facekp.data import load_npz
-    from facekp.train import describe_data, fit, make_record, save_model, write_record
+    from facekp.models.regression import build_cnn
+    from facekp.training.seeds import set_seeds
+    from facekp.data.npz import load_npz
+    from facekp.experiments.record import describe_data, make_record, write_record
+    from facekp.models.files import save_model
+    from facekp.training.loop import fit
 
     die_at(moment)
     faces = load_npz(faces_path)
@@ -109,7 +111,8 @@ def run_until_done(target, arguments: tuple, moments: list, delays: list[float])
 
 def outcome(folder) -> tuple[list[np.ndarray], dict]:
     "The weights and the record of a finished run, but for what the clock says."
-    from facekp.train import load_model, read_record
+    from facekp.experiments.record import read_record
+    from facekp.models.files import load_model
 
     record = dataclasses.asdict(read_record(Path(folder) / "record.json"))
     return load_model(folder).get_weights(), {name: part for name, part in record.items() if name != "seconds"}
@@ -117,12 +120,12 @@ def outcome(folder) -> tuple[list[np.ndarray], dict]:
 
 def faces_file(folder: Path) -> str:
     "Some drawn faces with gaps."
-    from facekp.data import save_npz
-    from facekp.draw import draw_faces
-    from facekp.synthetic import impose_gaps
+    from facekp.data.npz import save_npz
+    from facekp.synthetic.renderer import synthetic_faces
+    from facekp.synthetic.gaps import impose_gaps
 
-    faces = draw_faces(FACES + 40, seed=5, workers=1)
-    from facekp.core import concatenate
+    faces = synthetic_faces(FACES + 40, seed=5, workers=1)
+    from facekp.faces import concatenate
 
     return str(save_npz(concatenate([impose_gaps(faces[:FACES], 0.5), impose_gaps(faces[FACES:], 0.01)]), folder / "faces.npz"))
 
@@ -170,9 +173,9 @@ def compare_small(folder: str, faces_path: str, moment: tuple | None = None) -> 
     import tensorflow
 
     tensorflow.config.threading.set_intra_op_parallelism_threads(1)
-    from facekp.compare import run_course
-    from facekp.core import Settings
-    from facekp.data import load_npz
+    from facekp.experiments.run import run_course
+    from facekp.config import Settings
+    from facekp.data.npz import load_npz
 
     die_at(moment)
     settings = Settings(models="mean baseline", labels="complete masked", augment=1, baseline_images=1500, runs_folder=f"{folder}/runs",
@@ -188,10 +191,10 @@ def records_of(folder: Path) -> dict[str, dict]:
 
 def kill_a_course(folder: Path, kills: int, seed: int = 1) -> dict:
     "Run a comparison undisturbed, then with at least so many kills; a comparison that has ended can't be killed, so another one follows."
-    from facekp.data import save_npz
-    from facekp.draw import draw_faces
+    from facekp.data.npz import save_npz
+    from facekp.synthetic.renderer import synthetic_faces
 
-    faces, rng = str(save_npz(draw_faces(150, seed=6, workers=1), folder / "faces.npz")), np.random.default_rng(seed)
+    faces, rng = str(save_npz(synthetic_faces(150, seed=6, workers=1), folder / "faces.npz")), np.random.default_rng(seed)
     whole = run_until_done(compare_small, (str(folder / "whole"), faces), [], [])
     records, told = records_of(folder / "whole"), {"cells": 0, "comparisons": 0, "kills": 0, "same_records": True}
     while told["kills"] < kills and told["comparisons"] < 2 * kills:
@@ -222,8 +225,8 @@ def train_with_threads(folder: Path, faces: str, threads: int, net: str) -> tupl
     process.start()
     process.join(300)
     assert process.exitcode == 0
-    from facekp.data import load_npz
-    from facekp.train import load_model
+    from facekp.data.npz import load_npz
+    from facekp.models.files import load_model
 
     weights, record = outcome(folder)
     return weights, record, np.asarray(load_model(folder)(load_npz(faces).images[..., None].astype(np.float32)))

@@ -7,38 +7,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facekp.core import COLUMNS, KEYPOINTS, Faces, UserError
-from facekp.synthetic import (
-    BOTTOM_LIP,
-    COPIES,
-    GAP_PATTERNS,
-    NOSE,
-    TEST_PATTERNS,
-    TOP_LIP,
-    WRONG_LABELS,
-    impose_gaps,
-    known_flaws,
-    synthetic_gaps,
-    synthetic_test,
-    synthetic_training,
-    to_first_source,
-    to_second_source,
-    write_kaggle_folder,
-)
+from facekp.errors import UserError
+from facekp.faces import Faces
+from facekp.keypoints import COLUMNS, KEYPOINTS
+from facekp.conventions import BOTTOM_LIP, NOSE, TOP_LIP, to_first_convention, to_second_convention
+from facekp.synthetic.dataset import synthetic_test_set, synthetic_training_set
+from facekp.synthetic.gaps import GAP_PATTERNS, TEST_PATTERNS, impose_gaps, synthetic_gaps
+from facekp.synthetic.kaggle_files import write_kaggle_folder
+from facekp.synthetic.labels import DUPLICATE_ROWS, WRONG_LABELS, known_flaws
 
 FACTS_ROW_COUNTS = {30: 2140, 28: 87, 26: 28, 24: 9, 22: 8, 20: 3, 18: 5, 16: 2, 10: 2, 8: 4755, 6: 10}
 
 
 @pytest.fixture(scope="module")
 def faces() -> Faces:
-    return synthetic_training(300, seed=1)
+    return synthetic_training_set(300, seed=1)
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     "A written folder with the training and test set that it must hold."
     folder = write_kaggle_folder(tmp_path_factory.mktemp("kaggle") / "new" / "folder", count=60, seed=2)
-    return folder, synthetic_training(60, seed=2), synthetic_test(15, seed=2)
+    return folder, synthetic_training_set(60, seed=2), synthetic_test_set(15, seed=2)
 
 
 def complete_faces(count: int) -> Faces:
@@ -55,7 +45,7 @@ def test_full_size_has_the_counts_of_the_competition(seed):
     assert labelled[:cut].all(1).sum() == 2140 and not labelled[cut:].all(1).any()
     assert labelled.sum(0)[[0, 1, NOSE, BOTTOM_LIP]].tolist() == [7039, 7036, 7049, 7016]
     flaws = known_flaws(seed=seed)
-    assert len(set(flaws.copies)) == COPIES == 277 and len(set(flaws.wrong)) == WRONG_LABELS == 56
+    assert len(set(flaws.copies)) == DUPLICATE_ROWS == 277 and len(set(flaws.wrong)) == WRONG_LABELS == 56
 
 
 def test_test_set_asks_for_exactly_what_the_competition_asks_for():
@@ -94,17 +84,17 @@ def test_flaws_are_listed_once_and_inside_the_set(count, seed):
 @given(seed=st.integers(0, 10_000))
 def test_the_two_meanings_translate_into_each_other(seed):
     points = np.random.default_rng(seed).uniform(0, 96, (4, 15, 2))
-    there = to_second_source(points)
-    assert np.allclose(to_first_source(there), points)
+    there = to_second_convention(points)
+    assert np.allclose(to_first_convention(there), points)
     untouched = np.setdiff1d(np.arange(15), [NOSE, BOTTOM_LIP])
     assert (there[:, untouched] == points[:, untouched]).all()
     assert not np.allclose(there[:, [NOSE, BOTTOM_LIP]], points[:, [NOSE, BOTTOM_LIP]])
     moved, turn = points * 1.7 + [3, -8], np.array([[0.8, -0.6], [0.6, 0.8]])  # whatever framing: translate, then frame, or the other way
-    assert np.allclose(to_second_source(moved @ turn), (there * 1.7 + [3, -8]) @ turn)
+    assert np.allclose(to_second_convention(moved @ turn), (there * 1.7 + [3, -8]) @ turn)
 
 
 def test_same_seed_same_faces_and_another_seed_others():
-    faces, again, other = synthetic_training(70, seed=1), synthetic_training(70, seed=1), synthetic_training(70, seed=3)
+    faces, again, other = synthetic_training_set(70, seed=1), synthetic_training_set(70, seed=1), synthetic_training_set(70, seed=3)
     for part in ("images", "points", "truth", "group", "source", "image_id"):
         same, different = getattr(again, part), getattr(other, part)
         assert np.array_equal(getattr(faces, part), same, equal_nan=part in ("points", "truth"))
@@ -131,7 +121,7 @@ def test_copies_show_one_picture_and_share_a_group(faces):
     both = flaws.copies[faces.source[flaws.copies] != faces.source[flaws.originals]]
     if len(both):
         first = flaws.originals[np.isin(flaws.copies, both)]
-        assert np.allclose(faces.truth[both], to_second_source(faces.truth[first]), atol=1e-3)
+        assert np.allclose(faces.truth[both], to_second_convention(faces.truth[first]), atol=1e-3)
 
 
 def test_sources_differ_in_the_meaning_of_nose_and_lip(faces):
@@ -146,10 +136,10 @@ def test_sources_differ_in_the_meaning_of_nose_and_lip(faces):
 
 
 def test_truth_stays_on_the_face_when_the_picture_is_reframed():
-    from facekp.draw import draw_faces
-    from facekp.synthetic import _reframe
+    from facekp.synthetic.renderer import synthetic_faces
+    from facekp.synthetic.dataset import _reframe
 
-    drawn = draw_faces(3, seed=8)
+    drawn = synthetic_faces(3, seed=8)
     marked = np.zeros_like(drawn.images)
     for picture, points in zip(marked, drawn.points):
         x, y = points[0].round().astype(int)
@@ -162,7 +152,7 @@ def test_truth_stays_on_the_face_when_the_picture_is_reframed():
 
 
 def test_test_set_shares_a_few_pictures_with_training(faces):
-    training, test = faces, synthetic_test(100, seed=1)
+    training, test = faces, synthetic_test_set(100, seed=1)
     shared = np.isin(test.group, training.group)
     assert shared.sum() == 1
     row = np.flatnonzero(training.group == test.group[shared][0])[0]
@@ -198,8 +188,8 @@ def test_gaps_keep_what_is_known_to_be_true(faces):
 
 
 @pytest.mark.parametrize("call, message", [
-    (lambda: synthetic_training(0), "count 0: expected 1 or more faces"),
-    (lambda: synthetic_test(-1), "count -1: expected 1 or more faces"),
+    (lambda: synthetic_training_set(0), "count 0: expected 1 or more faces"),
+    (lambda: synthetic_test_set(-1), "count -1: expected 1 or more faces"),
     (lambda: impose_gaps(complete_faces(3), 1.5), "share 1.5: expected a share between 0 and 1"),
     (lambda: impose_gaps(complete_faces(3), float("nan")), "share nan: expected a share between 0 and 1"),
 ])

@@ -5,12 +5,16 @@ import json
 import numpy as np
 import pytest
 
-from facekp.core import UserError, set_seeds
-from facekp.draw import draw_faces
-from facekp.train import Record, load_model, masked_mse, predict_points, read_record, save_model, write_record
-from facekp.transfer import (
-    _backbone, _fitting_precision, build_transfer, compute_features, describe_weights, fit_transfer, freeze, layer_rates, split_at_taps, thaw,
-)
+from facekp.errors import UserError
+from facekp.training.seeds import set_seeds
+from facekp.synthetic.renderer import synthetic_faces
+from facekp.experiments.record import Record, read_record, write_record
+from facekp.models.files import load_model, save_model
+from facekp.training.batches import predict_points
+from facekp.training.losses import masked_mse
+from facekp.models.pretrained import backbone_layers
+from facekp.models.transfer import _automatic_precision, build_transfer, describe_weights, freeze, split_backbone, unfreeze
+from facekp.training.transfer import compute_features, fit_transfer, layerwise_rates
 
 import keras
 from keras.src.utils import file_utils
@@ -21,7 +25,7 @@ TAPS = {"resnet50": "conv4_block6_out", "efficientnetb7": "block6a_expand_activa
 
 @pytest.fixture(scope="module")
 def faces():
-    return draw_faces(48, seed=31, workers=1)
+    return synthetic_faces(48, seed=31, workers=1)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +44,7 @@ def small(tmp_path_factory):
 def test_every_backbone_is_cut_at_its_tap_and_learns(name, faces):
     set_seeds(0)
     model = build_transfer(name)
-    backbone, head = split_at_taps(model)
+    backbone, head = split_backbone(model)
     assert backbone.layers[-1].name == TAPS[name] and backbone.output_shape[1:3] == (6, 6)
     assert not [layer for layer in model.layers if layer.name in ("conv5_block1_out", "top_conv", "Conv_1", "block7a_expand_conv")]
     images, points = faces.images[:1, ..., None], faces.points[:1]
@@ -55,7 +59,7 @@ def test_every_backbone_is_cut_at_its_tap_and_learns(name, faces):
 
 
 def test_every_application_of_keras_has_its_own_scaling():
-    from facekp.transfer import _applications, _own_scaling
+    from facekp.models.transfer import _applications, _own_scaling
 
     picture = np.full((1, 1, 1, 3), 200, np.float32)
     for name, module in (("resnet50", keras.applications.resnet50), ("resnet50v2", keras.applications.resnet_v2),
@@ -75,7 +79,7 @@ def test_a_model_survives_the_disk_and_can_be_taken_apart_again(small, faces):
     model, path = small
     again = load_model(path)
     assert np.array_equal(predict_points(model, faces.images), predict_points(again, faces.images))
-    backbone, head = split_at_taps(again)
+    backbone, head = split_backbone(again)
     assert backbone.layers[-1].name == SMALL["tap"] and head.output_shape == (None, 15, 2)
 
 
@@ -83,7 +87,7 @@ def test_weights_come_from_a_file_of_the_same_net_only(small, faces, tmp_path):
     model, path = small
     taken = build_transfer("mobilenet", path, **SMALL)
     assert np.array_equal(predict_points(model, faces.images), predict_points(taken, faces.images))
-    assert not any(layer.trainable_variables for layer in _backbone(taken))
+    assert not any(layer.trainable_variables for layer in backbone_layers(taken))
     with pytest.raises(UserError, match="not a model with the backbone mobilenet .*another net"):
         build_transfer("mobilenet", path, tap="conv_pw_3_relu")
     whole = keras.applications.MobileNet(alpha=0.25, include_top=False, weights=None, input_shape=(96, 96, 3))
@@ -116,22 +120,22 @@ def test_imagenet_weights_without_internet_and_from_a_file(tmp_path, monkeypatch
     net.save_weights(file)
     monkeypatch.setattr(file_utils, "get_file", lambda *arguments, **options: str(file))
     picture = np.full((1, 96, 96, 1), 90, np.uint8)
-    fetched, given = (split_at_taps(build_transfer("efficientnetb0", weights, tap="stem_activation"))[0](picture) for weights in ("imagenet", file))
+    fetched, given = (split_backbone(build_transfer("efficientnetb0", weights, tap="stem_activation"))[0](picture) for weights in ("imagenet", file))
     assert np.allclose(fetched[0], given[0], rtol=1e-4, atol=1e-4)
 
 
 def test_thawing_keeps_normalization_as_it_is_slows_down_towards_the_picture_and_can_be_taken_up_again(small, faces):
     _, path = small
     model = load_model(path)
-    thaw(model, first_layer="conv_dw_2")
+    unfreeze(model, first_layer="conv_dw_2")
     assert not model.get_layer("conv1").trainable and model.get_layer("conv_dw_2").trainable
-    thaw(model)
-    statistics = [array.numpy() for layer in _backbone(model) if isinstance(layer, keras.layers.BatchNormalization) for array in layer.weights]
-    rates = layer_rates(model, 0.1)
+    unfreeze(model)
+    statistics = [array.numpy() for layer in backbone_layers(model) if isinstance(layer, keras.layers.BatchNormalization) for array in layer.weights]
+    rates = layerwise_rates(model, 0.1)
     assert rates == sorted(rates) and rates[-1] == 1 and np.isclose(rates[0], 0.1)
     options = dict(images_shown=64, batch_size=16, features_folder=path.parent / "features", run_folder=path.parent / "run", show_progress=False)
     thawed = fit_transfer(freeze(model), faces[:32], faces[32:], **options)
-    after = [array.numpy() for layer in _backbone(model) if isinstance(layer, keras.layers.BatchNormalization) for array in layer.weights]
+    after = [array.numpy() for layer in backbone_layers(model) if isinstance(layer, keras.layers.BatchNormalization) for array in layer.weights]
     assert all(np.array_equal(old, new) for old, new in zip(statistics, after))
     assert {entry["stage"] for entry in thawed.history} == {"head", "thawed"} and thawed.images_shown == 64
     error = np.sqrt(masked_mse(faces.points[32:], predict_points(model, faces.images[32:])))
@@ -140,9 +144,9 @@ def test_thawing_keeps_normalization_as_it_is_slows_down_towards_the_picture_and
     assert fit_transfer(freeze(taken_up), faces[:32], faces[32:], resume=True, **options).history == thawed.history
     assert np.array_equal(predict_points(taken_up, faces.images), predict_points(model, faces.images))
     with pytest.raises(UserError, match="at most 0.0002"):
-        fit_transfer(model, faces[:32], faces[32:], thawed_learning_rate=1e-3)
+        fit_transfer(model, faces[:32], faces[32:], fine_tune_learning_rate=1e-3)
     with pytest.raises(UserError, match="no layer 'conv_dv_2'"):
-        thaw(model, "conv_dv_2")
+        unfreeze(model, "conv_dv_2")
 
 
 def test_features_are_computed_once(small, faces, tmp_path, monkeypatch):
@@ -154,7 +158,7 @@ def test_features_are_computed_once(small, faces, tmp_path, monkeypatch):
 
 
 def test_the_pooled_head_starts_at_the_mean_face(faces):
-    from facekp.core import MEAN_FACE
+    from facekp.keypoints import MEAN_FACE
 
     model = build_transfer("mobilenet", head="pooled", **SMALL)
     assert np.allclose(predict_points(model, faces.images[:2]), MEAN_FACE, atol=1e-3)
@@ -162,7 +166,7 @@ def test_the_pooled_head_starts_at_the_mean_face(faces):
 
 def test_sixteen_bits_only_with_a_graphics_card():
     for cards, expected in ((0, "float32"), (1, "mixed_float16")):
-        with _fitting_precision(cards):
+        with _automatic_precision(cards):
             assert keras.config.dtype_policy().name == expected
     assert keras.config.dtype_policy().name == "float32"
 

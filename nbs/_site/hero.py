@@ -18,11 +18,11 @@ def face_with_points(number: int, shown: tuple[str, ...]):
     import cv2
     import numpy as np
 
-    from facekp.core import IMAGE_SIZE, KEYPOINT_COLORS, KEYPOINTS
-    from facekp.draw import draw_face
+    from facekp.keypoints import IMAGE_SIZE, KEYPOINTS, KEYPOINT_COLORS
+    from facekp.synthetic.renderer import synthetic_face
 
     steps = {}
-    points = draw_face(SERIES, number, steps)[1]
+    points = synthetic_face(SERIES, number, steps)[1]
     face = np.clip(list(steps.values())[-1] * 255, 0, 255).astype(np.uint8)
     picture = cv2.cvtColor(cv2.resize(face, (CELL, CELL), interpolation=cv2.INTER_CUBIC), cv2.COLOR_GRAY2BGR)
     for name, color, point in zip(KEYPOINTS, KEYPOINT_COLORS, points):
@@ -38,7 +38,7 @@ def write_hero(path: Path) -> tuple[int, int]:
     import cv2
     import numpy as np
 
-    from facekp.core import KEYPOINTS
+    from facekp.keypoints import KEYPOINTS
 
     width, height = (count * CELL + (count - 1) * GAP for count in (len(ABOVE), 2))
     wall = np.full((height, width, 4), (255, 255, 255, 0), np.uint8)  # what lies between the faces is left open

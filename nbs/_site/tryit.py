@@ -19,6 +19,9 @@ import urllib.request
 from pathlib import Path
 
 from lessons import ROOT, lesson_paths
+from facekp.inference.face_detector import BEST_BOX, DETECTOR_SIZE, MIN_BOX, find_candidates, nms
+from facekp.inference.landmarker import CLEAR_CONFIDENCE, CLEAR_DETECTION, CROP_SCALE, DETECTOR_POINTS_IN_CROP, DISAGREEMENT_LIMIT, FaceLandmarker, SECOND_PASS_SCALE, SIGMA_LIMIT, SMALL_FACE, TURNED_LIMIT
+from facekp.keypoints import IMAGE_SIZE, KEYPOINTS, KEYPOINT_COLORS, LEFT_COLOR, MEAN_FACE, MIDDLE_COLOR, RIGHT_COLOR
 
 HERE = Path(__file__).parent
 PACKAGE, VERSION = "onnxruntime-web", "1.22.0"  # 1.22: its runtime for one core is 11 MB; that of later versions is larger
@@ -89,15 +92,15 @@ def known() -> dict:
 
     from facekp import core, predict
 
-    numbers = {"imageSize": core.IMAGE_SIZE, "netSize": predict.NET_SIZE, "seenFrom": predict.SEEN_FROM, "bestSeen": predict.BEST_SEEN,
-               "secondLook": predict.SECOND_LOOK, "frameWidth": predict.FRAME_WIDTH, "clear": predict.CLEAR, "small": predict.SMALL,
-               "turned": predict.TURNED, "apart": predict.APART, "spread": predict.SPREAD, "seenWell": predict.SEEN_WELL}
-    numbers |= {"keypoints": core.KEYPOINTS, "colors": core.KEYPOINT_COLORS, "meanFace": np.round(core.MEAN_FACE.astype(float), 4).tolist(),
-                "detectedFrame": predict.DETECTED_FRAME.tolist()}
-    defaults = {name: parameter.default for function in (predict.find_candidates, predict.merge_overlaps, predict.Detector.__init__)
+    numbers = {"imageSize": IMAGE_SIZE, "netSize": DETECTOR_SIZE, "seenFrom": MIN_BOX, "bestSeen": BEST_BOX,
+               "secondLook": SECOND_PASS_SCALE, "frameWidth": CROP_SCALE, "clear": CLEAR_CONFIDENCE, "small": SMALL_FACE,
+               "turned": TURNED_LIMIT, "apart": DISAGREEMENT_LIMIT, "spread": SIGMA_LIMIT, "seenWell": CLEAR_DETECTION}
+    numbers |= {"keypoints": KEYPOINTS, "colors": KEYPOINT_COLORS, "meanFace": np.round(MEAN_FACE.astype(float), 4).tolist(),
+                "detectedFrame": DETECTOR_POINTS_IN_CROP.tolist()}
+    defaults = {name: parameter.default for function in (find_candidates, nms, FaceLandmarker.__init__)
                 for name, parameter in inspect.signature(function).parameters.items()}
     return numbers | {"smallest": defaults["smallest"], "leastScore": defaults["least_score"], "overlap": defaults["overlap"],
-                      "leastConfidence": defaults["least_confidence"], "passes": defaults["passes"]}
+                      "leastConfidence": defaults["min_confidence"], "passes": defaults["passes"]}
 
 
 def _sample(faces: list[tuple[int, int, int]], size: tuple[int, int]):
@@ -105,13 +108,13 @@ def _sample(faces: list[tuple[int, int, int]], size: tuple[int, int]):
     import cv2
     import numpy as np
 
-    from facekp.draw import draw_face
+    from facekp.synthetic.renderer import synthetic_face
 
     rows, columns = np.mgrid[:size[1], :size[0]]
     wall = (150 - rows * 30 / size[1] + columns * 40 / size[0]).astype(np.uint8)
     for number, width, left in faces:
         steps = {}
-        draw_face(29, number, steps)
+        synthetic_face(29, number, steps)
         face = np.clip(list(steps.values())[-1] * 255, 0, 255).astype(np.uint8)  # before the camera makes it small
         card = cv2.resize(face, (width, width), interpolation=cv2.INTER_AREA if width < len(face) else cv2.INTER_CUBIC)
         top = (size[1] - width) // 2
@@ -131,7 +134,7 @@ def write_samples(folder: Path) -> None:
 def write_try(static: Path) -> str:
     "Put all that the page needs among the site's own files, and return the page."
     from facekp import core
-    from facekp.predict import DEFAULT_MODEL, DETECTOR_FILE
+    from facekp.inference.session import DEFAULT_MODEL, DETECTOR_FILE
 
     folder = static / "try"
     shutil.copytree(HERE / "try", folder, ignore=shutil.ignore_patterns("*.md"))
@@ -142,7 +145,7 @@ def write_try(static: Path) -> str:
     (folder / "known.js").write_text(f"export default {json.dumps(known())};\n", encoding="utf-8")
     write_samples(folder)
     size = round(sum(path.stat().st_size for path in (*RUNTIME.iterdir(), DEFAULT_MODEL, DETECTOR_FILE)) / 1e6)
-    sides = {"the person's left": core.LEFT_COLOR, "the person's right": core.RIGHT_COLOR, "nose and middle of the mouth": core.MIDDLE_COLOR}
+    sides = {"the person's left": LEFT_COLOR, "the person's right": RIGHT_COLOR, "nose and middle of the mouth": MIDDLE_COLOR}
     legend = "\n".join(f'<li><span style="background:{color}"></span>{side}</li>' for side, color in sides.items())
     lesson = next(path.stem for path in lesson_paths() if path.stem.endswith("_predict"))
     page = (HERE / "try" / "page.md").read_text(encoding="utf-8")
