@@ -26,15 +26,14 @@ from facekp.files import hash_file, write_json
 from facekp.keypoints import IMAGE_SIZE
 from facekp.data.sources import load_faces
 from facekp.data.split import split_by_group
-from facekp.geometry import crop_image, to_image
-from facekp.inference.landmarker import _refit_crop
+from facekp.geometry import Crop, crop_image, frame_face, to_image
 from facekp.inference.session import DEFAULT_MODEL
 
 MIDDLE = (IMAGE_SIZE - 1) / 2
 CHANGES = {"shift": (0, 2, 4, 8, 12, 16, 24), "scale": (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5), "roll": (0, 5, 10, 15, 20, 30, 45)}
 
 
-def changed_frames(kind: str, amount: float, count: int, rng: np.random.Generator) -> list[np.ndarray]:
+def changed_frames(kind: str, amount: float, count: int, rng: np.random.Generator) -> list[Crop]:
     "Frames of faces in Kaggle's framing that are off by an amount, to a random side."
     frames = np.tile([MIDDLE, MIDDLE, IMAGE_SIZE, 0.0], (count, 1))
     if kind == "shift":
@@ -44,7 +43,7 @@ def changed_frames(kind: str, amount: float, count: int, rng: np.random.Generato
         frames[:, 2] *= amount
     else:
         frames[:, 3] = np.radians(amount) * rng.choice([-1, 1], count)
-    return list(frames)
+    return [Crop((x, y), size, angle) for x, y, size, angle in frames.tolist()]
 
 
 def rmse(points: np.ndarray, truth: np.ndarray) -> float:
@@ -52,13 +51,13 @@ def rmse(points: np.ndarray, truth: np.ndarray) -> float:
     return float(np.sqrt(np.nanmean((points - truth) ** 2)))
 
 
-def passes_from(model, images: np.ndarray, frames: list[np.ndarray], passes: int = 3) -> list[np.ndarray]:
+def passes_from(model, images: np.ndarray, frames: list[Crop], passes: int = 3) -> list[np.ndarray]:
     "The points after each pass."
     after = []
     for _ in range(passes):
         cuts = np.stack([crop_image(image, frame) for image, frame in zip(images, frames)])
         points = [to_image(inside, frame) for inside, frame in zip(model.predict(cuts)[0], frames)]
-        frames = [_refit_crop(place) for place in points]
+        frames = [frame_face(place) for place in points]
         after.append(np.array(points))
     return after
 

@@ -27,11 +27,18 @@ MAX_PIXELS = 100_000_000
 # %% ../nbs/library/images.ipynb #1a0c3b66
 def read_image(
     source: str | Path | bytes | Image.Image | np.ndarray,  # a file, its bytes, a PIL image, or an array [H,W], [H,W,1], [H,W,3] RGB or [H,W,4] RGBA
-    max_pixels: int = MAX_PIXELS,  # refuse what has more; 100 million are 300 MB
-) -> np.ndarray:  # uint8 [H,W,3], RGB, turned as EXIF says
-    """Read a picture of any format.
+    max_pixels: int = MAX_PIXELS,  # refuse larger images; 100 million pixels take 300 MB
+    grey: bool = False,  # luma (ITU-R BT.601) instead of RGB
+) -> np.ndarray:  # uint8 [H,W,3] RGB, or [H,W] grey; turned as EXIF says
+    """Read an image of any format.
 
     Raises UserError for what is no picture, is broken, or has more than max_pixels."""
+    image = _read_rgb(source, max_pixels)
+    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if grey else image
+
+
+def _read_rgb(source: object, max_pixels: int) -> np.ndarray:
+    "Read an image as RGB."
     if isinstance(source, np.ndarray):
         return _array_to_rgb(source, max_pixels)
     name = source if isinstance(source, (str, Path)) else "the picture"

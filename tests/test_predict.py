@@ -21,7 +21,7 @@ from facekp.errors import UserError
 from facekp.keypoints import COLUMNS, KEYPOINTS, MEAN_FACE
 from facekp.synthetic.head import estimate_pose
 from facekp.synthetic.renderer import synthetic_faces
-from facekp.geometry import crop_image, fit_crop, to_image
+from facekp.geometry import Crop, crop_image, fit_crop, to_crop, to_image
 from facekp.images import read_image
 from facekp.inference.face_detector import nms, pyramid_sizes
 from facekp.inference.keypoint_model import KeypointModel
@@ -147,16 +147,18 @@ frames = st.tuples(st.floats(-50, 400), st.floats(-50, 400), st.floats(10, 500),
 
 @given(frames)
 def test_points_go_into_the_picture_and_the_frame_comes_back(values):
-    frame = np.array(values)
-    again = fit_crop(MEAN_FACE, to_image(MEAN_FACE, frame))
-    assert np.allclose(again[:3], frame[:3], atol=1e-3)
-    assert abs(np.angle(np.exp(1j * (again[3] - frame[3])))) < 1e-5
+    x, y, size, angle = values
+    crop = Crop((x, y), size, angle)
+    again = fit_crop(MEAN_FACE, to_image(MEAN_FACE, crop))
+    assert np.allclose([*again.center, again.size], [x, y, size], atol=1e-3)
+    assert abs(np.angle(np.exp(1j * (again.angle - angle)))) < 1e-5
+    assert np.allclose(to_crop(to_image(MEAN_FACE, crop), crop), MEAN_FACE, atol=1e-6)
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.floats(60, 240), st.floats(60, 240), st.floats(40, 500), st.floats(-0.7, 0.7), st.integers(20, 75), st.integers(20, 75))
 def test_what_is_cut_out_lies_where_to_picture_says(x, y, width, roll, column, row):
-    frame = np.array([x, y, width, roll])
+    frame = Crop((x, y), width, roll)
     place = to_image(np.array([[column, row]]), frame)[0]
     size = max(2.0, width / 96 * 2)
     rows, columns = np.mgrid[:300, :300]
@@ -170,8 +172,8 @@ def test_what_is_cut_out_lies_where_to_picture_says(x, y, width, roll, column, r
 
 
 def test_frames_outside_the_picture_and_pictures_of_one_pixel_can_be_cut():
-    assert crop_image(np.full((1, 1, 3), 7, np.uint8), np.array([0.0, 0, 50, 0])).mean() == 7
-    assert crop_image(colored(), np.array([-500.0, 900, 30, 1])).shape == (96, 96, 3)
+    assert crop_image(np.full((1, 1, 3), 7, np.uint8), Crop((0.0, 0.0), 50.0)).mean() == 7
+    assert crop_image(colored(), Crop((-500.0, 900.0), 30.0, 1.0)).shape == (96, 96, 3)
 
 
 @given(st.integers(1, 20_000), st.floats(0.005, 1))
@@ -255,7 +257,7 @@ def test_spread_confidence_and_box_are_in_order(detector):
     assert np.allclose(twice.spread / face.spread, 2, rtol=0.15)
 
 
-@pytest.mark.parametrize("options", [{"smallest": 0}, {"smallest": 2}, {"min_confidence": 1.5}, {"passes": 0}, {"max_pixels": 0}, {"threads": 0}])
+@pytest.mark.parametrize("options", [{"min_face_size": 0}, {"min_face_size": 2}, {"min_confidence": 1.5}, {"passes": 0}, {"max_pixels": 0}, {"threads": 0}])
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(UserError, match="expected"):
         facekp.load(**options)

@@ -24,7 +24,7 @@ def draw_predictions(
     "Draw boxes, points and confidences; what is uncertain gets a dashed box and says why."
     drawn = picture.copy()
     for face in faces:
-        width = float(face.frame[2])
+        width = float(face.crop.size)
         line = max(1, round(max(width / 110, max(picture.shape[:2]) / 900)))
         radius = max(1, round(width / 70))
         _draw_box(drawn, face.box, line, dashed=bool(face.uncertain))
@@ -56,7 +56,7 @@ def _draw_box(drawn: np.ndarray, box: np.ndarray, line: int, dashed: bool) -> No
 def _draw_label(drawn: np.ndarray, face: Face, line: int) -> None:
     "The confidence, and why it is uncertain, above the box or inside it at the picture's edge."
     text = " ".join([f"{face.confidence:.2f}", *face.uncertain])
-    size, stroke = float(np.clip(face.frame[2] / 300, 0.4, 2.5)), max(1, line)
+    size, stroke = float(np.clip(face.crop.size / 300, 0.4, 2.5)), max(1, line)
     (breadth, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, stroke)
     left = int(np.clip(face.box[0], 0, max(0, drawn.shape[1] - breadth - 4)))
     bottom = int(np.clip(face.box[1] - below, height + 4, drawn.shape[0] - below))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..geometry import Crop
 from ..keypoints import KEYPOINTS
 
 # %% ../../nbs/library/inference/results.ipynb #1e9fee28
@@ -23,7 +24,7 @@ class Face:
     box: np.ndarray  # float32 [4]: left, top, right, bottom of the face, pixels
     confidence: float  # 0-1: how much it looks like a face with its points in place; no probability
     uncertain: tuple[str, ...]  # why to be careful: small, cut, turned, unsure; empty for a face seen well
-    frame: np.ndarray = field(repr=False)  # float64 [4]: what was cut out: centre x, centre y, width, roll in radians
+    crop: Crop = field(repr=False)  # the region that the keypoint model saw
     track: int | None = None  # in a video: the number that a face keeps from frame to frame
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from .landmarker import FaceLandmarker
 from .results import Face
-from ..keypoints import IMAGE_SIZE
+from ..geometry import Crop
 
 # %% ../../nbs/library/inference/tracking.ipynb #8be161f7
 class OneEuroFilter:
@@ -56,7 +56,7 @@ def _smoothing_factor(hertz: np.ndarray | float, step: float) -> np.ndarray | fl
 # %% ../../nbs/library/inference/tracking.ipynb #6269fb3b
 def _nearest_track(face: Face, tracks: dict, taken: dict) -> int | None:
     "The number of the track that a face continues: one not yet taken, whose last frame is nearest; None where all are far."
-    near = {number: np.linalg.norm(frame[:2] - face.frame[:2]) / face.frame[2]
+    near = {number: math.dist(frame.center, face.crop.center) / face.crop.size
             for number, (frame, _) in tracks.items() if number not in taken}
     return min(near, key=near.get) if near and min(near.values()) < 0.5 else None
 
@@ -71,7 +71,7 @@ class FaceTracker:
     ):
         self.detector, self.search_every = detector, search_every
         self.frame_number, self.next_track = 0, 1
-        self.tracks: dict[int, tuple[np.ndarray, OneEuroFilter]] = {}
+        self.tracks: dict[int, tuple[Crop, OneEuroFilter]] = {}
 
     def next(
         self,
@@ -94,8 +94,8 @@ class FaceTracker:
             if number is None:
                 number, self.next_track = self.next_track, self.next_track + 1
             smoother = self.tracks[number][1] if number in self.tracks else OneEuroFilter()
-            points = smoother(face.points, seconds, pixel=face.frame[2] / IMAGE_SIZE)
-            tracks[number] = face.frame, smoother
+            points = smoother(face.points, seconds, pixel=face.crop.pixel)
+            tracks[number] = face.crop, smoother
             followed.append(replace(face, points=points, track=number))
         self.tracks = tracks
         return followed

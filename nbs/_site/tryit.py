@@ -19,8 +19,9 @@ import urllib.request
 from pathlib import Path
 
 from lessons import ROOT, lesson_paths
+from facekp.geometry import FRAME_SCALE
 from facekp.inference.face_detector import BEST_BOX, DETECTOR_SIZE, MIN_BOX, find_candidates, nms
-from facekp.inference.landmarker import CLEAR_CONFIDENCE, CLEAR_DETECTION, CROP_SCALE, DETECTOR_POINTS_IN_CROP, DISAGREEMENT_LIMIT, FaceLandmarker, SECOND_PASS_SCALE, SIGMA_LIMIT, SMALL_FACE, TURNED_LIMIT
+from facekp.inference.landmarker import CLEAR_CONFIDENCE, CLEAR_DETECTION, DETECTOR_POINTS_IN_CROP, DISAGREEMENT_LIMIT, FaceLandmarker, SECOND_PASS_SCALE, SIGMA_LIMIT, SMALL_FACE, TURNED_LIMIT
 from facekp.keypoints import IMAGE_SIZE, KEYPOINTS, KEYPOINT_COLORS, LEFT_COLOR, MEAN_FACE, MIDDLE_COLOR, RIGHT_COLOR
 
 HERE = Path(__file__).parent
@@ -93,13 +94,13 @@ def known() -> dict:
     from facekp import core, predict
 
     numbers = {"imageSize": IMAGE_SIZE, "netSize": DETECTOR_SIZE, "seenFrom": MIN_BOX, "bestSeen": BEST_BOX,
-               "secondLook": SECOND_PASS_SCALE, "frameWidth": CROP_SCALE, "clear": CLEAR_CONFIDENCE, "small": SMALL_FACE,
+               "secondLook": SECOND_PASS_SCALE, "frameWidth": FRAME_SCALE, "clear": CLEAR_CONFIDENCE, "small": SMALL_FACE,
                "turned": TURNED_LIMIT, "apart": DISAGREEMENT_LIMIT, "spread": SIGMA_LIMIT, "seenWell": CLEAR_DETECTION}
     numbers |= {"keypoints": KEYPOINTS, "colors": KEYPOINT_COLORS, "meanFace": np.round(MEAN_FACE.astype(float), 4).tolist(),
                 "detectedFrame": DETECTOR_POINTS_IN_CROP.tolist()}
     defaults = {name: parameter.default for function in (find_candidates, nms, FaceLandmarker.__init__)
                 for name, parameter in inspect.signature(function).parameters.items()}
-    return numbers | {"smallest": defaults["smallest"], "leastScore": defaults["least_score"], "overlap": defaults["overlap"],
+    return numbers | {"smallest": defaults["min_face_size"], "leastScore": defaults["least_score"], "overlap": defaults["overlap"],
                       "leastConfidence": defaults["min_confidence"], "passes": defaults["passes"]}
 
 
