@@ -35,7 +35,7 @@ class Remember(keras.layers.Softmax):
 def build_coordinates(window: tuple) -> keras.Model:
     "The shipped net up to its maps of 24x24 cells, of which a row of bins a coordinate is told."
     trunk = build_compact(window)
-    maps = keras.layers.Conv2D(len(KEYPOINTS), 1, name="maps")(trunk.get_layer("mix24_again_sum").output)
+    maps = keras.layers.Conv2D(len(KEYPOINTS), 1, name="maps")(trunk.get_layer("up3_res2_add").output)
     rows = keras.layers.Permute((2, 1), name="keypoints_first")(keras.layers.Reshape((-1, len(KEYPOINTS)), name="cells")(maps))
     rows = keras.layers.Reshape((len(KEYPOINTS), 2, BINS), name="rows")(keras.layers.Dense(2 * BINS, name="bins")(rows))
     chances = keras.layers.Softmax(name="chances")(rows)

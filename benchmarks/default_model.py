@@ -301,7 +301,7 @@ def copies_of(options, parts: dict[str, Faces], seed: int, budget: dict) -> Face
 def decaying(learning_rate) -> keras.optimizers.Optimizer:
     "Adam that lets the weights of convolutions decay."
     optimizer = keras.optimizers.AdamW(learning_rate, weight_decay=DECAY)
-    optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias", "hill"])
+    optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias", "log_prior"])
     return optimizer
 
 

@@ -70,7 +70,7 @@ def _run(name: str, split, options, build: dict, training: dict, seed: int) -> N
     description = {"model": build["name"], "labels": "truth", "augment": 0, "profile": "full", "seed": seed,
                    "data": describe_data(split.train, split.validation, split.test),
                    "budget": {"images": training["images_shown"], **{key: value for key, value in training.items() if key != "images_shown"},
-                              "tap": build.get("tap"), "head": build.get("head", "heatmap"), "trainable": build.get("trainable")},
+                              "tap": build.get("feature_level"), "head": build.get("head", "heatmap"), "trainable": build.get("trainable")},
                    "weights_from": options.origin if weights and weights.suffix == ".keras" else describe_weights(weights)}
     record = make_record(done, split.test, description)
     write_record(record, path)
@@ -95,11 +95,11 @@ def taps(options, split) -> None:
         for place, tap in TAPS.items():
             for origin, weights in (("imagenet", options.weights), ("random", None))[:1 if " " in place else 2]:
                 run(f"frozen-{origin}-{place.replace(' ', '_')}", split, options,
-                    {"name": "mobilenetv2", "weights": weights, "tap": tap, "trainable": False},
+                    {"name": "mobilenetv2", "weights": weights, "feature_level": tap, "trainable": False},
                     {"images_shown": options.images, "fine_tune_share": 0.0}, seed)
         for origin, weights in (("imagenet", options.weights), ("random", None)):
             run(f"frozen-{origin}-pooled", split, options,
-                {"name": "mobilenetv2", "weights": weights, "tap": "out", "head": "pooled", "trainable": False},
+                {"name": "mobilenetv2", "weights": weights, "feature_level": "out", "head": "pooled", "trainable": False},
                 {"images_shown": options.images, "fine_tune_share": 0.0}, seed)
 
 
@@ -109,10 +109,10 @@ def thawed(options, split) -> None:
     for seed in range(options.seeds):
         for origin, weights, share in (("imagenet", options.weights, 0.0), ("imagenet", options.weights, 0.5), ("random", None, 0.0)):
             kind = "whole" if weights is None else "thawed" if share else "frozen"
-            run(f"budget-{kind}-{origin}", split, options, {"name": "mobilenetv2", "weights": weights, "tap": tap},
+            run(f"budget-{kind}-{origin}", split, options, {"name": "mobilenetv2", "weights": weights, "feature_level": tap},
                 {"images_shown": options.images, "fine_tune_share": share}, seed)
         run("budget-thawed-imagenet-pooled", split, options,
-            {"name": "mobilenetv2", "weights": options.weights, "tap": "out", "head": "pooled"},
+            {"name": "mobilenetv2", "weights": options.weights, "feature_level": "out", "head": "pooled"},
             {"images_shown": options.images, "fine_tune_share": 0.5}, seed)
 
 
@@ -130,7 +130,7 @@ def ridge(options, split) -> None:
                 continue
             if tap:
                 set_seeds(0)
-                model = build_transfer("mobilenetv2", weights, tap=tap, trainable=False)
+                model = build_transfer("mobilenetv2", weights, feature_level=tap, trainable=False)
                 if weights is None:
                     give_statistics(model, split.train.images)
                 features = {part: compute_features(model, faces.images, options.runs / "features", show_progress=False)[0] for part, faces in parts.items()}
@@ -178,7 +178,7 @@ def _pretrain(options, split) -> None:
     train, validation = pretraining_faces(options)
     train = train[np.random.default_rng(0).permutation(len(train))]
     set_seeds(0)
-    model = build_transfer(options.backbone, tap=big_tap(options.backbone))
+    model = build_transfer(options.backbone, feature_level=big_tap(options.backbone))
     training = fit_transfer(model, train, validation, options.images, learning_rate=options.learning_rate, batch_size=options.batch_size,
                             patience=100, run_folder=options.runs / f"{options.backbone}_pretraining", resume=True, faces_per_epoch=options.epoch)
     description = {"model": options.backbone, "labels": "complete", "augment": 0, "profile": "full", "seed": 0,
@@ -210,7 +210,7 @@ def finetune(options, split) -> None:
             continue
         share = 0.0 if start in ("random", "frozen") else 0.7
         rate = options.learning_rate / 2 if start == "random" else options.learning_rate
-        run(f"{options.backbone}-{start}", split, options, {"name": options.backbone, "weights": weights, "tap": tap},
+        run(f"{options.backbone}-{start}", split, options, {"name": options.backbone, "weights": weights, "feature_level": tap},
             {**shared, "learning_rate": rate, "fine_tune_share": share}, options.seed)
 
 

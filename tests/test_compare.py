@@ -97,7 +97,7 @@ def test_budget_is_the_same_for_every_model_of_a_kind(settings):
 def test_what_two_cores_cannot_afford_runs_on_a_graphics_card():
     full = load_settings("full")
     cell = Trial("efficientnetb7", "masked", 0, 0)
-    assert not is_affordable(cell, full) and is_affordable(cell, full, graphics_cards=1)
+    assert not is_affordable(cell, full) and is_affordable(cell, full, gpu_count=1)
     assert is_affordable(Trial("heatmap", "masked", 12, 0), full)
     assert is_affordable(cell, replace(full, transfer_images=64))
     assert estimate_minutes("efficientnetb7", replace(full, transfer_images=64)) < 1

@@ -170,7 +170,7 @@ def test_sixteen_bits_leave_places_their_fractions(script, drawn):
     fast = script.make_fast(script.build_compact(), "mixed_bfloat16")
     points = script.predict_points(fast, drawn.images)
     assert points.dtype == np.float32 and len(np.unique(points)) == points.size
-    assert fast.get_layer("points").compute_dtype == "float32" and fast.get_layer("mix12_convolution").compute_dtype == "bfloat16"
+    assert fast.get_layer("points").compute_dtype == "float32" and fast.get_layer("up2_res_conv").compute_dtype == "bfloat16"
 
 
 def test_branches_start_from_the_same_weights_and_their_mean_goes_on_while_what_is_there_is_not_trained_again(script, tmp_path, monkeypatch):

@@ -142,7 +142,7 @@ def test_spread_is_the_width_of_the_hill():
 def test_nets_without_heatmaps(build, format, weights, largest, tmp_path):
     keras.utils.set_random_seed(0)
     model = build()
-    model.get_layer("answers").set_weights([np.random.default_rng(0).normal(0, 0.02, array.shape) for array in model.get_layer("answers").get_weights()])
+    model.get_layer("coordinates").set_weights([np.random.default_rng(0).normal(0, 0.02, array.shape) for array in model.get_layer("coordinates").get_weights()])
     path = export_model(model, tmp_path / f"net{EXPORT_FORMATS[format]}", format, FACES.images, weights)
     points, spread = open_exported(path)(FACES.images[:7])
     expected = predict_points(model, FACES.images[:7])

@@ -103,7 +103,7 @@ def test_a_row_teaches_the_trunk_and_the_head_of_its_source(faces, taught):
     before = {layer.name: [weights.copy() for weights in layer.get_weights()] for layer in model.layers}
     fit_two_heads(model, rows, rows, images_shown=64, batch_size=32, learning_rate=1e-3)
     changed = {layer.name for layer in model.layers if not all(map(np.array_equal, before[layer.name], layer.get_weights()))}
-    assert changed == {"block1_convolution", "block2_convolution", "hidden", ("answers", "answers_2")[taught - 1]}
+    assert changed == {"block1_conv", "block2_conv", "hidden", ("coordinates", "coordinates_2")[taught - 1]}
 
 
 def test_stacking_and_choosing_undo_each_other(faces):

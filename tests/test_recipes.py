@@ -37,7 +37,7 @@ def test_scaling_is_inside():
 
     for build in (build_nouri2014, build_naimishnet):
         model = build()
-        assert model.get_layer("to_zero_to_one").scale == pytest.approx(1 / 255)
+        assert model.get_layer("rescale").scale == pytest.approx(1 / 255)
         assert np.allclose(predict_points(model, np.full((1, 96, 96), 200, np.uint8))[0], MEAN_FACE, atol=1e-3)
 
 

@@ -19,7 +19,7 @@ from facekp.training.transfer import compute_features, fit_transfer, layerwise_r
 import keras
 from keras.src.utils import file_utils
 
-SMALL = {"tap": "conv_pw_3_relu", "alpha": 0.25}  # options for the first MobileNet, which is built three times as fast as the second
+SMALL = {"feature_level": "conv_pw_3_relu", "alpha": 0.25}  # options for the first MobileNet, which is built three times as fast as the second
 TAPS = {"resnet50": "conv4_block6_out", "efficientnetb7": "block6a_expand_activation", "mobilenetv2": "block_13_expand_relu"}
 
 
@@ -71,7 +71,7 @@ def test_every_application_of_keras_has_its_own_scaling():
 
 def test_the_scaling_is_inside(small, faces):
     model, _ = small
-    scaled = keras.Model(model.input, model.get_layer("own_scaling").output)(faces.images[:1, ..., None].astype("float32"))
+    scaled = keras.Model(model.input, model.get_layer("rescale").output)(faces.images[:1, ..., None].astype("float32"))
     assert np.allclose(scaled[..., 1], faces.images[:1] / 127.5 - 1, atol=1e-4)
 
 
@@ -80,7 +80,7 @@ def test_a_model_survives_the_disk_and_can_be_taken_apart_again(small, faces):
     again = load_model(path)
     assert np.array_equal(predict_points(model, faces.images), predict_points(again, faces.images))
     backbone, head = split_backbone(again)
-    assert backbone.layers[-1].name == SMALL["tap"] and head.output_shape == (None, 15, 2)
+    assert backbone.layers[-1].name == SMALL["feature_level"] and head.output_shape == (None, 15, 2)
 
 
 def test_weights_come_from_a_file_of_the_same_net_only(small, faces, tmp_path):
@@ -89,7 +89,7 @@ def test_weights_come_from_a_file_of_the_same_net_only(small, faces, tmp_path):
     assert np.array_equal(predict_points(model, faces.images), predict_points(taken, faces.images))
     assert not any(layer.trainable_variables for layer in backbone_layers(taken))
     with pytest.raises(UserError, match="not a model with the backbone mobilenet .*another net"):
-        build_transfer("mobilenet", path, tap="conv_pw_3_relu")
+        build_transfer("mobilenet", path, feature_level="conv_pw_3_relu")
     whole = keras.applications.MobileNet(alpha=0.25, include_top=False, weights=None, input_shape=(96, 96, 3))
     whole.save_weights(tmp_path / "small.weights.h5")
     same = build_transfer("mobilenet", tmp_path / "small.weights.h5", **SMALL)
@@ -120,7 +120,7 @@ def test_imagenet_weights_without_internet_and_from_a_file(tmp_path, monkeypatch
     net.save_weights(file)
     monkeypatch.setattr(file_utils, "get_file", lambda *arguments, **options: str(file))
     picture = np.full((1, 96, 96, 1), 90, np.uint8)
-    fetched, given = (split_backbone(build_transfer("efficientnetb0", weights, tap="stem_activation"))[0](picture) for weights in ("imagenet", file))
+    fetched, given = (split_backbone(build_transfer("efficientnetb0", weights, feature_level="stem_activation"))[0](picture) for weights in ("imagenet", file))
     assert np.allclose(fetched[0], given[0], rtol=1e-4, atol=1e-4)
 
 
@@ -134,14 +134,14 @@ def test_thawing_keeps_normalization_as_it_is_slows_down_towards_the_picture_and
     rates = layerwise_rates(model, 0.1)
     assert rates == sorted(rates) and rates[-1] == 1 and np.isclose(rates[0], 0.1)
     options = dict(images_shown=64, batch_size=16, features_folder=path.parent / "features", run_folder=path.parent / "run", show_progress=False)
-    thawed = fit_transfer(freeze(model), faces[:32], faces[32:], **options)
+    fine_tuned = fit_transfer(freeze(model), faces[:32], faces[32:], **options)
     after = [array.numpy() for layer in backbone_layers(model) if isinstance(layer, keras.layers.BatchNormalization) for array in layer.weights]
     assert all(np.array_equal(old, new) for old, new in zip(statistics, after))
-    assert {entry["stage"] for entry in thawed.history} == {"head", "thawed"} and thawed.images_shown == 64
+    assert {entry["stage"] for entry in fine_tuned.history} == {"head", "fine_tuning"} and fine_tuned.images_shown == 64
     error = np.sqrt(masked_mse(faces.points[32:], predict_points(model, faces.images[32:])))
-    assert abs(error - min(entry["validation_rmse"] for entry in thawed.history)) < 1e-2
+    assert abs(error - min(entry["validation_rmse"] for entry in fine_tuned.history)) < 1e-2
     taken_up = load_model(path)
-    assert fit_transfer(freeze(taken_up), faces[:32], faces[32:], resume=True, **options).history == thawed.history
+    assert fit_transfer(freeze(taken_up), faces[:32], faces[32:], resume=True, **options).history == fine_tuned.history
     assert np.array_equal(predict_points(taken_up, faces.images), predict_points(model, faces.images))
     with pytest.raises(UserError, match="at most 0.0002"):
         fit_transfer(model, faces[:32], faces[32:], fine_tune_learning_rate=1e-3)

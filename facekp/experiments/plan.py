@@ -121,7 +121,7 @@ def estimate_minutes(
 def is_affordable(
     cell: Trial,  # of the grid; its model counts here
     settings: Settings,  # minutes_a_cell and the budgets count here
-    graphics_cards: int = 0,  # how many there are; with one, everything is affordable
+    gpu_count: int = 0,  # how many there are; with one, everything is affordable
 ) -> bool:  # True where there is a card or the training takes minutes_a_cell at most
     "Whether this machine is asked to run a cell."
-    return graphics_cards > 0 or estimate_minutes(cell.model, settings) <= settings.minutes_per_trial
+    return gpu_count > 0 or estimate_minutes(cell.model, settings) <= settings.minutes_per_trial

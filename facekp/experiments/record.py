@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
 
-from ..training.backend import GRAPHICS_CARDS  # first: it imports Keras quietly
+from ..training.backend import GPU_COUNT  # first: it imports Keras quietly
 
 import keras
 import numpy as np
@@ -62,7 +62,7 @@ def describe_machine() -> dict:  # processor, cores, memory in GB, system, graph
               if hasattr(os, "sysconf") else None)
     return {"processor": processor, "cores": os.cpu_count(),
             "memory_gb": memory and round(memory, 1), "system": platform.system(),
-            "graphics_cards": GRAPHICS_CARDS}
+            "graphics_cards": GPU_COUNT}
 
 # %% ../../nbs/library/experiments/record.ipynb #34506611
 def describe_versions() -> dict:  # package -> version

@@ -100,17 +100,17 @@ def run_grid(
 ) -> list:  # facekp.train.Record, one a cell that has been run, in the order of plan_cells
     "Run every cell that has no record yet and that the machine can afford. Raises RunError, at the end, for cells that failed."
     from facekp.experiments.record import describe_data, read_record
-    from facekp.training.backend import GRAPHICS_CARDS
+    from facekp.training.backend import GPU_COUNT
 
     folder = Path(folder)
     cells = plan_trials(settings)
     data = describe_data(split.train, split.validation, split.test)
-    waiting = [cell for cell in cells if is_affordable(cell, settings, GRAPHICS_CARDS) and not _is_done(cell, folder, data, settings)]
+    waiting = [cell for cell in cells if is_affordable(cell, settings, GPU_COUNT) and not _is_done(cell, folder, data, settings)]
     parts = Path(settings.runs_folder) / folder.name
     for part in ("train", "validation", "test") if waiting else ():
         save_npz(getattr(split, part), parts / f"{part}.npz")
     jobs = [delayed(_run_and_write)(cell, str(parts), (split.test.name, split.gaps), settings, str(folder)) for cell in waiting]
-    workers = min(workers or (1 if GRAPHICS_CARDS else os.cpu_count() or 1), max(1, len(waiting)))
+    workers = min(workers or (1 if GPU_COUNT else os.cpu_count() or 1), max(1, len(waiting)))
     failed = [trouble for trouble in run_jobs(jobs, workers) if trouble]
     if failed:
         raise RunError(f"{len(failed)} of {len(cells)} trainings failed, the others are in {folder}; the first: {failed[0]}")

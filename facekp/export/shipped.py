@@ -65,7 +65,7 @@ def _fill_convolution(model: keras.Model, layer: keras.layers.Layer, graph,
     if layer.use_bias:
         layer.set_weights([kernel, bias])
         return
-    normal = model.get_layer(f"{layer.name.rsplit('_', 1)[0]}_normal")
+    normal = model.get_layer(f"{layer.name.rsplit('_', 1)[0]}_bn")
     layer.set_weights([kernel])
     normal.set_weights([np.full_like(bias, np.sqrt(1 + normal.epsilon)), bias, np.zeros_like(bias),
                         np.ones_like(bias)])

@@ -79,7 +79,7 @@ def load_model(
     if not file.is_file():
         raise UserError(f"{file}: no such model; give a .keras file or the folder of a run (facekp "
                         "train --out FOLDER writes one)")
-    importlib.import_module("facekp.cnn")  # so that Keras knows the layers of facekp's own
+    importlib.import_module("facekp.models.layers")  # registers the layers of this package with Keras
     _check_classes(file)
     try:
         model = keras.saving.load_model(file, compile=False, safe_mode=True)

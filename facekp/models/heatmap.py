@@ -14,7 +14,7 @@ import keras
 
 from ..keypoints import IMAGE_SIZE, KEYPOINTS
 from .layers import (
-    CropWindow, FULL_WINDOW, SoftArgmax, SpatialPrior, conv_block, residual_block, upsample_and_add)
+    FULL_WINDOW, SoftArgmax, SpatialPrior, conv_block, crop_and_resize, residual_block, upsample_and_add)
 
 # %% ../../nbs/library/models/heatmap.ipynb #62ed7e12
 def build_heatmap(
@@ -22,18 +22,18 @@ def build_heatmap(
 ) -> keras.Model:  # uncompiled, from grey [N,96,96,1] to pixels [N,15,2]
     "A small U-Net that paints a 24x24 heatmap a keypoint and answers with its soft-argmax."
     inputs = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1), name="grey")
-    x = keras.layers.Rescaling(1 / 127.5, -1, name="to_plus_minus_one")(inputs)
-    x = conv_block(x, width, 2, "down48")
-    x = conv_block(x, 2 * width, 2, "down24")
-    at_24 = conv_block(x, 2 * width, 1, "see24")
-    x = conv_block(at_24, 4 * width, 2, "down12")
-    at_12 = conv_block(x, 4 * width, 1, "see12")
-    x = conv_block(at_12, 4 * width, 2, "down6")
-    x = conv_block(x, 4 * width, 1, "see6")
-    x = keras.layers.UpSampling2D(interpolation="bilinear", name="up12")(x)
-    x = conv_block(keras.layers.Concatenate(name="join12")([x, at_12]), 4 * width, 1, "mix12")
-    x = keras.layers.UpSampling2D(interpolation="bilinear", name="up24")(x)
-    x = conv_block(keras.layers.Concatenate(name="join24")([x, at_24]), 2 * width, 1, "mix24")
+    x = keras.layers.Rescaling(1 / 127.5, -1, name="rescale")(inputs)
+    x = conv_block(x, width, 2, "stem")
+    x = conv_block(x, 2 * width, 2, "down1")
+    at_24 = conv_block(x, 2 * width, 1, "enc1")
+    x = conv_block(at_24, 4 * width, 2, "down2")
+    at_12 = conv_block(x, 4 * width, 1, "enc2")
+    x = conv_block(at_12, 4 * width, 2, "down3")
+    x = conv_block(x, 4 * width, 1, "enc3")
+    x = keras.layers.UpSampling2D(interpolation="bilinear", name="up1_upsample")(x)
+    x = conv_block(keras.layers.Concatenate(name="up1_concat")([x, at_12]), 4 * width, 1, "dec1")
+    x = keras.layers.UpSampling2D(interpolation="bilinear", name="up2_upsample")(x)
+    x = conv_block(keras.layers.Concatenate(name="up2_concat")([x, at_24]), 2 * width, 1, "dec2")
     heatmaps = keras.layers.Conv2D(len(KEYPOINTS), 1, name="heatmaps")(x)
     heatmaps = SpatialPrior(name="prior")(heatmaps)
     return keras.Model(inputs, SoftArgmax(name="points")(heatmaps), name="heatmap")
@@ -44,17 +44,17 @@ def build_compact(
 ) -> keras.Model:  # uncompiled, from grey [N,96,96,1] to pixels [N,15,2]
     "The small net that facekp ships: down to 3x3 and back to 48x48 heatmaps, maps added and not joined."
     inputs = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1), name="grey")
-    seen = inputs if tuple(window) == FULL_WINDOW else CropWindow(window=window, name="enlarge")(inputs)
-    x = keras.layers.Rescaling(1 / 127.5, -1, name="to_plus_minus_one")(seen)
-    at_48 = conv_block(x, 16, 2, "down48")
-    at_24 = residual_block(conv_block(at_48, 48, 2, "down24"), "see24")
-    at_12 = residual_block(conv_block(at_24, 96, 2, "down12"), "see12")
-    at_6 = residual_block(residual_block(conv_block(at_12, 144, 2, "down6"), "see6"), "see6_again")
-    x = residual_block(conv_block(at_6, 176, 2, "down3"), "see3")
-    x = upsample_and_add(x, at_6, "up6")
-    x = residual_block(upsample_and_add(x, at_12, "up12"), "mix12")
-    x = residual_block(residual_block(upsample_and_add(x, at_24, "up24"), "mix24"), "mix24_again")
-    x = residual_block(upsample_and_add(x, at_48, "up48"), "mix48")
+    seen = inputs if tuple(window) == FULL_WINDOW else crop_and_resize(inputs, window)
+    x = keras.layers.Rescaling(1 / 127.5, -1, name="rescale")(seen)
+    at_48 = conv_block(x, 16, 2, "stem")
+    at_24 = residual_block(conv_block(at_48, 48, 2, "down1"), "down1_res")
+    at_12 = residual_block(conv_block(at_24, 96, 2, "down2"), "down2_res")
+    at_6 = residual_block(residual_block(conv_block(at_12, 144, 2, "down3"), "down3_res1"), "down3_res2")
+    x = residual_block(conv_block(at_6, 176, 2, "down4"), "down4_res")
+    x = upsample_and_add(x, at_6, "up1")
+    x = residual_block(upsample_and_add(x, at_12, "up2"), "up2_res")
+    x = residual_block(residual_block(upsample_and_add(x, at_24, "up3"), "up3_res1"), "up3_res2")
+    x = residual_block(upsample_and_add(x, at_48, "up4"), "up4_res")
     heatmaps = keras.layers.Conv2D(len(KEYPOINTS), 1, name="heatmaps")(x)
     heatmaps = SpatialPrior(window=window, name="prior")(heatmaps)
     return keras.Model(inputs, SoftArgmax(window=window, name="points")(heatmaps), name="compact")

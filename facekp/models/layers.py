@@ -6,7 +6,7 @@ Docs: https://facekp.github.io/facekp/library/models/layers.html.md"""
 
 # %% auto #0
 __all__ = ['FULL_WINDOW', 'CLOSE_WINDOW', 'WindowedLayer', 'SoftArgmax', 'cell_centers', 'SpatialPrior', 'conv_block',
-           'CropWindow', 'residual_block', 'upsample_and_add']
+           'crop_and_resize', 'residual_block', 'upsample_and_add']
 
 # %% ../../nbs/library/models/layers.ipynb #fab20787
 import facekp.training.backend  # noqa: F401  first: it imports Keras quietly
@@ -72,47 +72,41 @@ class SpatialPrior(WindowedLayer):
         "Make the maps: the logarithm of a Gaussian with a standard deviation of 6 px."
         height, width, count = shape[1:]
         offset = cell_centers(height, width, self.window)[:, None] - MEAN_FACE
-        hill = (-np.sum(offset**2, axis=-1) / (2 * 6.0**2)).reshape(height, width, count)
-        self.hill = self.add_weight(shape=hill.shape, initializer="zeros", name="hill")
-        self.hill.assign(hill)
+        log_prior = (-np.sum(offset**2, axis=-1) / (2 * 6.0**2)).reshape(height, width, count)
+        self.log_prior = self.add_weight(shape=log_prior.shape, initializer="zeros", name="log_prior")
+        self.log_prior.assign(log_prior)
 
     def call(
         self,
         heatmaps,  # tensor [N,H,W,15], any numbers
     ):  # tensor [N,H,W,15]
         "Add the prior."
-        return heatmaps + self.hill
+        return heatmaps + self.log_prior
 
 # %% ../../nbs/library/models/layers.ipynb #d45a11fe
 def conv_block(x, filters: int, strides: int, name: str):
-    "A convolution, normalised over the batch, with a bend."
+    "Apply a 3x3 convolution, batch normalisation and ReLU."
     x = keras.layers.Conv2D(filters, 3, strides=strides, padding="same", use_bias=False,
-                            name=f"{name}_convolution")(x)
-    x = keras.layers.BatchNormalization(momentum=0.9, name=f"{name}_normal")(x)
-    return keras.layers.ReLU(name=f"{name}_bend")(x)
+                            name=f"{name}_conv")(x)
+    x = keras.layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
+    return keras.layers.ReLU(name=f"{name}_relu")(x)
 
 
-@keras.saving.register_keras_serializable(package="facekp")
-class CropWindow(WindowedLayer):
-    "A square of a picture, as large as a whole picture."
-
-    def call(
-        self,
-        pictures,  # tensor [N,96,96,1], grey
-    ):  # tensor [N,96,96,1], grey
-        "Cut, and fill in between."
-        left, top, side = self.window
-        seen = pictures[:, top:top + side, left:left + side]
-        return ops.image.resize(seen, (IMAGE_SIZE, IMAGE_SIZE), interpolation="bilinear")
+def crop_and_resize(image, window: tuple[int, int, int]):
+    "Crop a square window of the image and resize it to 96x96."
+    left, top, side = window
+    margins = (top, IMAGE_SIZE - top - side), (left, IMAGE_SIZE - left - side)
+    x = keras.layers.Cropping2D(margins, name="crop")(image)
+    return keras.layers.Resizing(IMAGE_SIZE, IMAGE_SIZE, interpolation="bilinear", name="resize")(x)
 
 
 def residual_block(x, name: str):
     "A map and what a convolution finds in it, added."
-    return keras.layers.Add(name=f"{name}_sum")([x, conv_block(x, x.shape[-1], 1, name)])
+    return keras.layers.Add(name=f"{name}_add")([x, conv_block(x, x.shape[-1], 1, name)])
 
 
 def upsample_and_add(x, finer, name: str):
     "A coarse map, made as deep and as large as a finer one, added to it."
-    x = keras.layers.Conv2D(finer.shape[-1], 1, use_bias=False, name=f"{name}_squeeze")(x)
-    x = keras.layers.BatchNormalization(momentum=0.9, name=f"{name}_normal")(x)
-    return keras.layers.Add(name=f"{name}_sum")([keras.layers.UpSampling2D(interpolation="bilinear", name=f"{name}_grow")(x), finer])
+    x = keras.layers.Conv2D(finer.shape[-1], 1, use_bias=False, name=f"{name}_conv")(x)
+    x = keras.layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
+    return keras.layers.Add(name=f"{name}_add")([keras.layers.UpSampling2D(interpolation="bilinear", name=f"{name}_upsample")(x), finer])

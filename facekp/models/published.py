@@ -21,11 +21,11 @@ def build_nouri2014(
 ) -> keras.Model:  # uncompiled, from grey [N,96,96,1] to pixels [N,15,2]
     "Daniel Nouri's net of 2014: three convolutions, two wide dense layers, dropout that grows with depth."
     inputs = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1), name="grey")
-    x = keras.layers.Rescaling(1 / 255, name="to_zero_to_one")(inputs)
+    x = keras.layers.Rescaling(1 / 255, name="rescale")(inputs)
     for block, (filters, kernel, dropout) in enumerate(((32, 3, 0.1), (64, 2, 0.2), (128, 2, 0.3)),
                                                        start=1):
-        x = keras.layers.Conv2D(filters, kernel, activation="relu", name=f"convolution{block}")(x)
-        x = keras.layers.MaxPooling2D(name=f"pooling{block}")(x)
+        x = keras.layers.Conv2D(filters, kernel, activation="relu", name=f"conv{block}")(x)
+        x = keras.layers.MaxPooling2D(name=f"pool{block}")(x)
         x = keras.layers.Dropout(dropout, name=f"dropout{block}")(x)
     x = keras.layers.Flatten(name="features")(x)
     x = keras.layers.Dense(hidden, activation="relu", name="dense4")(x)
@@ -36,11 +36,11 @@ def build_nouri2014(
 
 def _coordinate_head(inputs, x, name: str) -> keras.Model:
     "End a net with thirty answers in half pictures from the middle, and turn them into pixels."
-    x = keras.layers.Dense(len(COLUMNS), name="answers")(x)
+    x = keras.layers.Dense(len(COLUMNS), name="coordinates")(x)
     x = keras.layers.Reshape((len(KEYPOINTS), 2), name="points")(x)
     model = keras.Model(inputs, keras.layers.Rescaling(IMAGE_SIZE / 2, IMAGE_SIZE / 2,
                                                        name="to_pixels")(x), name=name)
-    start_at_mean_face(model.get_layer("answers"))
+    start_at_mean_face(model.get_layer("coordinates"))
     return model
 
 # %% ../../nbs/library/models/published.ipynb #45c03358
@@ -49,10 +49,10 @@ def build_naimishnet(
 ) -> keras.Model:  # uncompiled, from grey [N,96,96,1] to pixels [N,15,2]
     "NaimishNet (arXiv 1710.00977): four convolutions with shrinking kernels, ELU, dropout from 0.1 to 0.6; one net for all keypoints."
     inputs = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1), name="grey")
-    x = keras.layers.Rescaling(1 / 255, name="to_zero_to_one")(inputs)
+    x = keras.layers.Rescaling(1 / 255, name="rescale")(inputs)
     for block, (filters, kernel) in enumerate(((32, 4), (64, 3), (128, 2), (256, 1)), start=1):
-        x = keras.layers.Conv2D(filters, kernel, activation="elu", name=f"convolution{block}")(x)
-        x = keras.layers.MaxPooling2D(name=f"pooling{block}")(x)
+        x = keras.layers.Conv2D(filters, kernel, activation="elu", name=f"conv{block}")(x)
+        x = keras.layers.MaxPooling2D(name=f"pool{block}")(x)
         x = keras.layers.Dropout(block / 10, name=f"dropout{block}")(x)
     x = keras.layers.Flatten(name="features")(x)
     x = keras.layers.Dense(hidden, activation="elu", name="dense5")(x)

@@ -40,14 +40,14 @@ def build_baseline(
 ) -> keras.Model:  # uncompiled, from grey [N,96,96,1] to pixels [N,15,2]
     "The two-layer net: pixels to hidden units to points, with every scaling inside."
     inputs = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1), name="grey")
-    x = keras.layers.Rescaling(1 / 127.5, -1, name="to_plus_minus_one")(inputs)
+    x = keras.layers.Rescaling(1 / 127.5, -1, name="rescale")(inputs)
     x = keras.layers.Flatten(name="pixels")(x)
     x = keras.layers.Dense(hidden, activation="relu", name="hidden")(x)
-    x = keras.layers.Dense(len(COLUMNS), name="answers")(x)
+    x = keras.layers.Dense(len(COLUMNS), name="coordinates")(x)
     x = keras.layers.Reshape((len(KEYPOINTS), 2), name="points")(x)
     model = keras.Model(inputs, keras.layers.Rescaling(IMAGE_SIZE / 2, IMAGE_SIZE / 2,
                                                        name="to_pixels")(x), name="baseline")
-    start_at_mean_face(model.get_layer("answers"))
+    start_at_mean_face(model.get_layer("coordinates"))
     return model
 
 # %% ../../nbs/library/models/regression.ipynb #18af9bf6
@@ -65,16 +65,16 @@ def build_cnn(
 ) -> keras.Model:  # uncompiled, from grey [N,96,96,1] to pixels [N,15,2]
     "The simple convolutional net: blocks of convolution and pooling, then two dense layers."
     inputs = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1), name="grey")
-    x = keras.layers.Rescaling(1 / 127.5, -1, name="to_plus_minus_one")(inputs)
+    x = keras.layers.Rescaling(1 / 127.5, -1, name="rescale")(inputs)
     for block, count in enumerate(filters, start=1):
         x = keras.layers.Conv2D(count, 3, padding="same", activation="relu",
-                                name=f"block{block}_convolution")(x)
-        x = keras.layers.MaxPooling2D(name=f"block{block}_pooling")(x)
+                                name=f"block{block}_conv")(x)
+        x = keras.layers.MaxPooling2D(name=f"block{block}_pool")(x)
     x = keras.layers.Flatten(name="features")(x)
     x = keras.layers.Dense(hidden, activation="relu", name="hidden")(x)
-    x = keras.layers.Dense(len(COLUMNS), name="answers")(x)
+    x = keras.layers.Dense(len(COLUMNS), name="coordinates")(x)
     x = keras.layers.Reshape((len(KEYPOINTS), 2), name="points")(x)
     model = keras.Model(inputs, keras.layers.Rescaling(IMAGE_SIZE / 2, IMAGE_SIZE / 2,
                                                        name="to_pixels")(x), name="cnn")
-    start_at_mean_face(model.get_layer("answers"))
+    start_at_mean_face(model.get_layer("coordinates"))
     return model

@@ -14,7 +14,7 @@ import importlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..training.backend import GRAPHICS_CARDS  # first: it imports Keras quietly
+from ..training.backend import GPU_COUNT  # first: it imports Keras quietly
 
 import keras
 import numpy as np
@@ -48,7 +48,7 @@ def _preprocess(grey, application):
     "Grey three times, scaled as the family of nets was trained."
     slope, offset = _own_scaling(application)
     x = keras.layers.Concatenate(name="three_channels")([grey, grey, grey])
-    return keras.layers.Rescaling(slope, offset, name="own_scaling")(x)
+    return keras.layers.Rescaling(slope, offset, name="rescale")(x)
 
 # %% ../../nbs/library/models/transfer.ipynb #b9b49994
 def list_feature_levels(
@@ -71,17 +71,17 @@ def as_list(tensors) -> list:
     return list(tensors) if isinstance(tensors, (list, tuple)) else [tensors]
 
 
-def _choose_feature_levels(application: keras.Model, tap) -> list:
+def _choose_feature_levels(application: keras.Model, feature_level) -> list:
     "The tapped maps: those asked for, or the last one with at least six cells from side to side."
-    taps = list_feature_levels(application)
+    levels = list_feature_levels(application)
     known = {step.name: step.output for step in application.operations if len(step.output.shape) == 4}
     known["out"] = application.output
-    if tap is None:
-        tap = taps[min((size for size in taps if size >= 6), default=max(taps))]
-    names = [tap] if isinstance(tap, str) else list(tap)
+    if feature_level is None:
+        feature_level = levels[min((size for size in levels if size >= 6), default=max(levels))]
+    names = [feature_level] if isinstance(feature_level, str) else list(feature_level)
     for name in names:
         if name not in known:
-            raise UserError(f"tap: there is no layer with a map called '{name}'{did_you_mean(name, [*taps.values(), 'out'])}")
+            raise UserError(f"feature_level: no layer '{name}' with a feature map{did_you_mean(name, [*levels.values(), 'out'])}")
     return [known[name] for name in names]
 
 
@@ -89,10 +89,10 @@ HEATMAP_SIZE = 24  # cells from side to side of a heatmap
 
 # %% ../../nbs/library/models/transfer.ipynb #c5d5255e
 def _head_block(x, filters: int, kernel: int, name: str):
-    "A convolution, normalised over the batch, with a bend."
-    x = keras.layers.Conv2D(filters, kernel, padding="same", use_bias=False, name=f"head_{name}_convolution")(x)
-    x = keras.layers.BatchNormalization(momentum=0.9, name=f"head_{name}_normal")(x)
-    return keras.layers.ReLU(name=f"head_{name}_bend")(x)
+    "Apply a convolution, batch normalisation and ReLU."
+    x = keras.layers.Conv2D(filters, kernel, padding="same", use_bias=False, name=f"head_{name}_conv")(x)
+    x = keras.layers.BatchNormalization(momentum=0.9, name=f"head_{name}_bn")(x)
+    return keras.layers.ReLU(name=f"head_{name}_relu")(x)
 
 
 def _resize(x, size: int, name: str):
@@ -102,34 +102,34 @@ def _resize(x, size: int, name: str):
 
 def _heatmap_head(maps: list, width: int):
     "From tapped maps, the coarsest first, to points: look, double, join an earlier map, until there are 24 cells from side to side."
-    x, earlier, size = _head_block(maps[0], width, 1, "narrow"), list(maps[1:]), maps[0].shape[1]
-    x = _head_block(x, width, 3, f"see{size}")
+    x, earlier, size = _head_block(maps[0], width, 1, "reduce"), list(maps[1:]), maps[0].shape[1]
+    x = _head_block(x, width, 3, f"block{size}")
     while size != HEATMAP_SIZE:
         size = min(HEATMAP_SIZE, 2 * size)
-        x = _resize(x, size, f"up{size}")
+        x = _resize(x, size, f"upsample{size}")
         if earlier and earlier[0].shape[1] <= size:
-            joined = _resize(_head_block(earlier.pop(0), width // 2, 1, f"narrow{size}"), size, f"fit{size}")
-            x = keras.layers.Concatenate(name=f"head_join{size}")([x, joined])
+            joined = _resize(_head_block(earlier.pop(0), width // 2, 1, f"reduce{size}"), size, f"resize{size}")
+            x = keras.layers.Concatenate(name=f"head_concat{size}")([x, joined])
         width = max(32, width // 2)
-        x = _head_block(x, width, 3, f"see{size}")
+        x = _head_block(x, width, 3, f"block{size}")
     x = keras.layers.Conv2D(len(KEYPOINTS), 1, name="head_heatmaps")(x)
     return SoftArgmax(dtype="float32", name="head_points")(SpatialPrior(dtype="float32", name="head_prior")(x))
 
 
 def _pooled_head(last_map):
     "The usual tutorial's head: the mean of each feature over the whole picture, then a dense layer."
-    x = keras.layers.GlobalAveragePooling2D(name="head_pooling")(last_map)
-    answers = keras.layers.Dense(len(COLUMNS), dtype="float32", name="head_answers")
+    x = keras.layers.GlobalAveragePooling2D(name="head_pool")(last_map)
+    answers = keras.layers.Dense(len(COLUMNS), dtype="float32", name="head_coordinates")
     x = keras.layers.Reshape((len(KEYPOINTS), 2), dtype="float32", name="head_points")(answers(x))
     start_at_mean_face(answers)
     return keras.layers.Rescaling(IMAGE_SIZE / 2, IMAGE_SIZE / 2, dtype="float32", name="head_to_pixels")(x)
 
 # %% ../../nbs/library/models/transfer.ipynb #76640eca
 @contextlib.contextmanager
-def _automatic_precision(graphics_cards: int) -> Iterator[None]:
+def _automatic_precision(gpu_count: int) -> Iterator[None]:
     "Build layers that count in 16 bits where there is a graphics card; elsewhere leave everything as it is."
     before = keras.config.dtype_policy()
-    if graphics_cards:
+    if gpu_count:
         keras.config.set_dtype_policy("mixed_float16")
     try:
         yield
@@ -140,7 +140,7 @@ def _automatic_precision(graphics_cards: int) -> Iterator[None]:
 def build_transfer(
     name: str,  # resnet50, efficientnetb7, mobilenetv2 or another of backbone_names()
     weights: str | Path | None = None,  # 'imagenet', a file (.keras, .weights.h5, .h5), or None for random ones
-    tap: str | tuple[str, ...] | None = None,  # the layer to cut at, or several, the coarsest first, to join; 'out' is the last map
+    feature_level: str | tuple[str, ...] | None = None,  # the layer to cut at, or several, the coarsest first, to join; 'out' is the last map
     head: str = "heatmap",  # heatmap or pooled
     trainable: bool | None = None,  # whether the backbone learns; when not given, only one with random weights does
     width: int = 64,  # filters of the head's first convolution
@@ -153,12 +153,12 @@ def build_transfer(
     if name not in known or head not in ("heatmap", "pooled"):
         wrong, choices, kind = (name, known, "backbone") if name not in known else (head, ("heatmap", "pooled"), "head")
         raise UserError(f"{kind} '{wrong}' is unknown{did_you_mean(wrong, choices)}")
-    with _automatic_precision(GRAPHICS_CARDS):
+    with _automatic_precision(GPU_COUNT):
         grey = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1), name="grey")
         application = _make_application(name, _preprocess(grey, known[name]), weights, options)
         if _is_file(weights) and Path(weights).suffix != ".keras":
             load_application_weights(application, name, Path(weights))
-        maps = _choose_feature_levels(application, tap)
+        maps = _choose_feature_levels(application, feature_level)
         points = _heatmap_head(maps, width) if head == "heatmap" else _pooled_head(maps[0])
     model = keras.Model(grey, points, name=name)
     if _is_file(weights) and Path(weights).suffix == ".keras":

@@ -34,7 +34,7 @@ def add_second_head(
         twin.set_weights(layer.get_weights())
         twin.trainable = layer.trainable
     return keras.Model(model.input,
-                       keras.layers.Concatenate(axis=1, name="head_both_sources")([model.output, x]), name=model.name)
+                       keras.layers.Concatenate(axis=1, name="head_concat_sources")([model.output, x]), name=model.name)
 
 
 def _head_layers(model: keras.Model) -> list:

@@ -38,6 +38,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 with silence_stderr():
     import keras
 
-    GRAPHICS_CARDS = _count_gpus()
+    GPU_COUNT = _count_gpus()
 # it warns of every new shape; set when it is there, since in a notebook it sets this itself
 logging.getLogger("tensorflow").setLevel(logging.ERROR)

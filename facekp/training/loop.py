@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from .backend import GRAPHICS_CARDS  # first: it imports Keras quietly
+from .backend import GPU_COUNT  # first: it imports Keras quietly
 
 import keras
 import numpy as np
@@ -84,7 +84,7 @@ def _compile(model: keras.Model, optimizer, learning_rate: float, steps: int, lo
     made = optimizer(keras.optimizers.schedules.CosineDecay(float(learning_rate), steps))
     if any(layer.dtype_policy.name == "mixed_float16" for layer in model.layers):
         made = keras.optimizers.LossScaleOptimizer(made)  # small gradients would vanish in 16 bits
-    model.compile(optimizer=made, loss=loss, jit_compile=GRAPHICS_CARDS > 0
+    model.compile(optimizer=made, loss=loss, jit_compile=GPU_COUNT > 0
                   or keras.backend.backend() != "tensorflow")
     model.optimizer.build(model.trainable_variables)
 

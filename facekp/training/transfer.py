@@ -80,7 +80,7 @@ def compute_features(
     "What a frozen backbone makes of faces: computed once, kept on disk under a hash of its layers, its weights and the pictures."
     backbone, _ = split_backbone(model)
     key = _hash_features(backbone, images)
-    paths = [Path(folder) / f"{key}-tap{number}.npy" for number in range(len(backbone.outputs))]
+    paths = [Path(folder) / f"{key}-level{number}.npy" for number in range(len(backbone.outputs))]
     if not all(path.exists() for path in paths):
         with contextlib.ExitStack() as stack:
             files = [stack.enter_context(open(stack.enter_context(atomic_path(path)), "wb")) for path in paths]
@@ -109,14 +109,14 @@ def _fine_tune(model: keras.Model, head: TrainingRun, train: Faces, validation: 
     "Go on with the whole net; where that brings nothing, go back to the head's best weights."
     before = model.get_weights()
     rates = layerwise_rates(model, options.pop("first_layer_share"))
-    thawed = fit(model, train, validation, images_shown, optimizer=partial(LayerwiseAdam, rates=rates), **options)
+    fine_tuning = fit(model, train, validation, images_shown, optimizer=partial(LayerwiseAdam, rates=rates), **options)
     history = [{**entry, "stage": "head"} for entry in head.history]
-    history += [{**entry, "epoch": entry["epoch"] + head.epochs, "stage": "thawed"} for entry in thawed.history]
+    history += [{**entry, "epoch": entry["epoch"] + head.epochs, "stage": "fine_tuning"} for entry in fine_tuning.history]
     best = min(history, key=lambda entry: entry["validation_rmse"])
     if best["stage"] == "head":
         model.set_weights(before)
-    return TrainingRun(model, history, head.epochs + thawed.epochs, best["epoch"], head.images_shown + thawed.images_shown,
-                    head.seconds + thawed.seconds)
+    return TrainingRun(model, history, head.epochs + fine_tuning.epochs, best["epoch"], head.images_shown + fine_tuning.images_shown,
+                    head.seconds + fine_tuning.seconds)
 
 
 def _check_rates(learning_rate: float, slow: float, fine_tune_share: float) -> None:
@@ -155,7 +155,7 @@ def fit_transfer(
     _check_rates(learning_rate, slow, fine_tune_share)
     check_faces(train, validation)
     options = dict(batch_size=batch_size, loss=loss, patience=patience, seed=seed, resume=resume, show_progress=show_progress)
-    folders = {stage: Path(run_folder) / stage if run_folder else None for stage in ("whole", "head", "thawed")}
+    folders = {stage: Path(run_folder) / stage if run_folder else None for stage in ("whole", "head", "fine_tuning")}
     if any(layer.trainable_variables for layer in backbone_layers(model)):
         return fit(model, train, validation, images_shown, learning_rate=learning_rate, run_folder=folders["whole"],
                    faces_per_epoch=faces_per_epoch, **options)
@@ -165,5 +165,5 @@ def fit_transfer(
     if not fine_tune_share:
         return replace(head, model=model)
     unfreeze(model, first_layer)
-    later = {"learning_rate": slow, "run_folder": folders["thawed"], "first_layer_share": first_layer_share, "faces_an_epoch": faces_per_epoch}
+    later = {"learning_rate": slow, "run_folder": folders["fine_tuning"], "first_layer_share": first_layer_share, "faces_per_epoch": faces_per_epoch}
     return _fine_tune(model, head, train, validation, round(images_shown * fine_tune_share), {**options, **later})
