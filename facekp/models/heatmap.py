@@ -7,20 +7,20 @@ Docs: https://facekp.github.io/facekp/library/models/heatmap.html.md"""
 # %% auto #0
 __all__ = ['build_heatmap', 'build_compact']
 
-# %% ../../nbs/library/models/heatmap.ipynb #17495ffe
+# %% ../../nbs/library/models/heatmap.ipynb #89a0d0ad
 import facekp.training.backend  # noqa: F401  first: it imports Keras quietly
 
 import keras
 
 from ..keypoints import IMAGE_SIZE, KEYPOINTS
 from .layers import (
-    FULL_WINDOW, SoftArgmax, SpatialPrior, conv_block, crop_and_resize, residual_block, upsample_and_add)
+    FULL_WINDOW, SoftArgmax, SpatialPrior, Window, conv_block, crop_and_resize, residual_block, upsample_and_add)
 
-# %% ../../nbs/library/models/heatmap.ipynb #62ed7e12
+# %% ../../nbs/library/models/heatmap.ipynb #222fa803
 def build_heatmap(
     width: int = 16,  # filters of the first block; the others have two to four times as many
 ) -> keras.Model:  # uncompiled, from grey [N,96,96,1] to pixels [N,15,2]
-    "A small U-Net that paints a 24x24 heatmap a keypoint and answers with its soft-argmax."
+    "Build a small U-Net with one 24x24 heatmap per keypoint and soft-argmax."
     inputs = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1), name="grey")
     x = keras.layers.Rescaling(1 / 127.5, -1, name="rescale")(inputs)
     x = conv_block(x, width, 2, "stem")
@@ -38,11 +38,11 @@ def build_heatmap(
     heatmaps = SpatialPrior(name="prior")(heatmaps)
     return keras.Model(inputs, SoftArgmax(name="points")(heatmaps), name="heatmap")
 
-# %% ../../nbs/library/models/heatmap.ipynb #0e7d545d
+# %% ../../nbs/library/models/heatmap.ipynb #b2088a8d
 def build_compact(
-    window: tuple[int, int, int] = FULL_WINDOW,  # left, top and side in pixels: the square that it looks at, as large as a whole picture; points elsewhere can't be found
+    window: Window = FULL_WINDOW,  # left, top and side in pixels: the square that the network sees; keypoints outside cannot be predicted
 ) -> keras.Model:  # uncompiled, from grey [N,96,96,1] to pixels [N,15,2]
-    "The small net that facekp ships: down to 3x3 and back to 48x48 heatmaps, maps added and not joined."
+    "Build the network that ships with facekp: residual encoder, additive skip connections, 48x48 heatmaps."
     inputs = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1), name="grey")
     seen = inputs if tuple(window) == FULL_WINDOW else crop_and_resize(inputs, window)
     x = keras.layers.Rescaling(1 / 127.5, -1, name="rescale")(seen)
