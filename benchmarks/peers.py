@@ -33,7 +33,7 @@ from facekp.keypoints import IMAGE_SIZE, KEYPOINTS, MEAN_FACE
 from facekp.data.sources import load_faces
 from facekp.data.split import split_by_group
 from facekp.evaluation import compare_paired, evaluate_points
-from facekp.inference.keypoint_model import KeypointModel
+from facekp.inference.keypoint_model import load_keypoint_model
 from facekp.inference.session import DEFAULT_MODEL
 
 WHEEL, FILE = "mediapipe==0.10.14", "mediapipe/modules/face_landmark/face_landmark.tflite"
@@ -85,7 +85,7 @@ def open_mediapipe(content: bytes) -> Callable:
 
 def open_points(model: str | Path) -> Callable:
     "From faces [N,96,96] to our points, by ONNX Runtime on one core."
-    opened = KeypointModel(model, threads=1)
+    opened = load_keypoint_model(model, threads=1)
     return lambda images: opened.predict(images)[0]
 
 
@@ -141,7 +141,7 @@ def main() -> None:
 
     own = options.model or DEFAULT_MODEL
     add("facekp default", lambda: open_points(own), own.stat().st_size)
-    notes["facekp default"] = {"twin": options.model is not None} | {key: value for key, value in KeypointModel(own).describe().items() if key != "calibration"}
+    notes["facekp default"] = {"twin": options.model is not None} | {key: value for key, value in load_keypoint_model(own).metadata.items() if key != "calibration"}
     content = fetch_mediapipe(options.cache)
     add("MediaPipe face_landmark", lambda: open_mediapipe(content), len(content))
     mesh = models["MediaPipe face_landmark"]

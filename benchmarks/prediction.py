@@ -88,7 +88,7 @@ def measure_detection(detector, faces) -> dict:
                 points.append(((answer[0].points + 0.5 - border) / scale) - 0.5)
                 truth.append(label)
                 confidence.append(answer[0].confidence)
-                uncertain += bool(answer[0].uncertain)
+                uncertain += bool(answer[0].flags)
         errors = np.sqrt(np.nanmean((np.array(points) - np.array(truth)) ** 2, axis=(1, 2))) if points else np.zeros(0)
         result[str(width)] = {"found": found / len(faces), "rmse": rmse(np.array(points), np.array(truth)) if points else None,
                               "median_face_rmse": float(np.median(errors)) if points else None,
@@ -163,7 +163,7 @@ def main() -> None:
             "memory": lambda: measure_memory(options.photo, options.memory_pictures)}
     record = json.loads(options.out.read_text()) if options.out.exists() else {}
     record |= {"data": {"name": Path(options.data).name, "sha256": hash_faces(faces), "faces": len(faces), "part": "kept out by group"}, "photo": options.photo.name,
-               "model": {"name": "default", "sha256": hash_file(options.model), **detector.model.describe()},
+               "model": {"name": "default", "sha256": hash_file(options.model), **detector.model.metadata},
                "command": f"python benchmarks/prediction.py --data {Path(options.data).name} --photo {options.photo.name} --faces {options.faces}"
                           + (" --model TWIN.onnx" if options.model != DEFAULT_MODEL else "")}
     for part in options.parts:

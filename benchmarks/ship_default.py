@@ -27,7 +27,7 @@ from facekp.data.split import split_by_group
 from facekp.export.comparison import open_exported
 from facekp.export.formats import export_model
 from facekp.evaluation import evaluate_points
-from facekp.inference.keypoint_model import KeypointModel
+from facekp.inference.keypoint_model import load_keypoint_model
 from facekp.inference.session import DEFAULT_MODEL
 from facekp.models.files import load_model
 from facekp.training.batches import predict_points
@@ -141,8 +141,8 @@ def main() -> None:
     rows = None if watched is None else np.random.default_rng(0).permutation(len(watched))[:500]
     export_model(model, options.out, "onnx-int8" if options.eight_bits else "onnx", None if rows is None else watched[rows], weights=options.weights,
                  calibration=(calibration["a"], calibration["b"]), notes={key: value for key, value in notes.items() if value})
-    shipped = KeypointModel(options.out, threads=1)
-    print(json.dumps({key: value for key, value in shipped.describe().items() if key != "calibration"}, indent=1))
+    shipped = load_keypoint_model(options.out, threads=1)
+    print(json.dumps({key: value for key, value in shipped.metadata.items() if key != "calibration"}, indent=1))
     print(f"{options.out}: {options.out.stat().st_size / 1e6:.3f} MB")
     if faces is not None:
         expected = predict_points(model, faces.images)

@@ -120,7 +120,7 @@ def _add_predict_job(jobs) -> None:
     job.add_argument("--format", default="png", choices=("png", "json", "csv"),
                      help="png: drawn pictures and videos; json: a file each; "
                      "csv: one table for all (default: png)")
-    job.add_argument("--smallest", type=float, default=0.02, metavar="SHARE",
+    job.add_argument("--min-face-size", type=float, default=0.02, metavar="SHARE",
                      help="the smallest face to look for, as a share of the picture's longer "
                      "side; half of it takes four times as long (default: 0.02)")
     job.add_argument("--frames", type=int, metavar="N", help="end a video or webcam after N frames")
@@ -282,9 +282,9 @@ class _Answer:
     def __init__(self, model: str):
         self.exported = model == "default" or Path(model).suffix == ".onnx"
         if self.exported:
-            from facekp.inference.keypoint_model import KeypointModel
+            from facekp.inference.keypoint_model import load_keypoint_model
 
-            self.models = [KeypointModel(model)]
+            self.models = [load_keypoint_model(model)]
         else:
             from facekp.experiments.by_source import load_models_by_source
 
@@ -387,7 +387,7 @@ def run_compare_job(
 
 # %% ../nbs/library/cli.ipynb #9b7b8445
 def run_predict_job(
-    options: argparse.Namespace,  # what build_parser reads after `predict`: sources, model, out, format, smallest, frames, max_pixels
+    options: argparse.Namespace,  # what build_parser reads after `predict`: sources, model, out, format, min_face_size, frames, max_pixels
 ) -> None:
     "facekp predict: find faces and their points."
     from facekp.errors import UserError

@@ -23,7 +23,7 @@ from test_bad_input import BAD, csv_text, folder_of_300w
 from facekp.data.kaggle_table import _blocks
 from facekp.data.sources import load_faces
 from facekp.images import read_image
-from facekp.inference.keypoint_model import KeypointModel
+from facekp.inference.keypoint_model import load_keypoint_model
 from facekp.inference.session import DEFAULT_MODEL, DETECTOR_FILE
 from facekp.video import read_frames
 
@@ -231,7 +231,7 @@ def test_bad_models(case, tmp_path):
     write, words = MODELS[case]
     path = write(tmp_path)
     with pytest.raises(UserError) as caught:
-        KeypointModel(path)
+        load_keypoint_model(path)
     message = str(caught.value)
     assert [word for word in words if word not in message] == [] and "\n" not in message, message
     assert not (tmp_path / "harmed").exists()

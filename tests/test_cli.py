@@ -92,13 +92,13 @@ def test_a_trained_net_is_read_again_by_a_process_that_never_built_one(tmp_path,
 def test_the_shipped_model_is_scored_by_its_name_and_as_a_file(tmp_path):
     from facekp.data.npz import save_npz
     from facekp.synthetic.renderer import synthetic_faces
-    from facekp.inference.keypoint_model import KeypointModel
+    from facekp.inference.keypoint_model import load_keypoint_model
     from facekp.inference.session import DEFAULT_MODEL
 
     faces = synthetic_faces(40, seed=3, workers=1)
     save_npz(faces, tmp_path / "faces.npz")
     shutil.copy(DEFAULT_MODEL, tmp_path / "copy.onnx")
-    rmse = np.sqrt(np.mean((KeypointModel().predict(faces.images)[0] - faces.points) ** 2))
+    rmse = np.sqrt(np.mean((load_keypoint_model().predict(faces.images)[0] - faces.points) ** 2))
     for model in ("default", "copy.onnx"):
         scored = facekp("evaluate", "--model", model, "--data", "faces.npz", "--json", cwd=tmp_path)
         assert scored.returncode == 0, scored.stderr

@@ -21,7 +21,7 @@ from facekp.export.formats import EXPORT_FORMATS, check_target, export_model
 from facekp.export.layers import PointsAndSigma, with_sigma
 from facekp.export.shipped import read_shipped
 from facekp.synthetic.renderer import synthetic_faces
-from facekp.inference.keypoint_model import KeypointModel
+from facekp.inference.keypoint_model import load_keypoint_model
 from facekp.inference.session import DEFAULT_MODEL
 from facekp.models.files import save_model
 from facekp.training.batches import predict_points
@@ -61,7 +61,7 @@ def test_a_net_that_sees_the_whole_frame_comes_back_from_its_file_as_well_as_one
     again, _ = read_shipped(export_model(whole, tmp_path / "whole.onnx", notes=NOTES))
     assert again.get_layer("points").window == FULL_WINDOW and np.abs(predict_points(again, FACES.images) - predict_points(whole, FACES.images)).max() < 0.1
     windowed, _ = read_shipped(export_model(net, tmp_path / "windowed.onnx", notes=NOTES))
-    assert windowed.get_layer("points").window == CLOSE_WINDOW and KeypointModel(tmp_path / "windowed.onnx").describe()["window"] == "6 9 84"
+    assert windowed.get_layer("points").window == CLOSE_WINDOW and load_keypoint_model(tmp_path / "windowed.onnx").metadata["window"] == "6 9 84"
 
 
 @pytest.mark.parametrize("window", ["6 9", "near by it"])
@@ -76,20 +76,20 @@ def test_a_window_that_is_none_is_told(net, tmp_path, window):
 def test_cells_far_below_the_top_of_a_map_do_not_count():
     maps = np.full((1, 24, 24, 15), -100.0, np.float32)
     maps[:, 10, 12] = 5.0
-    points, spread = PointsAndSigma()(maps)
-    assert np.abs(np.array(points) - [49.5, 41.5]).max() < 1e-3 and np.abs(np.array(spread) - 0.1).max() < 1e-3
+    points, sigma = PointsAndSigma()(maps)
+    assert np.abs(np.array(points) - [49.5, 41.5]).max() < 1e-3 and np.abs(np.array(sigma) - 0.1).max() < 1e-3
 
 
 @pytest.mark.parametrize("format, largest", [("onnx", 0.1), ("litert", 2e-3), ("saved_model", 2e-3)])
 def test_each_format_says_what_keras_says_for_one_face_and_for_many(net, files, format, largest):
     predict, expected = open_exported(files[format]), predict_points(net, FACES.images)
-    points, spread = predict(FACES.images)
-    assert points.shape == (24, 15, 2) and spread.shape == (24, 15) and points.dtype == np.float32
+    points, sigma = predict(FACES.images)
+    assert points.shape == (24, 15, 2) and sigma.shape == (24, 15) and points.dtype == np.float32
     assert np.abs(points - expected).max() < largest
     alone = np.concatenate([predict(image[None])[0] for image in FACES.images[:2]])
     assert np.abs(alone - points[:2]).max() < 1e-2
-    exact = with_sigma(net, CALIBRATION).predict_on_batch(FACES.images[..., None])["spread"]
-    assert np.abs(spread - exact).max() < max(largest, 0.01) and np.std(exact) > 0.1
+    exact = with_sigma(net, CALIBRATION).predict_on_batch(FACES.images[..., None])["sigma"]
+    assert np.abs(sigma - exact).max() < max(largest, 0.01) and np.std(exact) > 0.1
 
 
 @pytest.mark.parametrize("format", ["onnx-int8", "litert-int8"])
@@ -97,10 +97,10 @@ def test_eight_bits_of_the_shipped_net_say_nearly_what_keras_says(tmp_path, form
     "A trained net, since how much eight bits lose depends on its numbers; drawn faces."
     net, calibration = read_shipped()
     predict = open_exported(export_model(net, tmp_path / f"net{EXPORT_FORMATS[format]}", format, FACES.images, calibration=calibration))
-    (points, spread), expected = predict(FACES.images), predict_points(net, FACES.images)
-    exact = with_sigma(net, calibration).predict_on_batch(FACES.images[..., None])["spread"]
+    (points, sigma), expected = predict(FACES.images), predict_points(net, FACES.images)
+    exact = with_sigma(net, calibration).predict_on_batch(FACES.images[..., None])["sigma"]
     assert np.abs(points - expected).max() < 1 and np.sqrt(np.mean((points - expected) ** 2)) < 0.15
-    assert np.abs(spread - exact).max() < 1 and np.std(exact) > 0.1
+    assert np.abs(sigma - exact).max() < 1 and np.std(exact) > 0.1
     alone = np.concatenate([predict(image[None])[0] for image in FACES.images[:2]])
     assert np.abs(alone - points[:2]).max() < 1e-2
 
@@ -127,14 +127,14 @@ def test_eight_bits_end_before_the_heatmaps(files):
     assert [made.get(node.input[1]) == "DequantizeLinear" for node in convolutions] == [False] + [True] * (len(convolutions) - 2) + [False]
 
 
-def test_spread_is_the_width_of_the_hill():
+def test_sigma_is_the_width_of_the_hill():
     hill = np.zeros((1, 24, 24, 15), np.float32)
     hill[:] = -1e9
     hill[0, 10, 4], hill[0, 10, 8] = 0, 0  # two cells, 16 px apart: 8 px either way, in x only
-    points, spread = PointsAndSigma()(hill)
-    assert np.allclose(points[0], [(6.5 * 4) - 0.5, 10.5 * 4 - 0.5], atol=1e-3) and np.allclose(spread[0], np.sqrt(8**2 / 2), atol=1e-3)
-    points, spread = PointsAndSigma(offset=2.0, slope=0.5)(hill)
-    assert np.allclose(spread[0], np.sqrt(2 + 0.5 * 32), atol=1e-3)
+    points, sigma = PointsAndSigma()(hill)
+    assert np.allclose(points[0], [(6.5 * 4) - 0.5, 10.5 * 4 - 0.5], atol=1e-3) and np.allclose(sigma[0], np.sqrt(8**2 / 2), atol=1e-3)
+    points, sigma = PointsAndSigma(offset=2.0, slope=0.5)(hill)
+    assert np.allclose(sigma[0], np.sqrt(2 + 0.5 * 32), atol=1e-3)
 
 
 @pytest.mark.parametrize("build, format, weights, largest", [(build_cnn, "onnx", "int8", 0.5), (build_cnn, "litert-int8", "float16", 2),
@@ -144,18 +144,18 @@ def test_nets_without_heatmaps(build, format, weights, largest, tmp_path):
     model = build()
     model.get_layer("coordinates").set_weights([np.random.default_rng(0).normal(0, 0.02, array.shape) for array in model.get_layer("coordinates").get_weights()])
     path = export_model(model, tmp_path / f"net{EXPORT_FORMATS[format]}", format, FACES.images, weights)
-    points, spread = open_exported(path)(FACES.images[:7])
+    points, sigma = open_exported(path)(FACES.images[:7])
     expected = predict_points(model, FACES.images[:7])
     assert np.abs(points - expected).max() < largest and expected.std(axis=0).mean() > 0.1
-    assert (spread == 0).all() and path.stat().st_size < 0.7 * 4 * model.count_params()
+    assert (sigma == 0).all() and path.stat().st_size < 0.7 * 4 * model.count_params()
 
 
 def test_the_way_back_from_onnx(files, tmp_path):
     for format in ("onnx", "onnx-int8"):
         again, calibration = read_shipped(files[format])
-        assert np.abs(predict_points(again, FACES.images) - KeypointModel(files["onnx"]).predict(FACES.images)[0]).max() < 1, format
+        assert np.abs(predict_points(again, FACES.images) - load_keypoint_model(files["onnx"]).predict(FACES.images)[0]).max() < 1, format
         assert np.allclose(calibration, CALIBRATION)
-    assert KeypointModel(files["onnx"]).describe()["data"] == "drawn faces"
+    assert load_keypoint_model(files["onnx"]).metadata["data"] == "drawn faces"
     other = onnx.load(files["onnx"])
     onnx.helper.set_model_props(other, {"architecture": "heatmap"})
     onnx.save(other, tmp_path / "other.onnx")
@@ -169,9 +169,9 @@ def test_the_command(files, tmp_path, monkeypatch, capsys):
     assert (tmp_path / "new" / "copy.onnx").read_bytes() == DEFAULT_MODEL.read_bytes()
     monkeypatch.setattr("facekp.inference.session.DEFAULT_MODEL", shipped)
     assert main(["export", "--format", "litert", "--out", str(tmp_path / "net.tflite")]) == 0
-    points, spread = open_exported(tmp_path / "net.tflite")(FACES.images[:3])
-    exact_points, exact_spread = KeypointModel(shipped).predict(FACES.images[:3])
-    assert np.abs(points - exact_points).max() < 0.01 and np.abs(spread - exact_spread).max() < 0.01
+    points, sigma = open_exported(tmp_path / "net.tflite")(FACES.images[:3])
+    exact_points, exact_sigma = load_keypoint_model(shipped).predict(FACES.images[:3])
+    assert np.abs(points - exact_points).max() < 0.01 and np.abs(sigma - exact_sigma).max() < 0.01
     save_model(build_baseline(), tmp_path / "run" / "model.keras")
     assert main(["export", "--model", str(tmp_path / "run"), "--format", "saved_model", "--out", str(tmp_path / "saved")]) == 0
     assert main(["export", "--model", str(tmp_path / "run"), "--format", "saved_model", "--out", str(tmp_path / "saved")]) == 0  # over itself

@@ -24,7 +24,7 @@ from facekp.synthetic.renderer import synthetic_faces
 from facekp.geometry import Crop, crop_image, fit_crop, to_crop, to_image
 from facekp.images import read_image
 from facekp.inference.face_detector import nms, pyramid_sizes
-from facekp.inference.keypoint_model import KeypointModel
+from facekp.inference.keypoint_model import load_keypoint_model
 from facekp.inference.landmarker import FaceLandmarker
 from facekp.inference.outputs import find_sources, predict_files
 from facekp.inference.session import DEFAULT_MODEL, DETECTOR_FILE, open_session
@@ -228,15 +228,15 @@ def test_no_face_is_a_result(detector):
                     np.full((3, 700), 200, np.uint8), colored()):
         answer = detector.predict(picture)
         assert len(answer) == 0 and answer.to_dict()["faces"] == []
-        assert np.array_equal(answer.draw(), answer.picture) and answer._repr_png_().startswith(b"\x89PNG")
+        assert np.array_equal(answer.draw(), answer.image) and answer._repr_png_().startswith(b"\x89PNG")
 
 
 def test_small_and_cut_faces_are_uncertain(detector):
     small = detector.predict(photo(30))
-    assert small.faces and "small" in small[0].uncertain
+    assert small.faces and "small" in small[0].flags
     cut = detector.predict(np.ascontiguousarray(photo(160)[:, 115:]))
-    assert cut.faces and "cut" in cut[0].uncertain
-    assert not detector.predict(photo(160))[0].uncertain
+    assert cut.faces and "cut" in cut[0].flags
+    assert not detector.predict(photo(160))[0].flags
 
 
 def test_batches_are_lists_or_arrays(detector):
@@ -248,13 +248,13 @@ def test_batches_are_lists_or_arrays(detector):
     assert len(detector.predict(pictures[0][..., 0])) == 1
 
 
-def test_spread_confidence_and_box_are_in_order(detector):
+def test_sigma_confidence_and_box_are_in_order(detector):
     face = detector.predict(photo(200))[0]
-    assert face.spread.shape == (15,) and (face.spread > 0).all()
+    assert face.sigma.shape == (15,) and (face.sigma > 0).all()
     left, top, right, bottom = face.box
     assert left < face.points[:, 0].min() and right > face.points[:, 0].max() and top < face.points[:, 1].min()
     twice = detector.predict(cv2.resize(photo(200), None, fx=2, fy=2))[0]
-    assert np.allclose(twice.spread / face.spread, 2, rtol=0.15)
+    assert np.allclose(twice.sigma / face.sigma, 2, rtol=0.15)
 
 
 @pytest.mark.parametrize("options", [{"min_face_size": 0}, {"min_face_size": 2}, {"min_confidence": 1.5}, {"passes": 0}, {"max_pixels": 0}, {"threads": 0}])
@@ -267,18 +267,18 @@ def test_models_that_are_none_are_refused(tmp_path):
     (tmp_path / "text.onnx").write_text("no model")
     for model, words in ((tmp_path / "text.onnx", "not a model"), (tmp_path / "none.onnx", "no such model"), (DETECTOR_FILE, "expected one input")):
         with pytest.raises(UserError, match=words):
-            KeypointModel(model)
+            load_keypoint_model(model)
 
 
 def test_the_shipped_models_keep_the_contract_and_are_small():
     session = open_session(DEFAULT_MODEL)
-    assert {output.name for output in session.get_outputs()} >= {"points", "spread"}
+    assert {output.name for output in session.get_outputs()} >= {"points", "sigma"}
     notes = session.get_modelmeta().custom_metadata_map
     assert {"name", "version", "data", "license"} <= set(notes)
     assert open_session(DETECTOR_FILE).get_modelmeta().custom_metadata_map["license"] == "Apache-2.0"
     assert DEFAULT_MODEL.stat().st_size <= 1_500_000 and DETECTOR_FILE.stat().st_size <= 300_000
-    points, spread = KeypointModel().predict(FACES.images)
-    assert np.sqrt(np.mean((points - FACES.points) ** 2)) < 3 and 0.2 < spread.mean() < 4
+    points, sigma = load_keypoint_model().predict(FACES.images)
+    assert np.sqrt(np.mean((points - FACES.points) ** 2)) < 3 and 0.2 < sigma.mean() < 4
 
 
 def test_a_run_and_a_keras_file_serve_as_models(tmp_path):
@@ -287,8 +287,8 @@ def test_a_run_and_a_keras_file_serve_as_models(tmp_path):
 
     save_model(build_mean(FACES.points), tmp_path / "run" / "model.keras")
     for model in (tmp_path / "run", tmp_path / "run" / "model.keras"):
-        points, spread = KeypointModel(model).predict(FACES.images[:2])
-        assert np.allclose(points[0], FACES.points.mean(axis=0), atol=1e-2) and not spread.any()
+        points, sigma = load_keypoint_model(model).predict(FACES.images[:2])
+        assert np.allclose(points[0], FACES.points.mean(axis=0), atol=1e-2) and not sigma.any()
     assert len(facekp.load(tmp_path / "run", min_confidence=0.1).predict(photo(100))) == 1
 
 
@@ -319,7 +319,7 @@ def test_faces_keep_their_number_in_a_video(tmp_path, detector):
     make_video(tmp_path / "v.avi")
     follower = FaceTracker(detector, search_every=5)
     paths = [follower.next(picture, seconds) for picture, seconds, _, _ in read_frames(tmp_path / "v.avi")]
-    assert len(paths) == 12 and all([face.track for face in faces] == [1] for faces in paths)
+    assert len(paths) == 12 and all([face.track_id for face in faces] == [1] for faces in paths)
     step = np.mean([b[0].points - a[0].points for a, b in zip(paths[3:], paths[4:])], axis=(0, 1))
     assert abs(step[0] - 2) < 0.5 and abs(step[1]) < 0.5
     assert follower.next(np.zeros((181, 181, 3), np.uint8), 9.0) == []
@@ -334,7 +334,7 @@ def test_videos_are_written_in_every_form(tmp_path, detector, form, name):
         assert len(list(read_frames(tmp_path / "out" / name))) == 5
     elif form == "json":
         written = json.loads((tmp_path / "out" / name).read_text())
-        assert [frame["frame"] for frame in written["frames"]] == list(range(5)) and written["frames"][4]["faces"][0]["track"] == 1
+        assert [frame["frame"] for frame in written["frames"]] == list(range(5)) and written["frames"][4]["faces"][0]["track_id"] == 1
     else:
         assert [row["frame"] for row in csv.DictReader((tmp_path / "out" / name).open())] == list("01234")
 

@@ -425,7 +425,7 @@ def try_page(tab, address, site):
 
 
 def points_on(tab, said: str = "found in") -> np.ndarray:
-    "What the page says of its picture: x, y and spread of every point, [faces,15,3]."
+    "What the page says of its picture: x, y and sigma of every point, [faces,15,3]."
     tab.wait_for_function("said => document.querySelector('#try-status').textContent.includes(said)", arg=said, timeout=120_000)
     cells = tab.evaluate("[...document.querySelectorAll('#try-table tbody tr')].map((row) => [...row.cells].slice(2).map((cell) => Number(cell.textContent)))")
     tab.evaluate("document.querySelector('#try-status').textContent = ''")
@@ -439,7 +439,7 @@ def same_as_python(found: np.ndarray, picture: Path | bytes) -> None:
     unit = np.array([face.box[2] - face.box[0] for face in expected.faces])[:, None, None] / 96
     off = np.abs(found[..., :2] - expected.points) / unit
     assert off.max() < 1 / 2 and off.mean() < 1 / 7, off
-    np.testing.assert_allclose(found[..., 2], [face.spread for face in expected.faces], atol=0.5)
+    np.testing.assert_allclose(found[..., 2], [face.sigma for face in expected.faces], atol=0.5)
 
 
 @needs_docs

@@ -26,21 +26,21 @@ from ..training.batches import predict_points
 def open_exported(
     path: str | Path,  # an .onnx or .tflite file, or the folder of a SavedModel
     threads: int = 1,  # cores to use; TensorFlow decides for itself
-) -> Callable:  # from uint8 [N,96,96] to points [N,15,2] and spread [N,15], pixels; 0 where the model can't tell
+) -> Callable:  # from uint8 [N,96,96] to points [N,15,2] and sigma [N,15], pixels; 0 where the model can't tell
     "Open an exported model with its own runtime. Raises UserError for what is none."
     path = Path(path)
     if path.is_dir():
         return _open_saved_model(path)
     if path.suffix == ".tflite":
         return _open_litert(path, threads)
-    from facekp.inference.keypoint_model import KeypointModel
+    from facekp.inference.keypoint_model import load_keypoint_model
 
-    return KeypointModel(path, threads).predict
+    return load_keypoint_model(path, threads).predict
 
 
-def _both(points: np.ndarray, spread: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    "Points and spread; no spread is 0."
-    return points, np.zeros(points.shape[:2], np.float32) if spread is None else spread
+def _both(points: np.ndarray, sigma: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    "Points and sigma; no sigma is 0."
+    return points, np.zeros(points.shape[:2], np.float32) if sigma is None else sigma
 
 
 def _open_saved_model(path: Path) -> Callable:
@@ -53,7 +53,7 @@ def _open_saved_model(path: Path) -> Callable:
 
     def predict(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         answer = run(tensorflow.constant(images[..., None].astype(np.float32)))
-        return _both(answer["points"].numpy(), answer["spread"].numpy() if "spread" in answer
+        return _both(answer["points"].numpy(), answer["sigma"].numpy() if "sigma" in answer
                      else None)
 
     return predict
@@ -77,7 +77,7 @@ def _open_litert(path: Path, threads: int) -> Callable:
 
     def predict(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         answer = run(grey=images[..., None].astype(np.float32))
-        return _both(answer["points"], answer.get("spread"))
+        return _both(answer["points"], answer.get("sigma"))
 
     return predict
 

@@ -40,12 +40,12 @@ def export_model(
     format: str = "onnx",  # onnx, onnx-int8, litert, litert-int8 or saved_model
     images: np.ndarray | None = None,  # uint8 [N,96,96]: faces that the int8 formats watch; 200 drawn ones when not given
     weights: str = "float16",  # how ONNX stores them: float32, float16 or int8; it computes in float32 all the same
-    calibration: tuple | None = None,  # a and b of the spread, numbers or [15] each, for nets with heatmaps
+    calibration: tuple | None = None,  # a and b of the sigma, numbers or [15] each, for nets with heatmaps
     notes: dict | None = None,  # what an ONNX file says of itself
 ) -> Path:  # the path written
     """Write a net in a format for other programs, whole or not at all.
 
-    It takes grey [N,96,96,1] 0-255 as float32, gives points [N,15,2] and, if it has heatmaps, spread [N,15], for any N.
+    It takes grey [N,96,96,1] 0-255 as float32, gives points [N,15,2] and, if it has heatmaps, sigma [N,15], for any N.
     Raises UserError for unknown formats, wrong endings and missing packages."""
     path = check_target(path, format, weights)
     exported = with_sigma(model, calibration)

@@ -46,20 +46,20 @@ class PointsAndSigma(WindowedLayer):
         means = ops.matmul(share, ops.convert_to_tensor(np.column_stack([places, (places**2).sum(axis=1)])[None]))
         points, squares = means[..., :2], means[..., 2]
         variance = (squares - ops.sum(ops.square(points), axis=-1)) / 2
-        spread = ops.sqrt(ops.maximum(np.array(self.offset, np.float32)
+        sigma = ops.sqrt(ops.maximum(np.array(self.offset, np.float32)
                                       + np.array(self.slope, np.float32) * variance, 0.01))
-        return points + np.float32(middle), spread
+        return points + np.float32(middle), sigma
 
 # %% ../../nbs/library/export/layers.ipynb #b37f4e3f
 def with_sigma(
     model: keras.Model,  # from grey [N,96,96,1] to pixels [N,15,2]
     calibration: tuple | None = None,  # a and b: numbers, or [15] each; the bare width of the hill when not given
-) -> keras.Model:  # gives {"points": [N,15,2]}, and {"spread": [N,15]} too if it has heatmaps; the weights are shared
-    "A net as it is exported: what it says by name, with the spread where it can tell."
+) -> keras.Model:  # gives {"points": [N,15,2]}, and {"sigma": [N,15]} too if it has heatmaps; the weights are shared
+    "A net as it is exported: what it says by name, with the sigma where it can tell."
     last = model.layers[-1]
     if not isinstance(last, SoftArgmax):
         return keras.Model(model.input, {"points": model.output}, name=model.name)
     offset, slope = calibration or (0.0, 1.0)
-    points, spread = PointsAndSigma(offset, slope, window=last.window,
-                                     name="points_and_spread")(last.input)
-    return keras.Model(model.input, {"points": points, "spread": spread}, name=model.name)
+    points, sigma = PointsAndSigma(offset, slope, window=last.window,
+                                     name="points_and_sigma")(last.input)
+    return keras.Model(model.input, {"points": points, "sigma": sigma}, name=model.name)

@@ -54,7 +54,7 @@ def _rename_ends(graph, outputs: list[str]) -> None:
         for ends in (node.input, node.output):
             ends[:] = [names.get(name, name) for name in ends]
     shapes = {"grey": [IMAGE_SIZE, IMAGE_SIZE, 1], "points": [len(KEYPOINTS), 2],
-              "spread": [len(KEYPOINTS)]}
+              "sigma": [len(KEYPOINTS)]}
     ends = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["count", *shape])
             for name, shape in shapes.items()}
     del graph.input[:], graph.output[:], graph.value_info[:]

@@ -24,7 +24,7 @@ from ..models.heatmap import build_compact, build_heatmap
 # %% ../../nbs/library/export/shipped.ipynb #59666a2b
 def read_shipped(
     path: str | Path | None = None,  # an .onnx file that export_model wrote from a heatmap net; the model inside facekp when not given
-) -> tuple[keras.Model, tuple | None]:  # the net, its normalizations folded into its convolutions; a and b of its spread
+) -> tuple[keras.Model, tuple | None]:  # the net, its normalizations folded into its convolutions; a and b of its sigma
     "Put the numbers of an ONNX file back into its net. Raises UserError for a file of another kind."
     require_packages(("onnx",))
     import onnx

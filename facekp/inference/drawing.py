@@ -27,7 +27,7 @@ def draw_predictions(
         width = float(face.crop.size)
         line = max(1, round(max(width / 110, max(picture.shape[:2]) / 900)))
         radius = max(1, round(width / 70))
-        _draw_box(drawn, face.box, line, dashed=bool(face.uncertain))
+        _draw_box(drawn, face.box, line, dashed=bool(face.flags))
         for point, color in zip(face.points, KEYPOINT_COLORS):
             place = tuple(int(value) for value in np.round(point * 16))
             rgb = tuple(int(color[i:i + 2], 16) for i in (1, 3, 5))
@@ -55,7 +55,7 @@ def _draw_box(drawn: np.ndarray, box: np.ndarray, line: int, dashed: bool) -> No
 # %% ../../nbs/library/inference/drawing.ipynb #8f9756e3
 def _draw_label(drawn: np.ndarray, face: Face, line: int) -> None:
     "The confidence, and why it is uncertain, above the box or inside it at the picture's edge."
-    text = " ".join([f"{face.confidence:.2f}", *face.uncertain])
+    text = " ".join([f"{face.confidence:.2f}", *face.flags])
     size, stroke = float(np.clip(face.crop.size / 300, 0.4, 2.5)), max(1, line)
     (breadth, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, stroke)
     left = int(np.clip(face.box[0], 0, max(0, drawn.shape[1] - breadth - 4)))

@@ -25,7 +25,7 @@ from ..errors import UserError
 from ..geometry import Crop, crop_image, fit_crop, frame_face, to_image
 from ..images import MAX_PIXELS, read_image
 from .face_detector import DETECTOR_SIZE, detect_faces, find_candidates, pyramid_sizes
-from .keypoint_model import KeypointModel
+from .keypoint_model import KeypointModel, load_keypoint_model
 from .prediction import Prediction
 from .results import Face
 from .session import DETECTOR_FILE, open_session
@@ -64,10 +64,10 @@ def detect_in_crops(
 
 SMALL_FACE = 40  # pixels: a smaller frame holds too little to be sure of
 TURNED_LIMIT = 0.35  # how far the nose may lie off the middle of the eyes, in eye distances
-DISAGREEMENT_LIMIT, SIGMA_LIMIT = 3.0, 2.5  # pixels of the 96: how far detector and model may disagree, and how wide the points may spread, before confidence falls
+DISAGREEMENT_LIMIT, SIGMA_LIMIT = 3.0, 2.5  # pixels of the 96: how far detector and model may disagree, and how wide the points may sigma, before confidence falls
 
 # %% ../../nbs/library/inference/landmarker.ipynb #2855685e
-def _make_face(picture: np.ndarray, points: np.ndarray, spread: np.ndarray, frame: Crop,
+def _make_face(picture: np.ndarray, points: np.ndarray, sigma: np.ndarray, frame: Crop,
                marks: np.ndarray, score: float) -> Face:
     "Put a face together and say what is uncertain about it."
     pixel, size = frame.pixel, np.array(picture.shape[1::-1])
@@ -76,14 +76,14 @@ def _make_face(picture: np.ndarray, points: np.ndarray, spread: np.ndarray, fram
                     (points[13] + points[14]) / 2])
     apart = np.linalg.norm(own - marks, axis=1).mean() / pixel
     confidence = float(score * math.exp(-(max(apart - DISAGREEMENT_LIMIT, 0) / 4) ** 2
-                                        - (max(spread.mean() - SIGMA_LIMIT, 0) / 1.5) ** 2))
+                                        - (max(sigma.mean() - SIGMA_LIMIT, 0) / 1.5) ** 2))
     outside = (((points < -0.5) | (points > size - 0.5)).any()
                or ((center < 0.3 * frame.size) | (center > size - 0.3 * frame.size)).any())
     reasons = {"small": frame.size < SMALL_FACE, "cut": outside,
                "turned": max(_yaw_ratio(own), _yaw_ratio(marks)) > TURNED_LIMIT,
-               "unsure": spread.mean() > 1.2 * SIGMA_LIMIT or confidence < 0.6}
+               "unsure": sigma.mean() > 1.2 * SIGMA_LIMIT or confidence < 0.6}
     half = frame.size / 2 * np.array([[-1, -1], [1, 1]])
-    return Face(points.astype(np.float32), (spread * pixel).astype(np.float32),
+    return Face(points.astype(np.float32), (sigma * pixel).astype(np.float32),
                 (center + half).reshape(-1).astype(np.float32), confidence,
                 tuple(reason for reason, holds in reasons.items() if holds), frame)
 
@@ -105,11 +105,11 @@ def find_points(
         return []
     frames = [fit_crop(DETECTOR_POINTS_IN_CROP, marks) for marks, _ in found]
     for _ in range(detector.passes):
-        inside, spread = detector.model.predict(np.stack([_crop_grey(picture, frame)
+        inside, sigma = detector.model.predict(np.stack([_crop_grey(picture, frame)
                                                           for frame in frames]))
         points = [to_image(place, frame) for place, frame in zip(inside, frames)]
         used, frames = frames, [frame_face(place) for place in points]
-    faces = [_make_face(picture, *parts) for parts in zip(points, spread, used, *zip(*found))]
+    faces = [_make_face(picture, *parts) for parts in zip(points, sigma, used, *zip(*found))]
     least = detector.min_confidence if min_confidence is None else min_confidence
     return _deduplicate([face for face in faces if face.confidence >= least])
 
@@ -182,7 +182,7 @@ class FaceLandmarker:
 
     def __init__(
         self,
-        model: str | Path = "default",  # default, an .onnx file, a .keras file, or the folder of a run
+        model: str | Path | KeypointModel = "default",  # default, an .onnx, .tflite or .keras file, the folder of a run, or a model
         min_face_size: float = 0.02,  # the smallest face to look for, as a share of the picture's longer side, 0-1; half of it takes four times as long
         min_confidence: float = 0.5,  # 0-1; what is below is no face
         passes: int = 2,  # how often the points are found; from the second time on framed by the points before
@@ -191,7 +191,7 @@ class FaceLandmarker:
     ):
         _check_options(min_face_size, min_confidence, passes, max_pixels, threads)
         self.min_face_size, self.min_confidence, self.passes, self.max_pixels = min_face_size, min_confidence, passes, max_pixels
-        self.finder, self.model = open_session(DETECTOR_FILE, threads), KeypointModel(model, threads)
+        self.finder, self.model = open_session(DETECTOR_FILE, threads), load_keypoint_model(model, threads)
 
     def predict(
         self,
@@ -234,7 +234,7 @@ def _predict_one(detector: FaceLandmarker, image: object) -> Prediction:
 
 # %% ../../nbs/library/inference/landmarker.ipynb #22384eb0
 def load(
-    model: str | Path = "default",  # default, an .onnx file, a .keras file, or the folder of a run
+    model: str | Path | KeypointModel = "default",  # default, an .onnx, .tflite or .keras file, the folder of a run, or a model
     **options,  # of Detector: smallest, least_confidence, passes, max_pixels, threads
 ) -> FaceLandmarker:  # ready to predict
     "Load a detector: `facekp.load().predict(image)`."

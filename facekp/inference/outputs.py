@@ -26,16 +26,14 @@ from ..errors import RunError, UserError
 from ..files import atomic_path, to_plain
 from .drawing import draw_predictions
 from .landmarker import FaceLandmarker
-from .results import Face, face_to_dict
+from .results import FACE_COLUMNS, Face, face_to_dict, face_to_row
 from .tracking import FaceTracker
-from ..keypoints import COLUMNS, KEYPOINTS
 from ..progress import progress
 from ..video import VIDEO_ENDINGS, read_frames
 
 # %% ../../nbs/library/inference/outputs.ipynb #b3d958ab
 FORMATS = ("png", "json", "csv")
-TABLE_COLUMNS = ("file", "frame", "face", "left", "top", "right", "bottom", "confidence",
-                 "uncertain", *COLUMNS, *(f"{keypoint}_spread" for keypoint in KEYPOINTS))
+TABLE_COLUMNS = ("file", "frame", "face", *FACE_COLUMNS)
 
 # %% ../../nbs/library/inference/outputs.ipynb #0c39cf59
 def find_sources(
@@ -133,11 +131,8 @@ def _table_rows(source: str, frame: int | None, faces: list[Face]) -> Iterator[l
     if not faces:
         yield [*start, "", *[""] * (len(TABLE_COLUMNS) - 3)]
     for number, face in enumerate(faces):
-        yield [*start, number if face.track is None else face.track,
-               *np.round(face.box.astype(float), 1).tolist(), round(face.confidence, 3),
-               " ".join(face.uncertain),
-               *np.round(face.points.reshape(-1).astype(float), 2).tolist(),
-               *np.round(face.spread.astype(float), 2).tolist()]
+        yield [*start, number if face.track_id is None else face.track_id,
+               *face_to_row(face)]
 
 # %% ../../nbs/library/inference/outputs.ipynb #e173456d
 def _predict_image(detector: FaceLandmarker, source: str, name: str, out: Path | None, form: str,
@@ -156,7 +151,7 @@ def _predict_image(detector: FaceLandmarker, source: str, name: str, out: Path |
         where = out / f"{name}.json"
     else:
         print(json.dumps(to_plain(answer.to_dict()), ensure_ascii=False), flush=True)
-    faces = ", ".join(" ".join([f"{face.confidence:.2f}", *face.uncertain])
+    faces = ", ".join(" ".join([f"{face.confidence:.2f}", *face.flags])
                       for face in answer.faces)
     count = f"{len(answer)} face{'s' * (len(answer) != 1)}"
     return f"{source}: {count}{' (' + faces + ')' if faces else ''}{f' -> {where}' if where else ''}"
@@ -227,7 +222,7 @@ def _frame_writer(path: Path | None, source: str, form: str, table, shape: tuple
         return write, stack.close
     file = stack.enter_context(open(waiting, "w", encoding="utf-8")) if path else sys.stdout
     start = {"file": source, "width": shape[1], "height": shape[0],
-             "frames_a_second": round(rate, 3)}
+             "frames_per_second": round(rate, 3)}
     file.write(json.dumps(start, ensure_ascii=False)[:-1] + ', "frames": [\n')
     stack.callback(lambda: file.write("\n]}\n"))
 

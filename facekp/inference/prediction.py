@@ -1,4 +1,4 @@
-"""What was found in one image, and how it draws, saves and converts itself.
+"""The faces of one image, and how they are drawn, saved and converted.
 
 Docs: https://facekp.github.io/facekp/library/inference/prediction.html.md"""
 
@@ -8,21 +8,26 @@ Docs: https://facekp.github.io/facekp/library/inference/prediction.html.md"""
 __all__ = ['Prediction']
 
 # %% ../../nbs/library/inference/prediction.ipynb #adbe1115
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..images import encode_png, write_image
 from .drawing import draw_predictions
-from .results import Face, face_to_dict
+from .results import FACE_COLUMNS, Face, face_to_row, faces_to_supervision
 from ..keypoints import KEYPOINTS
 
+if TYPE_CHECKING:
+    import pandas
+
 # %% ../../nbs/library/inference/prediction.ipynb #d6032f08
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Prediction:
-    "What was found in one picture; it draws itself in a notebook."
-    picture: np.ndarray = field(repr=False)  # uint8 [H,W,3], RGB, upright
+    "The faces of one image."
+    image: np.ndarray = field(repr=False)  # uint8 [H,W,3], RGB, upright
     faces: list[Face]  # largest confidence first
     name: str = ""  # the file, where there is one
     seconds: float = 0.0  # from pixels to points, without reading the file
@@ -33,28 +38,51 @@ class Prediction:
     def __getitem__(self, index: int) -> Face:
         return self.faces[index]
 
+    def __iter__(self) -> Iterator[Face]:
+        return iter(self.faces)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Prediction):
+            return NotImplemented
+        return (self.name == other.name and self.faces == other.faces
+                and np.array_equal(self.image, other.image))
+
+    def __hash__(self) -> int:
+        return hash((self.name, tuple(self.faces), self.image.shape))
+
     @property
-    def points(self) -> np.ndarray:  # float32 [faces,15,2], pixels of the picture
-        "The points of all faces."
+    def points(self) -> np.ndarray:  # float32 [faces,15,2], pixels of the image
+        "Return the keypoints of all faces."
         return np.array([face.points for face in self.faces],
                         np.float32).reshape(-1, len(KEYPOINTS), 2)
 
     def draw(self) -> np.ndarray:  # uint8 [H,W,3], RGB
-        "The picture with boxes, points and confidences."
-        return draw_predictions(self.picture, self.faces)
+        "Return the image with boxes, keypoints and confidences."
+        return draw_predictions(self.image, self.faces)
 
     def save(
         self,
-        path: str | Path,  # ends with .png, .jpg or another picture's ending; its folder is made where it is missing
+        path: str | Path,  # ends with .png, .jpg or the ending of another image format; missing folders are made
     ) -> Path:  # the path written
-        "Write the drawn picture, whole or not at all; the ending says how."
+        "Write the drawn image atomically; the ending chooses the format."
         return write_image(self.draw(), path)
 
-    def to_dict(self) -> dict:  # what the JSON file holds
-        "The prediction in Python's own types."
-        return {"file": self.name, "width": self.picture.shape[1], "height": self.picture.shape[0],
-                "seconds": round(self.seconds, 4), "faces": [face_to_dict(face) for face in self.faces]}
+    def to_dict(self) -> dict[str, Any]:  # file, width, height, seconds, faces
+        "Return the prediction in plain Python types, as the JSON file holds it."
+        return {"file": self.name, "width": self.image.shape[1], "height": self.image.shape[0],
+                "seconds": round(self.seconds, 4), "faces": [face.to_dict() for face in self.faces]}
+
+    def to_pandas(self) -> "pandas.DataFrame":  # a row per face with FACE_COLUMNS
+        "Return the faces as a table, as the CSV file holds it."
+        import pandas
+
+        return pandas.DataFrame([face_to_row(face) for face in self.faces],
+                                columns=list(FACE_COLUMNS)).rename_axis("face")
+
+    def to_supervision(self) -> Any:  # supervision.KeyPoints
+        "Return the faces for the package supervision. Raises UserError where it is not installed."
+        return faces_to_supervision(self.faces)
 
     def _repr_png_(self) -> bytes:
-        "What a notebook shows; at most 1200 pixels wide."
+        "Return what a notebook shows, at most 1200 pixels wide."
         return encode_png(self.draw())

@@ -96,6 +96,6 @@ class FaceTracker:
             smoother = self.tracks[number][1] if number in self.tracks else OneEuroFilter()
             points = smoother(face.points, seconds, pixel=face.crop.pixel)
             tracks[number] = face.crop, smoother
-            followed.append(replace(face, points=points, track=number))
+            followed.append(replace(face, points=points, track_id=number))
         self.tracks = tracks
         return followed

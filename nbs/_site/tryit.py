@@ -95,7 +95,7 @@ def known() -> dict:
 
     numbers = {"imageSize": IMAGE_SIZE, "netSize": DETECTOR_SIZE, "seenFrom": MIN_BOX, "bestSeen": BEST_BOX,
                "secondLook": SECOND_PASS_SCALE, "frameWidth": FRAME_SCALE, "clear": CLEAR_CONFIDENCE, "small": SMALL_FACE,
-               "turned": TURNED_LIMIT, "apart": DISAGREEMENT_LIMIT, "spread": SIGMA_LIMIT, "seenWell": CLEAR_DETECTION}
+               "turned": TURNED_LIMIT, "apart": DISAGREEMENT_LIMIT, "sigma": SIGMA_LIMIT, "seenWell": CLEAR_DETECTION}
     numbers |= {"keypoints": KEYPOINTS, "colors": KEYPOINT_COLORS, "meanFace": np.round(MEAN_FACE.astype(float), 4).tolist(),
                 "detectedFrame": DETECTOR_POINTS_IN_CROP.tolist()}
     defaults = {name: parameter.default for function in (find_candidates, nms, FaceLandmarker.__init__)

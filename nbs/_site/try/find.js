@@ -223,10 +223,10 @@ async function predictPoints(nets, pictures) {
     for (let k = 0; k < area; k++) values[n * area + k] = Math.round(0.299 * data[k * 4] + 0.587 * data[k * 4 + 1] + 0.114 * data[k * 4 + 2]);
   });
   const input = { [nets.model.inputNames[0]]: new nets.Tensor("float32", values, [pictures.length, known.imageSize, known.imageSize, 1]) };
-  const { points, spread } = await nets.model.run(input, ["points", "spread"]);
+  const { points, sigma } = await nets.model.run(input, ["points", "sigma"]);
   return pictures.map((_, n) => ({
     inside: Array.from({ length: count }, (_, k) => [0, 1].map((axis) => points.data[(n * count + k) * 2 + axis])),
-    spread: Array.from(spread.data.subarray(n * count, (n + 1) * count)),
+    sigma: Array.from(sigma.data.subarray(n * count, (n + 1) * count)),
   }));
 }
 
@@ -237,16 +237,16 @@ function sideways([right, left, nose]) {
   return Math.abs(off / Math.max(across[0] ** 2 + across[1] ** 2, 1e-6));
 }
 
-function makeFace(picture, points, spread, frame, marks, score) {
-  const pixel = frame[2] / known.imageSize, size = [picture.width, picture.height], wide = mean(spread);
+function makeFace(picture, points, sigma, frame, marks, score) {
+  const pixel = frame[2] / known.imageSize, size = [picture.width, picture.height], wide = mean(sigma);
   const own = [points[1], points[0], points[known.keypoints.indexOf("nose_tip")], middle([points[13], points[14]])];
   const apart = mean(own.map((place, k) => distance(place, marks[k]))) / pixel;
-  const confidence = score * Math.exp(-((Math.max(apart - known.apart, 0) / 4) ** 2) - (Math.max(wide - known.spread, 0) / 1.5) ** 2);
+  const confidence = score * Math.exp(-((Math.max(apart - known.apart, 0) / 4) ** 2) - (Math.max(wide - known.sigma, 0) / 1.5) ** 2);
   const outside = points.some((place) => place.some((value, axis) => value < -0.5 || value > size[axis] - 0.5))
     || [0, 1].some((axis) => frame[axis] < 0.3 * frame[2] || frame[axis] > size[axis] - 0.3 * frame[2]);
   const reasons = { small: frame[2] < known.small, cut: outside, turned: Math.max(sideways(own), sideways(marks)) > known.turned,
-    unsure: wide > 1.2 * known.spread || confidence < 0.6 };
-  return { points, spread: spread.map((value) => value * pixel), frame, confidence, uncertain: Object.keys(reasons).filter((name) => reasons[name]),
+    unsure: wide > 1.2 * known.sigma || confidence < 0.6 };
+  return { points, sigma: sigma.map((value) => value * pixel), frame, confidence, flags: Object.keys(reasons).filter((name) => reasons[name]),
     box: [frame[0] - frame[2] / 2, frame[1] - frame[2] / 2, frame[0] + frame[2] / 2, frame[1] + frame[2] / 2] };
 }
 
@@ -273,7 +273,7 @@ async function findPoints(nets, picture, found, least = known.leastConfidence) {
       return [x, y, width / known.frameWidth, roll];
     });
   }
-  const faces = found.map(({ marks, score }, k) => makeFace(picture, places[k], answers[k].spread, used[k], marks, score));
+  const faces = found.map(({ marks, score }, k) => makeFace(picture, places[k], answers[k].sigma, used[k], marks, score));
   return eachOnce(faces.filter((face) => face.confidence >= least));
 }
 

@@ -89,7 +89,7 @@ function show(bitmap, picture, faces, name, mirrored = false) {
   faces.forEach((face, number) => {
     const line = Math.max(2, face.frame[2] * large / 150), dot = Math.max(2.5, face.frame[2] * large / 110);
     const [left, right] = [across(face.box[0]), across(face.box[2])].sort((a, b) => a - b), top = down(face.box[1]);
-    pen.setLineDash(face.uncertain.length ? [5 * line, 4 * line] : []);
+    pen.setLineDash(face.flags.length ? [5 * line, 4 * line] : []);
     for (const [color, width] of [["#141414", line + 2], ["#ffffff", line]]) {
       pen.strokeStyle = color;
       pen.lineWidth = width;
@@ -98,11 +98,11 @@ function show(bitmap, picture, faces, name, mirrored = false) {
     pen.setLineDash([]);
     face.points.forEach(([x, y], k) => {
       const ring = (radius, fill) => { pen.beginPath(); pen.arc(across(x), down(y), radius, 0, 7); pen.fillStyle = fill; pen.fill(); };
-      ring(Math.max(face.spread[k] * large, dot), `${known.colors[k]}55`);
+      ring(Math.max(face.sigma[k] * large, dot), `${known.colors[k]}55`);
       ring(dot * 1.3, "#ffffff");
       ring(dot, known.colors[k]);
     });
-    const text = `${faces.length > 1 ? `${number + 1}: ` : ""}${face.confidence.toFixed(2)} ${face.uncertain.join(" ")}`.trim(), size = Math.max(15, Math.min(28, face.frame[2] * large / 12));
+    const text = `${faces.length > 1 ? `${number + 1}: ` : ""}${face.confidence.toFixed(2)} ${face.flags.join(" ")}`.trim(), size = Math.max(15, Math.min(28, face.frame[2] * large / 12));
     pen.font = `600 ${size}px system-ui, sans-serif`;
     const wide = pen.measureText(text).width + 10, x = Math.min(Math.max(left, 0), canvas.width - wide), y = Math.max(top - size * 1.4, 0);
     pen.fillStyle = "#141414";
@@ -120,15 +120,15 @@ function tell({ faces, milliseconds }, scale, picture) {
     const least = Math.ceil(known.smallest * Math.max(picture.width, picture.height));
     say(`No face found in ${time}. Faces that are covered, turned far away or narrower than ${least} pixels are missed; one that fills half of the picture is seen best.`);
   } else {
-    const best = faces[0], off = best.spread.reduce((sum, value) => sum + value, 0) / best.spread.length;
-    const doubts = best.uncertain.length ? ` Be careful, it is ${best.uncertain.join(" and ")}.` : "";
+    const best = faces[0], off = best.sigma.reduce((sum, value) => sum + value, 0) / best.sigma.length;
+    const doubts = best.flags.length ? ` Be careful, it is ${best.flags.join(" and ")}.` : "";
     say(`${count(faces.length, "face")} found in ${time}. How sure${faces.length > 1 ? " of the clearest" : ""}: ${best.confidence.toFixed(2)} of 1; its points are off by `
       + `about ${(off / scale).toFixed(1)} pixels, where the face is ${Math.round(best.frame[2] / scale)} wide.${doubts}`);
   }
   table.querySelector("tbody").replaceChildren(...faces.flatMap((face, number) => face.points.map(([x, y], k) => {
     const row = document.createElement("tr");
     // a pixel's middle is a whole number, in the picture's own size
-    const values = [(x + 0.5) / scale - 0.5, (y + 0.5) / scale - 0.5, face.spread[k] / scale];
+    const values = [(x + 0.5) / scale - 0.5, (y + 0.5) / scale - 0.5, face.sigma[k] / scale];
     row.append(...[number + 1, words(known.keypoints[k]), ...values.map((value) => value.toFixed(2))].map((text) => Object.assign(document.createElement("td"), { textContent: text })));
     return row;
   })));
