@@ -127,7 +127,7 @@ def test_giant_pictures_are_refused_before_they_are_unpacked(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"no picture", b"\xff\xd8\xff\xe0 cut", bomb(50, 50), b"GIF89a", b"%PDF-1.4"])
 def test_broken_files_are_named(tmp_path, content):
     (tmp_path / "broken.jpg").write_bytes(content)
-    with pytest.raises(UserError, match=r"broken.jpg: not a picture"):
+    with pytest.raises(UserError, match=r"broken.jpg: not an image"):
         read_image(tmp_path / "broken.jpg")
 
 
@@ -356,14 +356,14 @@ def folder(tmp_path) -> Path:
     Image.fromarray(photo(90, 1)).save(tmp_path / "in" / "a.jpg", quality=95)
     Image.fromarray(colored()).save(tmp_path / "in" / "below" / "none.webp")
     (tmp_path / "in" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
-    (tmp_path / "in" / "notes.txt").write_text("not a picture")
+    (tmp_path / "in" / "notes.txt").write_text("not an image")
     return tmp_path / "in"
 
 
 def test_a_folder_is_done_in_order_and_the_broken_file_is_named(folder, detector):
     out = folder / "out"
     broken = predict_files(detector, [folder], out, show_progress=False)
-    assert len(broken) == 1 and "broken.jpg: not a picture" in broken[0]
+    assert len(broken) == 1 and "broken.jpg: not an image" in broken[0]
     names = sorted(str(path.relative_to(out)) for path in out.rglob("*.png"))
     assert names == ["a-2-points.png", "a-points.png", "below/none-points.png"]
     before = Image.open(folder / "a.png")
