@@ -25,7 +25,7 @@ def facekp(*arguments, cwd=None):
     (["data", "make", "synthetic:5"], "where to?"),
     (["course", "--profile", "fast"], "profile 'fast' is unknown"),
     (["train", "--model", "unet", "--data", "synthetic:300", "--out", "run"], "model 'unet' is unknown"),
-    (["train", "--model", "cnn", "--labels", "mean", "--data", "synthetic:300", "--out", "run"], "label repair 'mean' is unknown"),
+    (["train", "--model", "cnn", "--labels", "mean", "--data", "synthetic:300", "--out", "run"], "label strategy 'mean' is unknown"),
     (["train", "--model", "cnn", "--augment", "-1", "--data", "synthetic:300", "--out", "run"], "expected 0 or more copies"),
     (["evaluate", "--model", "nowhere", "--data", "synthetic:300"], "no such model"),
     (["compare", "nowhere"], "no records there"),

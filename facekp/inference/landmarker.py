@@ -7,9 +7,10 @@ Docs: https://facekp.github.io/facekp/library/inference/landmarker.html.md"""
 # %% auto #0
 __all__ = ['DETECTOR_POINTS_IN_CROP', 'SECOND_PASS_SCALE', 'CLEAR_DETECTION', 'CLEAR_CONFIDENCE', 'SMALL_FACE', 'TURNED_LIMIT',
            'DISAGREEMENT_LIMIT', 'SIGMA_LIMIT', 'detect_in_crops', 'find_points', 'same_place', 'FaceLandmarker',
-           'load']
+           'load', 'predict']
 
 # %% ../../nbs/library/inference/landmarker.ipynb #307bec16
+import functools
 import math
 import time
 from collections.abc import Iterable
@@ -239,3 +240,18 @@ def load(
 ) -> FaceLandmarker:  # ready to predict
     "Load a detector: `facekp.load().predict(image)`."
     return FaceLandmarker(model, **options)
+
+# %% ../../nbs/library/inference/landmarker.ipynb #0bb082ea
+@functools.lru_cache(maxsize=4)
+def _cached_landmarker(model: str, options: tuple) -> FaceLandmarker:
+    "Load a landmarker once for the same model and options."
+    return load(model, **dict(options))
+
+
+def predict(
+    image: str | Path | bytes | Image.Image | np.ndarray | Iterable,  # what read_image takes, or a batch of it
+    model: str | Path = "default",  # default, an .onnx file, a .keras file, or the folder of a run
+    **options,  # of FaceLandmarker: min_face_size, min_confidence, passes, max_pixels, threads
+) -> Prediction | list[Prediction]:  # one for an image, a list for a batch
+    "Find the faces of an image and their keypoints; the model is loaded once. Raises UserError for what is no image."
+    return _cached_landmarker(str(model), tuple(sorted(options.items()))).predict(image)
