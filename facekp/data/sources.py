@@ -22,6 +22,7 @@ from .kaggle import load_kaggle
 from .kaggle_download import fetch_kaggle
 from .npz import load_npz
 from .w300 import load_300w
+from ..config import load_settings
 from ..errors import RunError, UserError, did_you_mean
 from ..faces import Faces, concatenate
 
@@ -30,11 +31,17 @@ SOURCES = "synthetic, synthetic:N, kaggle, or the path of a Kaggle folder or .zi
 
 # %% ../../nbs/library/data/sources.ipynb #dfce87ba
 def load_faces(
-    source: str | Path | list,  # synthetic, synthetic:N, kaggle, or a path; several joined by ' + ' or as a list
-    data_folder: str | Path = "data",  # where `kaggle` and the drawn sets are kept
-    seed: int = 0,  # which drawn faces
+    source: str | Path | list | None = None,  # synthetic, synthetic:N, kaggle, or a path; several joined by ' + ' or as a list; None: as the settings say
+    data_folder: str | Path | None = None,  # where `kaggle` and the synthetic sets are kept; `data` when not given, or the settings' folder where source is None
+    seed: int = 0,  # which synthetic faces
 ) -> Faces:  # all faces of all sources
     "Load faces from any source."
+    if source is None:
+        settings = load_settings()
+        source = (f"synthetic:{settings.synthetic_faces}" if settings.data == "synthetic"
+                  else settings.data)
+        data_folder = data_folder or settings.data_folder
+    data_folder = data_folder or "data"
     names = source if isinstance(source, (list, tuple)) else _split_source(str(source))
     if not names:
         raise UserError(f"no source of faces was given; expected {SOURCES}")
