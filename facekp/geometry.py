@@ -69,7 +69,7 @@ def to_image(
     crop: Crop,  # where the crop lies in the image
 ) -> np.ndarray:  # float64 [...,2], pixels of the image
     "Map points of a crop into the image."
-    return (crop.center + (np.asarray(points, np.float64) - (IMAGE_SIZE - 1) / 2)
+    return np.asarray(crop.center + (np.asarray(points, np.float64) - (IMAGE_SIZE - 1) / 2)
             * (crop.size / IMAGE_SIZE) @ _rotation(crop.angle).T)
 
 
@@ -78,7 +78,7 @@ def to_crop(
     crop: Crop,  # where the crop lies in the image
 ) -> np.ndarray:  # float64 [...,2], pixels of the 96x96 crop
     "Map points of the image into a crop; the inverse of `to_image`."
-    return ((np.asarray(points, np.float64) - crop.center) @ _rotation(crop.angle)
+    return np.asarray((np.asarray(points, np.float64) - crop.center) @ _rotation(crop.angle)
             * (IMAGE_SIZE / crop.size) + (IMAGE_SIZE - 1) / 2)
 
 # %% ../nbs/library/geometry.ipynb #6467aa6e

@@ -18,44 +18,44 @@ from ..keypoints import KEYPOINT_COLORS
 
 # %% ../../nbs/library/inference/drawing.ipynb #443196cb
 def draw_predictions(
-    picture: np.ndarray,  # uint8 [H,W,3], RGB
-    faces: Iterable[Face],  # what to draw
+    image: np.ndarray,  # uint8 [H,W,3], RGB
+    faces: Iterable[Face],  # with coordinates of the image
 ) -> np.ndarray:  # uint8 [H,W,3], RGB, a new array
-    "Draw boxes, points and confidences; what is uncertain gets a dashed box and says why."
-    drawn = picture.copy()
+    "Draw boxes, keypoints and confidences; a face with flags gets a dashed box and the reasons."
+    drawn = image.copy()
     for face in faces:
-        width = float(face.crop.size)
-        line = max(1, round(max(width / 110, max(picture.shape[:2]) / 900)))
+        width = face.crop.size
+        line = max(1, round(max(width / 110, max(image.shape[:2]) / 900)))
         radius = max(1, round(width / 70))
         _draw_box(drawn, face.box, line, dashed=bool(face.flags))
         for point, color in zip(face.points, KEYPOINT_COLORS):
-            place = tuple(int(value) for value in np.round(point * 16))
+            x, y = (int(value) for value in np.round(point * 16))  # sixteenths of a pixel
             rgb = tuple(int(color[i:i + 2], 16) for i in (1, 3, 5))
-            cv2.circle(drawn, place, (radius + max(1, radius // 3)) * 16, (255, 255, 255), -1,
+            cv2.circle(drawn, (x, y), (radius + max(1, radius // 3)) * 16, (255, 255, 255), -1,
                        cv2.LINE_AA, shift=4)
-            cv2.circle(drawn, place, radius * 16, rgb, -1, cv2.LINE_AA, shift=4)
+            cv2.circle(drawn, (x, y), radius * 16, rgb, -1, cv2.LINE_AA, shift=4)
         _draw_label(drawn, face, line)
     return drawn
 
 
 def _draw_box(drawn: np.ndarray, box: np.ndarray, line: int, dashed: bool) -> None:
-    "A white rectangle with a dark rim, so that it shows on anything."
+    "Draw a white rectangle with a dark rim, visible on any background."
     left, top, right, bottom = (round(float(edge)) for edge in box)
     corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
     for color, thickness in (((20, 20, 20), line + 2), ((255, 255, 255), line)):
-        for start, end in zip(corners, corners[1:]):
-            start, end = np.array(start, float), np.array(end, float)
-            pieces = (max(1, int(np.linalg.norm(end - start) // (12 * line))) * 2 - 1
+        for (x, y), (x2, y2) in zip(corners, corners[1:]):
+            pieces = (max(1, int(np.hypot(x2 - x, y2 - y)) // (12 * line)) * 2 - 1
                       if dashed else 1)
             for piece in range(0, pieces, 2):
-                ends = (start + (end - start) * (piece + part) / pieces for part in (0, 1))
-                cv2.line(drawn, *(tuple(int(value) for value in np.round(place)) for place in ends),
-                         color, thickness, cv2.LINE_AA)
+                start, end = ((round(x + (x2 - x) * share), round(y + (y2 - y) * share))
+                              for share in (piece / pieces, (piece + 1) / pieces))
+                cv2.line(drawn, start, end, color, thickness, cv2.LINE_AA)
 
-# %% ../../nbs/library/inference/drawing.ipynb #8f9756e3
+
 def _draw_label(drawn: np.ndarray, face: Face, line: int) -> None:
-    "The confidence, and why it is uncertain, above the box or inside it at the picture's edge."
-    text = " ".join([f"{face.confidence:.2f}", *face.flags])
+    "Write track, confidence and flags above the box, or inside it at the edge of the image."
+    track = [] if face.track_id is None else [f"#{face.track_id}"]
+    text = " ".join([*track, f"{face.confidence:.2f}", *face.flags])
     size, stroke = float(np.clip(face.crop.size / 300, 0.4, 2.5)), max(1, line)
     (breadth, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, stroke)
     left = int(np.clip(face.box[0], 0, max(0, drawn.shape[1] - breadth - 4)))

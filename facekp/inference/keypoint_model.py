@@ -87,6 +87,10 @@ class OnnxModel(_FileModel):
         super().__init__(name or str(path),
                          lambda grey: session.run(outputs, {input_name: grey.astype(kind)}))
         self.metadata = dict(session.get_modelmeta().custom_metadata_map)
+        self._options = (path, threads, name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return OnnxModel, self._options
 
 
 def _read_signature(session: onnxruntime.InferenceSession,

@@ -1,4 +1,4 @@
-"""Find every face in an image and its keypoints.
+"""Find every face of an image and its 15 keypoints.
 
 Docs: https://facekp.github.io/facekp/library/inference/landmarker.html.md"""
 
@@ -6,16 +6,16 @@ Docs: https://facekp.github.io/facekp/library/inference/landmarker.html.md"""
 
 # %% auto #0
 __all__ = ['DETECTOR_POINTS_IN_CROP', 'SECOND_PASS_SCALE', 'CLEAR_DETECTION', 'CLEAR_CONFIDENCE', 'SMALL_FACE', 'TURNED_LIMIT',
-           'DISAGREEMENT_LIMIT', 'SIGMA_LIMIT', 'detect_in_crops', 'find_points', 'same_place', 'FaceLandmarker',
-           'load', 'predict']
+           'DISAGREEMENT_LIMIT', 'SIGMA_LIMIT', 'detect_in_crops', 'same_place', 'FaceLandmarker', 'load', 'predict']
 
 # %% ../../nbs/library/inference/landmarker.ipynb #307bec16
 import functools
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -33,212 +33,217 @@ from .session import DETECTOR_FILE, open_session
 from ..keypoints import IMAGE_SIZE, KEYPOINTS
 
 # %% ../../nbs/library/inference/landmarker.ipynb #58cb95a8
-DETECTOR_POINTS_IN_CROP = np.array([[30.1, 38.0], [64.7, 38.2], [48.2, 57.7], [47.6, 74.8]])  # eyes, nose, mouth of the detector inside Kaggle's frame: means over 257 real faces
-SECOND_PASS_SCALE = 176 / IMAGE_SIZE  # the detector sees a face best when it fills half of its picture
-CLEAR_DETECTION = 22, 0.85  # pixels of the box in the detector's picture, and score: an upright face from the front is tried without a second look,
-CLEAR_CONFIDENCE = 0.75  # and accepted with this confidence
+DETECTOR_POINTS_IN_CROP = np.array([[30.1, 38.0], [64.7, 38.2], [48.2, 57.7], [47.6, 74.8]])  # the detector's eyes, nose and mouth in a training crop: means over 257 faces
+SECOND_PASS_SCALE = 176 / IMAGE_SIZE  # the detector is best where a face fills half of its input
+CLEAR_DETECTION = 22, 0.85  # size of the box in the detector's input and score from which an upright frontal face needs no second detection
+CLEAR_CONFIDENCE = 0.75  # confidence from which the face is then accepted
+SMALL_FACE = 40  # pixels: a smaller crop holds too little detail
+TURNED_LIMIT = 0.35  # distance of the nose from the middle of the eyes, in eye distances
+DISAGREEMENT_LIMIT, SIGMA_LIMIT = 3.0, 2.5  # pixels of the crop: distance between detector and keypoint model, and mean sigma, from which confidence falls
 
 # %% ../../nbs/library/inference/landmarker.ipynb #bf11ebef
 def detect_in_crops(
-    finder: onnxruntime.InferenceSession,  # the face detector
-    picture: np.ndarray,  # uint8 [H,W,3], RGB
-    frames: list[Crop],  # where faces may be
-) -> list[tuple[np.ndarray, float]]:  # where a face is: its eyes, nose and mouth [4,2] in the picture, and the score
-    "Look at each place alone."
-    wide = [replace(frame, size=frame.size * SECOND_PASS_SCALE) for frame in frames
-            if frame.size >= 4]
+    detector: onnxruntime.InferenceSession,  # the face detector
+    image: np.ndarray,  # uint8 [H,W,3], RGB
+    crops: Sequence[Crop],  # where faces may be
+) -> list[tuple[np.ndarray, float]]:  # per face its eyes, nose and mouth [4,2] in pixels of the image, and the score
+    "Detect the face in the middle of each crop."
+    wide = [replace(crop, size=crop.size * SECOND_PASS_SCALE) for crop in crops if crop.size >= 4]
     found = []
     for start in range(0, len(wide), 32):
         part = wide[start:start + 32]
-        places, scores = detect_faces(finder, np.stack([crop_image(picture, frame, DETECTOR_SIZE)
-                                                for frame in part]))
-        # only what is in the middle
-        scores = scores * (np.abs(places[:, :, 0] - DETECTOR_SIZE / 2).max(axis=2) < DETECTOR_SIZE / 5)
-        for frame, place, score in zip(part, places, scores):
+        detections, scores = detect_faces(detector, np.stack([crop_image(image, crop, DETECTOR_SIZE)
+                                                              for crop in part]))
+        # only faces in the middle
+        scores = scores * (np.abs(detections[:, :, 0] - DETECTOR_SIZE / 2).max(axis=2) < DETECTOR_SIZE / 5)
+        for crop, detection, score in zip(part, detections, scores):
             if score.max() >= 0.5:
                 best = score > 0.8 * score.max()
-                marks = np.average(place[best, 2:6], axis=0, weights=score[best])
-                found.append((to_image(marks * IMAGE_SIZE / DETECTOR_SIZE - 0.5, frame),
+                points = np.average(detection[best, 2:6], axis=0, weights=score[best])
+                found.append((to_image(points * IMAGE_SIZE / DETECTOR_SIZE - 0.5, crop),
                               float(score.max())))
     return found
 
-
-SMALL_FACE = 40  # pixels: a smaller frame holds too little to be sure of
-TURNED_LIMIT = 0.35  # how far the nose may lie off the middle of the eyes, in eye distances
-DISAGREEMENT_LIMIT, SIGMA_LIMIT = 3.0, 2.5  # pixels of the 96: how far detector and model may disagree, and how wide the points may sigma, before confidence falls
-
 # %% ../../nbs/library/inference/landmarker.ipynb #2855685e
-def _make_face(picture: np.ndarray, points: np.ndarray, sigma: np.ndarray, frame: Crop,
-               marks: np.ndarray, score: float) -> Face:
-    "Put a face together and say what is uncertain about it."
-    pixel, size = frame.pixel, np.array(picture.shape[1::-1])
-    center = np.array(frame.center)
+def _make_face(image: np.ndarray, points: np.ndarray, sigma: np.ndarray, crop: Crop,
+               detector_points: np.ndarray, score: float) -> Face:
+    "Return a face with its confidence and flags."
+    size, center = np.array(image.shape[1::-1]), np.array(crop.center)
     own = np.stack([points[1], points[0], points[KEYPOINTS.index("nose_tip")],
                     (points[13] + points[14]) / 2])
-    apart = np.linalg.norm(own - marks, axis=1).mean() / pixel
-    confidence = float(score * math.exp(-(max(apart - DISAGREEMENT_LIMIT, 0) / 4) ** 2
+    distance = np.linalg.norm(own - detector_points, axis=1).mean() / crop.pixel
+    confidence = float(score * math.exp(-(max(distance - DISAGREEMENT_LIMIT, 0) / 4) ** 2
                                         - (max(sigma.mean() - SIGMA_LIMIT, 0) / 1.5) ** 2))
-    outside = (((points < -0.5) | (points > size - 0.5)).any()
-               or ((center < 0.3 * frame.size) | (center > size - 0.3 * frame.size)).any())
-    reasons = {"small": frame.size < SMALL_FACE, "cut": outside,
-               "turned": max(_yaw_ratio(own), _yaw_ratio(marks)) > TURNED_LIMIT,
-               "unsure": sigma.mean() > 1.2 * SIGMA_LIMIT or confidence < 0.6}
-    half = frame.size / 2 * np.array([[-1, -1], [1, 1]])
-    return Face(points.astype(np.float32), (sigma * pixel).astype(np.float32),
+    cut = (((points < -0.5) | (points > size - 0.5)).any()
+           or ((center < 0.3 * crop.size) | (center > size - 0.3 * crop.size)).any())
+    flags = {"small": crop.size < SMALL_FACE, "cut": cut,
+             "turned": max(_yaw_ratio(own), _yaw_ratio(detector_points)) > TURNED_LIMIT,
+             "unsure": sigma.mean() > 1.2 * SIGMA_LIMIT or confidence < 0.6}
+    half = crop.size / 2 * np.array([[-1, -1], [1, 1]])
+    return Face(points.astype(np.float32), (sigma * crop.pixel).astype(np.float32),
                 (center + half).reshape(-1).astype(np.float32), confidence,
-                tuple(reason for reason, holds in reasons.items() if holds), frame)
+                tuple(flag for flag, holds in flags.items() if holds), crop)
 
 
-def _yaw_ratio(marks: np.ndarray) -> float:
-    "How far the nose lies off the middle of the eyes, in eye distances: 0 from the front."
-    across = marks[1] - marks[0]
-    return float(abs((marks[2] - marks[:2].mean(axis=0)) @ across) / max(across @ across, 1e-6))
+def _yaw_ratio(points: np.ndarray) -> float:
+    "Return how far the nose lies from the middle of the eyes, in eye distances: 0 for a frontal face."
+    across = points[1] - points[0]
+    return float(abs((points[2] - points[:2].mean(axis=0)) @ across) / max(across @ across, 1e-6))
 
 # %% ../../nbs/library/inference/landmarker.ipynb #10a61bc0
-def find_points(
-    detector: "FaceLandmarker",  # its model, passes and least_confidence are used
-    picture: np.ndarray,  # uint8 [H,W,3], RGB
-    found: list[tuple[np.ndarray, float]],  # eyes, nose and mouth [4,2] in the picture, and the score, of each face
-    min_confidence: float | None = None,  # 0-1; the detector's own when not given
-) -> list[Face]:  # each face once, largest confidence first
-    "Frame, find the points, frame again."
-    if not found:
-        return []
-    frames = [fit_crop(DETECTOR_POINTS_IN_CROP, marks) for marks, _ in found]
-    for _ in range(detector.passes):
-        inside, sigma = detector.model.predict(np.stack([_crop_grey(picture, frame)
-                                                          for frame in frames]))
-        points = [to_image(place, frame) for place, frame in zip(inside, frames)]
-        used, frames = frames, [frame_face(place) for place in points]
-    faces = [_make_face(picture, *parts) for parts in zip(points, sigma, used, *zip(*found))]
-    least = detector.min_confidence if min_confidence is None else min_confidence
-    return _deduplicate([face for face in faces if face.confidence >= least])
+def same_place(a: Crop, b: Crop) -> bool:
+    "Tell whether two crops are nearer than two faces can be."
+    return math.dist(a.center, b.center) < 0.4 * min(a.size, b.size)
 
 
-def _deduplicate(faces: list[Face]) -> list[Face]:
-    "Of faces in the same place the one with the largest confidence; the largest first."
+def _deduplicate(faces: Iterable[Face]) -> list[Face]:
+    "Keep the face with the largest confidence at each place, largest first."
     kept: list[Face] = []
     for face in sorted(faces, key=lambda face: -face.confidence):
         if not any(same_place(face.crop, other.crop) for other in kept):
             kept.append(face)
     return kept
 
-
-def same_place(a: Crop, b: Crop) -> bool:
-    "Are the centres of two crops nearer than two faces can be?"
-    return math.dist(a.center, b.center) < 0.4 * min(a.size, b.size)
-
-
-def _crop_grey(picture: np.ndarray, frame: Crop) -> np.ndarray:
-    "Cut out a frame in grey."
-    return cv2.cvtColor(crop_image(picture, frame), cv2.COLOR_RGB2GRAY)
-
 # %% ../../nbs/library/inference/landmarker.ipynb #0734646f
-def _first_pass(detector: "FaceLandmarker", picture: np.ndarray) -> tuple[list, list]:
-    "Frames where faces may be, and of those that need no second look, large, upright and from the front, marks and score."
-    places, scores = find_candidates(detector.finder, picture, detector.min_face_size)
-    longest = max(picture.shape[:2])
-    finest = pyramid_sizes(longest, detector.min_face_size)[-1] / longest
-    frames = [fit_crop(DETECTOR_POINTS_IN_CROP, place[2:6]) for place in places]
-    upright = np.array([abs(frame.angle) < 0.3 and _yaw_ratio(place[2:6]) < 0.2
-                        for frame, place in zip(frames, places)], bool)
-    well = (places[:, 1].mean(axis=1) * finest >= CLEAR_DETECTION[0]) & (scores >= CLEAR_DETECTION[1]) & upright
-    return frames, [*zip(places[well, 2:6], scores[well])]
+def _first_pass(landmarker: "FaceLandmarker", image: np.ndarray) -> tuple[list[Crop], list[tuple[np.ndarray, float]]]:
+    "Return the crops of all candidates, and points and score of the clear ones."
+    detections, scores = find_candidates(landmarker.detector, image, landmarker.min_face_size)
+    longest = max(image.shape[:2])
+    finest = pyramid_sizes(longest, landmarker.min_face_size)[-1] / longest
+    crops = [fit_crop(DETECTOR_POINTS_IN_CROP, detection[2:6]) for detection in detections]
+    upright = np.array([abs(crop.angle) < 0.3 and _yaw_ratio(detection[2:6]) < 0.2
+                        for crop, detection in zip(crops, detections)], bool)
+    clear = ((detections[:, 1].mean(axis=1) * finest >= CLEAR_DETECTION[0])
+             & (scores >= CLEAR_DETECTION[1]) & upright)
+    return crops, [*zip(detections[clear, 2:6], scores[clear])]
 
 
-def _detect_with_border(detector: "FaceLandmarker", picture: np.ndarray) -> list[Crop]:
-    "Frames where faces may be in the picture with a border around it."
-    scale = min(1, 256 / max(picture.shape[:2]))
-    coarse = cv2.resize(picture, [max(1, round(side * scale)) for side in picture.shape[1::-1]],
+def _detect_with_border(landmarker: "FaceLandmarker", image: np.ndarray) -> list[Crop]:
+    "Return the crops of candidates in the image with a border around it."
+    scale = min(1, 256 / max(image.shape[:2]))
+    coarse = cv2.resize(image, [max(1, round(side * scale)) for side in image.shape[1::-1]],
                         interpolation=cv2.INTER_AREA)
     border = int(0.4 * max(coarse.shape[:2]))
-    places, _ = find_candidates(detector.finder,
-                                cv2.copyMakeBorder(coarse, *[border] * 4, cv2.BORDER_REPLICATE),
-                                min_face_size=0.3)
-    return [fit_crop(DETECTOR_POINTS_IN_CROP, (place[2:6] - border) / scale) for place in places]
+    detections, _ = find_candidates(landmarker.detector,
+                                    cv2.copyMakeBorder(coarse, border, border, border, border,
+                                                       cv2.BORDER_REPLICATE), min_face_size=0.3)
+    return [fit_crop(DETECTOR_POINTS_IN_CROP, (detection[2:6] - border) / scale)
+            for detection in detections]
+
+# %% ../../nbs/library/inference/landmarker.ipynb #4c09b9d6
+class FaceLandmarker:
+    "Finds faces and their keypoints in images."
+
+    def __init__(
+        self,
+        model: str | Path | KeypointModel = "default",  # default, an .onnx, .tflite or .keras file, the folder of a run, or a model
+        min_face_size: float = 0.02,  # the smallest face to find, as a share of the longer side of the image, 0-1; half of it takes four times as long
+        min_confidence: float = 0.5,  # 0-1; what is below is no face
+        passes: int = 2,  # predictions per face; from the second on the crop follows the points
+        max_pixels: int = MAX_PIXELS,  # refuse larger images
+        threads: int | None = None,  # CPU threads; None: all cores of this process, at most four
+    ):
+        self._options = (model, min_face_size, min_confidence, passes, max_pixels, threads)
+        _check_options(min_face_size, min_confidence, passes, max_pixels, threads)
+        self.min_face_size, self.min_confidence = min_face_size, min_confidence
+        self.passes, self.max_pixels = passes, max_pixels
+        self.detector = open_session(DETECTOR_FILE, threads)
+        self.model = load_keypoint_model(model, threads)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FaceLandmarker, self._options
+
+    def predict(
+        self,
+        image: Any,  # what read_image takes, or a batch: a list of these, an array [N,H,W,3] or grey [N,H,W]
+    ) -> Any:  # a Prediction for an image, a list of them for a batch
+        "Find the faces of an image or of each image of a batch. Raises UserError for what is no image."
+        return ([self.predict(one) for one in image] if _is_batch(image)
+                else _predict_one(self, image))
+
+    def find_faces(
+        self,
+        image: np.ndarray,  # uint8 [H,W,3], RGB
+    ) -> list[Face]:  # largest confidence first
+        "Find the faces of an image in memory."
+        crops, clear = _first_pass(self, image)
+        faces = self.find_points(image, clear, CLEAR_CONFIDENCE)
+        doubtful = [crop for crop in crops if not any(same_place(crop, face.crop) for face in faces)]
+        faces = _deduplicate(faces + self.refine(image, doubtful))
+        return faces or self.refine(image, _detect_with_border(self, image))
+
+    def refine(
+        self,
+        image: np.ndarray,  # uint8 [H,W,3], RGB
+        crops: Sequence[Crop],  # where faces may be
+        min_confidence: float | None = None,  # 0-1; the landmarker's own when not given
+    ) -> list[Face]:  # largest confidence first
+        "Detect again at known places, and find the keypoints."
+        return self.find_points(image, detect_in_crops(self.detector, image, crops), min_confidence)
+
+    def find_points(
+        self,
+        image: np.ndarray,  # uint8 [H,W,3], RGB
+        detected: Sequence[tuple[np.ndarray, float]],  # eyes, nose and mouth [4,2] in pixels of the image, and the score, per face
+        min_confidence: float | None = None,  # 0-1; the landmarker's own when not given
+    ) -> list[Face]:  # each face once, largest confidence first
+        "Crop detected faces, predict their keypoints, and repeat with better crops."
+        if not detected:
+            return []
+        crops = [fit_crop(DETECTOR_POINTS_IN_CROP, points) for points, _ in detected]
+        for _ in range(self.passes):
+            inside, sigma = self.model.predict(np.stack([_crop_grey(image, crop) for crop in crops]))
+            points = [to_image(one, crop) for one, crop in zip(inside, crops)]
+            used, crops = crops, [frame_face(one) for one in points]
+        faces = [_make_face(image, *parts) for parts in zip(points, sigma, used, *zip(*detected))]
+        least = self.min_confidence if min_confidence is None else min_confidence
+        return _deduplicate(face for face in faces if face.confidence >= least)
 
 
 def _check_options(min_face_size: float, min_confidence: float, passes: int, max_pixels: int,
                    threads: int | None) -> None:
-    "Refuse options of a detector that can't be meant."
+    "Refuse options out of range."
     counts = (passes, max_pixels, 1 if threads is None else threads)
     if not 0.005 <= min_face_size <= 1 or not 0 <= min_confidence <= 1 or min(counts) < 1:
         raise UserError(f"min_face_size={min_face_size}, min_confidence={min_confidence}, "
                         f"passes={passes}, max_pixels={max_pixels}, threads={threads}: expected "
                         "0.005-1, 0-1, 1 or more, 1 or more, 1 or more")
 
-# %% ../../nbs/library/inference/landmarker.ipynb #4c09b9d6
-def _search(detector: "FaceLandmarker", picture: np.ndarray) -> list[Face]:
-    "Look quickly, look again at what is doubtful, and once more with a border where nothing was found."
-    frames, well = _first_pass(detector, picture)
-    faces = find_points(detector, picture, well, CLEAR_CONFIDENCE)
-    doubtful = [frame for frame in frames
-                if not any(same_place(frame, face.crop) for face in faces)]
-    faces = _deduplicate(faces + detector.refine(picture, doubtful))
-    return faces or detector.refine(picture, _detect_with_border(detector, picture))
+
+def _crop_grey(image: np.ndarray, crop: Crop) -> np.ndarray:
+    "Cut out a crop in grey."
+    return np.asarray(cv2.cvtColor(crop_image(image, crop), cv2.COLOR_RGB2GRAY))
 
 # %% ../../nbs/library/inference/landmarker.ipynb #523a43fa
-class FaceLandmarker:
-    "Finds faces and their points in pictures."
+def _is_batch(image: object) -> bool:
+    "Tell whether it is several images. Raises UserError for an ambiguous array."
+    if isinstance(image, (str, Path, bytes, bytearray, memoryview, Image.Image)) or hasattr(image, "read"):
+        return False
+    shape = getattr(image, "shape", None)
+    if shape is None:
+        return isinstance(image, Iterable)
+    if len(shape) != 3 or shape[2] in (1, 3, 4):
+        return len(shape) == 4
+    if shape[0] in (3, 4) or shape[2] == 2:
+        raise UserError(f"an array of shape {list(shape)} is ambiguous; expected [H,W,3] for an image "
+                        "(channels last: array.transpose(1, 2, 0)) or [N,H,W,1] for grey images")
+    return True
 
-    def __init__(
-        self,
-        model: str | Path | KeypointModel = "default",  # default, an .onnx, .tflite or .keras file, the folder of a run, or a model
-        min_face_size: float = 0.02,  # the smallest face to look for, as a share of the picture's longer side, 0-1; half of it takes four times as long
-        min_confidence: float = 0.5,  # 0-1; what is below is no face
-        passes: int = 2,  # how often the points are found; from the second time on framed by the points before
-        max_pixels: int = MAX_PIXELS,  # refuse larger pictures
-        threads: int | None = None,  # cores to use; all of this process, at most four, when not given
-    ):
-        _check_options(min_face_size, min_confidence, passes, max_pixels, threads)
-        self.min_face_size, self.min_confidence, self.passes, self.max_pixels = min_face_size, min_confidence, passes, max_pixels
-        self.finder, self.model = open_session(DETECTOR_FILE, threads), load_keypoint_model(model, threads)
 
-    def predict(
-        self,
-        image: str | Path | bytes | Image.Image | np.ndarray | Iterable,  # what read_picture takes, or a batch: a list of these, [N,H,W,3] or grey [N,H,W]
-    ) -> Prediction | list[Prediction]:  # one for a picture, a list for a batch
-        "Find the faces and their points. Raises UserError for what is no picture."
-        return [self.predict(one) for one in image] if _is_batch(image) else _predict_one(self, image)
-
-    def find_faces(
-        self,
-        picture: np.ndarray,  # uint8 [H,W,3], RGB
-    ) -> list[Face]:  # largest confidence first
-        "Find faces in a picture that is read already."
-        return _search(self, picture)
-
-    def refine(
-        self,
-        picture: np.ndarray,  # uint8 [H,W,3], RGB
-        frames: list[Crop],  # where faces may be
-        min_confidence: float | None = None,  # 0-1; the detector's own when not given
-    ) -> list[Face]:  # those that hold up, largest confidence first
-        "Look again at the places where faces may be, and find their points."
-        return find_points(self, picture, detect_in_crops(self.finder, picture, frames), min_confidence)
+def _predict_one(landmarker: FaceLandmarker, source: Any) -> Prediction:
+    "Read an image and find its faces."
+    image = read_image(source, landmarker.max_pixels)
+    started = time.perf_counter()
+    faces = landmarker.find_faces(image)
+    name = str(source) if isinstance(source, (str, Path)) else ""
+    return Prediction(image, faces, name, time.perf_counter() - started)
 
 # %% ../../nbs/library/inference/landmarker.ipynb #400bcba7
-def _is_batch(image: object) -> bool:
-    "Is it several pictures? A list or tuple, four dimensions, or grey pictures behind each other."
-    if isinstance(image, np.ndarray):
-        return image.ndim == 4 or (image.ndim == 3 and image.shape[2] not in (1, 3, 4))
-    return not isinstance(image, (str, Path, bytes, Image.Image)) and isinstance(image, Iterable)
-
-
-def _predict_one(detector: FaceLandmarker, image: object) -> Prediction:
-    "Read one picture and find its faces; the seconds are those of finding."
-    picture = read_image(image, detector.max_pixels)
-    started = time.perf_counter()
-    faces = detector.find_faces(picture)
-    name = str(image) if isinstance(image, (str, Path)) else ""
-    return Prediction(picture, faces, name, time.perf_counter() - started)
-
-# %% ../../nbs/library/inference/landmarker.ipynb #22384eb0
 def load(
     model: str | Path | KeypointModel = "default",  # default, an .onnx, .tflite or .keras file, the folder of a run, or a model
-    **options,  # of Detector: smallest, least_confidence, passes, max_pixels, threads
+    **options: Any,  # of FaceLandmarker: min_face_size, min_confidence, passes, max_pixels, threads
 ) -> FaceLandmarker:  # ready to predict
-    "Load a detector: `facekp.load().predict(image)`."
+    "Load a landmarker: `facekp.load().predict(image)`."
     return FaceLandmarker(model, **options)
 
 # %% ../../nbs/library/inference/landmarker.ipynb #0bb082ea

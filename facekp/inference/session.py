@@ -1,4 +1,4 @@
-"""Open ONNX models, and where the shipped ones are.
+"""Open ONNX models with ONNX Runtime; the shipped models and where they lie.
 
 Docs: https://facekp.github.io/facekp/library/inference/session.html.md"""
 
@@ -23,9 +23,9 @@ DEFAULT_MODEL = Path(str(files("facekp"))) / "weights" / "default.onnx"
 # %% ../../nbs/library/inference/session.ipynb #69897dc7
 def open_session(
     path: str | Path,  # an .onnx file
-    threads: int | None = None,  # cores to use; all of this process, at most four, when not given
-) -> onnxruntime.InferenceSession:  # ready to run; nothing in the file is executed but the graph's known operators
-    "Open a model with ONNX Runtime. Raises UserError for what is none."
+    threads: int | None = None,  # CPU threads; None: all cores of this process, at most four
+) -> onnxruntime.InferenceSession:  # ready to run on the CPU
+    "Open a model with ONNX Runtime. Raises UserError for a file that is none."
     options = onnxruntime.SessionOptions()
     cores = (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
              or 1)

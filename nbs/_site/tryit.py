@@ -91,7 +91,6 @@ def known() -> dict:
     "What the page's program takes from the package: so neither can change without the other."
     import numpy as np
 
-    from facekp import core, predict
 
     numbers = {"imageSize": IMAGE_SIZE, "netSize": DETECTOR_SIZE, "seenFrom": MIN_BOX, "bestSeen": BEST_BOX,
                "secondLook": SECOND_PASS_SCALE, "frameWidth": FRAME_SCALE, "clear": CLEAR_CONFIDENCE, "small": SMALL_FACE,
@@ -100,7 +99,7 @@ def known() -> dict:
                 "detectedFrame": DETECTOR_POINTS_IN_CROP.tolist()}
     defaults = {name: parameter.default for function in (find_candidates, nms, FaceLandmarker.__init__)
                 for name, parameter in inspect.signature(function).parameters.items()}
-    return numbers | {"smallest": defaults["min_face_size"], "leastScore": defaults["least_score"], "overlap": defaults["overlap"],
+    return numbers | {"smallest": defaults["min_face_size"], "leastScore": defaults["min_score"], "overlap": defaults["overlap"],
                       "leastConfidence": defaults["min_confidence"], "passes": defaults["passes"]}
 
 
@@ -134,7 +133,6 @@ def write_samples(folder: Path) -> None:
 
 def write_try(static: Path) -> str:
     "Put all that the page needs among the site's own files, and return the page."
-    from facekp import core
     from facekp.inference.session import DEFAULT_MODEL, DETECTOR_FILE
 
     folder = static / "try"
