@@ -8,7 +8,7 @@ import gc
 import time
 from pathlib import Path
 
-from facekp.models.registry import MODELS, build_model
+from facekp.models.registry import build_model, list_models
 from facekp.faces import Faces
 from facekp.files import write_json
 from facekp.training.seeds import set_seeds
@@ -37,7 +37,7 @@ def measure(name: str, faces: Faces, repeats: int) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", nargs="*", default=MODELS)
+    parser.add_argument("--models", nargs="*", default=list_models())
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", default="results/benchmarks/inference.json")
     options = parser.parse_args()

@@ -17,7 +17,9 @@ from facekp.experiments.plan import Trial, budget_of, estimate_minutes, is_affor
 from facekp.experiments.run import run_course, run_grid, run_trial
 from facekp.experiments.statistics import compare_records, compare_trials, count_verdicts
 from facekp.experiments.tables import not_run_text, table_markdown, table_text
-from facekp.models.registry import MODELS, PRETRAINED
+from facekp.models.registry import list_models, model_spec
+
+MODELS, PRETRAINED = list_models(), list_models(pretrained=True)
 from facekp.config import Settings, load_settings
 from facekp.errors import UserError
 from facekp.synthetic.renderer import synthetic_faces

@@ -13,7 +13,7 @@ import textwrap
 import pandas as pd
 
 from ..labels import LABEL_STRATEGIES
-from ..models.registry import MODELS
+from ..models.registry import list_models
 
 # %% ../../nbs/library/experiments/charts.ipynb #bd43a4f0
 def show_comparison(
@@ -23,7 +23,7 @@ def show_comparison(
     "Draw the table: error and interval by model, repair and augmentation."
     import matplotlib.pyplot as plt
 
-    models = [model for model in MODELS if model in set(table.model)]
+    models = [model for model in list_models() if model in set(table.model)]
     repairs = [labels for labels in LABEL_STRATEGIES if labels in set(table.labels)]
     rows = -(-len(models) // 5)
     columns = -(-len(models) // rows)

@@ -20,7 +20,7 @@ from ..data.split import split_by_group
 from ..errors import UserError, did_you_mean
 from ..faces import Faces
 from ..labels import LABEL_STRATEGIES
-from ..models.registry import LEARNING_RATES, MODELS, PRETRAINED, SPEEDS
+from ..models.registry import list_models, model_spec
 from ..synthetic.gaps import impose_gaps
 
 # %% ../../nbs/library/experiments/plan.ipynb #4384dc89
@@ -53,7 +53,7 @@ def split_for_comparison(
 @dataclass(frozen=True)
 class Trial:
     "One training of the comparison."
-    model: str  # one of MODELS
+    model: str  # one of list_models()
     labels: str  # a label repair
     augment: int  # augmented copies a face; 0 without
     seed: int  # fixes augmentation, first weights and order
@@ -69,7 +69,7 @@ def plan_trials(
 ) -> list[Trial]:  # every cell of the grid, the quick ones first
     "Lay out the grid. Raises UserError for a model or repair that is not known."
     models, repairs = settings.models.split(), settings.labels.split()
-    for names, known, kind in ((models, MODELS, "model"), (repairs, LABEL_STRATEGIES, "label repair")):
+    for names, known, kind in ((models, list_models(), "model"), (repairs, LABEL_STRATEGIES, "label repair")):
         for name in names:
             if name not in known:
                 raise UserError(f"{kind} '{name}' is unknown{did_you_mean(name, known)}")
@@ -82,11 +82,11 @@ def plan_trials(
 
 # %% ../../nbs/library/experiments/plan.ipynb #beaa1244
 def weights_for(
-    model: str,  # one of MODELS
+    model: str,  # one of list_models()
     settings: Settings,  # weights counts here: imagenet, none, or a folder
 ) -> str | Path | None:  # 'imagenet', a file, or None for random weights
     "Say what a pretrained net starts from: in a folder, the first .keras or .h5 file whose name begins with the net's."
-    if model not in PRETRAINED or settings.weights == "none":
+    if not model_spec(model).pretrained or settings.weights == "none":
         return None
     if settings.weights == "imagenet":
         return "imagenet"
@@ -101,21 +101,20 @@ def _name_prefixes(file_name: str) -> list[str]:
 
 # %% ../../nbs/library/experiments/plan.ipynb #2fdb19be
 def budget_of(
-    model: str,  # one of MODELS
+    model: str,  # one of list_models()
     settings: Settings,  # baseline_images, cnn_images, transfer_images and batch_size count here
 ) -> dict:  # images, batch_size, learning_rate
     "How much work a training may be."
-    images = {"mean": settings.batch_size, "baseline": settings.baseline_images, **dict.fromkeys(PRETRAINED, settings.transfer_images)}
-    images = images.get(model, settings.cnn_images)
-    return {"images": images, "batch_size": settings.batch_size, "learning_rate": LEARNING_RATES[model]}
+    spec = model_spec(model)
+    return {"images": spec.images_shown(settings), "batch_size": settings.batch_size, "learning_rate": spec.learning_rate}
 
 # %% ../../nbs/library/experiments/plan.ipynb #2021c1b6
 def estimate_minutes(
-    model: str,  # one of MODELS
+    model: str,  # one of list_models()
     settings: Settings,  # the budgets count here
 ) -> float:  # minutes on one core without a graphics card
     "Estimate how long one training of a model takes."
-    return budget_of(model, settings)["images"] / SPEEDS[model] / 60
+    return budget_of(model, settings)["images"] / model_spec(model).images_per_second / 60
 
 # %% ../../nbs/library/experiments/plan.ipynb #3bbafe02
 def is_affordable(

@@ -30,7 +30,7 @@ from .tables import not_run_text, read_records, write_tables
 from ..faces import Faces
 from ..files import write_json, write_text
 from ..labels import apply_label_strategy
-from ..models.registry import PRETRAINED, build_model
+from ..models.registry import build_model, list_models, model_spec
 from ..training.seeds import set_seeds
 
 # %% ../../nbs/library/experiments/run.ipynb #f0d39965
@@ -75,7 +75,7 @@ def fit_model(
     from facekp.training.loop import fit
     from facekp.training.transfer import fit_transfer
 
-    if model.name in PRETRAINED:
+    if model.name in list_models(pretrained=True):
         epoch = min(len(train), max(1, options["images_shown"] // 4))  # half a stage: augmented faces may not overrun the budget
         features = Path(settings.runs_folder) / "features"
         return fit_transfer(model, train, validation, features_folder=features, faces_per_epoch=epoch, **options)
@@ -83,7 +83,7 @@ def fit_model(
 
 # %% ../../nbs/library/experiments/run.ipynb #2a5a91a4
 def weights_origin(
-    model: str,  # one of MODELS
+    model: str,  # one of list_models()
     settings: Settings,  # weights counts here
 ) -> str:  # random, imagenet, or name and hash of a file; empty for the mean face
     "Say where a model's first weights come from, for its record."
@@ -127,7 +127,7 @@ def _is_done(cell: Trial, folder: Path, data: dict, settings: Settings) -> bool:
         return False
     record, origin = read_record(path), weights_origin(cell.model, settings)
     return (record.data["sha256"] == data["sha256"] and record.budget == budget_of(cell.model, settings)
-            and (cell.model not in PRETRAINED or origin in ("random", record.weights_from)))
+            and (not model_spec(cell.model).pretrained or origin in ("random", record.weights_from)))
 
 # %% ../../nbs/library/experiments/run.ipynb #d834daa0
 def _run_and_write(cell: Trial, parts: str, told: tuple[str, str], settings: Settings, folder: str) -> str:
@@ -136,7 +136,7 @@ def _run_and_write(cell: Trial, parts: str, told: tuple[str, str], settings: Set
 
     try:
         split = _read_split(parts, *told)
-        state = Path(parts) / _state_name(cell, split, settings) if cell.model in PRETRAINED else None
+        state = Path(parts) / _state_name(cell, split, settings) if model_spec(cell.model).pretrained else None
         write_record(run_trial(cell, split, settings, state, resume=True), Path(folder) / f"{cell.name}.json")
     except Exception as error:  # one bad cell must not end the others; the text is shown at the end
         return f"{cell.name}: {type(error).__name__}: {error}"

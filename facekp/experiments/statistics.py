@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from ..models.registry import MODELS
+from ..models.registry import list_models
 
 # %% ../../nbs/library/experiments/statistics.ipynb #4ff65f12
 def compare_records(
@@ -80,6 +80,6 @@ def count_verdicts(
         rows.append({"question": question, "model": model, "comparisons": len(part),
                      **{verdict: int(counts.get(verdict, 0)) for verdict in ("lower", "no difference seen", "higher")},
                      "least": float(part.relative.min()), "most": float(part.relative.max())})
-    order = {model: place for place, model in enumerate(MODELS)}
+    order = {model: place for place, model in enumerate(list_models())}
     in_order = sorted(rows, key=lambda row: (row["question"], order.get(row["model"], len(order))))
     return pd.DataFrame(in_order)

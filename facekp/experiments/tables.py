@@ -21,7 +21,7 @@ from .charts import show_comparison
 from .plan import estimate_minutes, is_affordable, plan_trials
 from .statistics import compare_records, compare_trials
 from ..files import atomic_path, write_text
-from ..models.registry import MODELS, PRETRAINED
+from ..models.registry import list_models
 
 # %% ../../nbs/library/experiments/tables.ipynb #ec26daaa
 def not_run_text(
@@ -43,7 +43,7 @@ def not_run_text(
         lines.append(f"| {model} | {len(own)} | {labels} | {seeds} | {estimate_minutes(model, settings):.0f} min | {reason} |")
     names = "+".join(Path(part).name for part in settings.data.split("+"))
     command = f"facekp course --profile {settings.profile} --data {names} --models '{' '.join(models)}' --seeds {settings.seeds}"
-    pretrained = set(models) & set(PRETRAINED)
+    pretrained = set(models) & set(list_models(pretrained=True))
     start = " (with `weights = imagenet` in settings.ini, where the pretrained nets shall start from it)" if pretrained else ""
     return "\n".join([*lines, "", f"On a machine with a graphics card there is no limit, and this runs what is missing{start}:", "",
                       f"    {command}", ""])
@@ -79,9 +79,9 @@ def _format_columns(table: pd.DataFrame) -> pd.DataFrame:
 def _notes(table: pd.DataFrame) -> list[str]:
     "What the rows do not say: how many images each model saw, and what the pretrained ones started from."
     trained = table[table.model != "mean"]
-    budgets = {images: " ".join(name for name in MODELS if name in set(part.model)) for images, part in trained.groupby("images")}
+    budgets = {images: " ".join(name for name in list_models() if name in set(part.model)) for images, part in trained.groupby("images")}
     notes = [f"Images shown, up to a whole pass: {'; '.join(f'{names} {images:,}' for images, names in budgets.items())}."] if budgets else []
-    for model in PRETRAINED:
+    for model in list_models(pretrained=True):
         origins = sorted({re.sub(r"^file (\S+) sha256.*", r"\1", origin) for origin in table[table.model == model].weights_from})
         notes += [f"{model} starts from: {', '.join(origins)}."] if origins else []
     return notes
