@@ -8,19 +8,23 @@ Docs: https://facekp.github.io/facekp/library/evaluation.html.md"""
 __all__ = ['METRICS', 'evaluate_points', 'compare_paired']
 
 # %% ../nbs/library/evaluation.ipynb #de89b6d2
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from .errors import UserError
 from .keypoints import KEYPOINTS
 from .metrics import (
     FAILURE_LIMIT, accuracy_per_face, auc_contributions, check_shapes, face_errors, normalized_errors)
+from .statistics import bootstrap_sums, confidence_interval
 
 # %% ../nbs/library/evaluation.ipynb #01c949dc
 METRICS = ("rmse", "mse", "mae", "accuracy", "nme", "pck", "auc", "failure_rate")
 
 
-def _face_sums(predicted: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "What each face adds to numerator and denominator of every ratio: mse, mae, accuracy, nme, pck, auc, failure_rate, 15 mse of keypoints."
+def _face_sums(predicted: npt.NDArray[Any], points: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    "Return what each face adds to numerator and denominator of mse, mae, accuracy, nme, pck, auc, failure_rate and the MSE of 15 keypoints."
     relative, per_face = normalized_errors(predicted, points), face_errors(predicted, points)
     squared = (predicted - points) ** 2
     each = {
@@ -38,8 +42,8 @@ def _face_sums(predicted: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, n
     return numerator, denominator
 
 
-def _ratios(numerator: np.ndarray, denominator: np.ndarray) -> dict[str, np.ndarray]:
-    "From sums [..., 22] to the metrics and the RMSE of each keypoint, by name."
+def _ratios(numerator: npt.NDArray[Any], denominator: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+    "Return the metrics and the RMSE of each keypoint, by name, from sums [..., 22]."
     ratio = np.divide(numerator, denominator, out=np.full(np.shape(numerator), np.nan),
                       where=denominator > 0)
     values = dict(zip(("mse", "mae", "accuracy", "nme", "pck", "auc", "failure_rate"),
@@ -49,86 +53,59 @@ def _ratios(numerator: np.ndarray, denominator: np.ndarray) -> dict[str, np.ndar
             **dict(zip(KEYPOINTS, np.sqrt(np.moveaxis(ratio[..., 7:], -1, 0))))}
 
 # %% ../nbs/library/evaluation.ipynb #9cfd8e02
-def _resampled_sums(sums: np.ndarray, group: np.ndarray, seed: int, resamples: int) -> np.ndarray:
-    "Sums [N,K] of faces -> sums [resamples,K] of crowds drawn again, group by group."
-    names, index = np.unique(np.asarray(group, str), return_inverse=True)
-    count = len(names)
-    per_group = np.stack([np.bincount(index, column, count) for column in sums.T], axis=1)
-    rng = np.random.default_rng(seed)
-    step = max(1, 4_000_000 // count)  # so many resamples at a time keep memory below 100 MB
-    parts = []
-    for start in range(0, resamples, step):
-        size = min(step, resamples - start)
-        drawn = rng.integers(count, size=(size, count)) + count * np.arange(size)[:, None]
-        parts.append(np.bincount(drawn.ravel(),
-                                 minlength=size * count).reshape(size, count).astype(np.float64)
-                     @ per_group)
-    return np.concatenate(parts)
+def _intervals(values: dict[str, npt.NDArray[Any]], groups: npt.NDArray[Any]) -> dict[str, list[float]]:
+    "Return the 95% interval of each resampled metric; NaN where there is a single group."
+    several = len(np.unique(groups)) > 1
+    return {name: list(confidence_interval(resampled)) if several else [float("nan")] * 2 for name, resampled in values.items()}
 
 
-def _intervals(values: dict[str, np.ndarray], groups: int) -> dict[str, list[float]]:
-    "The middle 95% of each metric's resamples; NaN where there is nothing to draw from."
-    def interval(resampled: np.ndarray) -> list[float]:
-        resampled = resampled[np.isfinite(resampled)]
-        return (np.quantile(resampled, [0.025, 0.975]).tolist() if groups > 1 and resampled.size
-                else [float("nan")] * 2)
-    return {name: interval(resampled) for name, resampled in values.items()}
+def _labelled_faces(points: npt.NDArray[Any], group: npt.NDArray[Any], *predictions: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+    "Return predictions, points and groups of the faces with any label."
+    group = np.asarray(group)
+    if group.shape != (len(points),):
+        raise UserError(f"group has shape {list(group.shape)}, expected [{len(points)}]: one value per face")
+    checked = [check_shapes(predicted, points)[0] for predicted in predictions]
+    points = np.asarray(points, np.float64)
+    labelled = np.isfinite(points).any(axis=(1, 2))
+    return [array[labelled] for array in (*checked, points, group)]
 
 # %% ../nbs/library/evaluation.ipynb #22e19774
 def evaluate_points(
-    predicted: np.ndarray,  # float [N,15,2], pixels, no NaN
-    points: np.ndarray,  # float [N,15,2], pixels, NaN where not labelled
-    group: np.ndarray,  # str [N], the person or photo of each face
+    predicted: npt.NDArray[Any],  # float [N,15,2], pixels, no NaN
+    points: npt.NDArray[Any],  # float [N,15,2], pixels, NaN where not labelled
+    group: npt.NDArray[Any],  # str [N], the person or photo of each face
     seed: int = 0,  # of the bootstrap; the same seed gives the same intervals
-    resamples: int = 1000,  # crowds drawn for the intervals
-) -> dict:  # METRICS as floats, n_faces, n_points, per_point {keypoint: RMSE in px}, intervals {metric or keypoint: [low, high]}
-    "Every metric with its 95% bootstrap interval over groups."
+    resamples: int = 1000,  # bootstrap resamples
+) -> dict[str, Any]:  # METRICS as floats, n_faces, n_points, per_point {keypoint: RMSE in px}, intervals {metric or keypoint: [low, high]}
+    "Return every metric with its 95% bootstrap interval over groups. Raises UserError for arrays that do not fit together."
     predicted, points, group = _labelled_faces(points, group, predicted)
     numerator, denominator = _face_sums(predicted, points)
-    values = {name: float(value)
-              for name, value in _ratios(numerator.sum(axis=0), denominator.sum(axis=0)).items()}
-    resampled = _resampled_sums(np.concatenate([numerator, denominator], axis=1), group, seed,
-                                resamples)
+    values = {name: float(value) for name, value in _ratios(numerator.sum(axis=0), denominator.sum(axis=0)).items()}
+    resampled = bootstrap_sums(np.concatenate([numerator, denominator], axis=1), group, seed, resamples)
     return {
         **{name: values[name] for name in METRICS},
         "n_faces": len(points),
         "n_points": int(np.isfinite(points).all(axis=2).sum()),
         "per_point": {keypoint: values[keypoint] for keypoint in KEYPOINTS},
-        "intervals": _intervals(_ratios(*np.split(resampled, 2, axis=1)), len(np.unique(group))),
+        "intervals": _intervals(_ratios(*np.split(resampled, 2, axis=1)), group),
     }
-
-
-def _labelled_faces(points: np.ndarray, group: np.ndarray,
-                    *predictions: np.ndarray) -> list[np.ndarray]:
-    "The predictions, points and groups of the faces that have any label."
-    group = np.asarray(group)
-    if group.shape != (len(points),):
-        raise UserError(f"group has shape {list(group.shape)}, expected [{len(points)}]: one "
-                        "value a face")
-    predictions = [check_shapes(predicted, points)[0] for predicted in predictions]
-    points = np.asarray(points, np.float64)
-    labelled = np.isfinite(points).any(axis=(1, 2))
-    return [array[labelled] for array in (*predictions, points, group)]
 
 # %% ../nbs/library/evaluation.ipynb #adab8dd9
 def compare_paired(
-    predicted_a: np.ndarray,  # float [N,15,2], pixels, of one model
-    predicted_b: np.ndarray,  # float [N,15,2], pixels, of another model on the same faces
-    points: np.ndarray,  # float [N,15,2], pixels, NaN where not labelled
-    group: np.ndarray,  # str [N], the person or photo of each face
+    predicted_a: npt.NDArray[Any],  # float [N,15,2], pixels, of one model
+    predicted_b: npt.NDArray[Any],  # float [N,15,2], pixels, of another model on the same faces
+    points: npt.NDArray[Any],  # float [N,15,2], pixels, NaN where not labelled
+    group: npt.NDArray[Any],  # str [N], the person or photo of each face
     seed: int = 0,  # of the bootstrap
-    resamples: int = 1000,  # crowds drawn for the intervals
-) -> dict:  # METRICS as floats, each a - b (rmse below 0: a is better); intervals {metric: [low, high]} of the differences
-    "How two models differ on the same faces, with 95% bootstrap intervals over groups."
-    predicted_a, predicted_b, points, group = _labelled_faces(points, group, predicted_a,
-                                                              predicted_b)
-    whole, drawn = [], []
+    resamples: int = 1000,  # bootstrap resamples
+) -> dict[str, Any]:  # METRICS as floats, each a - b (rmse below 0: a is better); intervals {metric: [low, high]} of the differences
+    "Return how two models differ on the same faces, with 95% bootstrap intervals over groups."
+    predicted_a, predicted_b, points, group = _labelled_faces(points, group, predicted_a, predicted_b)
+    values, resampled = [], []
     for predicted in (predicted_a, predicted_b):
         numerator, denominator = _face_sums(predicted, points)
-        whole.append(_ratios(numerator.sum(axis=0), denominator.sum(axis=0)))
-        resampled = _resampled_sums(np.concatenate([numerator, denominator], axis=1), group, seed,
-                                    resamples)
-        drawn.append(_ratios(*np.split(resampled, 2, axis=1)))
-    differences = {name: drawn[0][name] - drawn[1][name] for name in METRICS}
-    return {**{name: float(whole[0][name] - whole[1][name]) for name in METRICS},
-            "intervals": _intervals(differences, len(np.unique(group)))}
+        values.append(_ratios(numerator.sum(axis=0), denominator.sum(axis=0)))
+        sums = bootstrap_sums(np.concatenate([numerator, denominator], axis=1), group, seed, resamples)
+        resampled.append(_ratios(*np.split(sums, 2, axis=1)))
+    differences = {name: resampled[0][name] - resampled[1][name] for name in METRICS}
+    return {**{name: float(values[0][name] - values[1][name]) for name in METRICS}, "intervals": _intervals(differences, group)}
