@@ -45,7 +45,7 @@ def measure(path: str, images: np.ndarray, seconds: float) -> dict:
         from facekp.export.comparison import open_exported
 
         started = time.perf_counter()
-        predict = open_exported(path, threads=1)
+        predict = open_exported(path, threads=1).predict
         load_ms = (time.perf_counter() - started) * 1e3
     points, times = predict(images)[0], []
     for _ in range(10):

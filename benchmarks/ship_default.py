@@ -29,7 +29,7 @@ from facekp.export.formats import export_model
 from facekp.evaluation import evaluate_points
 from facekp.inference.keypoint_model import load_keypoint_model
 from facekp.inference.session import DEFAULT_MODEL
-from facekp.models.files import load_model
+from facekp.models.files import load_model, save_model
 from facekp.training.batches import predict_points
 
 PARTS, TRUST = 5, 40  # parts of the cross-validation; how many faces the common a and b count for in each keypoint's own
@@ -90,7 +90,7 @@ def judge(spread: np.ndarray, squared_error: np.ndarray) -> dict:
 def find_calibration(model, faces, weights: str) -> dict:
     "Measure the net on faces that it has not seen and find a and b for each keypoint."
     with tempfile.TemporaryDirectory() as folder:
-        points, width = open_exported(export_model(model, Path(folder) / "bare.onnx", "onnx", weights=weights))(faces.images)
+        points, width = open_exported(export_model(model, Path(folder) / "bare.onnx", "onnx", weights=weights)).predict(faces.images)
     error = points - faces.points
     squared = np.mean(error**2, axis=-1)
     known = np.isfinite(squared)
@@ -107,6 +107,14 @@ def find_calibration(model, faces, weights: str) -> dict:
             "faces": len(faces), "data": faces.name, "sha256": hash_faces(faces)}
 
 
+def write_release_file(model, path: Path) -> None:
+    "Write the network as a compressed .keras file, its weights rounded to float16, which halves the size."
+    weights = model.get_weights()
+    model.set_weights([array.astype(np.float16).astype(np.float32) for array in weights])
+    save_model(model, path, compress=True)
+    model.set_weights(weights)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, type=Path)
@@ -121,6 +129,7 @@ def main() -> None:
     parser.add_argument("--eight-bits", action="store_true", help="compute in 8 bits too, all but the heatmaps")
     parser.add_argument("--watch", metavar="FACES.npz", help="faces that --eight-bits watches: 500 of the part to learn from; drawn ones when not given")
     parser.add_argument("--out", type=Path, default=DEFAULT_MODEL)
+    parser.add_argument("--keras", type=Path, metavar="FILE.keras", help="also write the network for Keras: the release file recipes/default/default.keras")
     parser.add_argument("--record", type=Path, default=Path("results/deploy/calibration.json"))
     options = parser.parse_args()
     if bool(options.calibrate) == bool(options.calibration):
@@ -141,6 +150,8 @@ def main() -> None:
     rows = None if watched is None else np.random.default_rng(0).permutation(len(watched))[:500]
     export_model(model, options.out, "onnx-int8" if options.eight_bits else "onnx", None if rows is None else watched[rows], weights=options.weights,
                  calibration=(calibration["a"], calibration["b"]), notes={key: value for key, value in notes.items() if value})
+    if options.keras:
+        write_release_file(model, options.keras)
     shipped = load_keypoint_model(options.out, threads=1)
     print(json.dumps({key: value for key, value in shipped.metadata.items() if key != "calibration"}, indent=1))
     print(f"{options.out}: {options.out.stat().st_size / 1e6:.3f} MB")

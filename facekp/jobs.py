@@ -207,13 +207,13 @@ def export_model(
         raise UserError(f"{model}: is exported already; give default, a .keras file or the folder of a run")
     from facekp.export.formats import check_target
     from facekp.export.formats import export_model as export_network
-    from facekp.export.shipped import read_shipped
+    from facekp.export.default import load_default
     from facekp.models.files import load_model
 
     check_target(out, format, weights)
     calibration = None
     if isinstance(model, (str, Path)):
-        model, calibration = read_shipped() if str(model) == "default" else (load_model(model), None)
+        model, calibration = load_default() if str(model) == "default" else (load_model(model), None)
     images = faces_of(data, settings_with()).images[:500] if data is not None and format.endswith("int8") else None
     return Path(export_network(model, out, format, images, weights, calibration))
 

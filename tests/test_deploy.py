@@ -3,29 +3,29 @@
 import json
 import subprocess
 import sys
+import zipfile
 
 import keras
 import numpy as np
 import onnx
 import pytest
 
-
+import facekp.export.tools
 from facekp.models.regression import build_baseline
 from facekp.cli import main
 from facekp.models.heatmap import build_compact
-from facekp.models.layers import CLOSE_WINDOW, FULL_WINDOW, SoftArgmax
+from facekp.models.layers import CLOSE_WINDOW, SoftArgmax
 from facekp.models.regression import build_cnn
 from facekp.errors import UserError
 from facekp.export.comparison import open_exported
 from facekp.export.formats import EXPORT_FORMATS, check_target, export_model
 from facekp.export.layers import PointsAndSigma, with_sigma
-from facekp.export.shipped import read_shipped
+from facekp.export.default import find_default_file, load_default
 from facekp.synthetic.renderer import synthetic_faces
 from facekp.inference.keypoint_model import load_keypoint_model
 from facekp.inference.session import DEFAULT_MODEL
-from facekp.models.files import save_model
+from facekp.models.files import load_model, save_model
 from facekp.training.batches import predict_points
-from facekp.export.layers import PointsAndSigma
 
 FACES = synthetic_faces(24, seed=8, workers=1)
 CALIBRATION = (np.linspace(0.1, 1.5, 15), np.linspace(0.2, 0.9, 15))
@@ -56,21 +56,37 @@ def files(net, tmp_path_factory) -> dict:
             for format, ending in EXPORT_FORMATS.items()}
 
 
-def test_a_net_that_sees_the_whole_frame_comes_back_from_its_file_as_well_as_one_with_a_window(net, tmp_path):
-    whole = shaken(build_compact())
-    again, _ = read_shipped(export_model(whole, tmp_path / "whole.onnx", notes=NOTES))
-    assert again.get_layer("points").window == FULL_WINDOW and np.abs(predict_points(again, FACES.images) - predict_points(whole, FACES.images)).max() < 0.1
-    windowed, _ = read_shipped(export_model(net, tmp_path / "windowed.onnx", notes=NOTES))
-    assert windowed.get_layer("points").window == CLOSE_WINDOW and load_keypoint_model(tmp_path / "windowed.onnx").metadata["window"] == "6 9 84"
+def test_the_window_is_in_the_notes_of_the_file(net, tmp_path):
+    assert load_keypoint_model(export_model(net, tmp_path / "windowed.onnx", notes=NOTES)).metadata["window"] == "6 9 84"
+    assert "window" not in load_keypoint_model(export_model(build_compact(), tmp_path / "whole.onnx")).metadata
 
 
-@pytest.mark.parametrize("window", ["6 9", "near by it"])
-def test_a_window_that_is_none_is_told(net, tmp_path, window):
-    made = onnx.load(export_model(net, tmp_path / "net.onnx", notes=NOTES))
-    next(note for note in made.metadata_props if note.key == "window").value = window
-    onnx.save(made, tmp_path / "net.onnx")
-    with pytest.raises(UserError, match="don't fit"):
-        read_shipped(tmp_path / "net.onnx")
+def test_the_keras_file_of_the_shipped_network_is_that_of_the_onnx_file(tmp_path, monkeypatch):
+    model, calibration = load_default()
+    exported = load_keypoint_model("default")
+    assert model.get_layer("points").window == tuple(map(int, exported.metadata["window"].split()))
+    assert json.loads(exported.metadata["calibration"])["a"] == calibration[0]
+    monkeypatch.setattr("facekp.export.default.find_default_file", lambda: save_model(shaken(build_compact(CLOSE_WINDOW)), tmp_path / "default.keras"))
+    with pytest.raises(UserError, match="predictions differ from those of the shipped network"):
+        load_default()
+
+
+def test_without_the_keras_file_the_message_says_where_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("facekp.export.default.files", lambda package: tmp_path / "facekp")
+    with pytest.raises(UserError, match=r"default\.keras.*not part of the installed package: download https://\S+/default\.keras"):
+        find_default_file()
+    (tmp_path / "default.keras").write_bytes(b"")
+    assert find_default_file().name == "default.keras"
+
+
+def test_a_compressed_file_is_the_same_model_in_the_same_bytes(net, tmp_path):
+    first, second = (save_model(net, tmp_path / name, compress=True) for name in ("first.keras", "second.keras"))
+    plain = save_model(net, tmp_path / "plain.keras")
+    assert np.array_equal(predict_points(load_model(first), FACES.images), predict_points(net, FACES.images))
+    assert first.stat().st_size < 0.95 * plain.stat().st_size
+    with zipfile.ZipFile(first) as one, zipfile.ZipFile(second) as other:
+        assert one.read("model.weights.h5") == other.read("model.weights.h5")
 
 
 def test_cells_far_below_the_top_of_a_map_do_not_count():
@@ -82,7 +98,7 @@ def test_cells_far_below_the_top_of_a_map_do_not_count():
 
 @pytest.mark.parametrize("format, largest", [("onnx", 0.1), ("litert", 2e-3), ("saved_model", 2e-3)])
 def test_each_format_says_what_keras_says_for_one_face_and_for_many(net, files, format, largest):
-    predict, expected = open_exported(files[format]), predict_points(net, FACES.images)
+    predict, expected = open_exported(files[format]).predict, predict_points(net, FACES.images)
     points, sigma = predict(FACES.images)
     assert points.shape == (24, 15, 2) and sigma.shape == (24, 15) and points.dtype == np.float32
     assert np.abs(points - expected).max() < largest
@@ -95,8 +111,8 @@ def test_each_format_says_what_keras_says_for_one_face_and_for_many(net, files, 
 @pytest.mark.parametrize("format", ["onnx-int8", "litert-int8"])
 def test_eight_bits_of_the_shipped_net_say_nearly_what_keras_says(tmp_path, format):
     "A trained net, since how much eight bits lose depends on its numbers; drawn faces."
-    net, calibration = read_shipped()
-    predict = open_exported(export_model(net, tmp_path / f"net{EXPORT_FORMATS[format]}", format, FACES.images, calibration=calibration))
+    net, calibration = load_default()
+    predict = open_exported(export_model(net, tmp_path / f"net{EXPORT_FORMATS[format]}", format, FACES.images, calibration=calibration)).predict
     (points, sigma), expected = predict(FACES.images), predict_points(net, FACES.images)
     exact = with_sigma(net, calibration).predict_on_batch(FACES.images[..., None])["sigma"]
     assert np.abs(points - expected).max() < 1 and np.sqrt(np.mean((points - expected) ** 2)) < 0.15
@@ -115,7 +131,7 @@ def test_a_net_of_one_convolution_has_nothing_to_say_in_eight_bits(tmp_path):
     grey = keras.Input((96, 96, 1), name="grey")
     tiny = keras.Model(grey, SoftArgmax(name="points")(keras.layers.Conv2D(15, 8, strides=8, name="heatmaps")(grey)), name="tiny")
     path = export_model(tiny, tmp_path / "tiny.onnx", "onnx-int8", FACES.images, weights="float32")
-    assert np.abs(open_exported(path)(FACES.images)[0] - predict_points(tiny, FACES.images)).max() < 0.01
+    assert np.abs(open_exported(path).predict(FACES.images)[0] - predict_points(tiny, FACES.images)).max() < 0.01
 
 
 def test_eight_bits_end_before_the_heatmaps(files):
@@ -144,34 +160,19 @@ def test_nets_without_heatmaps(build, format, weights, largest, tmp_path):
     model = build()
     model.get_layer("coordinates").set_weights([np.random.default_rng(0).normal(0, 0.02, array.shape) for array in model.get_layer("coordinates").get_weights()])
     path = export_model(model, tmp_path / f"net{EXPORT_FORMATS[format]}", format, FACES.images, weights)
-    points, sigma = open_exported(path)(FACES.images[:7])
+    points, sigma = open_exported(path).predict(FACES.images[:7])
     expected = predict_points(model, FACES.images[:7])
     assert np.abs(points - expected).max() < largest and expected.std(axis=0).mean() > 0.1
     assert (sigma == 0).all() and path.stat().st_size < 0.7 * 4 * model.count_params()
 
 
-def test_the_way_back_from_onnx(files, tmp_path):
-    for format in ("onnx", "onnx-int8"):
-        again, calibration = read_shipped(files[format])
-        assert np.abs(predict_points(again, FACES.images) - load_keypoint_model(files["onnx"]).predict(FACES.images)[0]).max() < 1, format
-        assert np.allclose(calibration, CALIBRATION)
-    assert load_keypoint_model(files["onnx"]).metadata["data"] == "drawn faces"
-    other = onnx.load(files["onnx"])
-    onnx.helper.set_model_props(other, {"architecture": "heatmap"})
-    onnx.save(other, tmp_path / "other.onnx")
-    with pytest.raises(UserError, match="numbers don't fit"):
-        read_shipped(tmp_path / "other.onnx")
-
-
-def test_the_command(files, tmp_path, monkeypatch, capsys):
-    shipped = files["onnx"]
+def test_the_command(tmp_path, capsys):
     assert main(["export", "--model", "default", "--out", str(tmp_path / "new" / "copy.onnx")]) == 0
     assert (tmp_path / "new" / "copy.onnx").read_bytes() == DEFAULT_MODEL.read_bytes()
-    monkeypatch.setattr("facekp.inference.session.DEFAULT_MODEL", shipped)
     assert main(["export", "--format", "litert", "--out", str(tmp_path / "net.tflite")]) == 0
-    points, sigma = open_exported(tmp_path / "net.tflite")(FACES.images[:3])
-    exact_points, exact_sigma = load_keypoint_model(shipped).predict(FACES.images[:3])
-    assert np.abs(points - exact_points).max() < 0.01 and np.abs(sigma - exact_sigma).max() < 0.01
+    points, sigma = open_exported(tmp_path / "net.tflite").predict(FACES.images[:3])
+    expected = with_sigma(*load_default()).predict_on_batch(FACES.images[:3, ..., None])
+    assert np.abs(points - expected["points"]).max() < 0.01 and np.abs(sigma - expected["sigma"]).max() < 0.01
     save_model(build_baseline(), tmp_path / "run" / "model.keras")
     assert main(["export", "--model", str(tmp_path / "run"), "--format", "saved_model", "--out", str(tmp_path / "saved")]) == 0
     assert main(["export", "--model", str(tmp_path / "run"), "--format", "saved_model", "--out", str(tmp_path / "saved")]) == 0  # over itself
@@ -188,8 +189,8 @@ def test_wrong_requests_are_one_line_and_leave_nothing(tmp_path, capsys):
         (["--format", "litert", "--out", "a.onnx"], "ends with .tflite"),
         (["--out", "a.bin"], "ends with .onnx"),
         (["--out", "full"], "ends with .onnx"),
-        (["--format", "saved_model", "--out", "full"], "other things in it"),
-        (["--format", "saved_model", "--out", "file"], "there is a file"),
+        (["--format", "saved_model", "--out", "full"], "holds other files"),
+        (["--format", "saved_model", "--out", "file"], "a file, but the format saved_model is a folder"),
         (["--model", "none.keras", "--out", "a.onnx"], "no such model"),
         (["--model", "text.keras", "--out", "a.onnx"], "not a Keras model"),
         (["--model", "net.onnx", "--out", "a.onnx"], "exported already"),
@@ -207,12 +208,12 @@ def test_wrong_requests_are_one_line_and_leave_nothing(tmp_path, capsys):
 
 @pytest.mark.parametrize("format, package", [("onnx", "onnx"), ("onnx-int8", "tf2onnx"), ("litert-int8", "ai_edge_litert")])
 def test_a_missing_package_is_named_with_its_pip_line(format, package, monkeypatch, tmp_path):
-    def refuse(name, *arguments, original=facekp.deploy.import_module):
+    def refuse(name, *arguments, original=facekp.export.tools.import_module):
         if name == package:
             raise ImportError(name)
         return original(name, *arguments)
 
-    monkeypatch.setattr(facekp.deploy, "import_module", refuse)
+    monkeypatch.setattr(facekp.export.tools, "import_module", refuse)
     with pytest.raises(UserError, match=rf"{package.replace('_', '-')}: pip install 'facekp\[deploy\]'"):
         check_target(tmp_path / f"net{EXPORT_FORMATS[format]}", format)
 
@@ -223,11 +224,6 @@ def test_broken_files(tmp_path):
     for name, expected in [("net.tflite", "not a model that LiteRT can load"), ("none.tflite", "no such file"), ("folder", "no SavedModel")]:
         with pytest.raises(UserError, match=expected):
             open_exported(tmp_path / name)
-    with pytest.raises(UserError, match="does not say which net"):
-        plain = onnx.load(DEFAULT_MODEL)
-        del plain.metadata_props[:]
-        onnx.save(plain, tmp_path / "plain.onnx")
-        read_shipped(tmp_path / "plain.onnx")
 
 
 def test_a_copy_of_default_needs_no_tensorflow(tmp_path):

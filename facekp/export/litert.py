@@ -7,30 +7,34 @@ Docs: https://facekp.github.io/facekp/library/export/litert.html.md"""
 # %% auto #0
 __all__ = ['to_litert']
 
-# %% ../../nbs/library/export/litert.ipynb #2bf00aa6
+# %% ../../nbs/library/export/litert.ipynb #72cb23f8
 from pathlib import Path
 
 import facekp.training.backend  # noqa: F401  first: it imports Keras quietly
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
 from .tools import belongs_to_layer, float_layers, silence_converters
 
-# %% ../../nbs/library/export/litert.ipynb #a2a48720
-def to_litert(model: keras.Model, folder: Path, images: np.ndarray | None) -> bytes:
-    "The net for LiteRT; in 8 bits, all but its end, if there are faces to watch."
+# %% ../../nbs/library/export/litert.ipynb #3806c3a4
+def to_litert(
+    model: keras.Model,  # with named outputs
+    folder: Path,  # for intermediate files
+    images: npt.NDArray[np.uint8] | None,  # [N,96,96], faces for calibration: writes 8 bits; None: writes float32
+) -> bytes:  # content of a .tflite file
+    "Convert a network for LiteRT, in 8 bits if calibration faces are given."
     import tensorflow
 
     with silence_converters():
         model.export(folder / "saved", format="tf_saved_model", verbose=False)
-        converted = tensorflow.lite.TFLiteConverter.from_saved_model(str(folder / "saved")).convert()
+        converted: bytes = tensorflow.lite.TFLiteConverter.from_saved_model(str(folder / "saved")).convert()
     return converted if images is None else _quantize_litert(model, folder, images, converted)
 
 
-def _quantize_litert(model: keras.Model, folder: Path, images: np.ndarray,
-                     converted: bytes) -> bytes:
-    "Convert anew in 8 bits, all but the end."
+def _quantize_litert(model: keras.Model, folder: Path, images: npt.NDArray[np.uint8], converted: bytes) -> bytes:
+    "Convert again in 8 bits, except for the end of the network."
     import tensorflow
     from ai_edge_litert.interpreter import Interpreter
 
@@ -44,7 +48,8 @@ def _quantize_litert(model: keras.Model, folder: Path, images: np.ndarray,
         converter.representative_dataset = lambda: ([image[None, ..., None].astype(np.float32)]
                                                     for image in images)
         debug = tensorflow.lite.experimental
-        return debug.QuantizationDebugger(converter=converter,
-                                          debug_dataset=converter.representative_dataset,
-                                          debug_options=debug.QuantizationDebugOptions(
-            denylisted_nodes=kept)).get_nondebug_quantized_model()
+        debugger = debug.QuantizationDebugger(
+            converter=converter, debug_dataset=converter.representative_dataset,
+            debug_options=debug.QuantizationDebugOptions(denylisted_nodes=kept))
+        quantized: bytes = debugger.get_nondebug_quantized_model()
+    return quantized

@@ -7,35 +7,37 @@ Docs: https://facekp.github.io/facekp/library/export/onnx.html.md"""
 # %% auto #0
 __all__ = ['to_onnx', 'write_onnx', 'to_int8']
 
-# %% ../../nbs/library/export/onnx.ipynb #3acac6aa
+# %% ../../nbs/library/export/onnx.ipynb #d30d9a4d
 from pathlib import Path
+from typing import Any
 
 import facekp.training.backend  # noqa: F401  first: it imports Keras quietly
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import RunError
 from .tools import belongs_to_layer, float_layers, silence_converters
 from ..keypoints import IMAGE_SIZE, KEYPOINTS
 from ..models.layers import FULL_WINDOW
 
-# %% ../../nbs/library/export/onnx.ipynb #39ab9fb1
-def _scale_later(graph) -> None:
-    "Change the layout of the picture first and scale its grey values then, which ONNX Runtime does thirty times faster."
-    readers = {name: [node for node in graph.node if name in node.input]
-               for name in [graph.input[0].name, *(o for n in graph.node for o in n.output)]}
+# %% ../../nbs/library/export/onnx.ipynb #8b498920
+def _move_scaling_behind_layout(graph: Any) -> None:
+    "Change the layout of the image before its grey values are scaled, which ONNX Runtime does thirty times faster."
+    consumers = {name: [node for node in graph.node if name in node.input]
+                 for name in [graph.input[0].name, *(o for n in graph.node for o in n.output)]}
     scalars = {weight.name for weight in graph.initializer
                if not any(size > 1 for size in weight.dims)}
     first, scaling, layout = graph.input[0].name, [], graph.input[0].name
-    while (len(readers[layout]) == 1 and (node := readers[layout][0]).op_type in ("Mul", "Add")
+    while (len(consumers[layout]) == 1 and (node := consumers[layout][0]).op_type in ("Mul", "Add")
            and scalars & set(node.input)):
         scaling.append(node)
         layout = node.output[0]
-    if (not scaling or len(readers[layout]) != 1
-        or readers[layout][0].op_type not in ("Reshape", "Transpose")):
+    if (not scaling or len(consumers[layout]) != 1
+        or consumers[layout][0].op_type not in ("Reshape", "Transpose")):
         return
-    move, moved = readers[layout][0], type(readers[layout][0])()
+    move, moved = consumers[layout][0], type(consumers[layout][0])()
     moved.CopyFrom(move)
     moved.input[0], moved.output[0], result = first, f"{first}_planes", move.output[0]
     scaling[0].input[list(scaling[0].input).index(first)] = moved.output[0]
@@ -43,9 +45,9 @@ def _scale_later(graph) -> None:
     graph.node.remove(move)
     graph.node.insert(0, moved)
 
-# %% ../../nbs/library/export/onnx.ipynb #74ed7573
-def _rename_ends(graph, outputs: list[str]) -> None:
-    "Give input and outputs their names and shapes, with any number of faces."
+# %% ../../nbs/library/export/onnx.ipynb #b6715093
+def _rename_ends(graph: Any, outputs: list[str]) -> None:
+    "Name input and outputs, and declare their shapes for any number of faces."
     from onnx import TensorProto, helper
 
     names = ({graph.input[0].name: "grey"}
@@ -55,125 +57,135 @@ def _rename_ends(graph, outputs: list[str]) -> None:
             ends[:] = [names.get(name, name) for name in ends]
     shapes = {"grey": [IMAGE_SIZE, IMAGE_SIZE, 1], "points": [len(KEYPOINTS), 2],
               "sigma": [len(KEYPOINTS)]}
-    ends = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["count", *shape])
-            for name, shape in shapes.items()}
+    declared = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["count", *shape])
+                for name, shape in shapes.items()}
     del graph.input[:], graph.output[:], graph.value_info[:]
-    graph.input.append(ends["grey"])
-    graph.output.extend(ends[name] for name in outputs)
+    graph.input.append(declared["grey"])
+    graph.output.extend(declared[name] for name in outputs)
 
-# %% ../../nbs/library/export/onnx.ipynb #4f656a72
-def _store_weights(graph, kind: str) -> None:
-    "Store the large weights as float16, or as int8 with a factor for each channel; the runtime makes float32 of them when it loads the file."
-    from onnx import TensorProto, helper, numpy_helper
-
-    wide = [weight for weight in graph.initializer if weight.data_type == TensorProto.FLOAT
-            and len(weight.dims) > 1 and np.prod(weight.dims) >= 256]
-    first = []
-    for weight in wide if kind != "float32" else []:
-        values, name = numpy_helper.to_array(weight), weight.name
-        graph.initializer.remove(weight)
-        if kind == "float16" or values.ndim < 4 or values.shape[0] == 1:  # no kernels of a convolution
-            graph.initializer.append(numpy_helper.from_array(values.astype(np.float16),
-                                                             f"{name}_half"))
-            first.append(helper.make_node("Cast", [f"{name}_half"], [name], to=TensorProto.FLOAT))
-            continue
-        factor = np.maximum(np.abs(values).max(axis=(1, 2, 3), keepdims=True), 1e-12) / 127
-        graph.initializer.append(numpy_helper.from_array(np.round(values / factor).astype(np.int8),
-                                                         f"{name}_bytes"))
-        graph.initializer.append(numpy_helper.from_array(factor.astype(np.float32),
-                                                         f"{name}_factor"))
-        first += [helper.make_node("Cast", [f"{name}_bytes"], [f"{name}_whole"],
-                                   to=TensorProto.FLOAT),
-                  helper.make_node("Mul", [f"{name}_whole", f"{name}_factor"], [name])]
-    for node in reversed(first):
-        graph.node.insert(0, node)
-
-# %% ../../nbs/library/export/onnx.ipynb #f0a55d68
-def to_onnx(model: keras.Model, folder: Path):
-    "The net as ONNX with float32 weights."
-    import onnx
-
-    # Keras exports only what was called
-    model(np.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 1), np.float32))
-    with silence_converters():
-        model.export(folder / "raw.onnx", format="onnx", verbose=False)
-    made = onnx.load(folder / "raw.onnx")
-    _scale_later(made.graph)
-    _rename_ends(made.graph, sorted(model.output))
-    return made
-
-
-def write_onnx(made, path: Path, model: keras.Model, notes: dict, weights: str) -> None:
-    "Store the weights, add the notes, check and write."
-    import onnx
-
-    _store_weights(made.graph, weights)
-    for node in made.graph.node:
-        # 11 kB; what is computed from what is told by the names of the numbers
-        node.ClearField("name")
-    _shorten_names(made.graph, model)
-    made.producer_name = "facekp"
-    notes = {"name": model.name, "architecture": model.name, **notes}
-    if getattr(model.layers[-1], "window", FULL_WINDOW) != FULL_WINDOW:
-        notes["window"] = " ".join(map(str, model.layers[-1].window))
-    onnx.helper.set_model_props(made, {key: str(value) for key, value in notes.items()})
-    onnx.checker.check_model(made, full_check=True)
-    onnx.save(made, path)
-
-# %% ../../nbs/library/export/onnx.ipynb #1a7ca9f1
-def _shorten_names(graph, model: keras.Model) -> None:
-    "Call each array after its layer and a number, and leave out the shapes between, which a runtime works out itself: 25 kB less."
-    kept = {told.name for told in (*graph.input, *graph.output)}
-    every = dict.fromkeys([told.name for told in graph.initializer]
+# %% ../../nbs/library/export/onnx.ipynb #bfab01e2
+def _shorten_names(graph: Any, model: keras.Model) -> None:
+    "Name each array after its layer and a number; omit intermediate shapes, which a runtime infers: 25 kB less."
+    kept = {end.name for end in (*graph.input, *graph.output)}
+    every = dict.fromkeys([weight.name for weight in graph.initializer]
                           + [name for node in graph.node for name in (*node.input, *node.output)])
     layers, short = [layer.name for layer in model.layers], {"": ""}
     for number, name in enumerate(every):
         layer = next((layer for layer in layers if belongs_to_layer(name, [layer])), "")
         short.setdefault(name, name if name in kept else f"{layer}/{number}")
     for node in graph.node:
+        node.ClearField("name")
         node.input[:] = [short[name] for name in node.input]
         node.output[:] = [short[name] for name in node.output]
-    for told in graph.initializer:
-        told.name = short[told.name]
+    for weight in graph.initializer:
+        weight.name = short[weight.name]
     del graph.value_info[:]
 
-# %% ../../nbs/library/export/onnx.ipynb #9f8bce1d
-def _quantize_onnx(source: Path, target: Path, model: keras.Model, images: np.ndarray) -> None:
-    "Turn an ONNX file into 8 bits, all but its end, and a first convolution of one grey channel, which is no quicker in 8 bits."
+# %% ../../nbs/library/export/onnx.ipynb #6c2905c6
+def _store_weights(graph: Any, kind: str) -> None:
+    "Store large weights as float16, or as int8 with a scale for each channel; the runtime converts them to float32 when it loads the file."
+    from onnx import TensorProto, helper, numpy_helper
+
+    large = [weight for weight in graph.initializer if weight.data_type == TensorProto.FLOAT
+             and len(weight.dims) > 1 and np.prod(weight.dims) >= 256]
+    first = []
+    for weight in large if kind != "float32" else []:
+        values, name = numpy_helper.to_array(weight), weight.name
+        graph.initializer.remove(weight)
+        if kind == "float16" or values.ndim < 4 or values.shape[0] == 1:  # not the kernel of a convolution
+            graph.initializer.append(numpy_helper.from_array(values.astype(np.float16),
+                                                             f"{name}_half"))
+            first.append(helper.make_node("Cast", [f"{name}_half"], [name], to=TensorProto.FLOAT))
+            continue
+        scale = np.maximum(np.abs(values).max(axis=(1, 2, 3), keepdims=True), 1e-12) / 127
+        graph.initializer.append(numpy_helper.from_array(np.round(values / scale).astype(np.int8),
+                                                         f"{name}_int8"))
+        graph.initializer.append(numpy_helper.from_array(scale.astype(np.float32),
+                                                         f"{name}_scale"))
+        first += [helper.make_node("Cast", [f"{name}_int8"], [f"{name}_integers"],
+                                   to=TensorProto.FLOAT),
+                  helper.make_node("Mul", [f"{name}_integers", f"{name}_scale"], [name])]
+    for node in reversed(first):
+        graph.node.insert(0, node)
+
+# %% ../../nbs/library/export/onnx.ipynb #d30a27b5
+def to_onnx(
+    model: keras.Model,  # with named outputs
+    folder: Path,  # for intermediate files
+) -> Any:  # onnx.ModelProto
+    "Convert a network to ONNX with float32 weights."
+    import onnx
+
+    model(np.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 1), np.float32))  # Keras exports only what was called
+    with silence_converters():
+        model.export(folder / "raw.onnx", format="onnx", verbose=False)
+    converted = onnx.load(folder / "raw.onnx")
+    _move_scaling_behind_layout(converted.graph)
+    _rename_ends(converted.graph, sorted(model.output))
+    return converted
+
+
+def write_onnx(
+    converted: Any,  # onnx.ModelProto of to_onnx or to_int8; changed in place
+    path: Path,  # where to write
+    model: keras.Model,  # the network that was converted
+    notes: dict[str, object],  # metadata of the file
+    weights: str,  # float32, float16 or int8: how large weights are stored
+) -> None:
+    "Store the weights, add the metadata, check the model and write it."
+    import onnx
+
+    _store_weights(converted.graph, weights)
+    _shorten_names(converted.graph, model)
+    converted.producer_name = "facekp"
+    notes = {"name": model.name, "architecture": model.name, **notes}
+    if getattr(model.layers[-1], "window", FULL_WINDOW) != FULL_WINDOW:
+        notes["window"] = " ".join(map(str, model.layers[-1].window))
+    onnx.helper.set_model_props(converted, {key: str(value) for key, value in notes.items()})
+    onnx.checker.check_model(converted, full_check=True)
+    onnx.save(converted, path)
+
+# %% ../../nbs/library/export/onnx.ipynb #c7440f2a
+def _quantize_onnx(source: Path, target: Path, model: keras.Model, images: npt.NDArray[np.uint8]) -> None:
+    "Quantise an ONNX file to 8 bits, except for its end and for a first convolution of one grey channel, which is no faster in 8 bits."
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-    class Watch(CalibrationDataReader):
-        "Gives the runtime faces to look at."
-        waiting = iter([{"grey": images[start:start + 10, ..., None].astype(np.float32)}
+    class CalibrationFaces(CalibrationDataReader):
+        "Ten faces at a time."
+        batches = iter([{"grey": images[start:start + 10, ..., None].astype(np.float32)}
                         for start in range(0, len(images), 10)])
 
-        def get_next(self):
-            "The next ten faces."
-            return next(self.waiting, None)
+        def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
+            "Return the next ten faces."
+            return next(self.batches, None)
 
     nodes = list(onnx.load(source).graph.node)
-    tail = [place for place, node in enumerate(nodes) if belongs_to_layer(node.name, float_layers(model))]
-    kernels = [place for place, node in enumerate(nodes)
+    tail = [index for index, node in enumerate(nodes) if belongs_to_layer(node.name, float_layers(model))]
+    kernels = [index for index, node in enumerate(nodes)
                if node.op_type in ("Conv", "Gemm", "MatMul")]
     if not tail or min(tail) > kernels[-1]:
-        raise RunError(f"{model.name}: can't find in the converted net where its last layer "
-                       "begins; export it as onnx instead")
+        raise RunError(f"{model.name}: the last layer was not found in the converted network; "
+                       "export it as onnx instead")
     skipped = int(nodes[kernels[0]].op_type == "Conv")
     begin = (kernels[skipped:] or kernels)[0]
-    kept = [node.name for place, node in enumerate(nodes) if place >= min(tail) or place < begin]
+    excluded = [node.name for index, node in enumerate(nodes) if index >= min(tail) or index < begin]
     with silence_converters():
-        quantize_static(source, target, Watch(), quant_format=QuantFormat.QDQ, per_channel=True,
-                        nodes_to_exclude=kept,
+        quantize_static(source, target, CalibrationFaces(), quant_format=QuantFormat.QDQ, per_channel=True,
+                        nodes_to_exclude=excluded,
                         activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-                        # means over tens of faces: one odd face shall not coarsen all steps
                         extra_options={"CalibMovingAverage": True})
 
-# %% ../../nbs/library/export/onnx.ipynb #02cdcecb
-def to_int8(made, folder: Path, model: keras.Model, images: np.ndarray):
-    "The same ONNX net in 8 bits."
+# %% ../../nbs/library/export/onnx.ipynb #04eefd2d
+def to_int8(
+    converted: Any,  # onnx.ModelProto of to_onnx
+    folder: Path,  # for intermediate files
+    model: keras.Model,  # the network that was converted
+    images: npt.NDArray[np.uint8],  # [N,96,96], faces for calibration
+) -> Any:  # onnx.ModelProto
+    "Quantise a converted network to 8 bits."
     import onnx
 
-    onnx.save(made, folder / "float.onnx")
-    _quantize_onnx(folder / "float.onnx", folder / "bytes.onnx", model, images)
-    return onnx.load(folder / "bytes.onnx")
+    onnx.save(converted, folder / "float.onnx")
+    _quantize_onnx(folder / "float.onnx", folder / "int8.onnx", model, images)
+    return onnx.load(folder / "int8.onnx")

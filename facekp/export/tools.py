@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/export/tools.html.md"""
 # %% auto #0
 __all__ = ['require_packages', 'silence_converters', 'float_layers', 'belongs_to_layer']
 
-# %% ../../nbs/library/export/tools.ipynb #95632f4e
+# %% ../../nbs/library/export/tools.ipynb #62830d91
 import contextlib
 import io
 import logging
@@ -21,9 +21,11 @@ import keras
 
 from ..errors import UserError
 
-# %% ../../nbs/library/export/tools.ipynb #36bda344
-def require_packages(packages: Iterable[str]) -> None:
-    "Say how to install what is missing."
+# %% ../../nbs/library/export/tools.ipynb #2c2afdfc
+def require_packages(
+    packages: Iterable[str],  # names to import
+) -> None:
+    "Raise UserError with the pip line for the first package that is missing."
     for package in packages:
         try:
             with silence_stderr():
@@ -35,7 +37,7 @@ def require_packages(packages: Iterable[str]) -> None:
 
 @contextlib.contextmanager
 def silence_converters() -> Iterator[None]:
-    "Keep what converters print to themselves."
+    "Suppress the output, warnings and log messages of converters."
     logging.disable(logging.WARNING)
     try:
         with silence_stderr(), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
@@ -44,16 +46,21 @@ def silence_converters() -> Iterator[None]:
     finally:
         logging.disable(logging.NOTSET)
 
-
-def float_layers(model: keras.Model) -> list[str]:
-    "The names of the last layer with a kernel and of all behind it."
+# %% ../../nbs/library/export/tools.ipynb #49db1e94
+def float_layers(
+    model: keras.Model,  # any keypoint network
+) -> list[str]:  # in the order of model.layers
+    "Return the names of the last convolution or dense layer and of all layers after it."
     names = [layer.name for layer in model.layers]
-    kernels = [place for place, layer in enumerate(model.layers)
+    kernels = [index for index, layer in enumerate(model.layers)
                if isinstance(layer, (keras.layers.Conv2D, keras.layers.Dense))]
     return names[kernels[-1]:] if kernels else names
 
 
-def belongs_to_layer(name: str, layers: list[str]) -> bool:
-    "Does a step of a converted net come from one of these layers? Converters write net_1/layer_1/step."
+def belongs_to_layer(
+    name: str,  # of a node or tensor; converters write network_1/layer_1/step, several separated by semicolons
+    layers: list[str],  # names of Keras layers
+) -> bool:
+    "Tell whether a node of a converted graph comes from one of these layers."
     return any(part == layer or part.startswith(f"{layer}_") and part[len(layer) + 1:].isdigit()
                for whole in name.split(";") for part in whole.split("/") for layer in layers)

@@ -112,7 +112,7 @@ def residual_block(
     "Add the output of a convolution block to its input (He et al. 2016, arXiv:1512.03385)."
     return keras.layers.Add(name=f"{name}_add")([x, conv_block(x, x.shape[-1], 1, name)])
 
-# %% ../../nbs/library/models/layers.ipynb #13633d4b
+# %% ../../nbs/library/models/layers.ipynb #1a223691
 def upsample_and_add(
     x: keras.KerasTensor,  # [N,H,W,C], coarse map
     skip: keras.KerasTensor,  # [N,2H,2W,D], finer map of the encoder
@@ -133,4 +133,5 @@ def crop_and_resize(
     left, top, side = window
     margins = (top, IMAGE_SIZE - top - side), (left, IMAGE_SIZE - left - side)
     x = keras.layers.Cropping2D(margins, name="crop")(image)
-    return keras.layers.Resizing(IMAGE_SIZE, IMAGE_SIZE, interpolation="bilinear", name="resize")(x)
+    resize = keras.layers.Resizing(IMAGE_SIZE, IMAGE_SIZE, interpolation="bilinear", name="resize")
+    return resize(x, training=False)  # its default is training=True, which Keras hands on to all later layers of a model called without it
