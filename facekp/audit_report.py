@@ -7,28 +7,29 @@ Docs: https://facekp.github.io/facekp/library/audit_report.html.md"""
 # %% auto #0
 __all__ = ['audit_text']
 
-# %% ../nbs/library/audit_report.ipynb #d1d5d081
+# %% ../nbs/library/audit_report.ipynb #f7f68e09
 import math
+from collections.abc import Sequence
 
 from .audit import Audit
 
-# %% ../nbs/library/audit_report.ipynb #076228e8
+# %% ../nbs/library/audit_report.ipynb #3568b815
 def audit_text(
     audit: Audit,  # from `audit` or `audit_points`
-    shown: int = 8,  # how many suspect and broken rows to list
-) -> str:  # lines of at most 100 letters
-    "Say in a screen or two what an audit found, and what follows from it."
+    shown: int = 8,  # how many suspect and invalid rows to list
+) -> str:  # lines of at most 100 characters
+    "Summarise an audit and its consequences in one or two screens of text."
     title = _clip(audit.name + (f"  (sha256 {audit.sha256[:12]})" if audit.sha256 else ""))
     lines = [title, "=" * len(title),
              f"{audit.rows:,} rows, {audit.complete:,} complete "
              f"({audit.complete / audit.rows:.1%}); {audit.values:,} of {audit.rows * 30:,} values "
              f"labelled ({audit.values / (audit.rows * 30):.1%})",
-             "x and y of a point are always missing together" if not audit.halves
-             else f"{len(audit.halves):,} rows have only x or only y of a point: {_rows_text(audit.halves)}", ""]
-    if audit.declared:
-        lines.insert(3, _clip("from " + ", ".join(f"{source} ({rows:,})"
-                                                  for source, rows in audit.declared.items())))
-    parts = [lines, _labelled_lines(audit), _source_lines(audit), _copy_lines(audit),
+             "x and y of a keypoint are always missing together" if not audit.halves
+             else f"{len(audit.halves):,} rows have only x or only y of a keypoint: {_rows_text(audit.halves)}", ""]
+    if audit.declared_sources:
+        lines.insert(3, _clip("from " + ", ".join(f"{source} ({rows:,})" for source, rows
+                                                  in audit.declared_sources.items())))
+    parts = [lines, _labelled_lines(audit), _source_lines(audit), _image_lines(audit),
              _list_lines(audit, shown), _advice_lines(audit)]
     return "\n".join(line.rstrip() for part in parts for line in part)
 
@@ -38,14 +39,14 @@ def _clip(text: str, width: int = 100) -> str:
     return text if len(text) <= width else text[:width - 3] + "..."
 
 
-def _rows_text(rows: list[int], shown: int = 8) -> str:
-    "Name a few rows."
+def _rows_text(rows: Sequence[int], shown: int = 8) -> str:
+    "Name the first rows of a list."
     return (", ".join(map(str, rows[:shown]))
             + (f" and {len(rows) - shown:,} more" if len(rows) > shown else ""))
 
-# %% ../nbs/library/audit_report.ipynb #c2707d8e
+# %% ../nbs/library/audit_report.ipynb #bcb2eba0
 def _labelled_lines(audit: Audit) -> list[str]:
-    "Two tables side by side: rows by keypoint, and rows by number of labelled values."
+    "Return two tables side by side: rows by keypoint, and rows by number of labelled values."
     counts = [f"{values:>7} {rows:>9,}" for values, rows in audit.row_counts.items()]
     if len(counts) > 15:
         counts = counts[:14] + [f"{'others':>7} {sum(list(audit.row_counts.values())[14:]):>9,}"]
@@ -58,68 +59,67 @@ def _labelled_lines(audit: Audit) -> list[str]:
 
 
 def _source_lines(audit: Audit) -> list[str]:
-    "What is known of labelling sources."
+    "Describe the annotation sources."
     if audit.cut is None:
-        return ["Labelling sources: the pattern of gaps does not change; no second source is "
-                "seen in it", ""]
-    lines = [f"Labelling sources: from row {audit.cut:,} on (0-based) other points are labelled. "
-             "Mean y in px,",
-             "of what both label; what is seen from the eyes is meaning, the rest is framing:",
-             f"{'keypoint':<26}{'before':>9}{'after':>9}{'moved':>9}{'meaning':>9}"]
+        return ["Annotation sources: the pattern of missing labels does not change; no second "
+                "source is visible", ""]
+    lines = [f"Annotation sources: from row {audit.cut:,} on (0-based) other keypoints are labelled.",
+             "Mean y in px of the keypoints that both label; a shift measured from the eyes is a",
+             "difference in convention, the rest is framing:",
+             f"{'keypoint':<26}{'before':>9}{'after':>9}{'moved':>9}{'convention':>12}"]
     for row in audit.sources:
-        mark = "   <- means something else" if abs(row["by_meaning"]) > 2 else ""
-        numbers = f"{row['before'][1]:>9.2f}{row['after'][1]:>9.2f}{row['moved']:>+9.2f}{round(row['by_meaning'], 2) + 0.0:>+9.2f}"
+        mark = "   <- another convention" if abs(row["by_convention"]) > 2 else ""
+        numbers = (f"{row['before'][1]:>9.2f}{row['after'][1]:>9.2f}{row['moved']:>+9.2f}"
+                   f"{round(row['by_convention'], 2) + 0.0:>+12.2f}")
         lines.append(f"{row['keypoint']:<26}{numbers}{mark}")
     return [*lines, ""]
 
-# %% ../nbs/library/audit_report.ipynb #68e63618
-def _copy_lines(audit: Audit) -> list[str]:
-    "What is known of copies and light."
-    if audit.copies is None:
-        return ["Pictures: none were given; copies and light were not looked at", ""]
-    apart = (f"; two labels of one picture lie {audit.apart:.2f} px apart (median)"
-             if audit.apart is not None else "")
-    return [f"Copies: {len(audit.copies):,} rows show the very picture of an earlier row, "
-            f"{audit.near_copies:,} more nearly so",
-            f"        {audit.groups:,} groups{apart}",
-            f"Light:  brightness {audit.brightness[0]:.0f} +- {audit.brightness[1]:.0f}, "
+# %% ../nbs/library/audit_report.ipynb #1ceeb54b
+def _image_lines(audit: Audit) -> list[str]:
+    "Describe duplicates, brightness and contrast."
+    if audit.duplicates is None or audit.brightness is None or audit.contrast is None:
+        return ["Images: none given; duplicates, brightness and contrast were not checked", ""]
+    disagreement = (f"; two labels of one image differ by {audit.label_disagreement:.2f} px (median)"
+                    if audit.label_disagreement is not None else "")
+    return [f"Duplicates: {len(audit.duplicates):,} rows repeat the image of an earlier row, "
+            f"{audit.near_duplicates:,} more nearly so",
+            f"            {audit.groups:,} groups{disagreement}",
+            f"Brightness: {audit.brightness[0]:.0f} +- {audit.brightness[1]:.0f}, "
             f"contrast {audit.contrast[0]:.0f} +- {audit.contrast[1]:.0f} grey values", ""]
 
 
 def _list_lines(audit: Audit, shown: int) -> list[str]:
-    "The suspect and the broken rows."
-    suspects, broken = audit.suspects, audit.broken
+    "List suspect and invalid rows."
+    suspects, invalid = audit.suspects, audit.invalid
     lines = [f"Suspect labels: {len(suspects):,} rows ({len(suspects) / audit.rows:.1%}); look at "
-             "them before you train" if suspects
+             "them before training" if suspects
              else "Suspect labels: none"]
     for suspect in suspects[:shown]:
         score = "    order" if math.isinf(suspect["score"]) else f"{suspect['score']:>6.1f} sd"
         lines.append(_clip(f"  row {suspect['row']:>6} {score}  {suspect['reason']}"))
     if len(suspects) > shown:
         lines.append(_clip(f"  and rows {_rows_text([suspect['row'] for suspect in suspects[shown:]], 10)}"))
-    lines.append(f"Broken rows: {len(broken):,}" if broken else "Broken rows: none")
-    lines += [_clip(f"  row {entry['row']:>6}  {entry['reason']}") for entry in broken[:shown]]
+    lines.append(f"Invalid rows: {len(invalid):,}" if invalid else "Invalid rows: none")
+    lines += [_clip(f"  row {entry['row']:>6}  {entry['reason']}") for entry in invalid[:shown]]
     return [*lines, ""]
 
-# %% ../nbs/library/audit_report.ipynb #dc378bec
+# %% ../nbs/library/audit_report.ipynb #f854cc46
 def _advice_lines(audit: Audit) -> list[str]:
-    "What follows for split and loss."
+    "Derive advice for the split, the loss and the score."
     lines = ["What follows:"]
     if audit.complete < audit.rows:
-        lines.append("  loss   leave missing points out (labels 'masked'), or train on the "
+        lines.append("  loss   mask missing keypoints (labels 'masked'), or train on the "
                      f"{audit.complete:,} complete rows; compare")
     if audit.groups is not None and audit.groups < audit.rows:
-        lines.append("  split  by group, so that no picture has its copy, and no person a twin, on "
-                     "the other side")
+        lines.append("  split  by group, so that no image, photo or person is on both sides")
     if audit.across_groups:
-        lines.append(f"  split  give copies one group first: {audit.across_groups:,} sets of "
-                     "(near) copies are spread over several groups")
+        lines.append(f"  split  give duplicates one group first: {audit.across_groups:,} sets of "
+                     "(near) duplicates are spread over several groups")
     if audit.cut is not None:
-        lines.append("  split  rows at random, not in the order of the table: its two parts are "
-                     "different worlds")
-        lines.append("  score  each labelling source apart: nose and lip don't mean the "
-                     "same in both")
+        lines.append("  split  rows at random, not in the order of the table: its two parts differ")
+        lines.append("  score  each annotation source separately: their conventions for nose and "
+                     "lip differ")
     if audit.suspects:
-        lines.append("  score  a few wrong labels can rule a mean of squares: look at the worst "
-                     "faces before trusting it")
-    return lines if len(lines) > 1 else [*lines, "  nothing stands in the way of training"]
+        lines.append("  score  a few wrong labels can dominate a mean of squares: look at the "
+                     "worst faces first")
+    return lines if len(lines) > 1 else [*lines, "  nothing found that would affect training"]

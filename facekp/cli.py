@@ -165,8 +165,8 @@ def _print_audit(source: str, options: argparse.Namespace) -> None:
         print(audit_text(report))
         return
     print(audit_text(report, shown=report.rows))
-    print(f"check: {len(report.broken)} broken rows, {len(report.suspects)} suspect labels, {len(report.halves)} rows with half a point, "
-          f"{len(report.copies)} exact and {report.near_copies} near copies")
+    print(f"check: {len(report.invalid)} invalid rows, {len(report.suspects)} suspect labels, {len(report.halves)} rows with half a point, "
+          f"{len(report.duplicates)} exact and {report.near_duplicates} near duplicates")
 
 
 def _make_data(source: str, options: argparse.Namespace) -> None:

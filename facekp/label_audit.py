@@ -19,7 +19,7 @@ from .eda import principal_shapes
 from .errors import UserError
 from .files import hash_file, write_json
 from .keypoints import COLUMNS
-from .label_errors import POINT_LIMIT, WHOLE_LIMIT
+from .label_errors import KEYPOINT_LIMIT, FACE_LIMIT
 
 # %% ../nbs/library/label_audit.ipynb #3e17bbc3
 REPORTED_ROWS = {  # rows of Kaggle's table that people who saw the pictures named
@@ -56,10 +56,10 @@ def record_label_audit(
              else {"before": slice(0, found.cut), "after": slice(found.cut, None)})
     return write_json(record, {
         "data": {"name": found.name, "sha256": found.sha256, "rows": found.rows},
-        "limits": {"whole": WHOLE_LIMIT, "point": POINT_LIMIT},
+        "limits": {"whole": FACE_LIMIT, "point": KEYPOINT_LIMIT},
         **{key: asdict(found)[key]
-           for key in ("complete", "values", "labelled", "row_counts", "halves", "cut", "sources",
-                       "broken")},
+           for key in ("complete", "values", "labelled", "row_counts", "halves", "cut", "sources")},
+        "broken": found.invalid,
         "means": {part: dict(zip(COLUMNS, _column_means(points[rows])))
                   for part, rows in parts.items()},
         "principal_shares": principal_shapes(points)[2],
@@ -68,4 +68,4 @@ def record_label_audit(
                      for row, what in REPORTED_ROWS.items()],
         "suspects": found.suspects, "seconds": round(time.perf_counter() - started, 2),
         "versions": {"numpy": np.__version__, "pandas": pandas.__version__},
-        "command": "facekp.eda.record_label_audit(TABLE, 'results/audit_kaggle_labels.json')"})
+        "command": "facekp.label_audit.record_label_audit(TABLE, 'results/audit_kaggle_labels.json')"})

@@ -14,12 +14,13 @@ from facekp.errors import UserError
 from facekp.faces import Faces
 from facekp.keypoints import COLUMNS, FLIP_ORDER, KEYPOINTS, MEAN_FACE
 from facekp.synthetic.shape import sample_shapes
-from facekp.audit import audit, audit_points
+from facekp.annotation_sources import compare_annotation_sources, find_source_cut
+from facekp.audit import audit, audit_points, count_labels
 from facekp.audit_report import audit_text
-from facekp.eda import compare_annotation_sources, count_labels, eye_coordinates, find_source_cut, missing_together, principal_shapes
-from facekp.eda_plots import show_correlation, show_density, show_grey_values, show_missing, show_principal_shapes, show_sources, show_suspects
+from facekp.eda import ChangePoint, eye_coordinates, find_change_points, hotelling_t2, missing_together, principal_shapes
+from facekp.eda_plots import show_blocks, show_correlation, show_density, show_grey_values, show_missing, show_principal_shapes, show_suspects
 from facekp.label_audit import REPORTED_ROWS, record_label_audit
-from facekp.label_errors import broken_order, find_broken, find_copies, find_suspects, label_distance, measure_suspects, shape_distance
+from facekp.label_errors import find_order_errors, find_invalid, find_duplicates, find_suspects, label_distance, measure_suspects, shape_distance
 from facekp.plots import save_figure
 from facekp.conventions import to_second_convention
 from facekp.synthetic.dataset import synthetic_training_set
@@ -59,13 +60,13 @@ def as_faces(points: np.ndarray, images: np.ndarray) -> Faces:
 
 def test_counts_of_the_real_pattern(kaggle_like):
     found = audit_points(kaggle_like)
-    assert (found.rows, found.complete, found.cut, found.halves, found.broken) == (7049, 2140, 2284, [], [])
+    assert (found.rows, found.complete, found.cut, found.halves, found.invalid) == (7049, 2140, 2284, [], [])
     assert found.row_counts == FACTS_ROW_COUNTS
     assert found.labelled["nose_tip"] == 7049 and found.labelled["mouth_center_bottom_lip"] == 7016
     assert found.values == sum(values * rows for values, rows in FACTS_ROW_COUNTS.items())
     moved = {row["keypoint"]: row for row in found.sources}
     assert set(moved) == {"left_eye_center", "right_eye_center", "nose_tip", "mouth_center_bottom_lip"}
-    assert 6 < moved["nose_tip"]["by_meaning"] < 8.5 and -7 < moved["mouth_center_bottom_lip"]["by_meaning"] < -4.5
+    assert 6 < moved["nose_tip"]["by_convention"] < 8.5 and -7 < moved["mouth_center_bottom_lip"]["by_convention"] < -4.5
 
 
 def test_record_of_the_real_table_agrees_with_the_published_facts():
@@ -117,7 +118,7 @@ def test_seen_from_the_eyes_framing_plays_no_part(seed, angle, scale, shift):
 
 def test_framing_alone_is_not_taken_for_meaning():
     points = np.concatenate([shapes(200), shapes(200, 5) * 1.1 + 5])
-    assert max(abs(row["by_meaning"]) for row in compare_annotation_sources(points, 200)) < 0.5
+    assert max(abs(row["by_convention"]) for row in compare_annotation_sources(points, 200)) < 0.5
     assert min(row["moved"] for row in compare_annotation_sources(points, 200)) > 5
 
 
@@ -146,16 +147,16 @@ def test_few_rows_give_no_opinion_but_order_still_counts():
 @given(seed=st.integers(0, 1000), row=st.integers(0, 19))
 def test_exchanged_names_are_found_and_nothing_else(seed, row):
     points = shapes(20, seed)
-    assert broken_order(points) == {}
+    assert find_order_errors(points) == {}
     swapped = points.copy()
     swapped[row, [13, 14]] = swapped[row, [14, 13]]
-    assert list(broken_order(swapped)) == [row] and "lip" in broken_order(swapped)[row]
-    assert list(broken_order(np.where(np.arange(20)[:, None, None] == row, points[:, FLIP_ORDER], points))) == [row]
+    assert list(find_order_errors(swapped)) == [row] and "lip" in find_order_errors(swapped)[row]
+    assert list(find_order_errors(np.where(np.arange(20)[:, None, None] == row, points[:, FLIP_ORDER], points))) == [row]
 
 
 def test_known_wrong_labels_are_found(faces):
     flaws = known_flaws(400, seed=7)
-    measured = measure_suspects(find_suspects(faces.points, find_source_cut(faces.points)), flaws.wrong, flaws.kinds)
+    measured = measure_suspects(find_suspects(faces.points, [find_source_cut(faces.points)]), flaws.wrong, flaws.kinds)
     assert measured["precision"] >= 0.6 and measured["recall"] >= 0.6
     assert measured["flagged"] < 10
 
@@ -168,11 +169,11 @@ def test_measure_counts_by_hand():
 
 def test_audit_of_pictures(faces):
     flaws, found = known_flaws(400, seed=7), audit(faces)
-    assert [row for row, _ in found.copies] == sorted(flaws.copies.tolist()) and found.near_copies == 0
+    assert [row for row, _ in found.duplicates] == sorted(flaws.copies.tolist()) and found.near_duplicates == 0
     assert found.groups == 400 - len(flaws.copies) and found.across_groups == 0
-    assert found.declared == {"synthetic-1": 130, "synthetic-2": 270}
-    assert found.cut == 130 and found.broken == []
-    assert 0.3 < found.apart < 2.5
+    assert found.declared_sources == {"synthetic-1": 130, "synthetic-2": 270}
+    assert found.cut == 130 and found.invalid == []
+    assert 0.3 < found.label_disagreement < 2.5
     assert 0 < found.contrast[0] < 128 and 0 < found.brightness[0] < 255
 
 
@@ -182,18 +183,18 @@ def test_copies_that_contradict_each_other_are_suspect():
     points = shapes(60)
     points[9] = points[4] - [0, 20]
     found = audit(as_faces(points, images))
-    assert [(suspect["row"], suspect["reason"]) for suspect in found.suspects] == [(9, "same picture as row 4, a point 20 px away")]
+    assert [(suspect["row"], suspect["reason"]) for suspect in found.suspects] == [(9, "same image as row 4, a point 20 px away")]
     points[9] = points[4] - [0, 5]
     assert audit(as_faces(points, images)).suspects == []
-    assert found.copies == [(9, 4)] and found.across_groups == 1
-    assert "1 sets of (near) copies are spread over several groups" in audit_text(found)
+    assert found.duplicates == [(9, 4)] and found.across_groups == 1
+    assert "1 sets of (near) duplicates are spread over several groups" in audit_text(found)
 
 
 def test_copies_point_to_the_first_row_that_shows_the_picture():
     images = np.zeros((5, 96, 96), np.uint8)
     images[1], images[3] = 1, 1
-    assert find_copies(images).tolist() == [[2, 0], [3, 1], [4, 0]]
-    assert find_copies(images[:1]).shape == (0, 2)
+    assert find_duplicates(images).tolist() == [[2, 0], [3, 1], [4, 0]]
+    assert find_duplicates(images[:1]).shape == (0, 2)
 
 
 def test_labels_of_a_copy_are_compared_within_a_source_only():
@@ -201,18 +202,68 @@ def test_labels_of_a_copy_are_compared_within_a_source_only():
     points[2] = points[0] + [3, 4]
     pairs = np.array([[2, 0], [3, 1]])
     assert np.allclose(label_distance(points, pairs)[0], 5)
-    assert np.isnan(label_distance(points, pairs, cut=2)).all()
+    assert np.isnan(label_distance(points, pairs, [2])).all()
 
 
 def test_broken_rows_are_named_with_what_is_wrong():
     points, images = shapes(6), np.random.default_rng(0).integers(0, 255, (6, 96, 96)).astype(np.uint8)
     points[0, 3, 1], points[1, 10], points[2], images[3], points[4, 0, 0] = np.nan, 400, np.nan, 7, -np.inf
     found = audit(as_faces(points, images))
-    assert {(entry["row"], entry["reason"]) for entry in found.broken} == {
-        (0, "only x or only y of a point"), (1, "a point outside the picture"), (2, "no point is labelled"), (3, "a picture of one grey"),
-        (4, "a point outside the picture")}
+    assert {(entry["row"], entry["reason"]) for entry in found.invalid} == {
+        (0, "only x or only y of a point"), (1, "a point outside the image"), (2, "no point is labelled"), (3, "an image of one grey value"),
+        (4, "a point outside the image")}
     assert found.halves == [0] and "row      2  no point is labelled" in audit_text(found)
-    assert find_broken(shapes(3)) == []
+    assert find_invalid(shapes(3)) == []
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(10, 60), st.integers(1, 4), st.integers(0, 1000))
+def test_hotelling_t2_equals_the_definition(count, columns, seed):
+    values = np.random.default_rng(seed).normal(size=(count + columns, columns))
+    scores = hotelling_t2(values)
+    for cut in range(2, len(values) - 2, 3):
+        first, second = values[:cut], values[cut:]
+        pooled = ((len(first) - 1) * np.atleast_2d(np.cov(first.T)) + (len(second) - 1) * np.atleast_2d(np.cov(second.T))) / (len(values) - 2)
+        difference = first.mean(0) - second.mean(0)
+        expected = len(first) * len(second) / len(values) * difference @ np.linalg.solve(pooled, difference)
+        assert scores[cut - 1] == pytest.approx(expected, rel=1e-6)
+
+
+def test_change_points_are_found_where_a_convention_changes_and_nowhere_else():
+    points = sample_shapes(1200, np.random.default_rng(0)).astype(float)
+    assert find_change_points(points) == []
+    points[500:, 13, 1] += 6
+    points[900:, 5, 0] += 4
+    found = find_change_points(points)
+    assert [abs(change.row - row) <= 2 for change, row in zip(found, (500, 900), strict=True)] == [True, True]
+    assert all(isinstance(change, ChangePoint) and change.t2 > 10 * change.shuffled for change in found)
+    assert find_change_points(np.random.default_rng(1).permutation(points)) == []
+
+
+def test_change_points_need_no_complete_rows_and_ignore_framing(kaggle_like):
+    assert [change.row for change in find_change_points(kaggle_like)] == [2284]
+    framed = sample_shapes(600, np.random.default_rng(0)).astype(float)
+    framed[300:] = framed[300:] * 1.1 + 4
+    assert find_change_points(framed) == []
+    assert find_change_points(framed[:150]) == [] and find_change_points(np.full((400, 15, 2), np.nan)) == []
+
+
+def test_recorded_change_points_agree_with_the_facts():
+    folder = RECORD.parent / "annotation_blocks"
+    cuts = pd.read_csv(folder / "change_points.csv")
+    assert cuts[cuts.kept].row.tolist() == [1171, 1582, 2284, 3522, 4122, 5404]
+    assert (cuts[cuts.kept].t2 > 10 * cuts[cuts.kept].shuffled).all()
+    blocks = pd.read_csv(folder / "blocks.csv")
+    assert [round(gap, 1) for gap in blocks.lip_gap[:3]] == [12.5, 9.0, 1.8]
+    lesson = "".join("".join(cell["source"]) + "\n" for cell in json.loads((RECORD.parents[1] / "nbs/course/03_eda.ipynb").read_text())["cells"])
+    for row in cuts[cuts.kept].itertuples():
+        assert f"{row.row:,} |" in lesson and f"{row.t2:,.0f} |" in lesson
+    for name in ("nose_tip", "bottom_lip"):
+        assert "[" + ", ".join(f"{value:.1f}" for value in blocks[name]) + "]" in lesson, name
+    same = pd.read_csv(folder / "same_photographs.csv").set_index("labels")
+    for labels, gap in (("kaggle on LFPW", "1.85"), ("300-W on LFPW", "10.40"), ("300-W on HELEN and AFW", "10.65")):
+        assert f"{same.lip_gap[labels]:.2f}" == gap and gap in lesson
+    assert f"the function flags {json.loads((folder / 'meta.json').read_text())['suspects']['7 blocks']} of" in lesson
 
 
 def test_missing_together_by_hand():
@@ -245,10 +296,10 @@ def test_text_fits_a_terminal_for_any_set(faces, count):
 
 def test_text_says_what_was_found(faces):
     text = audit_text(audit(faces))
-    for part in ("400 rows, 122 complete", "from row 130 on", "<- means something else", "16 rows show the very picture", "What follows:", "by group"):
+    for part in ("400 rows, 122 complete", "from row 130 on", "<- another convention", "16 rows repeat the image", "What follows:", "by group"):
         assert part in text, part
     clean = audit_text(audit_points(shapes(40)))
-    assert "no second source" in clean and "Suspect labels: none" in clean and "nothing stands in the way" in clean
+    assert "no second source" in clean and "Suspect labels: none" in clean and "nothing found that would affect" in clean
 
 
 @pytest.mark.parametrize("points, message", [
@@ -282,8 +333,8 @@ def test_every_picture_draws(faces):
     import matplotlib.pyplot as plt
 
     points = faces.points.astype(float)
-    figures = [show_missing(points, 130), show_missing(points[:3]), show_sources(points, 130), show_density(points), show_correlation(points),
-               show_principal_shapes(points, 3), show_grey_values(faces.images), show_suspects(faces, find_suspects(points, 130))]
+    figures = [show_missing(points, [130]), show_missing(points[:3]), show_blocks(points, [130]), show_density(points), show_correlation(points),
+               show_principal_shapes(points, 3), show_grey_values(faces.images), show_suspects(faces, find_suspects(points, [130]))]
     assert [len(figure.axes) >= 1 for figure in figures] == [True] * 8
     plt.close("all")
     with pytest.raises(UserError, match="no suspect rows"):
