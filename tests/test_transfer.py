@@ -88,13 +88,13 @@ def test_weights_come_from_a_file_of_the_same_net_only(small, faces, tmp_path):
     taken = build_transfer("mobilenet", path, **SMALL)
     assert np.array_equal(predict_points(model, faces.images), predict_points(taken, faces.images))
     assert not any(layer.trainable_variables for layer in backbone_layers(taken))
-    with pytest.raises(UserError, match="not a model with the backbone mobilenet .*another net"):
+    with pytest.raises(UserError, match="not a model with the backbone mobilenet .*another network"):
         build_transfer("mobilenet", path, feature_level="conv_pw_3_relu")
     whole = keras.applications.MobileNet(alpha=0.25, include_top=False, weights=None, input_shape=(96, 96, 3))
     whole.save_weights(tmp_path / "small.weights.h5")
     same = build_transfer("mobilenet", tmp_path / "small.weights.h5", **SMALL)
     assert np.array_equal(same.get_layer("conv_pw_2").get_weights()[0], whole.get_layer("conv_pw_2").get_weights()[0])
-    with pytest.raises(UserError, match=r"small.weights.h5: not the weights of mobilenet .*another net.*\(3, 3, 3, 8\)"):
+    with pytest.raises(UserError, match=r"small.weights.h5: not the weights of mobilenet .*another network.*\(3, 3, 3, 8\)"):
         build_transfer("mobilenet", tmp_path / "small.weights.h5")
     (tmp_path / "broken.weights.h5").write_bytes(b"no weights")
     for file, words in (("broken.weights.h5", "holds no weights"), ("none.weights.h5", "no such file")):

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/models/published.html.md"""
 # %% auto #0
 __all__ = ['build_nouri2014', 'build_naimishnet']
 
-# %% ../../nbs/library/models/published.ipynb #bfb40341
+# %% ../../nbs/library/models/published.ipynb #28f9cbca
 import facekp.training.backend  # noqa: F401  first: it imports Keras quietly
 
 import keras
@@ -15,11 +15,21 @@ import keras
 from ..keypoints import COLUMNS, IMAGE_SIZE, KEYPOINTS
 from .regression import start_at_mean_face
 
-# %% ../../nbs/library/models/published.ipynb #5a088f3d
+# %% ../../nbs/library/models/published.ipynb #efa076fa
+def _coordinate_head(inputs: keras.KerasTensor, x: keras.KerasTensor, name: str) -> keras.Model:
+    "Add thirty outputs in half image sides from the middle, and convert them to pixels."
+    x = keras.layers.Dense(len(COLUMNS), name="coordinates")(x)
+    x = keras.layers.Reshape((len(KEYPOINTS), 2), name="points")(x)
+    model = keras.Model(inputs, keras.layers.Rescaling(IMAGE_SIZE / 2, IMAGE_SIZE / 2,
+                                                       name="to_pixels")(x), name=name)
+    start_at_mean_face(model.get_layer("coordinates"))
+    return model
+
+# %% ../../nbs/library/models/published.ipynb #21a77e77
 def build_nouri2014(
-    hidden: int = 500,  # units of the two dense layers: 500 in most of his nets, 1000 in the last ones
+    hidden: int = 500,  # units of the two dense layers: 500 in most of his networks, 1000 in the last ones
 ) -> keras.Model:  # uncompiled, from grey [N,96,96,1] to pixels [N,15,2]
-    "Daniel Nouri's net of 2014: three convolutions, two wide dense layers, dropout that grows with depth."
+    "Build Daniel Nouri's network of 2014: three convolutions, two wide dense layers, dropout that grows with depth."
     inputs = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1), name="grey")
     x = keras.layers.Rescaling(1 / 255, name="rescale")(inputs)
     for block, (filters, kernel, dropout) in enumerate(((32, 3, 0.1), (64, 2, 0.2), (128, 2, 0.3)),
@@ -33,21 +43,11 @@ def build_nouri2014(
     x = keras.layers.Dense(hidden, activation="relu", name="dense5")(x)
     return _coordinate_head(inputs, x, "nouri2014")
 
-
-def _coordinate_head(inputs, x, name: str) -> keras.Model:
-    "End a net with thirty answers in half pictures from the middle, and turn them into pixels."
-    x = keras.layers.Dense(len(COLUMNS), name="coordinates")(x)
-    x = keras.layers.Reshape((len(KEYPOINTS), 2), name="points")(x)
-    model = keras.Model(inputs, keras.layers.Rescaling(IMAGE_SIZE / 2, IMAGE_SIZE / 2,
-                                                       name="to_pixels")(x), name=name)
-    start_at_mean_face(model.get_layer("coordinates"))
-    return model
-
-# %% ../../nbs/library/models/published.ipynb #45c03358
+# %% ../../nbs/library/models/published.ipynb #dac74bc6
 def build_naimishnet(
     hidden: int = 1000,  # units of the two dense layers
 ) -> keras.Model:  # uncompiled, from grey [N,96,96,1] to pixels [N,15,2]
-    "NaimishNet (arXiv 1710.00977): four convolutions with shrinking kernels, ELU, dropout from 0.1 to 0.6; one net for all keypoints."
+    "Build NaimishNet (arXiv:1710.00977): four convolutions with shrinking kernels, ELU, dropout from 0.1 to 0.6; one network for all keypoints."
     inputs = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1), name="grey")
     x = keras.layers.Rescaling(1 / 255, name="rescale")(inputs)
     for block, (filters, kernel) in enumerate(((32, 4), (64, 3), (128, 2), (256, 1)), start=1):

@@ -8,11 +8,12 @@ Docs: https://facekp.github.io/facekp/library/models/transfer.html.md"""
 __all__ = ['HEATMAP_SIZE', 'list_backbones', 'list_feature_levels', 'as_list', 'build_transfer', 'describe_weights', 'freeze',
            'unfreeze', 'split_backbone']
 
-# %% ../../nbs/library/models/transfer.ipynb #8cd2dd23
+# %% ../../nbs/library/models/transfer.ipynb #83b8c391
 import contextlib
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..training.backend import GPU_COUNT  # first: it imports Keras quietly
 
@@ -26,53 +27,56 @@ from .layers import SoftArgmax, SpatialPrior
 from .pretrained import backbone_layers, copy_weights, load_application_weights
 from .regression import start_at_mean_face
 
-# %% ../../nbs/library/models/transfer.ipynb #29f8ca7d
+# %% ../../nbs/library/models/transfer.ipynb #01a7e957
 def list_backbones() -> list[str]:  # lower case
-    "The names that build_transfer knows: every application of Keras."
+    "List the names that build_transfer knows: all applications of Keras."
     return sorted(_applications())
 
 
-def _applications() -> dict:
-    "Lower-case name -> what builds the net."
+def _applications() -> dict[str, Callable[..., keras.Model]]:
+    "Map the lower-case name of each application to its builder."
     return {name.lower(): getattr(keras.applications, name) for name in dir(keras.applications) if callable(getattr(keras.applications, name))}
 
 
-def _own_scaling(application) -> tuple[list[float], list[float]]:
-    "Slope and offset of each channel by which a family of nets wants grey 0-255, asked from its own preprocess_input."
-    prepare = importlib.import_module(application.__module__).preprocess_input
-    black, white = (np.asarray(prepare(np.full((1, 1, 1, 3), value, np.float32))).ravel() for value in (0, 255))
+def _own_scaling(application: Callable[..., keras.Model]) -> tuple[list[float], list[float]]:
+    "Return slope and offset of each channel that scale grey values 0-255 as preprocess_input does."
+    preprocess = importlib.import_module(application.__module__).preprocess_input
+    black, white = (np.asarray(preprocess(np.full((1, 1, 1, 3), value, np.float32))).ravel() for value in (0, 255))
     return ((white - black) / 255).tolist(), black.tolist()
 
 
-def _preprocess(grey, application):
-    "Grey three times, scaled as the family of nets was trained."
+def _preprocess(grey: keras.KerasTensor, application: Callable[..., keras.Model]) -> keras.KerasTensor:
+    "Repeat the grey channel three times and scale it as the application was trained."
     slope, offset = _own_scaling(application)
     x = keras.layers.Concatenate(name="three_channels")([grey, grey, grey])
     return keras.layers.Rescaling(slope, offset, name="rescale")(x)
 
-# %% ../../nbs/library/models/transfer.ipynb #b9b49994
+# %% ../../nbs/library/models/transfer.ipynb #2b6838ac
 def list_feature_levels(
     application: keras.Model,  # a whole Keras application, without its top
 ) -> dict[int, str]:  # cells from side to side -> name of the layer
-    "The last layer at each size of map, and where there is one, the last that all behind it depends on alone."
+    "Return the last layer at each size of feature map, preferably one through which all later layers get their input."
     last_use = {id(tensor): number for number, step in enumerate(application.operations) for tensor in as_list(step.input)}
-    anywhere, alone, needed_until = {}, {}, 0
+    anywhere: dict[int, str] = {}
+    bottleneck: dict[int, str] = {}
+    needed_until = 0
     for number, step in enumerate(application.operations):
         shape = step.output.shape
         if len(shape) == 4 and shape[1] == shape[2] > 1 and not isinstance(step, (keras.layers.ZeroPadding2D, keras.layers.Cropping2D)):
             anywhere[shape[1]] = step.name
             if needed_until <= number:
-                alone[shape[1]] = step.name
+                bottleneck[shape[1]] = step.name
         needed_until = max(needed_until, last_use.get(id(step.output), 0))
-    return anywhere | alone
+    return anywhere | bottleneck
 
 
-def as_list(tensors) -> list:
+def as_list(tensors: Any) -> list[Any]:  # tensors, or arrays
+    "Return one tensor as a list of one, several as a list."
     return list(tensors) if isinstance(tensors, (list, tuple)) else [tensors]
 
-
-def _choose_feature_levels(application: keras.Model, feature_level) -> list:
-    "The tapped maps: those asked for, or the last one with at least six cells from side to side."
+# %% ../../nbs/library/models/transfer.ipynb #101d487f
+def _choose_feature_levels(application: keras.Model, feature_level: str | Sequence[str] | None) -> list[keras.KerasTensor]:
+    "Return the requested feature maps, or the last one with at least six cells from side to side."
     levels = list_feature_levels(application)
     known = {step.name: step.output for step in application.operations if len(step.output.shape) == 4}
     known["out"] = application.output
@@ -84,50 +88,52 @@ def _choose_feature_levels(application: keras.Model, feature_level) -> list:
             raise UserError(f"feature_level: no layer '{name}' with a feature map{did_you_mean(name, [*levels.values(), 'out'])}")
     return [known[name] for name in names]
 
-
+# %% ../../nbs/library/models/transfer.ipynb #c76243fd
 HEATMAP_SIZE = 24  # cells from side to side of a heatmap
 
-# %% ../../nbs/library/models/transfer.ipynb #c5d5255e
-def _head_block(x, filters: int, kernel: int, name: str):
+
+def _head_block(x: keras.KerasTensor, filters: int, kernel: int, name: str) -> keras.KerasTensor:
     "Apply a convolution, batch normalisation and ReLU."
     x = keras.layers.Conv2D(filters, kernel, padding="same", use_bias=False, name=f"head_{name}_conv")(x)
     x = keras.layers.BatchNormalization(momentum=0.9, name=f"head_{name}_bn")(x)
     return keras.layers.ReLU(name=f"head_{name}_relu")(x)
 
 
-def _resize(x, size: int, name: str):
-    "A map with `size` cells from side to side."
-    return x if x.shape[1] == size else keras.layers.Resizing(size, size, name=f"head_{name}")(x)
+def _resize(x: keras.KerasTensor, size: int, name: str) -> keras.KerasTensor:
+    "Resize a map to `size` cells from side to side."
+    if x.shape[1] == size:
+        return x
+    return keras.layers.Resizing(size, size, name=f"head_{name}")(x, training=False)  # its default, True, would pass to later layers
 
-
-def _heatmap_head(maps: list, width: int):
-    "From tapped maps, the coarsest first, to points: look, double, join an earlier map, until there are 24 cells from side to side."
+# %% ../../nbs/library/models/transfer.ipynb #e6f60b4b
+def _heatmap_head(maps: list[keras.KerasTensor], width: int) -> keras.KerasTensor:
+    "Predict keypoints from feature maps, the coarsest first: convolve, upsample by two, concatenate an earlier map, until there are 24 cells from side to side."
     x, earlier, size = _head_block(maps[0], width, 1, "reduce"), list(maps[1:]), maps[0].shape[1]
     x = _head_block(x, width, 3, f"block{size}")
     while size != HEATMAP_SIZE:
         size = min(HEATMAP_SIZE, 2 * size)
         x = _resize(x, size, f"upsample{size}")
         if earlier and earlier[0].shape[1] <= size:
-            joined = _resize(_head_block(earlier.pop(0), width // 2, 1, f"reduce{size}"), size, f"resize{size}")
-            x = keras.layers.Concatenate(name=f"head_concat{size}")([x, joined])
+            skip = _resize(_head_block(earlier.pop(0), width // 2, 1, f"reduce{size}"), size, f"resize{size}")
+            x = keras.layers.Concatenate(name=f"head_concat{size}")([x, skip])
         width = max(32, width // 2)
         x = _head_block(x, width, 3, f"block{size}")
     x = keras.layers.Conv2D(len(KEYPOINTS), 1, name="head_heatmaps")(x)
     return SoftArgmax(dtype="float32", name="head_points")(SpatialPrior(dtype="float32", name="head_prior")(x))
 
 
-def _pooled_head(last_map):
-    "The usual tutorial's head: the mean of each feature over the whole picture, then a dense layer."
-    x = keras.layers.GlobalAveragePooling2D(name="head_pool")(last_map)
-    answers = keras.layers.Dense(len(COLUMNS), dtype="float32", name="head_coordinates")
-    x = keras.layers.Reshape((len(KEYPOINTS), 2), dtype="float32", name="head_points")(answers(x))
-    start_at_mean_face(answers)
+def _pooled_head(features: keras.KerasTensor) -> keras.KerasTensor:
+    "Predict keypoints from the mean of each feature over the whole face."
+    x = keras.layers.GlobalAveragePooling2D(name="head_pool")(features)
+    coordinates = keras.layers.Dense(len(COLUMNS), dtype="float32", name="head_coordinates")
+    x = keras.layers.Reshape((len(KEYPOINTS), 2), dtype="float32", name="head_points")(coordinates(x))
+    start_at_mean_face(coordinates)
     return keras.layers.Rescaling(IMAGE_SIZE / 2, IMAGE_SIZE / 2, dtype="float32", name="head_to_pixels")(x)
 
-# %% ../../nbs/library/models/transfer.ipynb #76640eca
+# %% ../../nbs/library/models/transfer.ipynb #10b9e78c
 @contextlib.contextmanager
 def _automatic_precision(gpu_count: int) -> Iterator[None]:
-    "Build layers that count in 16 bits where there is a graphics card; elsewhere leave everything as it is."
+    "Build layers with mixed precision if there is a GPU."
     before = keras.config.dtype_policy()
     if gpu_count:
         keras.config.set_dtype_policy("mixed_float16")
@@ -136,42 +142,13 @@ def _automatic_precision(gpu_count: int) -> Iterator[None]:
     finally:
         keras.config.set_dtype_policy(before)
 
-# %% ../../nbs/library/models/transfer.ipynb #e594e310
-def build_transfer(
-    name: str,  # resnet50, efficientnetb7, mobilenetv2 or another of backbone_names()
-    weights: str | Path | None = None,  # 'imagenet', a file (.keras, .weights.h5, .h5), or None for random ones
-    feature_level: str | tuple[str, ...] | None = None,  # the layer to cut at, or several, the coarsest first, to join; 'out' is the last map
-    head: str = "heatmap",  # heatmap or pooled
-    trainable: bool | None = None,  # whether the backbone learns; when not given, only one with random weights does
-    width: int = 64,  # filters of the head's first convolution
-    **options,  # for the Keras application, for example alpha=0.35 for mobilenetv2
-) -> keras.Model:  # uncompiled, from grey [N,96,96,1] to pixels [N,15,2]
-    """Build a net from a known backbone, cut off where its map is still fine, with a head for keypoints.
 
-    Raises UserError for a name, layer, head or weights file that does not fit, and for 'imagenet' where it cannot be fetched."""
-    known = _applications()
-    if name not in known or head not in ("heatmap", "pooled"):
-        wrong, choices, kind = (name, known, "backbone") if name not in known else (head, ("heatmap", "pooled"), "head")
-        raise UserError(f"{kind} '{wrong}' is unknown{did_you_mean(wrong, choices)}")
-    with _automatic_precision(GPU_COUNT):
-        grey = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1), name="grey")
-        application = _make_application(name, _preprocess(grey, known[name]), weights, options)
-        if _is_file(weights) and Path(weights).suffix != ".keras":
-            load_application_weights(application, name, Path(weights))
-        maps = _choose_feature_levels(application, feature_level)
-        points = _heatmap_head(maps, width) if head == "heatmap" else _pooled_head(maps[0])
-    model = keras.Model(grey, points, name=name)
-    if _is_file(weights) and Path(weights).suffix == ".keras":
-        copy_weights(model, name, Path(weights))
-    return unfreeze(model, normalization=True) if trainable or (trainable is None and weights is None) else freeze(model)
-
-
-def _is_file(weights) -> bool:
+def _is_file(weights: str | Path | None) -> bool:
     return weights is not None and weights != "imagenet"
 
-# %% ../../nbs/library/models/transfer.ipynb #ed78ab92
-def _make_application(name: str, image, weights, options: dict) -> keras.Model:
-    "The whole Keras application without its top, with random or ImageNet weights."
+
+def _build_application(name: str, image: keras.KerasTensor, weights: str | Path | None, options: dict[str, Any]) -> keras.Model:
+    "Build the whole Keras application without its top, with random or ImageNet weights."
     fetched = "imagenet" if weights == "imagenet" else None
     try:
         return _applications()[name](include_top=False, weights=fetched, input_tensor=image, **options)
@@ -179,54 +156,82 @@ def _make_application(name: str, image, weights, options: dict) -> keras.Model:
         if "URL fetch failure" in str(error) or isinstance(error, OSError):
             raise UserError(f"the ImageNet weights of {name} are not on this machine and could not be fetched from the internet; "
                             f"give a file of them as weights, or none (weights=None) for random ones") from None
-        raise UserError(f"{name} cannot be built for 96x96 pictures: {str(error).splitlines()[0][:200]}") from error
+        raise UserError(f"{name} cannot be built for 96x96 images: {str(error).splitlines()[0][:200]}") from error
 
-# %% ../../nbs/library/models/transfer.ipynb #b720d0b3
+# %% ../../nbs/library/models/transfer.ipynb #326451e8
+def build_transfer(
+    name: str,  # resnet50, efficientnetb7, mobilenetv2 or another of list_backbones()
+    weights: str | Path | None = None,  # 'imagenet', a file (.keras, .weights.h5, .h5), or None for random ones
+    feature_level: str | tuple[str, ...] | None = None,  # the layer to cut after, or several, the coarsest first, to concatenate; 'out' is the last map
+    head: str = "heatmap",  # heatmap or pooled
+    trainable: bool | None = None,  # whether the backbone is trained; when not given, only one with random weights is
+    width: int = 64,  # filters of the head's first convolution
+    **options: Any,  # for the Keras application, for example alpha=0.35 for mobilenetv2
+) -> keras.Model:  # uncompiled, from grey [N,96,96,1] to pixels [N,15,2]
+    """Build a network from a Keras application, cut at a feature level, with a head for keypoints.
+
+    Raises UserError for a name, layer, head or weights file that does not fit, and for 'imagenet' where it cannot be fetched."""
+    known = _applications()
+    if name not in known or head not in ("heatmap", "pooled"):
+        wrong, choices, kind = (name, list(known), "backbone") if name not in known else (head, ["heatmap", "pooled"], "head")
+        raise UserError(f"{kind} '{wrong}' is unknown{did_you_mean(wrong, choices)}")
+    with _automatic_precision(GPU_COUNT):
+        grey = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1), name="grey")
+        application = _build_application(name, _preprocess(grey, known[name]), weights, options)
+        if weights is not None and _is_file(weights) and Path(weights).suffix != ".keras":
+            load_application_weights(application, name, Path(weights))
+        maps = _choose_feature_levels(application, feature_level)
+        points = _heatmap_head(maps, width) if head == "heatmap" else _pooled_head(maps[0])
+    model = keras.Model(grey, points, name=name)
+    if weights is not None and _is_file(weights) and Path(weights).suffix == ".keras":
+        copy_weights(model, name, Path(weights))
+    return unfreeze(model, normalization=True) if trainable or (trainable is None and weights is None) else freeze(model)
+
+# %% ../../nbs/library/models/transfer.ipynb #6a95b14e
 def describe_weights(
-    weights: str | Path | None,  # what build_transfer got
+    weights: str | Path | None,  # as given to build_transfer
 ) -> str:  # random, imagenet, or name and hash of the file
-    "Say where weights came from, for the record of a run."
-    if not _is_file(weights):
-        return weights or "random"
+    "Describe the origin of weights for the record of a run."
+    if weights is None or not _is_file(weights):
+        return str(weights or "random")
     return f"file {Path(weights).name} sha256 {hash_file(weights)}"
 
-# %% ../../nbs/library/models/transfer.ipynb #3ef6f70d
+# %% ../../nbs/library/models/transfer.ipynb #78ff0051
 def freeze(
-    model: keras.Model,  # what build_transfer gave
+    model: keras.Model,  # of build_transfer
 ) -> keras.Model:  # the same, its backbone not trainable
-    "Keep the backbone as it is; only the head learns."
+    "Freeze the backbone; only the head is trained."
     for layer in backbone_layers(model):
         layer.trainable = False
     return model
 
-# %% ../../nbs/library/models/transfer.ipynb #12d8b420
+
 def unfreeze(
-    model: keras.Model,  # what build_transfer gave
-    first_layer: str | None = None,  # learn from this layer on; from the first one when not given
-    normalization: bool = False,  # also learn BatchNormalization and its statistics: only for a net that starts from random weights
+    model: keras.Model,  # of build_transfer
+    first_layer: str | None = None,  # train from this layer on; from the first one when not given
+    normalization: bool = False,  # also train batch normalisation and its statistics: only for a network with random weights
 ) -> keras.Model:  # the same, its backbone trainable
-    "Let the backbone learn, from a layer on, with BatchNormalization kept as it is."
+    "Unfreeze the backbone from a layer on, except for batch normalisation."
     layers = backbone_layers(model)
     names = [layer.name for layer in layers]
     if first_layer is not None and first_layer not in names:
-        raise UserError(f"{model.name} has no layer '{first_layer}' in front of its head{did_you_mean(first_layer, names)}")
+        raise UserError(f"{model.name} has no layer '{first_layer}' in its backbone{did_you_mean(first_layer, names)}")
     start = names.index(first_layer) if first_layer else 0
     for number, layer in enumerate(layers):
         is_normalization = isinstance(layer, keras.layers.BatchNormalization)
         layer.trainable = number >= start and (normalization or not is_normalization)
         if is_normalization and normalization:
-            layer.momentum = min(layer.momentum, 0.9)  # the statistics of a net that learns fast
+            layer.momentum = min(layer.momentum, 0.9)  # the default of 0.99 to 0.999 needs thousands of steps
     return model
 
-# %% ../../nbs/library/models/transfer.ipynb #1d6efda5
+# %% ../../nbs/library/models/transfer.ipynb #ce0b5559
 def split_backbone(
-    model: keras.Model,  # what build_transfer gave, or such a model loaded from disk
-) -> tuple[keras.Model, keras.Model]:  # from grey to the tapped maps; from the tapped maps to pixels
-    "Take a net apart into backbone and head; both share their weights with it."
+    model: keras.Model,  # of build_transfer, or such a model loaded from disk
+) -> tuple[keras.Model, keras.Model]:  # from grey to feature maps; from feature maps to pixels
+    "Split a network into backbone and head; both share their weights with it."
     head = [layer for layer in model.layers if layer.name.startswith("head_")]
     if not head:
-        raise UserError(f"{model.name} has no head of build_transfer's; only such a net can be taken apart")
+        raise UserError(f"{model.name} has no head of build_transfer; only such a network can be split")
     inside = {id(tensor) for layer in head for tensor in as_list(layer.output)}
-    taps = {id(tensor): tensor for layer in head for tensor in as_list(layer.input) if id(tensor) not in inside}
-    taps = list(taps.values())
-    return keras.Model(model.input, taps, name=f"{model.name}_backbone"), keras.Model(taps, model.output, name=f"{model.name}_head")
+    maps = list({id(tensor): tensor for layer in head for tensor in as_list(layer.input) if id(tensor) not in inside}.values())
+    return keras.Model(model.input, maps, name=f"{model.name}_backbone"), keras.Model(maps, model.output, name=f"{model.name}_head")
