@@ -51,10 +51,10 @@ browser: .venv/installed
 
 release-check: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[release]'
-	$(BIN)/python tests/release_check.py
+	$(BIN)/python tools/release_check.py
 
 colab-check: .venv/installed
-	$(BIN)/python tests/colab_check.py
+	$(BIN)/python tools/colab_check.py
 
 # what lessons and tests leave in the folder for temporary files, 0.4 GB, goes with it; some tests enter it as another user
 test: dev browser
@@ -64,13 +64,13 @@ test: dev browser
 
 # Dask and Ray are for two of them; the result goes to results/reliability/test_long.json
 test-long: .venv/installed-clusters
-	$(BIN)/python benchmarks/long_tests.py
+	$(BIN)/python tools/long_tests.py
 
 # the shipped weights have learned from all of the course's photographs, so on those their twin is judged, which make default-model leaves in runs/default
 RECIPES = nouri2014 naimishnet
 TWIN ?= $(wildcard runs/default/twin.onnx)
 bench-peers: dev $(RECIPES:%=runs/peers/%/model.keras)
-	$(BIN)/python benchmarks/peers.py --faces $(FACES) $(if $(TWIN),--model $(TWIN)) --recipes $(foreach recipe,$(RECIPES),$(recipe)=runs/peers/$(recipe))
+	$(BIN)/python studies/peers.py --faces $(FACES) $(if $(TWIN),--model $(TWIN)) --recipes $(foreach recipe,$(RECIPES),$(recipe)=runs/peers/$(recipe))
 
 runs/peers/%/model.keras: | .venv/installed-dev
 	$(BIN)/facekp train --model $* --labels truth --augment 12 --profile full --data $(FACES) --out runs/peers/$* $(RECIPE_OPTIONS)
@@ -83,8 +83,8 @@ runs/mediapipe/installed:
 	touch $@
 
 # leaves twin.onnx, which is measured, and default.onnx, which has learned from all photographs, in runs/default
-TRAIN_DEFAULT = $(BIN)/python benchmarks/default_model.py --faces $(FACES) --more $(MORE) --out runs/default $(DEFAULT_OPTIONS)
-SHIP_DEFAULT = $(BIN)/python benchmarks/ship_default.py --eight-bits --watch $(FACES) --record runs/default/calibration.json --license "as of the pictures that it learned from" \
+TRAIN_DEFAULT = $(BIN)/python recipes/default/train.py --faces $(FACES) --more $(MORE) --out runs/default $(DEFAULT_OPTIONS)
+SHIP_DEFAULT = $(BIN)/python recipes/default/ship.py --eight-bits --watch $(FACES) --record runs/default/calibration.json --license "as of the pictures that it learned from" \
 	--data "$(notdir $(FACES)), $(notdir $(MORE)) and drawn faces; answers of MediaPipe's attention mesh to these mixed into the marks"
 default-model: dev runs/mediapipe/installed
 	$(TRAIN_DEFAULT)

@@ -39,7 +39,7 @@ WORDS = {"tried": "tried", "lost": "lost, let in or answered otherwise than it m
          "with_a_face": "pictures with a face found", "pictures_in_the_table": "pictures in the table"}
 UNTOLD = ("engine", "log", "sha256_of_pictures")
 ABOUT = ("seconds", "date", "load_average_before", "command", "machine", "versions")
-AUDIT = ("The development environment is locked in `.github/dev-lock.txt`; `tests/test_versions.py` fails where the lock leaves the bounds of `pyproject.toml`. The workflow "
+AUDIT = ("The development environment is locked in `.github/dev-lock.txt`; `tests/unit/test_versions.py` fails where the lock leaves the bounds of `pyproject.toml`. The workflow "
          "`weekly.yml` is set to run `pip-audit -r .github/dev-lock.txt --no-deps --disable-pip` on it every Monday, and to fail on a known fault.\n\n"
          "**No answer of pip-audit is recorded here.** It was started for these records on a machine that reaches packages but neither of the two lists of known faults: OSV's did not answer, and where "
          "PyPI's list would be, pip-audit was told that it knows none of the packages. So whether the lock is free of known faults is for the workflow to say, and this page does not claim it.\n\n"
@@ -109,7 +109,7 @@ def long_lines(parts: dict[str, dict]) -> list[str]:
     rows = [{"file": name, **{key: part[key] for key in ("passed", "failed", "skipped", "seconds", "date")}} for name, part in sorted(parts.items())]
     amiss = [f"- {name}: {row['test']} {row['outcome']}" for name, part in sorted(parts.items()) for row in part["rows"] if row["outcome"] != "passed"]
     machines = sorted(set(map(machine_of, parts.values())))
-    return ["## The long tests", "", "The last result of `make test-long`, one row a file; files may be run one by one with `python benchmarks/long_tests.py FILE`.", "",
+    return ["## The long tests", "", "The last result of `make test-long`, one row a file; files may be run one by one with `python tools/long_tests.py FILE`.", "",
             *table(rows, "file", "The long tests"), *amiss, "", "Run on " + "; and on ".join(machines) + ".", ""]
 
 

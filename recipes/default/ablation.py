@@ -1,0 +1,93 @@
+"""Leave out the parts of the shipped model's training, or put others in their place, one at a time, in a short training with more than one seed.
+
+    python recipes/default/ablation.py --faces helen_afw_96.npz --more youtube_faces_96.npz --out RUN [--parts answers more ...]
+
+Each row is train.py --without PART or --instead PART, measured on the photographs that chose. What belongs to the first part of the training is left out there and nothing comes
+after it; what comes after it is left out of a short training from beginning to end. Trainings that RUN holds are not repeated. One seed a process with one thread: three minutes a training
+of the first part on two cores. A short training says what helps early and is no forecast of the long one.
+Needs: pip install 'facekp[deploy]', and the second opinion that train.py says how to get
+"""
+import argparse
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from train import LATER as STAGES
+
+from facekp.files import write_json
+
+LATER = STAGES["start"]  # what comes after the first part
+PARTS = {"answers": "the second opinion in the marks", "more": "frames of YouTube Faces", "drawn": "drawings",
+         "strong": "strong copies; the package's plain augmentation (lesson 6) in their place", "bent": "copies pulled about",
+         "covered": "patches in front of copies", "doubt": "the leaving out of frames whose mark and second opinion are furthest apart", "centred": "marks without their shift to the right",
+         "mae": "absolute errors in the loss; squared ones in their place", "decay": "decay of the weights", "window": "the window; the net sees the whole frame",
+         "again": "the second part, so fewer images are shown", "own": "the net's own answers in the marks of frames", "third": "the third part, so fewer images are shown",
+         "mean": "the mean of weights; one training a part goes on, so fewer images are shown", "end": "the ends, so fewer images are shown"}
+INSTEAD = {"wing": "absolute errors in the loss; a wing in their place", "coordinates": "heatmaps and absolute errors; rows of bins a coordinate and cross entropy in their place"}
+
+
+def train(options, part: str, seed: int) -> dict:
+    "The record of one training, from the run where it is there; `part` is empty where nothing is left out, and `whole` where nothing is of the whole training."
+    instead = [part] if part in INSTEAD else []
+    without = [part] if part in PARTS else []
+    budget = ["--images", str(options.images)]
+    if part in LATER or part == "whole":
+        budget += ["--again-images", str(options.images), "--third-images", str(options.images), "--last-images", str(options.last_images)]
+    else:
+        without += LATER
+    record = options.out / f"{'-'.join(['default', *without, *instead])}-seed{seed}.json"
+    if not record.exists():
+        subprocess.run([sys.executable, Path(__file__).with_name("train.py"), "--faces", options.faces, "--more", options.more, "--out", options.out, "--mediapipe", options.mediapipe,
+                        "--copies", str(options.copies), "--threads", "1", "--seed", str(seed), "--ablation", *budget, "--without", *without, "--instead", *instead], check=True)
+    return json.loads(record.read_text(encoding="utf-8"))
+
+
+def describe(part: str, records: list[dict], complete: list[dict]) -> dict:
+    "One row of the ablation, beside the one of the complete training."
+    each, others = ([record["metrics"]["rmse"] for record in some] for some in (records, complete))
+    return {"part": part, "meaning": {**PARTS, **INSTEAD}.get(part, "nothing left out"), "rmse": round(float(np.mean(each)), 4), "worse_by": round(float(np.mean(each) - np.mean(others)), 4),
+            "worse_by_of_each_seed": np.round(np.subtract(each, others), 4).tolist(), "rmse_of_each_seed": np.round(each, 4).tolist(),
+            "by_source": [{name: round(source["rmse"], 4) for name, source in record["by"]["source"].items()} for record in records], "seeds": [record["seed"] for record in records],
+            "copies": records[0]["data"]["n_with_copies"], "images_shown": records[0]["images_shown"], "seconds": [record["seconds"] for record in records]}
+
+
+def describe_all(trained: dict[str, list[dict]], complete: str, parts) -> list[dict]:
+    "The rows of one kind of training, the complete one first."
+    return [describe(part, trained[part], trained[complete]) for part in ([complete, *parts] if parts else [])]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--faces", required=True, type=Path)
+    parser.add_argument("--more", required=True, type=Path)
+    parser.add_argument("--out", required=True, type=Path, help="folder of the runs")
+    parser.add_argument("--mediapipe", default="runs/mediapipe/bin/python", help="as in train.py")
+    parser.add_argument("--parts", nargs="+", default=[*PARTS, *INSTEAD], choices=[*PARTS, *INSTEAD])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--images", type=int, default=36_000, help="shown in the first part, and in each branch of the second and the third")
+    parser.add_argument("--last-images", type=int, default=20_000, help="shown in each end")
+    parser.add_argument("--copies", type=float, default=0.2)
+    parser.add_argument("--save", type=Path, default=Path("results/deploy/ablation.json"))
+    options = parser.parse_args()
+    early, late = ([part for part in options.parts if (part in LATER) == after] for after in (False, True))
+    parts = ["", *early, *(["whole", *late] if late else [])]
+    first = train(options, "", options.seeds[0])  # alone: it makes the drawings and the second opinion that all share
+    with ThreadPoolExecutor(2) as pool:  # trainings of one seed share stages, so one comes after the other
+        by_seed = list(pool.map(lambda seed: [train(options, part, seed) for part in parts], options.seeds))
+    trained = {part: list(records) for part, records in zip(parts, zip(*by_seed))}
+    write_json(options.save, {
+        "what": "parts of the training of the shipped model left out or put in the place of others, one at a time: rows in a short training of its first part, rows_of_the_whole in a short "
+                "training from beginning to end; RMSE in px on the photographs of the validation part, best epoch. It is no forecast of the long training; as many images are shown without "
+                "frames or drawings, so more of them are of photographs",
+        "not_run": [part for part in (*PARTS, *INSTEAD) if part not in options.parts], "rows": describe_all(trained, "", early),
+        "rows_of_the_whole": describe_all(trained, "whole", late),
+        "data": first["data"], "budget": first["budget"], "machine": first["machine"], "versions": first["versions"],
+        "command": f"python recipes/default/ablation.py --faces {options.faces.name} --more {options.more.name} --images {options.images} --last-images {options.last_images} "
+                   f"--copies {options.copies:g} --seeds {' '.join(map(str, options.seeds))} --parts {' '.join(options.parts)} --out RUN"})
+
+
+if __name__ == "__main__":
+    main()

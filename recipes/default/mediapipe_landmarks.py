@@ -1,0 +1,147 @@
+"""Ask MediaPipe's attention mesh for its 478 points of faces: the second opinion that recipes/default/train.py mixes into the marks.
+
+python3.11 -m venv runs/mediapipe && runs/mediapipe/bin/pip install mediapipe==0.10.14 "numpy<2"
+runs/mediapipe/bin/python recipes/default/mediapipe_landmarks.py --out runs/default/opinion FACES.npz ... [--rows 1000]
+
+It runs in an environment of its own, since mediapipe 0.10.14 wants numpy 1, and knows of facekp only that `images` in a file are grey faces [N,96,96]. Each face and its mirror
+image are shown as they are, padded by 16 px, and then five times more, cut as MediaPipe cuts what it follows in a video: eyes level, the box of the points found before made 1.35,
+1.5 and 1.65 times as large, and turned by 6 degrees either way. The mean of the five is written: points [N,2,478,2] in pixels of the face, of the picture and of its mirror image
+(turned back), and how sure MediaPipe is that there is a face [N,2]. The mesh needs operations that LiteRT alone does not have; MediaPipe's own graph runs it, without its detector.
+"""
+import argparse
+import hashlib
+import os
+from pathlib import Path
+
+import cv2
+import mediapipe
+import numpy as np
+from google.protobuf import text_format
+from mediapipe.calculators.core import constant_side_packet_calculator_pb2, split_vector_calculator_pb2  # noqa: F401  the graph below is read by their help
+from mediapipe.calculators.tensor import image_to_tensor_calculator_pb2, inference_calculator_pb2, tensors_to_floats_calculator_pb2  # noqa: F401
+from mediapipe.calculators.tflite import tflite_custom_op_resolver_calculator_pb2  # noqa: F401
+from mediapipe.framework import calculator_pb2
+from mediapipe.python._framework_bindings import calculator_graph, resource_util
+
+FACE, SIDE, BORDER = 96, 192, 16  # px: our faces, what the mesh is shown, what is put around a face at first
+EYES = 33, 263  # the outer corners
+CROPS = ((1.5, 0), (1.35, 0), (1.65, 0), (1.5, 6), (1.5, -6))  # times as large as the box of the points; degrees
+CHUNK = 200  # pictures between two waits
+GRAPH = """
+input_stream: "image"  output_stream: "landmarks"  output_stream: "score"  num_threads: 1
+node { calculator: "ImageToTensorCalculator" input_stream: "IMAGE:image" output_stream: "TENSORS:grey" options: { [mediapipe.ImageToTensorCalculatorOptions.ext] {
+  output_tensor_width: 192 output_tensor_height: 192 output_tensor_float_range { min: 0 max: 1 } } } }
+node { calculator: "ConstantSidePacketCalculator" output_side_packet: "PACKET:attention" options: { [mediapipe.ConstantSidePacketCalculatorOptions.ext] { packet { bool_value: true } } } }
+node { calculator: "FaceLandmarksModelLoader" input_side_packet: "WITH_ATTENTION:attention" output_side_packet: "MODEL:model" }
+node { calculator: "TfLiteCustomOpResolverCalculator" output_side_packet: "OP_RESOLVER:operations" options: { [mediapipe.TfLiteCustomOpResolverCalculatorOptions.ext] { use_gpu: false } } }
+node { calculator: "InferenceCalculator" input_stream: "TENSORS:grey" input_side_packet: "MODEL:model" input_side_packet: "OP_RESOLVER:operations" output_stream: "TENSORS:answers"
+  options: { [mediapipe.InferenceCalculatorOptions.ext] { delegate { xnnpack { num_threads: 1 } } } } }
+node { calculator: "SplitTensorVectorCalculator" input_stream: "answers" output_stream: "marks" output_stream: "flag" options: { [mediapipe.SplitVectorCalculatorOptions.ext] {
+  ranges: { begin: 0 end: 6 } ranges: { begin: 6 end: 7 } } } }
+node { calculator: "TensorsToFaceLandmarksWithAttention" input_stream: "TENSORS:marks" output_stream: "LANDMARKS:landmarks" }
+node { calculator: "TensorsToFloatsCalculator" input_stream: "TENSORS:flag" output_stream: "FLOAT:score" options: { [mediapipe.TensorsToFloatsCalculatorOptions.ext] { activation: SIGMOID } } }
+"""
+
+
+class Mesh:
+    "The attention mesh, shown crops of 192x192 px: all of a crop is looked at, whether a face is found or not."
+
+    def __init__(self):
+        resource_util.set_resource_dir(str(Path(mediapipe.__file__).resolve().parent.parent))
+        self.graph = calculator_graph.CalculatorGraph(graph_config=text_format.Parse(GRAPH, calculator_pb2.CalculatorGraphConfig()))
+        self.points, self.scores, self.shown = {}, {}, 0
+        self.graph.observe_output_stream("landmarks", self.take_points)
+        self.graph.observe_output_stream("score", self.take_score)
+        self.graph.start_run()
+
+    def take_points(self, _, packet) -> None:
+        self.points[packet.timestamp.value] = np.array([(mark.x, mark.y) for mark in mediapipe.packet_getter.get_proto(packet).landmark]) * SIDE
+
+    def take_score(self, _, packet) -> None:
+        self.scores[packet.timestamp.value] = mediapipe.packet_getter.get_float(packet)
+
+    def look(self, crops: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        "Points [N,478,2] of grey crops, from 0 at the left edge of the first pixel to 192, and scores [N]."
+        first = self.shown
+        for crop in crops:
+            frame = mediapipe.ImageFrame(image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(np.repeat(crop[..., None], 3, axis=2)))
+            self.graph.add_packet_to_input_stream("image", mediapipe.packet_creator.create_image_frame(frame).at(self.shown))
+            self.shown += 1
+        self.graph.wait_until_idle()
+        seen = range(first, self.shown)
+        return np.stack([self.points.pop(at) for at in seen]), np.array([self.scores.pop(at) for at in seen])
+
+
+def first_view() -> np.ndarray:
+    "From pixels of the crop (centres) to pixels of the face [2,3], for the whole face with a border."
+    scale = (FACE + 2 * BORDER) / SIDE
+    return view(np.full(2, (FACE - 1) / 2), scale * SIDE, 0.0)
+
+
+def view(centre: np.ndarray, side: float, angle: float) -> np.ndarray:
+    "From pixels of the crop (centres) to pixels of the face [2,3], for a box of the face of `side` px, turned by radians."
+    turn = side / SIDE * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return np.column_stack([turn, centre - turn @ np.full(2, (SIDE - 1) / 2)])
+
+
+def next_view(points: np.ndarray, score: float, larger: float, degrees: float) -> np.ndarray:
+    "The view of MediaPipe's next look: eyes level, the box of all points made larger; the first view again where that makes no sense."
+    left, right = points[EYES[0]], points[EYES[1]]
+    angle = np.arctan2(right[1] - left[1], right[0] - left[0])
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    level = points @ turn
+    side = np.ptp(level, axis=0).max()
+    if score < 0.3 or not 40 < side < 140:
+        return first_view()
+    return view(turn @ ((level.min(axis=0) + level.max(axis=0)) / 2), side * larger, angle + np.deg2rad(degrees))
+
+
+def look_through(mesh: Mesh, images: np.ndarray, views: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    "Points [N,478,2] in pixels of the faces, each seen through its view, and scores [N]."
+    crops = [cv2.warpAffine(image, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE) for image, matrix in zip(images, views)]
+    points, scores = mesh.look(crops)
+    matrices = np.stack(views)
+    return np.einsum("nij,npj->npi", matrices[:, :, :2], points - 0.5) + matrices[:, None, :, 2], scores
+
+
+def opinion(mesh: Mesh, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "The mean of five looks [N,478,2] in pixels of the faces, and of their scores [N]."
+    points, scores = look_through(mesh, images, [first_view()] * len(images))
+    looks = [look_through(mesh, images, [next_view(face, score, *crop) for face, score in zip(points, scores)]) for crop in CROPS]
+    return np.mean([look[0] for look in looks], axis=0), np.mean([look[1] for look in looks], axis=0)
+
+
+def both_opinions(mesh: Mesh, images: np.ndarray) -> dict[str, np.ndarray]:
+    "Of faces and of their mirror images, what comes of these turned back."
+    parts = []
+    for start in range(0, len(images), CHUNK):
+        straight, mirrored = (opinion(mesh, part) for part in (images[start:start + CHUNK], np.ascontiguousarray(images[start:start + CHUNK, :, ::-1])))
+        mirrored[0][..., 0] = FACE - 1 - mirrored[0][..., 0]
+        parts.append((np.stack([straight[0], mirrored[0]], axis=1), np.stack([straight[1], mirrored[1]], axis=1)))
+    return {"points": np.concatenate([points for points, _ in parts]).astype(np.float32), "scores": np.concatenate([scores for _, scores in parts]).astype(np.float32)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("faces", nargs="+", type=Path, help="npz files with `images`")
+    parser.add_argument("--out", type=Path, required=True, help="folder for one npz file a file of faces; what is there already is left as it is")
+    parser.add_argument("--rows", type=int, help="only so many of the first faces")
+    options = parser.parse_args()
+    cv2.setNumThreads(1)
+    options.out.mkdir(parents=True, exist_ok=True)
+    mesh = Mesh()
+    for file in options.faces:
+        written = options.out / file.name
+        if written.exists():
+            continue
+        with np.load(file, allow_pickle=False) as saved:
+            images = saved["images"][:options.rows]
+        found = both_opinions(mesh, images)
+        waiting = written.with_suffix(".waiting.npz")
+        np.savez(waiting, **found, sha256=hashlib.sha256(images.tobytes()).hexdigest(), mediapipe=mediapipe.__version__)
+        os.replace(waiting, written)
+        print(f"{file.name}: {len(images)} faces, {int((found['scores'].min(axis=1) < 0.5).sum())} of them doubtful", flush=True)
+
+
+if __name__ == "__main__":
+    main()

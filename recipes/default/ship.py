@@ -1,0 +1,172 @@
+"""Turn a trained heatmap net into the model that facekp ships: points, and a calibrated spread for each.
+
+    python recipes/default/ship.py --model MODEL.keras --calibrate FACES.npz [--held-out] --data "what it learned from" --license "terms" \\
+        [--version 1] [--weights int8] [--eight-bits] [--out facekp/default.onnx]
+
+FACES.npz holds faces that the model has not learned from; with --held-out they are the part that split_by_group(faces, 0.2, 0) keeps out.
+The width w of each heatmap's hill becomes an expected error of a coordinate, sqrt(a + b w2), with a and b for each keypoint that make the real
+errors most likely (of a normal distribution). results/deploy/calibration.json keeps them, and predicted against real errors in tenths, each
+face judged by numbers found on the others (five parts, by group). A net that has learned from all faces takes the numbers of its twin that
+has not: --calibration results/deploy/calibration.json instead of --calibrate. Needs: pip install 'facekp[deploy]'
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from scipy.optimize import minimize
+
+from facekp.faces import hash_faces
+from facekp.files import hash_file, write_json
+from facekp.keypoints import KEYPOINTS
+from facekp.data.sources import load_faces
+from facekp.data.split import split_by_group
+from facekp.export.comparison import open_exported
+from facekp.export.formats import export_model
+from facekp.evaluation import evaluate_points
+from facekp.inference.keypoint_model import load_keypoint_model
+from facekp.inference.session import DEFAULT_MODEL
+from facekp.models.files import load_model, save_model
+from facekp.training.batches import predict_points
+
+PARTS, TRUST = 5, 40  # parts of the cross-validation; how many faces the common a and b count for in each keypoint's own
+
+
+def surprise(numbers: np.ndarray, squared_width: np.ndarray, squared_error: np.ndarray) -> float:
+    "Minus the log likelihood of errors, a coordinate; numbers are log a and log b."
+    variance = np.exp(numbers[0]) + np.exp(numbers[1]) * squared_width
+    return float(np.mean(np.log(variance) + squared_error / variance) / 2)
+
+
+def fit_one(squared_width: np.ndarray, squared_error: np.ndarray, start: np.ndarray, common_weight: float = 0.0) -> np.ndarray:
+    "Log a and log b; drawn to `start` as if it came from common_weight faces."
+    known = np.isfinite(squared_error)
+    width, error = squared_width[known], squared_error[known]
+
+    def loss(numbers: np.ndarray) -> float:
+        return surprise(numbers, width, error) * len(error) + common_weight * np.sum((numbers - start) ** 2)
+
+    return minimize(loss, start, method="L-BFGS-B", bounds=[(np.log(1e-3), np.log(100.0)), (np.log(1e-4), np.log(100.0))]).x
+
+
+def calibrate(width: np.ndarray, squared_error: np.ndarray, own: bool = True) -> np.ndarray:
+    "a and b [15,2] from widths and squared errors [N,15]."
+    capped = np.minimum(squared_error, np.nanquantile(squared_error, 0.995))  # a few wrong labels shall not speak for all
+    common = fit_one(width.ravel() ** 2, capped.ravel(), np.log([0.5, 0.3]))
+    if not own:
+        return np.tile(np.exp(common), (len(KEYPOINTS), 1))
+    return np.exp([fit_one(width[:, k] ** 2, capped[:, k], common, TRUST) for k in range(len(KEYPOINTS))])
+
+
+def spread_of(width: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    "What the exported file will say."
+    return np.sqrt(np.maximum(numbers[:, 0] + numbers[:, 1] * width**2, 0.01))
+
+
+def cross_validated(width: np.ndarray, squared_error: np.ndarray, group: np.ndarray, own: bool) -> np.ndarray:
+    "Spreads [N,15], each from numbers found on the other groups."
+    names, place = np.unique(group, return_inverse=True)
+    part = np.random.default_rng(0).permutation(len(names))[place] % PARTS
+    spread = np.zeros_like(width)
+    for number in range(PARTS):
+        spread[part == number] = spread_of(width[part == number], calibrate(width[part != number], squared_error[part != number], own))
+    return spread
+
+
+def judge(spread: np.ndarray, squared_error: np.ndarray) -> dict:
+    "Predicted against real errors: in tenths of the points, by keypoint, and how often a coordinate lies within one and two spreads."
+    known = np.isfinite(squared_error)
+    order = np.argsort(spread[known])
+    tenths = [{"predicted": float(np.sqrt(np.mean(spread[known][rows] ** 2))), "real": float(np.sqrt(np.mean(squared_error[known][rows]))),
+               "points": len(rows)} for rows in np.array_split(order, 10)]
+    by_point = {keypoint: {"predicted": float(np.sqrt(np.mean(spread[known[:, k], k] ** 2))), "real": float(np.sqrt(np.mean(squared_error[known[:, k], k])))}
+                for k, keypoint in enumerate(KEYPOINTS)}
+    return {"tenths": tenths, "keypoints": by_point, "log_likelihood": -float(np.mean(np.log(spread[known] ** 2) + squared_error[known] / spread[known] ** 2) / 2)}
+
+
+def find_calibration(model, faces, weights: str) -> dict:
+    "Measure the net on faces that it has not seen and find a and b for each keypoint."
+    with tempfile.TemporaryDirectory() as folder:
+        points, width = open_exported(export_model(model, Path(folder) / "bare.onnx", "onnx", weights=weights)).predict(faces.images)
+    error = points - faces.points
+    squared = np.mean(error**2, axis=-1)
+    known = np.isfinite(squared)
+    kinds = {own: judge(cross_validated(width, squared, faces.group, own), squared) for own in (False, True)}
+    own = kinds[True]["log_likelihood"] >= kinds[False]["log_likelihood"]
+    numbers = calibrate(width, squared, own)
+    constant = np.sqrt(np.mean(squared[known]))
+    spread = cross_validated(width, squared, faces.group, own)
+    apart = np.abs(error[known]) / spread[known][:, None]
+    return {"a": numbers[:, 0].tolist(), "b": numbers[:, 1].tolist(), "each_keypoint_its_own": bool(own), **kinds[own],
+            "log_likelihood_common": kinds[False]["log_likelihood"], "log_likelihood_constant": -float(np.log(constant) + 0.5),
+            "within_1_spread": float(np.mean(apart < 1)), "within_2_spreads": float(np.mean(apart < 2)),
+            "rank_correlation": float(np.corrcoef(np.argsort(np.argsort(spread[known])), np.argsort(np.argsort(squared[known])))[0, 1]),
+            "faces": len(faces), "data": faces.name, "sha256": hash_faces(faces)}
+
+
+def write_release_file(model, path: Path) -> None:
+    "Write the network as a compressed .keras file, its weights rounded to float16, which halves the size."
+    weights = model.get_weights()
+    model.set_weights([array.astype(np.float16).astype(np.float32) for array in weights])
+    save_model(model, path, compress=True)
+    model.set_weights(weights)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, type=Path)
+    parser.add_argument("--calibrate", metavar="FACES.npz")
+    parser.add_argument("--held-out", action="store_true", help="use only the part that split_by_group(faces, 0.2, 0) keeps out")
+    parser.add_argument("--calibration", type=Path, metavar="FILE.json", help="take a and b from there")
+    parser.add_argument("--version", default="1")
+    parser.add_argument("--data", required=True, help="what it learned from, for the notes in the file")
+    parser.add_argument("--license", required=True, help="the terms of the weights, for the notes in the file")
+    parser.add_argument("--notes", default="", help="one more line for the notes in the file")
+    parser.add_argument("--weights", default="float16", choices=("float32", "float16", "int8"))
+    parser.add_argument("--eight-bits", action="store_true", help="compute in 8 bits too, all but the heatmaps")
+    parser.add_argument("--watch", metavar="FACES.npz", help="faces that --eight-bits watches: 500 of the part to learn from; drawn ones when not given")
+    parser.add_argument("--out", type=Path, default=DEFAULT_MODEL)
+    parser.add_argument("--keras", type=Path, metavar="FILE.keras", help="also write the network for Keras: the release file recipes/default/default.keras")
+    parser.add_argument("--record", type=Path, default=Path("results/deploy/calibration.json"))
+    options = parser.parse_args()
+    if bool(options.calibrate) == bool(options.calibration):
+        parser.error("give either --calibrate or --calibration")
+    model, started, faces = load_model(options.model), time.perf_counter(), None
+    if options.calibrate:
+        faces = load_faces(options.calibrate)
+        faces = split_by_group(faces, 0.2, 0)[1] if options.held_out else faces
+        calibration = find_calibration(model, faces, options.weights)
+    else:
+        calibration = json.loads(options.calibration.read_text(encoding="utf-8"))
+    calibration["model_sha256"] = hash_file(options.model)
+    watched = split_by_group(load_faces(options.watch), 0.2, 0)[0].images if options.watch else None
+    notes = {"name": "default", "version": options.version, "data": options.data, "license": options.license, "notes": options.notes,
+             "architecture": model.name, "source_sha256": hash_file(options.model), "weights": "8 bits" if options.eight_bits else options.weights,
+             "calibration": json.dumps({"a": np.round(calibration["a"], 4).tolist(), "b": np.round(calibration["b"], 4).tolist(),
+                                        "formula": "spread = sqrt(max(a + b width^2, 0.01))", "faces": calibration["faces"], "data": calibration["data"]})}
+    rows = None if watched is None else np.random.default_rng(0).permutation(len(watched))[:500]
+    export_model(model, options.out, "onnx-int8" if options.eight_bits else "onnx", None if rows is None else watched[rows], weights=options.weights,
+                 calibration=(calibration["a"], calibration["b"]), notes={key: value for key, value in notes.items() if value})
+    if options.keras:
+        write_release_file(model, options.keras)
+    shipped = load_keypoint_model(options.out, threads=1)
+    print(json.dumps({key: value for key, value in shipped.metadata.items() if key != "calibration"}, indent=1))
+    print(f"{options.out}: {options.out.stat().st_size / 1e6:.3f} MB")
+    if faces is not None:
+        expected = predict_points(model, faces.images)
+        predicted, spread = shipped.predict(faces.images)
+        scores, kept = evaluate_points(predicted, faces.points, faces.group), evaluate_points(expected, faces.points, faces.group)
+        calibration |= {"rmse": scores["rmse"], "rmse_interval": scores["intervals"]["rmse"], "rmse_keras": kept["rmse"], "bytes": options.out.stat().st_size,
+                        "largest_difference": float(np.abs(predicted - expected).max()), "seconds": round(time.perf_counter() - started, 1)}
+        write_json(options.record, calibration)
+        for tenth in calibration["tenths"]:
+            print(f"  spread {tenth['predicted']:.2f} px: real error {tenth['real']:.2f} px")
+        print(f"{scores['rmse']:.4f} px on {len(faces)} faces ({kept['rmse']:.4f} in Keras), spread {spread.mean():.2f} px in the mean, "
+              f"{calibration['within_1_spread']:.0%} of coordinates within one spread, {calibration['within_2_spreads']:.0%} within two; wrote {options.record}")
+
+
+if __name__ == "__main__":
+    main()

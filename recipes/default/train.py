@@ -1,0 +1,542 @@
+"""Train the model that facekp ships, again and from nothing.
+
+python recipes/default/train.py --faces helen_afw_96.npz --more youtube_faces_96.npz --out runs/default [--save results/deploy/default.json] [--everything]
+
+1. Draw faces. Ask MediaPipe's attention mesh (mediapipe_landmarks.py, in a Python of its own) for its 478 points of every face and its mirror image, and learn by ridge regression to
+   translate these into the 15 points of `--faces`, each photograph's by the marks of others. 2. Measure by these translated answers how the marks of `--more` and of the drawings
+   differ from those of `--faces`, and take the difference out. 3. Mix marks and translated answers: what two judges of different habits agree on is nearer to the truth than either.
+4. Take out how far the marks of `--faces` lie to one side, which mirror images show: mirrored copies would lie as far to the other, and between the two the net can't follow either.
+5. Train the small net on augmented copies of all three: photographs, frames, drawings; the best weights are chosen on a part of the photographs. 6. Go on from there with new copies,
+   twice, once without drawings, and take the mean of both weights. 7. Mix what this net answers into the marks of `--more`, go on twice again, and take the mean. 8. Mix anew, and go on with
+   all photographs but the groups that are kept out, with copies that are not mirrored and marks as they are, twice, and take the mean again. 9. Measure once on what was kept out.
+The net looks at the window of a face that holds its points, enlarged (facekp.models.layers.CLOSE_WINDOW): it learns from copies that are cut so, and is given the enlarging as its first layer afterwards.
+With `--everything` step 8 goes on with the photographs kept out as well, and nothing is measured: these weights ship. A run that was stopped goes on where it was.
+For the ablation `--without` leaves a part out and `--instead` puts another in its place: then, and with `--ablation`, step 8 learns from the photographs of step 5, and is measured on
+those that chose. Needs: pip install 'facekp[deploy]'
+"""
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import cv2
+import joblib
+import keras
+import numpy as np
+import tensorflow as tf
+from alternatives import Remember, build_coordinates, coordinate_loss, masked_wing
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GroupKFold, cross_val_predict
+
+from facekp.augment import mirror
+from facekp.augment_bulk import augment_faces
+from facekp.models.heatmap import build_compact
+from facekp.models.layers import CLOSE_WINDOW, FULL_WINDOW
+from facekp.errors import UserError
+from facekp.faces import Faces, concatenate
+from facekp.files import hash_file, write_json
+from facekp.keypoints import FLIP_ORDER, IMAGE_SIZE, KEYPOINTS
+from facekp.training.seeds import set_seeds
+from facekp.data.npz import save_npz
+from facekp.data.sources import load_faces
+from facekp.data.split import split_by_group
+from facekp.synthetic.renderer import synthetic_faces
+from facekp.evaluation import evaluate_points
+from facekp.experiments.record import describe_data, describe_machine, describe_versions
+from facekp.models.files import load_model, save_model
+from facekp.training.batches import predict_points
+from facekp.training.loop import fit
+from facekp.training.losses import masked_mae, masked_mse
+
+PARTS = ("answers", "more", "drawn", "strong", "bent", "covered", "doubt", "centred", "mae", "decay", "window", "again", "own", "third", "mean", "end")
+LATER = {"start": ("again", "own", "third", "mean", "end"), "again": ("own", "third", "end"), "third": ("end",)}  # what comes after a stage, so that it is the same with it and without
+MIDDLE = (IMAGE_SIZE - 1) / 2
+GRID = np.stack(np.meshgrid(*[np.arange(IMAGE_SIZE, dtype=np.float32)] * 2), axis=-1)
+BEND = 2.0  # px, the most that the handles of a copy are pulled about
+COVERED = 0.3  # of the copies have a patch in front
+SHARES = {"photographs": 0.5, "frames": 0.7}  # of the translated answers in the marks that the net learns; of drawings the marks are exact
+STIFFNESS, FOLDS = 3_200.0, 8  # of the translation: the ridge's alpha for pixels, and how many parts of the photographs are translated by what the others taught
+OWN = 0.5  # of what the net itself answers to frames and their mirror images in the marks of these, in the third part and at the end
+DOUBTFUL = 0.03  # the share of frames whose mark and translated answer are furthest apart: left out
+# What each part of the training is allowed: augmented copies, images shown, Adam's learning rate at the start, and how many of the copies are mirrored
+FIRST = [{"copies": {"photographs": 97_000, "frames": 58_000, "drawings": 36_000}, "images": 800_000, "learning_rate": 4e-3, "mirrored": 0.5}]
+AGAIN = [{"copies": copies, "images": 800_000, "learning_rate": 3e-3, "mirrored": 0.5}
+         for copies in ({"photographs": 193_500, "frames": 93_000}, {"photographs": 145_500, "frames": 87_000, "drawings": 54_000})]
+THIRD = 2 * [{"copies": {"photographs": 145_500, "frames": 87_000, "drawings": 54_000}, "images": 640_000, "learning_rate": 3e-3, "mirrored": 0.5}]
+LAST = 2 * [{"copies": {"photographs": 67_900, "frames": 40_600, "drawings": 25_200}, "images": 160_000, "learning_rate": 1.5e-3, "mirrored": 0.0}]
+TITLES = {"start": "the first part", "again": "the second part", "third": "the third part", "twin": "the end", "everything": "the end"}
+INSTEAD = ("wing", "coordinates")  # of alternatives.py
+DECAY = 0.02  # of the weights of convolutions, a step at a learning rate of 1
+SHOWN = 1_000  # drawings that the second opinion is asked for
+SPREAD = 0.08  # of the logarithm of how large a copy is
+CHUNK = 2_000  # copies that are made in one go
+NOISE = np.random.default_rng(0).standard_normal(2**20, np.float32)  # what the grain of the copies is cut out of
+
+
+class NormalizationInOneStep(keras.layers.BatchNormalization):
+    "The same as Keras's, by TensorFlow's one operation in place of a dozen."
+
+    def call(self, inputs, training=None, mask=None):
+        normalize = partial(tf.compat.v1.nn.fused_batch_norm, tf.cast(inputs, self.compute_dtype), tf.cast(self.gamma, tf.float32), tf.cast(self.beta, tf.float32), epsilon=self.epsilon)
+        if not training:
+            return normalize(mean=tf.cast(self.moving_mean, tf.float32), variance=tf.cast(self.moving_variance, tf.float32), is_training=False)[0]
+        normal, mean, variance = normalize(is_training=True)
+        count = tf.cast(tf.size(inputs) / tf.shape(inputs)[-1], tf.float32)
+        for kept, seen in ((self.moving_mean, mean), (self.moving_variance, variance * (count - 1) / count)):  # TensorFlow's is that of a sample
+            kept.assign(kept * self.momentum + seen * (1 - self.momentum))
+        return normal
+
+
+class GrowInOneStep(keras.layers.Layer):
+    "Twice as large, bilinear: the same as Keras's UpSampling2D without its guard against numbers too large."
+
+    def call(self, maps):
+        return tf.cast(tf.raw_ops.ResizeBilinear(images=maps, size=[2 * maps.shape[1], 2 * maps.shape[2]], half_pixel_centers=True), maps.dtype)
+
+
+def make_fast(model: keras.Model, dtype: str) -> keras.Model:
+    "The same net with the same weights, quicker to train on a processor; what is computed in 16 bits is not so in the soft-argmax, where places would be rounded."
+    def copy(layer):
+        config = {**layer.get_config(), "dtype": "float32" if layer.name in ("prior", "points", "heatmaps", "chances", "place") else dtype}
+        if isinstance(layer, keras.layers.Softmax):
+            return Remember.from_config(config)
+        if isinstance(layer, keras.layers.BatchNormalization):
+            return NormalizationInOneStep.from_config(config)
+        if isinstance(layer, keras.layers.UpSampling2D):
+            return GrowInOneStep(name=layer.name, dtype=dtype)
+        return type(layer).from_config(layer.get_config() if isinstance(layer, keras.layers.InputLayer) else config)
+
+    fast = keras.models.clone_model(model, clone_function=copy)
+    fast.set_weights(model.get_weights())
+    return fast
+
+
+def change(image: np.ndarray, points: np.ndarray, others: np.ndarray, rng: np.random.Generator, bend: float = BEND, mirrored: float = 0.5,
+           covered: float = COVERED, window: tuple = CLOSE_WINDOW) -> tuple[np.ndarray, np.ndarray]:
+    "One strongly augmented copy: moved, turned, scaled, stretched, bent, mirrored or not, covered in part, blurred or coarsened, lit otherwise, noisy."
+    if rng.random() < mirrored:
+        image, points = mirror(image, points)
+    corner, enlarged = enlargement(window)
+    angle, scale, stretch = np.deg2rad(rng.normal(0, 12)), enlarged * np.exp(rng.normal(0, SPREAD)), np.exp(rng.normal(0, 0.03))
+    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ np.diag([stretch, 1 / stretch])
+    offset = MIDDLE - turn @ (corner + (window[2] - 1) / 2) + rng.normal(0, 3, 2)
+    copy, points = bend_and_move(image, points, turn, offset, rng.uniform(0, bend) if bend else 0, rng)
+    if rng.random() < covered:
+        cover(copy, others[rng.integers(len(others))], rng)
+    kind = rng.random()
+    if kind < 0.35:
+        copy = cv2.GaussianBlur(copy, (0, 0), rng.uniform(0.3, 1.4))
+    elif kind < 0.55:
+        side = int(rng.uniform(28, 80))
+        copy = cv2.resize(cv2.resize(copy, (side, side), interpolation=cv2.INTER_AREA), (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_LINEAR)
+    curve = 255 * (np.arange(256) / 255) ** np.exp(rng.normal(0, 0.25))
+    curve = np.float32((curve - 128) * np.exp(rng.normal(0, 0.2)) + 128 + rng.normal(0, 20))
+    at = rng.integers(len(NOISE) - copy.size)
+    grain = np.float32(rng.uniform(0, 10)) * NOISE[at:at + copy.size].reshape(copy.shape)
+    return cv2.add(cv2.LUT(copy, curve), grain, dtype=cv2.CV_8U), points
+
+
+def bend_and_move(image: np.ndarray, points: np.ndarray, turn: np.ndarray, offset: np.ndarray, bend: float, rng: np.random.Generator):
+    "The picture and its points under x -> turn x + offset, after 5x5 handles of the picture were pulled about by a normal error of `bend` px: another face of the same person."
+    pulled = cv2.resize(rng.normal(0, bend, (5, 5, 2)).astype(np.float32), (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_CUBIC)
+    back = np.linalg.inv(turn)
+    seen_from = GRID @ back.T.astype(np.float32) + (pulled - np.float32(back @ offset))
+    border = cv2.BORDER_REPLICATE if rng.random() < 0.7 else cv2.BORDER_CONSTANT
+    copy = cv2.remap(image, seen_from, None, cv2.INTER_LINEAR, borderMode=border, borderValue=float(rng.integers(256)))
+    moved = points @ turn.T + offset
+    for _ in range(4):  # a point x comes to lie at y where x = turn^-1 (y - offset) + pulled(y)
+        at = np.clip(np.nan_to_num(moved), 0, IMAGE_SIZE - 1).astype(np.float32)
+        moved = (points - cv2.remap(pulled, at[:, None], None, cv2.INTER_LINEAR)[:, 0]) @ turn.T + offset
+    return copy, moved.astype(np.float32)
+
+
+def cover(image: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> None:
+    "Put a patch of another picture, or of one grey, in front of a part of the face."
+    width, height = rng.integers(10, 40, 2)
+    left, top = rng.integers(0, IMAGE_SIZE - width), rng.integers(0, IMAGE_SIZE - height)
+    patch = other[top:top + height, left:left + width] if rng.random() < 0.5 else np.full((height, width), rng.integers(256), np.uint8)
+    image[top:top + height, left:left + width] = patch
+
+
+def copy_chunk(faces: Faces, rows: np.ndarray, seed: int, how: dict) -> tuple[np.ndarray, np.ndarray]:
+    "Strongly augmented copies of some of the faces: pictures and points."
+    cv2.setNumThreads(1)  # pictures this small are not worth a second thread
+    rng = np.random.default_rng(seed)
+    changed = [change(faces.images[row], faces.points[row], faces.images, rng, **how) for row in rows]
+    return np.stack([image for image, _ in changed]), np.stack([points for _, points in changed])
+
+
+def strong_copies(faces: Faces, count: int, seed: int, **how) -> Faces:
+    "So many strongly augmented copies, every face as often as any other (or once more), made on all cores; `how` goes to `change`."
+    passes = [np.random.default_rng([seed, turn]).permutation(len(faces)) for turn in range(-(-count // len(faces)))]
+    rows = np.concatenate(passes)[:count]
+    chunks = [rows[start:start + CHUNK] for start in range(0, count, CHUNK)]
+    made = joblib.Parallel(n_jobs=-1, idle_worker_timeout=5)(joblib.delayed(copy_chunk)(faces, chunk, 1_000 * seed + number, how) for number, chunk in enumerate(chunks))
+    images, points = (np.concatenate([part[which] for part in made]) for which in (0, 1))
+    return replace(faces[rows], images=images, points=points, truth=None)
+
+
+def enlargement(window: tuple) -> tuple[np.ndarray, np.float32]:
+    "The left upper corner of a window, and how many times as large as it a picture is."
+    return np.float32(window[:2]), np.float32(IMAGE_SIZE / window[2])
+
+
+def enlarge(faces: Faces, window: tuple = CLOSE_WINDOW) -> Faces:
+    "The window of each face, as large as a face, with its points."
+    left, top, side = window
+    corner, enlarged = enlargement(window)
+    images = np.stack([cv2.resize(image[top:top + side, left:left + side], (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_LINEAR) for image in faces.images])
+    return replace(faces, images=images, points=(faces.points - corner + np.float32(0.5)) * enlarged - np.float32(0.5), truth=None)
+
+
+def build_for(options, window: tuple) -> keras.Model:
+    "A net without any training that looks at this window of what it is shown."
+    return (build_coordinates if "coordinates" in options.instead else build_compact)(window)
+
+
+def with_window(model: keras.Model, other: keras.Model) -> keras.Model:
+    "The same weights in the other net, which looks at another window of what it is shown."
+    other.set_weights(model.get_weights())
+    return other
+
+
+def mean_answer(model, images: np.ndarray) -> np.ndarray:
+    "The mean of the answers for pictures and for their mirror images."
+    turned = np.ascontiguousarray(images[:, :, ::-1])
+    return (predict_points(model, images) + mirror(turned, predict_points(model, turned))[1]) / 2
+
+
+def ask(options, file: Path, rows: int | None = None) -> np.ndarray:
+    "The second opinion on the faces of a file [N,1912]: points of the picture and of its mirror image, in pixels."
+    kept = options.out / "opinion" / file.name
+    if not kept.exists():
+        script = Path(__file__).with_name("mediapipe_landmarks.py")
+        subprocess.run([options.mediapipe, script, "--out", kept.parent, file, *(["--rows", str(rows)] if rows else [])], check=True)
+    with np.load(kept, allow_pickle=False) as saved, np.load(file, allow_pickle=False) as asked:
+        points = saved["points"]
+        if str(saved["sha256"]) != hashlib.sha256(asked["images"][:rows].tobytes()).hexdigest():
+            raise UserError(f"{kept}: answers to other faces than those of {file}; delete it to ask anew")
+    return np.clip(points, -20, IMAGE_SIZE + 20).reshape(len(points), -1).astype(float)
+
+
+def mirrored_opinion(features: np.ndarray) -> np.ndarray:
+    "What the second opinion on the mirror images of the faces would be."
+    turned = features.reshape(len(features), 2, -1, 2)[:, ::-1].copy()
+    turned[..., 0] = IMAGE_SIZE - 1 - turned[..., 0]
+    return turned.reshape(features.shape)
+
+
+def translate(faces: Faces, features: np.ndarray) -> tuple[Ridge, np.ndarray]:
+    "The translation into the marks of these faces, and its answers [N,15,2] for them: each photograph's from what other photographs taught."
+    marks = faces.points.reshape(len(faces), -1)
+    answers = cross_val_predict(Ridge(STIFFNESS), features, marks, groups=faces.group, cv=GroupKFold(FOLDS))
+    return Ridge(STIFFNESS).fit(features, marks), answers.reshape(-1, len(KEYPOINTS), 2)
+
+
+def sideways(faces: Faces, features: np.ndarray) -> np.ndarray:
+    "How far the marks lie to the right [15,2], in pixels, seen from a translation that learned from mirror images as well."
+    turned = mirror(faces.images, faces.points)[1]
+    fair = Ridge(STIFFNESS).fit(np.concatenate([features, mirrored_opinion(features)]), np.concatenate([faces.points, turned]).reshape(2 * len(faces), -1))
+    right = np.median(faces.points - fair.predict(features).reshape(faces.points.shape), axis=0)[:, 0]
+    return np.column_stack([(right + right[FLIP_ORDER]) / 2, np.zeros(len(KEYPOINTS))]).astype(np.float32)
+
+
+def align(faces: Faces, marks: np.ndarray, answers: np.ndarray) -> Faces:
+    "Faces with the median difference of each keypoint between marks of theirs and translated answers taken out."
+    return replace(faces, points=(faces.points + np.nanmedian(answers - marks, axis=0)).astype(np.float32), truth=None)
+
+
+def move(faces: Faces, offset: np.ndarray) -> Faces:
+    "Faces with their marks moved by as much a keypoint."
+    return replace(faces, points=faces.points + offset, truth=None)
+
+
+def mix(faces: Faces, answers: np.ndarray, share: float) -> Faces:
+    "Faces whose marks are in part those of the translated answers."
+    return replace(faces, points=((1 - share) * faces.points + share * answers).astype(np.float32), truth=None)
+
+
+def far_apart(faces: Faces, answers: np.ndarray) -> np.ndarray:
+    "How far marks and translated answers of each face are from each other, in pixels (RMSE)."
+    return np.sqrt(np.nanmean((faces.points - answers) ** 2, axis=(1, 2)))
+
+
+def collect(options, photographs: Faces, opinion: np.ndarray, more: Faces, drawn: Faces) -> tuple[dict[str, Faces], Ridge]:
+    "All that there is to learn from, marked in the way of the photographs, before it is copied; and the translation."
+    translation, answers = translate(photographs, opinion)
+    shares = dict.fromkeys(SHARES, 0.0) if "answers" in options.without else SHARES
+    parts = {"photographs": mix(photographs, answers, shares["photographs"])}
+    if "more" not in options.without:
+        answers = translation.predict(ask(options, options.more)).reshape(-1, len(KEYPOINTS), 2)
+        aligned = align(more, more.points, answers)
+        distance = far_apart(aligned, answers)
+        parts["frames"] = mix(aligned, answers, shares["frames"])[distance <= np.quantile(distance, 1.0 if "doubt" in options.without else 1 - DOUBTFUL)]
+    if "drawn" not in options.without:
+        answers = translation.predict(ask(options, options.out / "drawn.npz", SHOWN)).reshape(-1, len(KEYPOINTS), 2)
+        parts["drawings"] = align(drawn, drawn.points[:SHOWN], answers)
+    return parts, translation
+
+
+def window_of(options) -> tuple:
+    "What the net sees of a face."
+    return FULL_WINDOW if "window" in options.without else CLOSE_WINDOW
+
+
+def copies_of(options, parts: dict[str, Faces], seed: int, budget: dict) -> Faces:
+    "Augmented copies of all parts that there are."
+    window = window_of(options)
+    how = {"bend": 0.0 if "bent" in options.without else BEND, "covered": 0.0 if "covered" in options.without else COVERED, "mirrored": budget["mirrored"], "window": window}
+    counts = {name: round(count * options.copies) for name, count in budget["copies"].items() if name in parts}
+    if "strong" in options.without:
+        copied = [augment_faces(enlarge(parts[name], window), max(1, count // len(parts[name])), seed)[:count] for name, count in counts.items()]
+    else:
+        copied = [strong_copies(parts[name], count, seed + place, **how) for place, (name, count) in enumerate(counts.items())]
+    return concatenate(copied)
+
+
+def decaying(learning_rate) -> keras.optimizers.Optimizer:
+    "Adam that lets the weights of convolutions decay."
+    optimizer = keras.optimizers.AdamW(learning_rate, weight_decay=DECAY)
+    optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias", "log_prior"])
+    return optimizer
+
+
+def loss_of(options, model: keras.Model):
+    "What the training makes small."
+    if "coordinates" in options.instead:
+        return coordinate_loss(model)
+    if "wing" in options.instead:
+        return masked_wing
+    return masked_mse if "mae" in options.without else masked_mae
+
+
+def learn(options, model: keras.Model, parts: dict[str, Faces], validation: Faces, name: str, seed: int, budget: dict) -> None:
+    "Train a net on copies of the parts, give it the best weights, and write it and its story down."
+    set_seeds(seed)
+    parts = {kind: part for kind, part in parts.items() if kind in budget["copies"]}
+    learned = copies_of(options, parts, seed, budget)
+    print(f"{name}: {', '.join(f'{len(part)} {kind}' for kind, part in parts.items())} to learn from, {len(learned)} copies of them", flush=True)
+    fast = make_fast(with_window(model, build_for(options, FULL_WINDOW)), options.dtype)
+    window = window_of(options)
+    training = fit(fast, learned, enlarge(validation, window), seed=seed, patience=10**6, resume=True, run_folder=options.out / name,
+                   images_shown=budget["images"], learning_rate=budget["learning_rate"], faces_per_epoch=min(20_000, len(learned)),
+                   loss=loss_of(options, fast), optimizer=keras.optimizers.Adam if "decay" in options.without else decaying)
+    model.set_weights(training.model.get_weights())
+    save_model(model, options.out / f"{name}.keras")
+    history = [{**entry, "validation_rmse": float(entry["validation_rmse"] / enlargement(window)[1])} for entry in training.history]  # in pixels of the frame again
+    write_json(options.out / f"{name}.json", {"stage": name, "images_shown": training.images_shown, "seconds": round(training.seconds), "history": history,
+                                              "faces": {kind: len(part) for kind, part in parts.items()}, "copies": len(learned)})
+
+
+def name_of(options, stage: str) -> str:
+    "What the files of a stage are called."
+    return "-".join([stage, *(part for part in options.without if part not in LATER.get(stage.rstrip("0123456789"), ())), *options.instead, f"seed{options.seed}"])
+
+
+def branch(options, model: keras.Model, parts: dict[str, Faces], validation: Faces, stage: str, budgets: list[dict], seeds: list[int]) -> list[dict]:
+    """Go on from the weights of a model once for each budget, with other copies in another order, and give it the mean of all weights (Wortsman et al. 2022, arXiv:2203.05482).
+
+    What the run has already is read from there."""
+    budgets = budgets[:1] if "mean" in options.without else budgets
+    names, started = [name_of(options, f"{stage}{number}") for number in range(len(budgets))], model.get_weights()
+    missing = [number for number, name in enumerate(names) if not (options.out / f"{name}.json").exists()]
+    for number in missing:
+        if options.only in (None, number):
+            model.set_weights(started)
+            learn(options, model, parts, validation, names[number], seeds[number], budgets[number])
+    if missing and options.only is not None:
+        raise SystemExit(f"{stage} {options.only} is there; run the command again for what comes next, and without --only for the mean of all")
+    branches = [load_model(options.out / f"{name}.keras").get_weights() for name in names]
+    model.set_weights([np.mean(weights, axis=0) for weights in zip(*branches)])
+    save_model(model, options.out / f"{name_of(options, stage)}.keras")
+    return [{**json.loads((options.out / f"{name}.json").read_text(encoding="utf-8")), "stage": stage} for name in names]
+
+
+def budgets_of(options) -> dict[str, list[dict]]:
+    "What each branch of each part of the training is allowed."
+    shown = {"first": (FIRST, options.images), "again": (AGAIN, options.again_images), "third": (THIRD, options.third_images), "last": (LAST, options.last_images)}
+    budgets = {name: [{**budget, "images": images} for budget in branches] for name, (branches, images) in shown.items()}
+    budgets["first"][0]["learning_rate"] = options.learning_rate
+    return budgets
+
+
+def mix_own(options, model: keras.Model, parts: dict[str, Faces], offset: np.ndarray | float = 0.0) -> dict[str, Faces]:
+    "The parts, with what the net itself answers in the marks of frames; it answers as if nothing lay `offset` to the right."
+    if "frames" not in parts or "own" in options.without:
+        return parts
+    return {**parts, "frames": mix(parts["frames"], mean_answer(model, parts["frames"].images) + offset, OWN)}
+
+
+def start(options, train: Faces, opinion: np.ndarray, validation: Faces, more: Faces, drawn: Faces) -> tuple[keras.Model, list[dict], np.ndarray]:
+    "The first parts of the training: from nothing, mirrored copies, marks that lie to neither side. And how far to the side the marks lay."
+    offset = sideways(train, opinion) if "centred" not in options.without else np.zeros((len(KEYPOINTS), 2), np.float32)
+    parts, _ = collect(options, train, opinion, more, drawn)
+    parts, validation = {kind: move(part, -offset) for kind, part in parts.items()}, move(validation, -offset)
+    budgets = budgets_of(options)
+    set_seeds(options.seed)
+    model = build_for(options, window_of(options))
+    stages = branch(options, model, parts, validation, "start", budgets["first"], [options.seed + 1])
+    if "again" not in options.without:
+        stages += branch(options, model, parts, validation, "again", budgets["again"], [options.seed + 101, options.seed + 202])
+    if "third" not in options.without:
+        stages += branch(options, model, mix_own(options, model, parts), validation, "third", budgets["third"], [options.seed + 303, options.seed + 404])
+    return model, stages, offset
+
+
+def describe_by(faces: Faces, predicted: np.ndarray) -> dict:
+    "The error by source, by head turn and by brightness, with intervals."
+    between = faces.points[:, 0] - faces.points[:, 1]
+    turn = np.abs(np.sum((faces.points[:, 10] - faces.points[:, :2].mean(axis=1)) * between, axis=1)) / np.sum(between**2, axis=1)
+    grey = faces.images.mean(axis=(1, 2))
+    kinds = {"source": {str(name): faces.source == name for name in np.unique(faces.source)},
+             "turn": {"facing (nose within 5% of the eyes' distance from their middle)": turn < 0.05, "turned a little (5-15%)": (turn >= 0.05) & (turn < 0.15),
+                      "turned (over 15%)": turn >= 0.15},
+             "brightness": {"dark (mean grey under 90)": grey < 90, "middling (90-140)": (grey >= 90) & (grey < 140), "bright (over 140)": grey >= 140}}
+    described = {}
+    for kind, parts in kinds.items():
+        described[kind] = {}
+        for name, rows in parts.items():
+            if rows.any():
+                metrics = evaluate_points(predicted[rows], faces.points[rows], faces.group[rows])
+                described[kind][name] = {"rmse": metrics["rmse"], "interval": metrics["intervals"]["rmse"], "n_faces": int(rows.sum())}
+    return described
+
+
+def describe_translation(translation: Ridge, opinion: np.ndarray, faces: Faces, version: str) -> dict:
+    "What MediaPipe is, and how far its translated answers alone are off on faces that the translation has not seen."
+    answers = translation.predict(opinion).reshape(-1, len(KEYPOINTS), 2)
+    measured = evaluate_points(answers.astype(np.float32), faces.points, faces.group)
+    return {"wheel": f"mediapipe=={version}", "file": "mediapipe/modules/face_landmark/face_landmark_with_attention.tflite", "looks": "12 a face: the mean of five cuts, of the picture and of its mirror image",
+            "rmse": measured["rmse"], "interval": measured["intervals"]["rmse"], "by_source": {name: part["rmse"] for name, part in describe_by(faces, answers)["source"].items()}}
+
+
+def read_options() -> argparse.Namespace:
+    "What the command says."
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--faces", required=True, type=Path, help="photographs with points: trained on, and measured on the groups kept out")
+    parser.add_argument("--more", required=True, type=Path, help="more faces with marks of another kind, trained on only")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--mediapipe", default="runs/mediapipe/bin/python", help="the Python that has mediapipe 0.10.14 (mediapipe_landmarks.py says how to make it)")
+    parser.add_argument("--drawn", type=int, default=6_000, help="faces to draw")
+    parser.add_argument("--images", type=int, default=FIRST[0]["images"], help="images shown in the first part")
+    parser.add_argument("--again-images", type=int, default=AGAIN[0]["images"], help="images shown in each branch of the second part")
+    parser.add_argument("--third-images", type=int, default=THIRD[0]["images"], help="images shown in each branch of the third part")
+    parser.add_argument("--last-images", type=int, default=LAST[0]["images"], help="images shown in each end")
+    parser.add_argument("--copies", type=float, default=1.0, help="how many times as many augmented copies as FIRST, AGAIN and LAST say")
+    parser.add_argument("--learning-rate", type=float, default=FIRST[0]["learning_rate"], help="in the first part")
+    parser.add_argument("--without", nargs="*", default=[], choices=PARTS, help="parts to leave out")
+    parser.add_argument("--instead", nargs="*", default=[], choices=INSTEAD, help="what to learn with in place of heatmaps or of the absolute error")
+    parser.add_argument("--ablation", action="store_true", help="measure on what chose, and learn from the other photographs to the end, as where a part is left out")
+    parser.add_argument("--everything", action="store_true", help="learn from the faces kept out as well; measures nothing")
+    parser.add_argument("--dtype", default="mixed_bfloat16", choices=("mixed_bfloat16", "float32"), help="what the training computes in; 16 bits are quicker where a processor has units for them (AMX)")
+    parser.add_argument("--only", type=int, choices=range(len(LAST)), help="where the training branches, train only this branch and stop: with one thread each, two at once are quicker than one with two")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--save", type=Path, help="also write the JSON record there")
+    options = parser.parse_args()
+    options.ablation |= bool(options.without or options.instead)
+    return options
+
+
+def draw(options) -> Faces:
+    "The drawn faces of the run."
+    file = options.out / "drawn.npz"
+    if not file.exists():
+        save_npz(synthetic_faces(options.drawn, seed=0), file)
+    return load_faces(file)
+
+
+def set_threads(count: int) -> None:
+    "Use so many threads."
+    for set_number in (tf.config.threading.set_intra_op_parallelism_threads, tf.config.threading.set_inter_op_parallelism_threads):
+        set_number(count)
+
+
+def stage_of(story: dict, use: str) -> dict:
+    "What a record says about a stage."
+    return {"stage": f"{TITLES[story['stage']]} ({use})", "images_shown": story["images_shown"], "seconds": story["seconds"]}
+
+
+def add_stages(record_file: Path, stages: list[dict]) -> None:
+    "The record of the twin that was measured gets the stages of the one that ships."
+    record = json.loads(record_file.read_text(encoding="utf-8"))
+    record["stages"] = [other for other in record["stages"] if "ships" not in other["stage"]] + stages
+    record["seconds_in_all"] = sum(each["seconds"] for each in record["stages"])
+    write_json(record_file, record)
+
+
+def finish(options, model: keras.Model, photographs: Faces, opinion: np.ndarray, validation: Faces, more: Faces, drawn: Faces, offset: np.ndarray,
+           which: str) -> tuple[list[dict], Ridge]:
+    "The end of the training, with copies that are not mirrored and marks as they are, `offset` to the right; of an ablation, with the parts that are left. Its stories and the translation."
+    parts, translation = collect(options, photographs, opinion, more, drawn)
+    parts = mix_own(options, model, parts, offset)
+    budgets = budgets_of(options)["last"]
+    return branch(options, model, parts, validation, which, budgets, [options.seed + 11 + 10 * number for number in range(len(budgets))]), translation
+
+
+def describe(options, stages: list[dict], data: dict, judged: Faces, predicted: np.ndarray, mirrored: np.ndarray) -> dict:
+    "The record of a measurement."
+    faces, copies = stages[-1]["faces"], stages[-1]["copies"]
+    arguments = [f"--faces {options.faces.name} --more {options.more.name} --drawn {options.drawn}",
+                 f"--images {options.images} --again-images {options.again_images} --third-images {options.third_images} --last-images {options.last_images}",
+                 f"--copies {options.copies:g} --learning-rate {options.learning_rate:g} --seed {options.seed} --out runs/default", *(["--without", *options.without] if options.without else []),
+                 *(["--instead", *options.instead] if options.instead else []), *(["--ablation"] if options.ablation else [])]
+    return {"model": "-".join(["default", *options.without, *options.instead]), "labels": "complete", "augment": round(copies / sum(faces.values()), 1), "profile": "full",
+            "seed": options.seed, "without": options.without, "instead": options.instead,
+            "data": {**data, "measured_on": "validation" if options.ablation else "kept out", "files": {file.name: hash_file(file) for file in (options.faces, options.more)},
+                     "n_more": faces.get("frames", 0), "n_drawn": faces.get("drawings", 0), "n_with_copies": copies, "n_learned_at_the_end": faces["photographs"],
+                     "split": "split_by_group(faces, 0.2, 0), then split_by_group(rest, 0.15, 0): whole photographs, near copies on one side"},
+            "budget": {"bend": BEND, "shares": SHARES, "own": OWN, "decay": DECAY, "computed_in": options.dtype, **budgets_of(options)},
+            "epochs": sum(stage["history"][-1]["epoch"] for stage in stages), "images_shown": sum(stage["images_shown"] for stage in stages),
+            "seconds": sum(stage["seconds"] for stage in stages), "history": [{**entry, "stage": number} for number, stage in enumerate(stages, 1) for entry in stage["history"]],
+            "metrics": evaluate_points(predicted, judged.points, judged.group), "mirrored": evaluate_points(mirrored, judged.points, judged.group), "by": describe_by(judged, predicted),
+            "machine": describe_machine(), "versions": describe_versions(), "command": " ".join(["python recipes/default/train.py", *arguments])}
+
+
+def main() -> None:
+    options = read_options()
+    options.out.mkdir(parents=True, exist_ok=True)
+    set_threads(options.threads)
+    faces, more = load_faces(options.faces), load_faces(options.more)
+    rest, test = split_by_group(faces, 0.2, 0)
+    train, validation = split_by_group(rest, 0.15, 0)
+    drawn = draw(options)
+    opinions = ask(options, options.faces)
+
+    def opinion_on(part: Faces) -> np.ndarray:
+        return opinions[np.isin(faces.group, part.group)]
+
+    model, started, offset = start(options, train, opinion_on(train), validation, more, drawn)
+    chosen = evaluate_points(predict_points(model, validation.images) + offset, validation.points, validation.group)["rmse"]
+    print(f"before its end {chosen:.4f} px on the photographs that chose", flush=True)
+    stages, which, photographs = started, "twin", train if options.ablation else rest
+    if options.everything:
+        which, photographs = "everything", faces
+    if "end" not in options.without:
+        ends, translation = finish(options, model, photographs, opinion_on(photographs), validation, more, drawn, offset, which)
+        stages, offset = [*started, *ends], 0.0
+    if options.everything:
+        if options.save:
+            add_stages(options.save, [stage_of(end, "all photographs, ships") for end in ends])
+        return
+    judged = validation if options.ablation else test  # an ablation chooses, so it may not look at what was kept out
+    predicted, mirrored = predict_points(model, judged.images) + offset, mean_answer(model, judged.images) + offset
+    record = describe(options, stages, describe_data(train, validation, judged), judged, predicted, mirrored)
+    record |= {"window": window_of(options), "weights": int(model.count_params()), "validation_rmse": chosen,
+               "stages": [*(stage_of(stage, "both") for stage in started), *(stage_of(end, "measured here") for end in stages[len(started):])]}
+    record["seconds_in_all"] = sum(stage["seconds"] for stage in record["stages"])
+    if "end" not in options.without:
+        with np.load(options.out / "opinion" / options.faces.name, allow_pickle=False) as saved:
+            record["mediapipe"] = describe_translation(translation, opinion_on(judged), judged, str(saved["mediapipe"]))
+    write_json(options.save or options.out / f"{record['model']}-seed{options.seed}.json", record)
+    print(f"{record['model']}: {record['metrics']['rmse']:.3f} px on {len(judged)} photographs, mirrored answers averaged in {record['mirrored']['rmse']:.3f} px, {record['seconds']:.0f} s")
+    for source, part in record["by"]["source"].items():
+        print(f"  {source}: {part['rmse']:.3f} px ({part['n_faces']} faces)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""Measure on a real label table what no drawn face can stand for: the imputers' errors and what 'accuracy' says of a constant face.
+
+python studies/label_table.py LABELS.csv [--seeds 10] [--results results]
+
+LABELS.csv is the competition's training.csv, with or without its Image column. Writes imputers_kaggle_labels.json and
+accuracy_kaggle_labels.json into the results folder and prints both.
+"""
+import argparse
+import json
+import platform
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from facekp.errors import UserError
+from facekp.files import hash_file, write_json
+from facekp.keypoints import COLUMNS
+from facekp.experiments.imputation import score_imputers, score_source_mix
+from facekp.impute import forward_fill
+from facekp.metrics import keras_accuracy, rmse
+
+HELD_OUT = 400
+
+
+def read_points(path: Path) -> np.ndarray:
+    "The 30 label columns of a table as float64 [N,15,2]."
+    try:
+        table = pd.read_csv(path, usecols=list(COLUMNS))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: {error}; expected a CSV with the competition's 30 label columns") from error
+    return table[list(COLUMNS)].to_numpy(np.float64).reshape(-1, len(COLUMNS) // 2, 2)
+
+
+def summary(values: list[float]) -> dict:
+    "Mean, standard deviation over seeds and every single value, in pixels."
+    return {"mean": np.mean(values), "sd": np.std(values, ddof=1) if len(values) > 1 else None, "each": values}
+
+
+def forward_fill_in_table_order(points: np.ndarray, seed: int) -> float:
+    "Forward fill's error where the rows keep the table's own order, in pixels."
+    complete = points[np.isfinite(points).all(axis=(1, 2))]
+    rows = np.random.default_rng(seed).permutation(len(complete))[:HELD_OUT]
+    hidden = [index for index in range(15) if index not in (0, 1, 10, 14)]
+    seen = np.array(complete)
+    seen[np.ix_(rows, hidden)] = np.nan
+    return float(np.sqrt(((forward_fill(seen) - complete)[rows][:, hidden] ** 2).mean()))
+
+
+def imputers(points: np.ndarray, seeds: list[int]) -> dict:
+    "Every imputer's error over several choices of the held-out faces."
+    scores = [score_imputers(points, HELD_OUT, seed) for seed in seeds]
+    mixed = [score_source_mix(points, HELD_OUT, seed) for seed in seeds]
+    return {
+        "protocol": f"complete rows of the table, {HELD_OUT} drawn by the seed and held out; of these the 22 values that the second "
+                    "labelling source lacks are hidden and filled in from the remaining complete rows; RMSE in px over the hidden values; "
+                    "rows in random order for forward fill",
+        "rmse": {name: summary([score[name] for score in scores]) for name in scores[0]},
+        "ffill_in_table_order": summary([forward_fill_in_table_order(points, seed) for seed in seeds]),
+        "source_mix_protocol": "as above, with nose tip and bottom lip of the held-out rows as given (same), moved to where the second "
+                               "source puts them (other), and moved with the means of the four points put right (aligned)",
+        "source_mix": {name: {meaning: summary([score[name][meaning] for score in mixed]) for meaning in mixed[0][name]} for name in mixed[0]},
+    }
+
+
+def accuracy(points: np.ndarray) -> dict:
+    "What 'accuracy' and RMSE say of predictions that look at no picture, on the complete rows."
+    complete = points[np.isfinite(points).all(axis=(1, 2))]
+    mean_face = np.repeat(complete.mean(axis=0)[None], len(complete), axis=0)
+    return {
+        "protocol": "complete rows of the table; the constant face is their mean",
+        "constant_face": {"accuracy": keras_accuracy(mean_face, complete), "rmse": rmse(mean_face, complete)},
+        "every_point_20_px_off": {"accuracy": keras_accuracy(complete + 20, complete), "rmse": rmse(complete + 20, complete)},
+        "column_means_all_rows_rmse": float(np.sqrt(np.nanmean((points - np.nanmean(points, axis=0)) ** 2))),
+    }
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("labels", type=Path, help="training.csv or its label columns alone")
+    parser.add_argument("--seeds", type=int, default=10, help="choices of the held-out faces")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of the records")
+    options = parser.parse_args(arguments)
+    try:
+        points = read_points(options.labels)
+        seeds = list(range(options.seeds))
+        for name, measure in (("imputers", lambda: imputers(points, seeds)), ("accuracy", lambda: accuracy(points))):
+            begin = time.perf_counter()
+            measured = measure()
+            record = {
+                "data": {"name": "kaggle labels", "sha256": hash_file(options.labels), "rows": len(points),
+                         "complete_rows": int(np.isfinite(points).all(axis=(1, 2)).sum())},
+                **measured,
+                "seeds": seeds if name == "imputers" else [],
+                "seconds": time.perf_counter() - begin,
+                "machine": f"{platform.machine()}, {platform.system()}",
+                "versions": {"python": platform.python_version(),
+                             **{package: version(package) for package in ("numpy", "pandas", "scikit-learn", "facekp")}},
+                "command": f"python studies/label_table.py {options.labels.name} --seeds {options.seeds}",
+            }
+            path = write_json(options.results / f"{name}_kaggle_labels.json", record)
+            print(f"{path}\n{json.dumps(json.loads(path.read_text()), indent=1)}")
+    except UserError as error:
+        print(f"label_table: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

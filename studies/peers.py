@@ -1,0 +1,193 @@
+"""Compare the model inside facekp with others on the same held-out real faces, side by side in one run.
+
+    python studies/peers.py --faces FACES.npz [--model TWIN.onnx] [--recipes nouri2014=RUN naimishnet=RUN] [--cache FOLDER] [--out results/deploy/peers.json]
+
+FACES.npz is split by split_by_group(faces, 0.2, 0): the models are judged on the held-out part. The shipped weights have learned from all of
+HELEN and AFW: on those, give the twin that has not, the ONNX file that was made before its last training. MediaPipe's face_landmark.tflite comes out of
+PyPI's wheel mediapipe 0.10.14, which is downloaded (`pip download --no-deps`) and read, never installed. Its face is padded by 16 px; of its 468
+points some are taken for ours, whichever fit best on the part to learn from, and the constant offset of each, measured there too, is taken out.
+The recipes are .keras files or runs that learned from the other part (`facekp train --model nouri2014 --labels truth --augment 12 --profile full
+--data FACES.npz --out RUN`, seven minutes); they are timed as ONNX. Times are of one face on one core, in turns; nothing of the pictures is kept, only numbers. Needs: pip install 'facekp[deploy]'
+"""
+
+import argparse
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.update(TF_NUM_INTRAOP_THREADS="1", TF_NUM_INTEROP_THREADS="1", OMP_NUM_THREADS="1")
+
+import cv2
+import numpy as np
+
+from facekp.errors import UserError
+from facekp.faces import hash_faces
+from facekp.files import write_json
+from facekp.keypoints import IMAGE_SIZE, KEYPOINTS, MEAN_FACE
+from facekp.data.sources import load_faces
+from facekp.data.split import split_by_group
+from facekp.evaluation import compare_paired, evaluate_points
+from facekp.inference.keypoint_model import load_keypoint_model
+from facekp.inference.session import DEFAULT_MODEL
+
+WHEEL, FILE = "mediapipe==0.10.14", "mediapipe/modules/face_landmark/face_landmark.tflite"
+BORDER, SIDE = 16, 192
+RIGHT_EYE = [33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246]
+LEFT_EYE = [263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466]
+CANDIDATES = {  # MediaPipe's points that may stand for ours; the mean of each list is taken
+    "left_eye_center": [LEFT_EYE, [263, 362]], "right_eye_center": [RIGHT_EYE, [33, 133]],
+    "left_eye_inner_corner": [[362], [398, 382]], "left_eye_outer_corner": [[263], [466, 249]],
+    "right_eye_inner_corner": [[133], [173, 155]], "right_eye_outer_corner": [[33], [246, 7]],
+    "left_eyebrow_inner_end": [[336], [285], [336, 285], [336, 296]], "left_eyebrow_outer_end": [[300], [276], [300, 276], [383]],
+    "right_eyebrow_inner_end": [[107], [55], [107, 55], [107, 66]], "right_eyebrow_outer_end": [[70], [46], [70, 46], [156]],
+    "nose_tip": [[1], [4], [1, 4], [1, 2]], "mouth_left_corner": [[291], [308], [291, 308]], "mouth_right_corner": [[61], [78], [61, 78]],
+    "mouth_center_top_lip": [[0], [11], [0, 11], [12], [13]], "mouth_center_bottom_lip": [[17], [16], [15], [16, 17], [14]],
+}
+
+
+def fetch_mediapipe(cache: Path) -> bytes:
+    "MediaPipe's file, out of the wheel in the cache; downloaded when it is not there."
+    cache.mkdir(parents=True, exist_ok=True)
+    if not list(cache.glob("mediapipe-0.10.14-*.whl")):
+        subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--python-version", "3.11",
+                        "--dest", str(cache), WHEEL], check=True)
+    with zipfile.ZipFile(next(cache.glob("mediapipe-0.10.14-*.whl"))) as wheel:
+        return wheel.read(FILE)
+
+
+def open_mediapipe(content: bytes) -> Callable:
+    "From faces [N,96,96] to all 468 points [N,468,2], in our pixels."
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=content, num_threads=1)
+    interpreter.allocate_tensors()
+    takes, gives = interpreter.get_input_details()[0]["index"], max(interpreter.get_output_details(), key=lambda output: np.prod(output["shape"]))["index"]
+    scale = SIDE / (IMAGE_SIZE + 2 * BORDER)
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        points = []
+        for image in images:
+            padded = cv2.copyMakeBorder(image, *[BORDER] * 4, cv2.BORDER_REPLICATE)
+            large = cv2.resize(padded, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
+            interpreter.set_tensor(takes, np.repeat(large[None, ..., None].astype(np.float32) / 255, 3, axis=3))
+            interpreter.invoke()
+            points.append(interpreter.get_tensor(gives).reshape(468, 3)[:, :2].copy())
+        return (np.array(points) + 0.5) / scale - 0.5 - BORDER
+
+    return predict
+
+
+def open_points(model: str | Path) -> Callable:
+    "From faces [N,96,96] to our points, by ONNX Runtime on one core."
+    opened = load_keypoint_model(model, threads=1)
+    return lambda images: opened.predict(images)[0]
+
+
+def take_points(mesh: Callable, chosen: list, offsets: np.ndarray) -> Callable:
+    "From faces to our points, by MediaPipe's."
+    def predict(images: np.ndarray) -> np.ndarray:
+        found = mesh(images)
+        return np.stack([found[:, rows].mean(axis=1) for rows in chosen], axis=1) + offsets
+
+    return predict
+
+
+def map_points(mesh: np.ndarray, points: np.ndarray) -> tuple[list, np.ndarray]:
+    "For each of our points the candidate that fits best, and its constant offset [15,2], from faces to learn from."
+    chosen, offsets = [], []
+    for k, keypoint in enumerate(KEYPOINTS):
+        off = [np.nanmean(points[:, k] - mesh[:, candidate].mean(axis=1), axis=0) for candidate in CANDIDATES[keypoint]]
+        errors = [np.nanmean((mesh[:, candidate].mean(axis=1) + o - points[:, k]) ** 2) for candidate, o in zip(CANDIDATES[keypoint], off)]
+        best = int(np.argmin(errors))
+        chosen.append(CANDIDATES[keypoint][best])
+        offsets.append(off[best])
+    return chosen, np.array(offsets)
+
+
+def time_in_turns(models: dict, image: np.ndarray, turns: int = 100, faces: int = 5) -> dict:
+    "Median and best milliseconds of one face, every model after the other; the first of a few faces in a row finds the caches full of the last model's weights and does not count."
+    times = {name: [] for name in models}
+    for _ in range(turns):
+        for name, predict in models.items():
+            for face in range(faces):
+                started = time.perf_counter()
+                predict(image)
+                if face > 0:
+                    times[name].append((time.perf_counter() - started) * 1e3)
+    return {name: {"median_ms": float(np.median(values)), "best_ms": float(np.min(values))} for name, values in times.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--faces", required=True)
+    parser.add_argument("--model", type=Path, help="judge this .onnx file in place of the shipped one")
+    parser.add_argument("--recipes", nargs="*", default=[], metavar="NAME=RUN")
+    parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "facekp" / "peers")
+    parser.add_argument("--out", type=Path, default=Path("results/deploy/peers.json"))
+    options = parser.parse_args()
+    train, test = split_by_group(load_faces(options.faces), 0.2, 0)
+    models, sizes, loads, notes = {}, {}, {}, {}
+
+    def add(name: str, load: Callable, size: int) -> None:
+        started = time.perf_counter()
+        models[name], sizes[name] = load(), size
+        loads[name] = (time.perf_counter() - started) * 1e3
+
+    own = options.model or DEFAULT_MODEL
+    add("facekp default", lambda: open_points(own), own.stat().st_size)
+    notes["facekp default"] = {"twin": options.model is not None} | {key: value for key, value in load_keypoint_model(own).metadata.items() if key != "calibration"}
+    content = fetch_mediapipe(options.cache)
+    add("MediaPipe face_landmark", lambda: open_mediapipe(content), len(content))
+    mesh = models["MediaPipe face_landmark"]
+    chosen, offsets = map_points(mesh(train.images), train.points)
+    models["MediaPipe face_landmark"] = take_points(mesh, chosen, offsets)
+    notes["MediaPipe face_landmark"] = {"wheel": WHEEL, "file": FILE, "sha256": hashlib.sha256(content).hexdigest(), "points": dict(zip(KEYPOINTS, chosen)),
+                                        "offsets": {k: np.round(o, 2).tolist() for k, o in zip(KEYPOINTS, offsets)}}
+    with tempfile.TemporaryDirectory() as folder:
+        for recipe in options.recipes:
+            name, _, run = recipe.partition("=")
+            if not run:
+                raise UserError(f"--recipes {recipe}: expected NAME=RUN")
+            from facekp.export.formats import export_model
+            from facekp.experiments.record import read_record
+            from facekp.models.files import load_model
+
+            path = export_model(load_model(run), Path(folder) / f"{name}.onnx", weights="float32")
+            told = read_record(Path(run) / "record.json") if Path(run).is_dir() else None
+            notes[name] = told and {"labels": told.labels, "augment": told.augment, "images_shown": told.images_shown, "seed": told.seed, "seconds": round(told.seconds),
+                                    **{key: value for key, value in told.data.items() if key.startswith("n_") or key == "gaps"}}
+            add(name, lambda path=path: open_points(path), path.stat().st_size)
+        mean = np.nanmean(train.points, axis=0)
+        models["mean face"], sizes["mean face"], loads["mean face"] = lambda images: np.tile(mean, (len(images), 1, 1)), MEAN_FACE.nbytes, 0.0
+        times = time_in_turns({name: predict for name, predict in models.items() if name != "mean face"}, test.images[:1])
+        predicted = {name: predict(test.images).astype(np.float32) for name, predict in models.items()}
+    rows = {}
+    for name, points in predicted.items():
+        scores = evaluate_points(points, test.points, test.group)
+        by_source = {str(source): float(np.sqrt(np.nanmean((points - test.points)[test.source == source] ** 2))) for source in np.unique(test.source)}
+        rows[name] = {"rmse": scores["rmse"], "interval": scores["intervals"]["rmse"], "by_source": by_source, "keypoints": scores["per_point"],
+                      "bytes": sizes[name], "load_ms": loads[name], **times.get(name, {"median_ms": 0.0, "best_ms": 0.0}), "notes": notes.get(name) or {}}
+        if name != "facekp default":
+            rows[name]["against_default"] = compare_paired(points, predicted["facekp default"], test.points, test.group)
+    from facekp.experiments.record import describe_machine, describe_versions
+
+    write_json(options.out, {"models": rows, "data": {"name": test.name, "sha256": hash_faces(test), "faces": len(test), "part": "held out by group",
+                                                      "train_faces": len(train)},
+                             "machine": describe_machine(), "versions": describe_versions(),
+                             "command": f"python studies/peers.py --faces {Path(options.faces).name}" + (" --model TWIN.onnx" if options.model else "")
+                                        + "".join(f" --recipes {' '.join(r.partition('=')[0] + '=RUN' for r in options.recipes)}" if options.recipes else "")})
+    print(f"{len(test)} held-out faces of {test.name}\n{'model':<24} {'RMSE px':>8} {'95% interval':>13} {'kB':>7} {'median ms':>10} {'best ms':>8} {'load ms':>8}")
+    for name, row in sorted(rows.items(), key=lambda item: item[1]["rmse"]):
+        low, high = row["interval"]
+        print(f"{name:<24} {row['rmse']:>8.3f} {f'{low:.2f}-{high:.2f}':>13} {row['bytes'] / 1e3:>7.1f} {row['median_ms']:>10.2f} {row['best_ms']:>8.2f} "
+              f"{row['load_ms']:>8.1f}")
+
+
+if __name__ == "__main__":
+    main()

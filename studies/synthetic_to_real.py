@@ -1,0 +1,95 @@
+"""How real are the drawn faces? Train a heatmap net on drawn faces alone and test it on photographs.
+
+python studies/synthetic_to_real.py --test faces.npz [--faces 14000] [--images 300000] [--save results/synthetic_to_real/heatmap.json]
+
+The photographs are used for nothing but the test. Beside the error as it is, the record holds the error with a constant offset a keypoint
+taken out: what is left of it when the two conventions of where a point lies are made equal. It is a diagnosis and no score. A second score is
+that of the mean of two answers: for the picture, and for its mirror image turned back.
+"""
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+
+from facekp.augment_bulk import augment_faces
+from facekp.models.heatmap import build_compact, build_heatmap
+from facekp.files import hash_file, write_json
+from facekp.keypoints import KEYPOINTS
+from facekp.training.seeds import set_seeds
+from facekp.data.sources import load_faces
+from facekp.synthetic.renderer import synthetic_faces
+from facekp.evaluation import evaluate_points
+from facekp.experiments.record import describe_machine, describe_versions
+from facekp.models.files import save_model
+from facekp.training.batches import predict_points
+from facekp.training.loop import fit
+from facekp.training.losses import masked_mae, masked_mse
+from train import mean_answer, strong_copies
+
+
+def diagnose(predicted: np.ndarray, points: np.ndarray) -> dict:
+    "The error without each keypoint's constant offset, and how much of the points' own variation the predictions follow (1 is all)."
+    offset = np.nanmean(predicted - points, axis=0)
+    squared = np.square(predicted - offset - points)
+    slopes = {}
+    for number, keypoint in enumerate(KEYPOINTS):
+        for axis, name in enumerate("xy"):
+            known = ~np.isnan(points[:, number, axis])
+            slopes[f"{keypoint}_{name}"] = np.polyfit(points[known, number, axis], predicted[known, number, axis], 1)[0]
+    return {"rmse_without_offset": np.sqrt(np.nanmean(squared)),
+            "per_point_without_offset": dict(zip(KEYPOINTS, np.sqrt(np.nanmean(squared, axis=(0, 2))))),
+            "offset": {keypoint: offset[number] for number, keypoint in enumerate(KEYPOINTS)}, "slope": slopes}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--test", required=True, help="photographs with points: any source that facekp reads")
+    parser.add_argument("--faces", type=int, default=14_000, help="drawn faces to train on")
+    parser.add_argument("--copies", type=int, default=1, help="augmented copies of each")
+    parser.add_argument("--strong", action="store_true", help="copies as the shipped model learns from: bent, stretched and covered in part as well, and no plain faces beside them")
+    parser.add_argument("--images", type=int, default=300_000, help="images shown in the training")
+    parser.add_argument("--model", choices=("heatmap", "compact"), default="compact", help="which net to train")
+    parser.add_argument("--learning-rate", type=float, default=3e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--save", type=Path, help="also write a JSON record there")
+    parser.add_argument("--keep", type=Path, help="also keep the trained model there, ending with .keras")
+    options = parser.parse_args()
+    test = load_faces(options.test)
+    started = time.perf_counter()
+    drawn = synthetic_faces(options.faces, seed=options.seed)
+    drawing = time.perf_counter() - started
+    print(f"{options.faces} faces drawn in {drawing:.0f} s", flush=True)
+    held_out = max(options.faces // 20, 1)
+    learned = drawn[held_out:]
+    train = strong_copies(learned, options.copies * len(learned), options.seed) if options.strong else augment_faces(learned, copies=options.copies, seed=options.seed)
+    set_seeds(options.seed)
+    model = build_compact() if options.model == "compact" else build_heatmap()
+    training = fit(model, train, drawn[:held_out], images_shown=options.images, learning_rate=options.learning_rate, seed=options.seed,
+                   patience=10**6 if options.strong else 6, loss=masked_mae if options.strong else masked_mse, faces_per_epoch=20_000 if options.strong else None)
+    predicted = predict_points(model, test.images)
+    points = test.points if test.truth is None else test.truth
+    metrics, diagnosis = evaluate_points(predicted, points, test.group), diagnose(predicted, points)
+    both = mean_answer(model, test.images)
+    mirrored = {**evaluate_points(both, points, test.group), "rmse_without_offset": diagnose(both, points)["rmse_without_offset"]}
+    record = {"model": options.model, "labels": "complete", "augment": options.copies, "profile": "full", "seed": options.seed,
+              "data": {"name": test.name, "sha256": hash_file(options.test) if Path(options.test).is_file() else None, "n_train": options.faces - held_out,
+                       "n_validation": held_out, "n_test": len(test), "train": drawn.name},
+              "budget": {"images": options.images, "learning_rate": options.learning_rate},
+              "weights": model.count_params(), "epochs": training.epochs, "images_shown": training.images_shown, "seconds": training.seconds,
+              "seconds_drawing": drawing, "metrics": metrics, "mirrored": mirrored, "diagnosis": diagnosis, "history": training.history,
+              "machine": describe_machine(), "versions": describe_versions(),
+              "command": f"python studies/synthetic_to_real.py --test {Path(options.test).name} --model {options.model} --faces {options.faces} "
+                         f"--copies {options.copies} --images {options.images} --learning-rate {options.learning_rate} --seed {options.seed}{' --strong' if options.strong else ''}"}
+    print(f"{metrics['rmse']:.3f} px on {len(test)} photographs ({diagnosis['rmse_without_offset']:.3f} px without constant offsets), "
+          f"{training.seconds:.0f} s of training; with the mirrored answer averaged in {mirrored['rmse']:.3f} px")
+    for keypoint, error in metrics["per_point"].items():
+        print(f"  {keypoint:24} {error:.2f} px, without offset {diagnosis['per_point_without_offset'][keypoint]:.2f} px")
+    if options.save:
+        write_json(options.save, record)
+    if options.keep:
+        save_model(model, options.keep)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,240 @@
+"""What weights that saw other pictures are worth on real faces: tap by tap, frozen and thawed, against random weights.
+
+python studies/transfer.py taps --faces helen_afw_96.npz --weights mobilenet_v2_imagenet_notop.weights.h5
+python studies/transfer.py ridge --faces helen_afw_96.npz --weights mobilenet_v2_imagenet_notop.weights.h5
+python studies/transfer.py pretrain --backbone resnet50 --more youtube_faces_96.npz
+python studies/transfer.py finetune --backbone resnet50 --faces helen_afw_96.npz
+
+Every step writes one record a training to --out and skips what is there; a training that was stopped goes on where it was. States,
+features and pretrained models lie in --runs. The faces are split as in `facekp course --profile full`, their labels are the true ones, and
+the test faces are looked at once, for the record."""
+
+import argparse
+import contextlib
+import fcntl
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from facekp.experiments.plan import split_for_comparison
+from facekp.config import load_settings
+from facekp.faces import concatenate
+from facekp.files import write_json
+from facekp.training.seeds import set_seeds
+from facekp.data.npz import load_npz, save_npz
+from facekp.data.sources import load_faces
+from facekp.data.split import split_by_group
+from facekp.synthetic.renderer import synthetic_faces
+from facekp.labels import apply_label_strategy
+from facekp.evaluation import evaluate_points
+from facekp.experiments.record import describe_data, describe_machine, describe_versions, make_record, write_record
+from facekp.models.files import save_model
+from facekp.models.transfer import build_transfer, describe_weights, split_backbone
+from facekp.training.transfer import compute_features, fit_transfer
+
+TAPS = {"24x24": "block_3_expand_relu", "12x12": "block_6_expand_relu", "6x6": "block_13_expand_relu", "6x6 early": "block_10_expand_relu",
+        "3x3": "out", "6x6 and 12x12": ("block_13_expand_relu", "block_6_expand_relu")}
+
+
+@contextlib.contextmanager
+def alone(folder: Path):
+    "Say whether no other process is at this training; several may share the work."
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+        else:
+            yield True
+
+
+def run(name: str, split, options, build: dict, training: dict, seed: int) -> None:
+    "Train, score and record one net, unless its record is there."
+    with alone(options.runs / f"{name}-seed{seed}") as mine:
+        if mine and not (options.out / f"{name}-seed{seed}.json").exists():
+            _run(name, split, options, build, training, seed)
+
+
+def _run(name: str, split, options, build: dict, training: dict, seed: int) -> None:
+    path = options.out / f"{name}-seed{seed}.json"
+    train = apply_label_strategy(split.train, "truth")
+    set_seeds(seed)
+    model = build_transfer(**build)
+    if build.get("weights") is None and build.get("trainable") is False:
+        give_statistics(model, train.images)
+    done = fit_transfer(model, train, split.validation, seed=seed, run_folder=options.runs / f"{name}-seed{seed}", resume=True,
+                        features_folder=options.runs / "features", show_progress=False, **training)
+    weights = Path(build["weights"]) if build.get("weights") else None
+    description = {"model": build["name"], "labels": "truth", "augment": 0, "profile": "full", "seed": seed,
+                   "data": describe_data(split.train, split.validation, split.test),
+                   "budget": {"images": training["images_shown"], **{key: value for key, value in training.items() if key != "images_shown"},
+                              "tap": build.get("feature_level"), "head": build.get("head", "heatmap"), "trainable": build.get("trainable")},
+                   "weights_from": options.origin if weights and weights.suffix == ".keras" else describe_weights(weights)}
+    record = make_record(done, split.test, description)
+    write_record(record, path)
+    best = min(entry["validation_rmse"] for entry in done.history)
+    print(f"{path.stem}: validation {best:.3f} px, test {record.metrics['rmse']:.3f} px, {done.seconds:.0f} s, {done.epochs} epochs", flush=True)
+
+
+def give_statistics(model, images: np.ndarray) -> None:
+    "Give frozen random weights the statistics that BatchNormalization lacks: without them the features of a deep random net fade to nothing."
+    normalizations = [layer for layer in split_backbone(model)[0].layers if isinstance(layer, keras.layers.BatchNormalization)]
+    momenta = [layer.momentum for layer in normalizations]
+    for layer in normalizations:
+        layer.trainable, layer.momentum = True, 0.0
+    split_backbone(model)[0](images[:256, ..., None].astype(np.float32), training=True)
+    for layer, momentum in zip(normalizations, momenta):
+        layer.trainable, layer.momentum = False, momentum
+
+
+def taps(options, split) -> None:
+    "MobileNetV2: every tap frozen, with ImageNet and with random weights; the pooled head; frozen, thawed and from scratch."
+    for seed in range(options.seeds):
+        for place, tap in TAPS.items():
+            for origin, weights in (("imagenet", options.weights), ("random", None))[:1 if " " in place else 2]:
+                run(f"frozen-{origin}-{place.replace(' ', '_')}", split, options,
+                    {"name": "mobilenetv2", "weights": weights, "feature_level": tap, "trainable": False},
+                    {"images_shown": options.images, "fine_tune_share": 0.0}, seed)
+        for origin, weights in (("imagenet", options.weights), ("random", None)):
+            run(f"frozen-{origin}-pooled", split, options,
+                {"name": "mobilenetv2", "weights": weights, "feature_level": "out", "head": "pooled", "trainable": False},
+                {"images_shown": options.images, "fine_tune_share": 0.0}, seed)
+
+
+def thawed(options, split) -> None:
+    "MobileNetV2 at one budget of images: frozen, thawed, and all at once from random weights."
+    tap = TAPS["6x6 and 12x12"]
+    for seed in range(options.seeds):
+        for origin, weights, share in (("imagenet", options.weights, 0.0), ("imagenet", options.weights, 0.5), ("random", None, 0.0)):
+            kind = "whole" if weights is None else "thawed" if share else "frozen"
+            run(f"budget-{kind}-{origin}", split, options, {"name": "mobilenetv2", "weights": weights, "feature_level": tap},
+                {"images_shown": options.images, "fine_tune_share": share}, seed)
+        run("budget-thawed-imagenet-pooled", split, options,
+            {"name": "mobilenetv2", "weights": options.weights, "feature_level": "out", "head": "pooled"},
+            {"images_shown": options.images, "fine_tune_share": 0.5}, seed)
+
+
+def ridge(options, split) -> None:
+    "Ridge regression on flattened features, no net trained at all: which map knows where the points are?"
+    from sklearn.linear_model import Ridge
+    from sklearn.preprocessing import StandardScaler
+
+    parts = {"train": split.train, "validation": split.validation, "test": split.test}
+    labels = {"train": split.train.truth, "validation": split.validation.points, "test": split.test.points}
+    results = {}
+    for origin, weights in (("imagenet", options.weights), ("random", None)):
+        for place, tap in {**TAPS, "pixels": None}.items():
+            if isinstance(tap, tuple) or (tap is None and origin == "random"):
+                continue
+            if tap:
+                set_seeds(0)
+                model = build_transfer("mobilenetv2", weights, feature_level=tap, trainable=False)
+                if weights is None:
+                    give_statistics(model, split.train.images)
+                features = {part: compute_features(model, faces.images, options.runs / "features", show_progress=False)[0] for part, faces in parts.items()}
+            else:
+                features = {part: faces.images for part, faces in parts.items()}
+            features = {part: array.reshape(len(array), -1).astype(np.float32) for part, array in features.items()}
+            scaler = StandardScaler().fit(features["train"])
+            features = {part: scaler.transform(array) for part, array in features.items()}
+            best = None
+            for strength in (1e2, 1e3, 1e4, 1e5, 1e6):
+                fitted = Ridge(strength).fit(features["train"], labels["train"].reshape(-1, 30))
+                error = float(np.sqrt(np.mean(np.square(fitted.predict(features["validation"]) - labels["validation"].reshape(-1, 30)))))
+                if best is None or error < best[0]:
+                    best = error, strength, fitted
+            error, strength, fitted = best
+            metrics = evaluate_points(fitted.predict(features["test"]).reshape(-1, 15, 2).astype(np.float32), labels["test"], split.test.group)
+            results[f"{origin} {place}" if tap else "pixels"] = {
+                "tap": tap, "numbers": features["train"].shape[1], "strength": strength, "validation_rmse": error, "rmse": metrics["rmse"],
+                "interval": metrics["intervals"]["rmse"]}
+            print(origin, place, tap, f"validation {error:.3f} px, test {metrics['rmse']:.3f} px, strength {strength:g}", flush=True)
+    write_json(options.out / "ridge.json", {
+        "results": results, "data": describe_data(split.train, split.validation, split.test), "machine": describe_machine(),
+        "versions": describe_versions(), "weights_from": describe_weights(options.weights), "command": "python studies/transfer.py ridge"})
+
+
+def pretraining_faces(options):
+    "Drawn faces and frames of YouTube Faces; persons of the validation part are in no other."
+    path = options.runs / "pretraining.npz"
+    if not path.exists():
+        save_npz(synthetic_faces(options.drawn, seed=11), path)
+    train, validation = split_by_group(load_faces(str(options.more)), 0.06, 0)
+    drawn = load_npz(path)
+    return concatenate([drawn, train], name="drawn + youtube_faces_96"), validation
+
+
+def pretrain(options, split) -> None:
+    "Train a big net on drawn faces and YouTube Faces and keep it."
+    with alone(options.runs / f"{options.backbone}_pretraining") as mine:
+        if mine and not (options.runs / f"{options.backbone}_pretrained.keras").exists():
+            _pretrain(options, split)
+
+
+def _pretrain(options, split) -> None:
+    path = options.runs / f"{options.backbone}_pretrained.keras"
+    train, validation = pretraining_faces(options)
+    train = train[np.random.default_rng(0).permutation(len(train))]
+    set_seeds(0)
+    model = build_transfer(options.backbone, feature_level=big_tap(options.backbone))
+    training = fit_transfer(model, train, validation, options.images, learning_rate=options.learning_rate, batch_size=options.batch_size,
+                            patience=100, run_folder=options.runs / f"{options.backbone}_pretraining", resume=True, faces_per_epoch=options.epoch)
+    description = {"model": options.backbone, "labels": "complete", "augment": 0, "profile": "full", "seed": 0,
+                   "data": describe_data(train, validation, split.validation), "weights_from": "random",
+                   "budget": {"images": options.images, "batch_size": options.batch_size, "learning_rate": options.learning_rate,
+                              "tap": big_tap(options.backbone)}}
+    record = make_record(training, split.validation, description)
+    write_record(record, options.out / f"{options.backbone}-pretraining.json")
+    save_model(model, path)
+    print(f"{options.backbone} pretrained: {training.history}; {record.metrics['rmse']:.3f} px on HELEN and AFW's validation part, {training.seconds:.0f} s", flush=True)
+
+
+def big_tap(backbone: str) -> tuple[str, str]:
+    "The last 6x6 and the last 12x12 map."
+    return {"resnet50": ("conv4_block6_out", "conv3_block4_out"),
+            "efficientnetb7": ("block6a_expand_activation", "block4a_expand_activation")}[backbone]
+
+
+def finetune(options, split) -> None:
+    "A big net from the pretrained and from random weights, the same images shown."
+    options.origin = f"drawn + youtube_faces_96, see {options.backbone}-pretraining.json"
+    tap = big_tap(options.backbone)
+    shared = {"images_shown": options.images, "batch_size": options.batch_size, "learning_rate": options.learning_rate, "faces_per_epoch": options.epoch}
+    pretrained = options.runs / f"{options.backbone}_pretrained.keras"
+    for start in options.starts.split():
+        weights = None if start == "random" else pretrained
+        if weights and not weights.exists():
+            print(f"{weights}: not there yet; the step pretrain makes it")
+            continue
+        share = 0.0 if start in ("random", "frozen") else 0.7
+        rate = options.learning_rate / 2 if start == "random" else options.learning_rate
+        run(f"{options.backbone}-{start}", split, options, {"name": options.backbone, "weights": weights, "feature_level": tap},
+            {**shared, "learning_rate": rate, "fine_tune_share": share}, options.seed)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("step", choices=("taps", "thawed", "ridge", "pretrain", "finetune"))
+    parser.add_argument("--faces", default="helen_afw_96.npz", help="photographs with points: any source that facekp reads")
+    parser.add_argument("--more", help="photographs with rougher points, for pretraining")
+    parser.add_argument("--weights", type=Path, help="MobileNetV2's ImageNet weights without its top")
+    parser.add_argument("--backbone", default="resnet50", choices=("resnet50", "efficientnetb7"))
+    parser.add_argument("--images", type=int, default=20_000, help="images shown in a training")
+    parser.add_argument("--drawn", type=int, default=6_000, help="drawn faces of the pretraining")
+    parser.add_argument("--epoch", type=int, default=800, help="faces after which a big net is validated and its state kept")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--starts", default="thawed random frozen")
+    parser.add_argument("--runs", type=Path, default=Path("runs/transfer"))
+    parser.add_argument("--out", type=Path, default=Path("results/transfer"))
+    options = parser.parse_args()
+    split = split_for_comparison(load_faces(str(options.faces)), load_settings("full"))
+    globals()[options.step](options, split)
+
+
+if __name__ == "__main__":
+    main()

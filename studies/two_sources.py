@@ -1,0 +1,161 @@
+"""What does it bring to tell Kaggle's two labelling sources apart? Measured where the true answers are known: on drawn faces in Kaggle's format.
+
+python studies/two_sources.py --folder kaggle_drawn --lookup IdLookupTable.csv --out results/two_sources [--seeds 0 1 2] [--variants one two_heads]
+
+Trains the heatmap net on the synthetic stand-in for training.csv (7,049 rows) in several ways with the same budget of images, and answers what
+IdLookupTable.csv asks of the 1,783 test faces. The test answers choose nothing: they are scored once a training. One record a training; those that
+are there are not trained again.
+
+one         one net on all rows, the source ignored
+two_heads   one net, a head a source
+two_nets    a net a source, the budget shared by how many values each source labels
+offset      the first source's net of two_nets, and for the second source a constant offset a keypoint, learned on its training rows
+"""
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from facekp.augment_bulk import augment_faces
+from facekp.models.heatmap import build_heatmap
+from facekp.files import hash_file, write_json
+from facekp.keypoints import COLUMNS, KEYPOINTS
+from facekp.training.seeds import set_seeds
+from facekp.data.kaggle import load_kaggle_test
+from facekp.data.npz import load_npz, save_npz
+from facekp.data.sources import load_faces
+from facekp.data.split import split_by_group
+from facekp.conventions import is_second_source
+from facekp.experiments.kaggle import read_requests
+from facekp.models.two_heads import add_second_head, choose_by_source, fit_two_heads
+from facekp.synthetic.dataset import synthetic_test_set
+from facekp.synthetic.kaggle_files import write_kaggle_folder
+from facekp.experiments.record import describe_data, describe_machine, describe_versions
+from facekp.training.batches import predict_points
+from facekp.training.loop import fit
+
+VARIANTS = ("one", "two_heads", "two_nets", "offset")
+
+
+def rmse(squared: np.ndarray) -> float:
+    "The root of a mean."
+    return float(np.sqrt(squared.mean()))
+
+
+def train_one(faces, validation, images: int, options, seed: int, heads: int = 1):
+    "Train a net on augmented faces within a budget of images."
+    copies = min(options.augment, -(-images // len(faces)))
+    augmented = augment_faces(faces, copies, seed=seed)
+    set_seeds(seed)
+    model = build_heatmap()
+    teach, model = (fit_two_heads, add_second_head(model)) if heads == 2 else (fit, model)
+    return teach(model, augmented, validation, images_shown=images, batch_size=32, learning_rate=2e-3, seed=seed)
+
+
+def answer(variant: str, train, validation, others: list, options, seed: int, state: dict):
+    "Train a variant; give back its answers for other sets of faces, its trainings, and notes."
+    if variant == "one":
+        training = train_one(train, validation, options.images, options, seed)
+        return [predict_points(training.model, faces.images) for faces, _ in others], [training], {}
+    if variant == "two_heads":
+        training = train_one(train, validation, options.images, options, seed, heads=2)
+        return [choose_by_source(predict_points(training.model, faces.images), second) for faces, second in others], [training], {}
+    labelled = np.isfinite(train.points).sum(axis=(1, 2))
+    share = labelled[~is_second_source(train)].sum() / labelled.sum()
+    if "first" not in state:
+        state["first"] = train_one(train[~is_second_source(train)], validation[~is_second_source(validation)], round(share * options.images), options, seed)
+    first = state["first"]
+    from_first = [predict_points(first.model, faces.images) for faces, _ in others]
+    if variant == "offset":
+        own = train[is_second_source(train)]
+        error = own.points - predict_points(first.model, own.images)
+        offset = np.nanmedian(np.where(np.isfinite(error).any(axis=0), error, 0), axis=0)  # 0 for the points that it never labels
+        return [points + second[:, None, None] * offset for points, (_, second) in zip(from_first, others)], [first], {"offset": offset}
+    other = train_one(train[is_second_source(train)], validation[is_second_source(validation)], round((1 - share) * options.images), options, seed)
+    return [np.where(second[:, None, None], predict_points(other.model, faces.images), points)
+            for points, (faces, second) in zip(from_first, others)], [first, other], {}
+
+
+def score(predicted: np.ndarray, points: np.ndarray, asked: np.ndarray, second: np.ndarray) -> dict:
+    "RMSE over the values asked for, in all, by source and by keypoint."
+    squared = np.square(np.clip(predicted, 0, 96) - points)
+    by_source = {f"source {number + 1}": rmse(squared[asked & (second == number)[:, None, None]]) for number in (0, 1)}
+    by_keypoint = {f"source {number + 1}": {keypoint: rmse(squared[rows, place][asked[rows, place]]) for place, keypoint in enumerate(KEYPOINTS)
+                                            if asked[rows, place].any()} for number in (0, 1) for rows in [second == number]}
+    return {"all": rmse(squared[asked]), **by_source, "values": int(asked.sum()), "by_keypoint": by_keypoint}
+
+
+def mean_shift(predicted: np.ndarray, points: np.ndarray, asked: np.ndarray, second: np.ndarray) -> dict:
+    "How far the answers lie from the truth on average: x and y in pixels."
+    shift = np.where(asked, predicted - points, np.nan)
+    return {f"source {number + 1}": {keypoint: np.nanmean(shift[second == number, place], axis=0) for place, keypoint in enumerate(KEYPOINTS)
+                                     if asked[second == number, place].any()} for number in (0, 1)}
+
+
+def load_drawn(folder: Path, seed: int):
+    "The drawn training set in Kaggle's files, its test set with the labels people would give, and the true answers."
+    if not (folder / "training.csv").exists():
+        write_kaggle_folder(folder, seed=seed)
+    if not (folder / "test_labels.npz").exists():
+        save_npz(synthetic_test_set(seed=seed), folder / "test_labels.npz")
+    test, _ = load_kaggle_test(folder)
+    truth = pd.read_csv(folder / "truth.csv").query("Set == 'test'")
+    labels = load_npz(folder / "test_labels.npz").points
+    return load_faces(folder), test, truth[list(COLUMNS)].to_numpy(np.float32).reshape(-1, 15, 2), labels, truth["Group"].to_numpy(str)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path, required=True, help="drawn faces in Kaggle's format; written where it is missing")
+    parser.add_argument("--lookup", type=Path, help="Kaggle's IdLookupTable.csv (default: that of the folder)")
+    parser.add_argument("--out", type=Path, required=True, help="where the records go")
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--images", type=int, default=40_000, help="images shown in all trainings of a variant together")
+    parser.add_argument("--augment", type=int, default=12, help="augmented copies a face, as far as the budget lets them be seen")
+    options = parser.parse_args()
+    faces, test, truth, labels, groups = load_drawn(options.folder, 0)
+    lookup_path = options.lookup or options.folder / "IdLookupTable.csv"
+    questions = read_requests(pd.read_csv(lookup_path), test.image_id, str(lookup_path.parent))
+    asked, second = questions.asked, questions.second
+    train, validation = split_by_group(faces, 0.15, seed=0)
+    print(f"{len(train)} rows to learn from, {len(validation)} to validate on, {asked.sum()} values of {len(test)} test faces asked for, "
+          f"{second.sum()} of them of the second source", flush=True)
+    for seed in options.seeds:
+        state: dict = {}
+        for variant in options.variants:
+            path = options.out / f"{variant}-seed{seed}.json"
+            if path.exists():
+                continue
+            started = time.perf_counter()
+            (held_out, answers), trainings, notes = answer(variant, train, validation, [(validation, is_second_source(validation)), (test, second)],
+                                                           options, seed, state)
+            known = np.isfinite(validation.points)
+            squared = np.where(asked, np.square(np.clip(answers, 0, 96) - truth), 0).sum(axis=(1, 2))
+            record = {
+                "variant": variant, "model": "heatmap", "seed": seed, "labels": "masked", "augment": options.augment,
+                "scores": score(answers, truth, asked, second), "scores_against_labels": score(answers, labels, np.isfinite(labels), second),
+                "validation": score(held_out, np.nan_to_num(validation.points), known, is_second_source(validation)),
+                "mean_shift": mean_shift(answers, truth, asked, second), **notes,
+                "looks_at_test_answers": 1, "chosen_by": "nothing: every training scored is in a record",
+                "data": {**describe_data(train, validation, test), "name": "synthetic, 7,049 rows in Kaggle's format, seed 0",
+                         "lookup": lookup_path.name, "sha256_of_lookup": hash_file(lookup_path),
+                         "sha256_of_training_csv": hash_file(options.folder / "training.csv"),
+                         "test_faces_also_in_training": int(np.isin(groups, pd.read_csv(options.folder / "truth.csv").query("Set == 'training'")["Group"]).sum())},
+                "budget": {"images": options.images, "batch_size": 32, "learning_rate": 2e-3},
+                "images_shown": [training.images_shown for training in trainings], "seconds": round(sum(training.seconds for training in trainings), 1),
+                "seconds_in_all": round(time.perf_counter() - started, 1), "history": [training.history for training in trainings],
+                "squared_errors": np.round(squared, 3), "values_asked": asked.sum(axis=(1, 2)),
+                "machine": describe_machine(), "versions": describe_versions(),
+                "command": f"python studies/two_sources.py --folder FOLDER --lookup IdLookupTable.csv --out results/two_sources --seeds {seed} "
+                           f"--variants {variant} --images {options.images} --augment {options.augment}"}
+            write_json(path, record)
+            scores = record["scores"]
+            print(f"{variant:<10} seed {seed}: {scores['all']:.3f} px (source 1 {scores['source 1']:.3f}, source 2 {scores['source 2']:.3f}), validation "
+                  f"{record['validation']['all']:.3f}, {record['seconds']:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,511 @@
+"""The site: built without a warning, whole, readable by everybody, and the same in a browser.
+
+What needs the packages of the `docs` extra, or a Chromium, is skipped where there is none: `make test` installs the first
+and looks for the second (`make browser` fetches one from npm's registry; GitHub's machines have one).
+"""
+
+import importlib.util
+import io
+import json
+import re
+import subprocess
+import sys
+import threading
+from functools import partial
+from html import unescape
+from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import facekp
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOLS = ROOT / "nbs" / "_site"
+sys.path.insert(0, str(TOOLS))
+
+import modelcard
+import tables
+import tryit
+from browser import find_browser
+from lessons import alternative_text, box_as_list, colab_url, has_figure, lesson_paths, read_cells, repository_url, said_before, title_of
+from reference import exported_names, reference_page
+from tables import best_rows, comparison_folders, read_table
+
+NEEDED = ("sphinx", "myst_nb", "sphinx_book_theme", "latex2mathml", "ziamath", "sphinx_revealjs")
+needs_docs = pytest.mark.skipif(not all(map(importlib.util.find_spec, NEEDED)), reason="the `docs` extra is not installed")
+VOID = {"img", "br", "hr", "input", "meta", "link", "source", "wbr", "col"}
+
+
+class Page(HTMLParser):
+    "What a page links to, shows and loads, and the names that others can link to."
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.links, self.pictures, self.loads, self.names, self.text = [], [], [], set(), []
+        self.hidden = 0
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        self.hidden += tag in ("script", "style")
+        self.names |= {values[key] for key in ("id", "name") if values.get(key)}
+        if tag == "a" and values.get("href"):
+            self.links.append(values["href"])
+        if tag == "img":
+            self.pictures.append((values.get("src", ""), values.get("alt")))
+        if tag in ("script", "iframe", "source") and values.get("src"):
+            self.loads.append(values["src"])
+        if tag == "link" and values.get("rel") in ("stylesheet", "icon", "preload"):
+            self.loads.append(values["href"])
+
+    def handle_endtag(self, tag):
+        self.hidden -= tag in ("script", "style")
+
+    def handle_data(self, data):
+        if not self.hidden:
+            self.text.append(data)
+
+
+# ---------------------------------------------------------------- what the pages are made of
+
+@pytest.mark.parametrize("path", lesson_paths(), ids=lambda path: path.stem)
+def test_every_figure_of_a_lesson_has_words(path):
+    before = ""
+    for cell in read_cells(path):
+        if cell["cell_type"] == "markdown":
+            before = said_before(cell["source"], before)
+        elif has_figure(cell):
+            text = alternative_text(cell["source"], before)
+            words = re.findall(r"\w+", text.removeprefix("Figure:"))
+            assert len(words) >= 2 and len(text) >= 18, f"say what is seen with a line '#| fig-alt: …' in: {cell['source'][:200]}"
+
+
+def test_alternative_text_prefers_what_was_written():
+    source = '#| fig-alt: A nose, twice\nfigure.suptitle("Two noses")'
+    assert alternative_text(source, "") == "A nose, twice"
+    assert alternative_text('axis.set(title="left")\nfigure.suptitle("Two noses")', "") == "Figure: Two noses."
+    assert alternative_text('show_faces(images, title=f"{count} faces and their points")', "") == "Figure: … faces and their points."
+    assert alternative_text("plt.show()", "Where are the eyes? Look.") == "Figure: Where are the eyes?"
+    assert alternative_text("figure = show_density(points)", "").startswith("Figure: ") and len(alternative_text("show_density(points)", "")) > 20
+
+
+def test_colab_and_repository_come_from_pyproject():
+    url = re.search(r'Repository = "(.+)"', (ROOT / "pyproject.toml").read_text()).group(1)
+    assert repository_url() == url
+    assert colab_url("00_core") == f"https://colab.research.google.com/github/{urlsplit(url).path.strip('/')}/blob/main/nbs/00_core.ipynb"
+
+
+def test_reference_explains_a_function(tmp_path):
+    module = tmp_path / "sample.py"
+    module.write_text('"""A sample.\n\nMore."""\n__all__ = ["LIMIT", "move", "Box"]\nLIMIT = 3  # px\n'
+                      'def move(\n    points: list,  # float32 [15,2], pixels\n    right: int = 2,  # pixels\n) -> list:  # the points, moved\n    "Move points."\n'
+                      'class Box:\n    "A box."\n    width: int = 1  # pixels\n    def area(self) -> int:  # px2\n        "Its area."\n'
+                      '    def show(\n        self,\n        size=2,  # inches\n    ):  # matplotlib Figure\n        "Draw it."\n')
+    assert exported_names(module) == ["LIMIT", "move", "Box"]
+    page = reference_page(module, None)
+    for part in ("{py:function} facekp.sample.move(points, right=2)", r"| `points` | `list` |  | float32 \[15,2\], pixels |", "| `right` | `int` | `2` | pixels |",
+                 "| **returns** | `list` |  | the points, moved |", "{py:method} facekp.sample.Box.area()", "| **returns** |  |  | matplotlib Figure |", "| `width` | `int` | `1` | pixels |", "{py:data} facekp.sample.LIMIT"):
+        assert part in page, part
+
+
+@pytest.mark.parametrize("module", sorted((ROOT / "facekp").glob("[!_]*.py")), ids=lambda module: module.stem)
+def test_reference_says_what_every_parameter_means(module):
+    rows = [line for line in reference_page(module, None).splitlines() if line.startswith(("| `", "| **returns**"))]
+    empty = [row for row in rows if row.endswith("|  |")]
+    assert rows and not empty, f"say it with a comment beside it, in {module.name}'s notebook: {empty[0]}"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pygments") is None, reason="the `docs` extra is not installed")
+def test_lines_of_code_keep_their_text_and_know_their_indent():
+    from codelines import CodeLines
+    from pygments import highlight
+    from pygments.lexers import PythonLexer
+
+    source = 'def f(a):\n    """A <b>.\n\n      B & "C".\n    """\n    return (a <\n            "d")\n'
+    html = highlight(source, PythonLexer(), CodeLines())
+    shown = re.search(r"<pre>(.*)</pre>", html, re.DOTALL).group(1)
+    assert unescape(re.sub(r"<[^>]+>", "", shown)) == source
+    assert re.findall(r"--in:(\d+)", html) == ["4", "6", "4", "4", "12"] and html.count('class="line"') == 6
+    assert highlight("a  1\n\nb  2\n", PythonLexer(), CodeLines()).count('class="line columns"') == 2
+
+
+def test_box_of_a_lesson_becomes_a_list():
+    before = "Words.\n\n| You will be able to | You need | Time |\n| --- | :-- | --- |\n| read `a \\| b` | [lesson 0](00_core.ipynb) | 1 minute |\n\nMore.\n\n| a | b |\n| --- | --- |\n| 1 | 2 |"
+    after = box_as_list(before)
+    assert "You will be able to\n: read `a \\| b`\n" in after and "You need\n: [lesson 0](00_core.ipynb)\n" in after and "Time\n: 1 minute\n" in after
+    assert after.startswith("Words.\n\n```{container} box\n") and after.endswith("```\n\nMore.\n\n| a | b |\n| --- | --- |\n| 1 | 2 |")
+
+
+def test_start_page_shows_what_the_validation_faces_chose(tmp_path):
+    rows = [("cnn", "knn", 0, 2.0, 2.4), ("cnn", "ridge", 0, 2.1, 2.3), ("mean", "knn", 0, 1.9, 3.9)]  # error on held-out faces, and on those of validation
+    (tmp_path / "table.csv").write_text("model,labels,augment,rmse,low,high\n" + "".join(f"{a},{b},{c},{d},1,3\n" for a, b, c, d, _ in rows))
+    for model, labels, augment, _, error in rows:
+        record = {"history": [{"validation_rmse": error + 1}, {"validation_rmse": error}, {"validation_rmse": error + 2}]}
+        (tmp_path / f"{model}-{labels}-augment{augment}-seed0.json").write_text(json.dumps(record))
+    assert [(row["model"], row["labels"]) for row in best_rows(tmp_path)] == [("mean", "knn"), ("cnn", "ridge")]
+    assert tables.validation_error(tmp_path, best_rows(tmp_path)[1]) == 2.3
+
+
+# ---------------------------------------------------------------- the built site
+
+def html_files(site: Path) -> list[Path]:
+    "The site's pages; what the theme keeps among its own files is none."
+    return [path for path in sorted(site.rglob("*.html")) if "_static" not in path.parts]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    "The site, built afresh."
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, TOOLS / "build.py", "--pages", folder / "pages", "--site", folder / "site"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0 and "WARNING" not in done.stderr, done.stdout + done.stderr
+    return folder / "site"
+
+
+@pytest.fixture(scope="module")
+def pages(site) -> dict[Path, Page]:
+    "Every page of the site, read."
+    return {path: Page(path) for path in html_files(site)}
+
+
+@needs_docs
+def test_every_lesson_and_every_exported_name_has_its_place(site, pages):
+    for path in lesson_paths():
+        page = pages[site / "lessons" / f"{path.stem}.html"]
+        assert colab_url(path.stem) in page.links and f"../notebooks/{path.name}" in page.links
+        assert (site / "notebooks" / path.name).read_bytes() == path.read_bytes()
+        assert title_of(path).replace("`", "").split("'")[0] in "".join(page.text).replace("’", "'")
+        module = ROOT / "facekp" / f"{path.stem.split('_', 1)[1]}.py"
+        reference = pages[site / "reference" / f"{module.stem}.html"]
+        for name in exported_names(module):
+            assert f"facekp.{module.stem}.{name}" in reference.names, name
+
+
+@needs_docs
+def test_no_link_and_no_picture_is_broken_and_nothing_is_loaded_from_elsewhere(site, pages):
+    for path, page in pages.items():
+        for address in [*page.links, *page.loads, *(source for source, _ in page.pictures)]:
+            parts = urlsplit(address)
+            if parts.scheme in ("http", "https", "mailto", "data"):
+                assert parts.scheme == "data" or address not in page.loads and address not in dict(page.pictures), f"{path}: {address} is loaded from elsewhere"
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            assert target.exists(), f"{path}: {address} is not there"
+            if parts.fragment and target in pages:
+                assert unquote(parts.fragment) in pages[target].names, f"{path}: {address} has no such place"
+    for style in site.rglob("*.css"):
+        assert not re.search(r"url\(['\"]?https?:|@import ['\"]?https?:", style.read_text(encoding="utf-8", errors="ignore")), style
+
+
+@needs_docs
+def test_every_picture_says_what_it_shows(pages):
+    for path, page in pages.items():
+        for source, alternative in page.pictures:
+            assert alternative is not None and len(alternative) > 15 and "_images" not in alternative, f"{path}: {source} has no alternative text"
+
+
+@needs_docs
+def test_formulas_are_set(site, pages):
+    for path in pages:
+        if path.parent.name == "lessons":
+            source = "".join(cell["source"] for cell in read_cells(ROOT / "nbs" / f"{path.stem}.ipynb") if cell["cell_type"] == "markdown")
+            assert ("<math" in path.read_text()) == bool(re.search(r"\$\S", re.sub(r"`[^`]*`", "", source))), path
+
+
+@needs_docs
+def test_formulas_have_a_font_of_the_site(tab, address):
+    tab.goto(f"{address}/lessons/07_metrics.html")
+    loaded = "Promise.all([...document.fonts].map((font) => font.load())).then((fonts) => fonts.filter((font) => font.family.includes('STIX') && font.status === 'loaded').length)"
+    assert tab.evaluate(loaded) == 1
+    assert "STIX" in tab.evaluate("getComputedStyle(document.querySelector('math mi')).fontFamily")
+
+
+@needs_docs
+def test_tables_show_the_records(site, pages):
+    text = (site / "comparison.html").read_text()
+    for folder in comparison_folders():
+        for row in read_table(folder):
+            assert f'<td data-value="{row["rmse"]}">{float(row["rmse"]):.2f}</td>' in text
+    start = (site / "index.html").read_text()
+    for row in best_rows(comparison_folders()[0]):
+        assert f"{float(row['rmse']):.2f} px" in start
+
+
+def test_start_page_of_the_table_is_sorted():
+    for folder in comparison_folders():
+        errors = [float(row["rmse"]) for row in read_table(folder)]
+        assert errors == sorted(errors), folder
+
+
+# ---------------------------------------------------------------- in a browser
+
+@pytest.fixture(scope="module")
+def address(site):
+    "The site, served."
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(site)))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    "Serve files and say nothing."
+
+    def log_message(self, *ignored):
+        pass
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    "A running Chromium."
+    playwright = pytest.importorskip("playwright.sync_api", reason="the `browser` extra is not installed")
+    path = find_browser()
+    if path is None:
+        pytest.skip("no Chromium here: install one, or run `make browser`")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=path)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def tab(chromium):
+    "A tab that notes every complaint of the page and every request that leaves this machine."
+    tab = chromium.new_page(viewport={"width": 1400, "height": 900}, color_scheme="light")
+    tab.complaints = []
+    tab.on("console", lambda message: tab.complaints.append(message.text) if message.type in ("error", "warning") else None)
+    tab.on("pageerror", lambda error: tab.complaints.append(str(error)))
+    # what was still on its way when the tab left the page, as the deck in a frame, has not failed
+    tab.on("requestfailed", lambda request: tab.complaints.append(f"failed: {request.url}") if request.failure != "net::ERR_ABORTED" else None)
+    tab.on("request", lambda request: tab.complaints.append(f"asked elsewhere: {request.url}") if not request.url.startswith(("http://127.0.0.1", "data:")) else None)
+    yield tab
+    tab.close()
+
+
+LOOKS = [(1400, "light"), (390, "dark")]  # both widths and both looks on every page, all four pairs on the pages of our own making
+STATE = """() => ({theme: document.documentElement.dataset.theme, ground: getComputedStyle(document.body).backgroundColor,
+    wide: document.documentElement.scrollWidth, cramped: [...document.querySelectorAll('.box dd, .parameters td:nth-child(4)')].filter((e) => e.innerText.trim() && e.clientWidth < 200).map((e) => e.innerText),
+    cut: [...document.querySelectorAll('.cell_input pre')].filter((e) => e.clientWidth && e.scrollWidth > e.clientWidth + 1).map((e) => e.innerText.slice(0, 99)), broken: [...document.images].filter((i) => i.complete && !i.naturalWidth).map((i) => i.src)})"""
+
+
+@needs_docs
+def test_every_page_stands_in_every_look(tab, address, site):
+    grounds, last = {}, LOOKS[0]
+    for path in html_files(site):
+        name = path.relative_to(site).as_posix()
+        if name.startswith("slides/"):
+            continue  # the deck has its own test
+        looks = LOOKS + ([(1400, "dark"), (390, "light")] if name in ("index.html", "comparison.html", "try.html") else [])
+        if last == looks[1]:  # begin with the look that the tab has, so that no page is laid out once more than needed
+            looks[:2] = looks[1::-1]
+        tab.goto(f"{address}/{name}")
+        for width, scheme in looks:
+            last = width, scheme
+            tab.set_viewport_size({"width": width, "height": 900})
+            tab.emulate_media(color_scheme=scheme)
+            tab.wait_for_function("scheme => document.documentElement.dataset.theme === scheme", arg=scheme)  # the page hears of it a moment later
+            state = tab.evaluate(STATE)
+            grounds.setdefault(scheme, set()).add(state["ground"])
+            assert state["wide"] <= width, f"{name} is {state['wide']} px wide on {width} px"
+            assert not state["broken"], f"{name}: {state['broken']}"
+            assert not state["cramped"] and not state["cut"], f"{name} on {width} px: {state['cramped']} {state['cut']}"
+        assert not tab.complaints, f"{name}: {tab.complaints}"
+    assert grounds["light"].isdisjoint(grounds["dark"])
+
+
+@needs_docs
+@pytest.mark.parametrize("size", [(1400, 900), (390, 844)], ids=str)
+def test_start_page_says_it_all_in_one_screen(tab, address, size):
+    tab.set_viewport_size(dict(zip(("width", "height"), size)))
+    tab.goto(f"{address}/index.html")
+    for part in (".hero .lead", ".hero pre", ".hero img", ".hero .button >> nth=0", "table.bars"):
+        box = tab.locator(part).bounding_box()
+        assert box["width"] > 100 and 0 <= box["y"] and box["y"] + box["height"] <= size[1], f"{part}: {box}"
+
+
+@needs_docs
+def test_comparison_fits_a_desktop_and_pictures_open_whole(tab, address):
+    tab.goto(f"{address}/comparison.html")
+    for width in tab.evaluate("[...document.querySelectorAll('.scroll')].map((e) => e.scrollWidth - e.clientWidth)"):
+        assert width <= 1, f"{width} px of the table are hidden"
+    tab.goto(f"{address}/results.html")
+    source = tab.locator(".bd-article img").first.evaluate("(image) => image.src")
+    tab.locator(".bd-article a.picture").first.click()
+    tab.wait_for_url(source)
+
+
+@needs_docs
+@pytest.mark.parametrize("look", [(1400, "light"), (390, "dark")], ids=str)
+def test_pages_can_be_read_by_everybody(tab, address, site, look):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="the `browser` extra is not installed").Axe()
+    tab.set_viewport_size({"width": look[0], "height": 900})
+    tab.emulate_media(color_scheme=look[1])
+    # the checks of contrast take long on long pages: one of each kind, the shortest lesson and module
+    shortest = [min((site / kind).glob("*_*.html" if kind == "lessons" else "*.html"), key=lambda path: path.stat().st_size) for kind in ("lessons", "reference")]
+    lesson, module = (path.relative_to(site).as_posix() for path in shortest)
+    more = ("results.html", "contributing.html", "search.html", module) if look[0] == 1400 else ()
+    for name in ("index.html", "comparison.html", "model.html", *(["try.html"] if (site / "try.html").exists() else []), lesson, *more):
+        tab.goto(f"{address}/{name}")
+        tab.evaluate("document.querySelectorAll('tbody tr:nth-child(n + 5)').forEach((row) => row.remove())")  # the rows of a table are alike
+        found = axe.run(tab, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21aa"]}).response["violations"]
+        told = [f"{one['id']}: {[node['html'][:160] for node in one['nodes'][:3]]}" for one in found]
+        assert not told, f"{name}: {told}"
+
+
+@needs_docs
+@pytest.mark.parametrize("query, answer", [("impose_gaps", "facekp.synthetic.gaps.impose_gaps"), ("mirror", "facekp.augment.mirror"), ("forward fill", "Imputation")])
+def test_search_finds(tab, address, query, answer):
+    tab.goto(f"{address}/search.html?q={query.replace(' ', '+')}")
+    tab.wait_for_selector("#search-results li a", timeout=30_000)
+    tab.wait_for_function("(answer) => document.querySelector('#search-results').innerText.includes(answer)", arg=answer, timeout=30_000)
+    assert not tab.complaints
+
+
+@needs_docs
+def test_table_sorts_and_search_opens_from_the_keyboard(tab, address):
+    tab.goto(f"{address}/comparison.html")
+    table = tab.locator("table.sortable").first
+    first = [cell.inner_text() for cell in table.locator("tbody tr td:first-child").all()]
+    heading = table.get_by_role("button", name="weights")
+    column = heading.evaluate("(button) => button.closest('th').cellIndex") + 1
+    heading.focus()
+    for order, better in (("ascending", min), ("descending", max)):
+        tab.keyboard.press("Enter")
+        numbers = [int(cell.get_attribute("data-value") or 0) for cell in table.locator(f"tbody tr td:nth-child({column})").all()]
+        assert numbers == sorted(numbers, reverse=order == "descending") and numbers[0] == better(numbers)
+        assert heading.locator("xpath=..").get_attribute("aria-sort") == order
+    assert len(first) == len(numbers)
+    tab.locator("body").press("Control+k")
+    tab.keyboard.type("rotate")
+    tab.keyboard.press("Enter")
+    tab.wait_for_url("**/search.html?q=rotate*")
+    tab.wait_for_selector("#search-results li a", timeout=30_000)
+
+
+@needs_docs
+def test_look_can_be_chosen_with_a_button(tab, address):
+    tab.goto(f"{address}/index.html")
+    for mode in ("dark", "light"):
+        tab.locator("button.theme-switch-button:visible").first.click()
+        tab.locator(f".theme-change-button[data-mode={mode}]:visible").first.click()
+        tab.goto(f"{address}/comparison.html")
+        assert tab.evaluate("document.documentElement.dataset.theme") == mode, "and it stays on the next page"
+
+
+@needs_docs
+def test_keyboard_reaches_the_text(tab, address):
+    tab.goto(f"{address}/index.html")
+    tab.keyboard.press("Tab")
+    assert "main" in tab.evaluate("document.activeElement.innerText").lower(), "the first stop skips to the text"
+    for _ in range(60):
+        tab.keyboard.press("Tab")
+        if tab.evaluate("document.activeElement.matches('.hero a.button')"):
+            break
+    assert tab.evaluate("document.activeElement.matches('.hero a.button') && getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+# ---------------------------------------------------------------- Try it
+
+@pytest.fixture
+def try_page(tab, address, site):
+    "The page `Try it`, opened."
+    if not (site / "try.html").exists():
+        pytest.skip("no Try it here: ONNX Runtime for the web could not be fetched")
+    tab.goto(f"{address}/try.html")
+    tab.wait_for_selector("#try-works:not([hidden])")
+    return tab
+
+
+def points_on(tab, said: str = "found in") -> np.ndarray:
+    "What the page says of its picture: x, y and sigma of every point, [faces,15,3]."
+    tab.wait_for_function("said => document.querySelector('#try-status').textContent.includes(said)", arg=said, timeout=120_000)
+    cells = tab.evaluate("[...document.querySelectorAll('#try-table tbody tr')].map((row) => [...row.cells].slice(2).map((cell) => Number(cell.textContent)))")
+    tab.evaluate("document.querySelector('#try-status').textContent = ''")
+    return np.array(cells).reshape(-1, 15, 3)
+
+
+def same_as_python(found: np.ndarray, picture: Path | bytes) -> None:
+    "The page found what facekp.predict finds: to half a pixel of the 96x96 frame, in the mean to a seventh. A grey value of noise moves a point by a quarter; browsers decode and scale a little differently."
+    expected = facekp.load(threads=1).predict(picture)
+    assert len(expected) == len(found) > 0
+    unit = np.array([face.box[2] - face.box[0] for face in expected.faces])[:, None, None] / 96
+    off = np.abs(found[..., :2] - expected.points) / unit
+    assert off.max() < 1 / 2 and off.mean() < 1 / 7, off
+    np.testing.assert_allclose(found[..., 2], [face.sigma for face in expected.faces], atol=0.5)
+
+
+@needs_docs
+def test_the_page_finds_what_the_package_finds(try_page, site, tmp_path):
+    try_page.focus("[data-sample='one.png']")
+    try_page.keyboard.press("Enter")
+    same_as_python(points_on(try_page), site / "_static" / "try" / "one.png")
+    assert "with one face" in try_page.get_attribute("#try-canvas", "aria-label") and try_page.is_visible("#try-numbers")
+    # a picture of the reader's, lying on its side with a note as a phone stores it
+    picture, note = Image.open(site / "_static" / "try" / "one.png").convert("RGB"), Image.Exif()
+    note[0x0112] = 6
+    picture.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "mine.jpg", exif=note, quality=95)
+    try_page.set_input_files("#try-file", tmp_path / "mine.jpg")
+    same_as_python(points_on(try_page), tmp_path / "mine.jpg")
+    Image.new("RGB", (200, 150), "gray").save(tmp_path / "nobody.png")
+    try_page.set_input_files("#try-file", tmp_path / "nobody.png")
+    assert len(points_on(try_page, "No face found")) == 0 and not try_page.is_visible("#try-numbers")
+    (tmp_path / "words.png").write_text("no picture")
+    try_page.set_input_files("#try-file", tmp_path / "words.png")
+    points_on(try_page, "is no picture that this browser can read")
+    assert not try_page.complaints, try_page.complaints
+
+
+@needs_docs
+def test_without_a_webcam_the_page_says_so(try_page):
+    try_page.click("#try-webcam")
+    points_on(try_page, "webcam")
+    assert try_page.get_attribute("#try-webcam", "aria-pressed") == "false" and not try_page.complaints
+
+
+def test_runtime_is_refused_where_it_is_not_what_was_expected(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(tryit, "RUNTIME", tmp_path / "web" / "runtime")
+    monkeypatch.setattr(tryit.urllib.request, "urlopen", lambda *ignored, **also: io.BytesIO(b"something else"))
+    assert not tryit.has_runtime.__wrapped__() and not (tmp_path / "web").exists()
+    assert "left out" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------- the model card
+
+def test_model_card_tells_what_the_records_tell(monkeypatch, tmp_path):
+    monkeypatch.setattr(modelcard, "DEPLOY", tmp_path)
+    bare = modelcard.card_page()
+    assert "research only" in bare and "How well it does" not in bare and not modelcard.shipped_sentence()
+    record = {"metrics": {"rmse": 1.234, "n_faces": 238, "per_point": {"nose_tip": 1.5}, "intervals": {"rmse": [1.1, 1.3]}},
+              "by": {"source": {"helen_train": {"rmse": 1.01, "interval": [0.9, 1.2], "n_faces": 180}}}, "command": "python recipes/default/train.py --faces a.npz"}
+    (tmp_path / "default.json").write_text(json.dumps(record))
+    (tmp_path / "calibration.json").write_text(json.dumps({"expected": [0.5, 1, 2], "measured": [0.6, 1.1, 1.9]}))
+    (tmp_path / "formats.json").write_text(json.dumps({"rows": [{"format": "litert-int8", "bytes": 345_678, "rmse": 1.25}]}))
+    (tmp_path / "peers.json").write_text("{broken")
+    row = {"meaning": "nothing left out", "rmse": 1.45, "worse_by": 0.0, "worse_by_of_each_seed": [0.0, 0.0], "seeds": [0, 1], "images_shown": 38_200}
+    (tmp_path / "ablation.json").write_text(json.dumps({"rows": [row, {**row, "meaning": "the <window>", "worse_by": 0.027, "worse_by_of_each_seed": [0.024, 0.03]}], "rows_of_the_whole": [row], "not_run": ["third"], "recipe": "Of version 6"}))
+    page = modelcard.card_page()
+    for part in ("1.23", "1.10–1.30", "nose tip", "helen train", "<svg", "litert-int8", "0.35", "python recipes/default/train.py \\\n    --faces a.npz",
+                 "the &lt;window&gt;", "+0.027", "+0.024, +0.030", "2 seeds", "Not run so: third. Of version 6."):
+        assert part in page, part
+    assert "Beside others" not in page and "From beginning to end" not in page and "**1.23 px** (1.10–1.30) on 238" in modelcard.shipped_sentence()
+    assert "source helen_train: RMSE 1.01 px" in modelcard.card_text()
+
+
+def test_readme_and_citation_say_what_is_true():
+    readme, project, citation = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "pyproject.toml", "CITATION.cff"))
+    for name in re.findall(r"/actions/workflows/([\w.]+)/badge\.svg", readme):
+        assert (ROOT / ".github" / "workflows" / name).is_file(), name
+    oldest = re.search(r'requires-python = ">=([\d.]+)"', project).group(1)
+    assert f"Python-{oldest}_or_newer" in readme and 'license = "Apache-2.0"' in project and "license-Apache--2.0" in readme and "license: Apache-2.0" in citation
+    assert f"version: {facekp.__version__}\n" in citation and f"repository-code: {repository_url()}\n" in citation
+    documentation = re.search(r'Documentation = "(.+)"', project).group(1)
+    for page in re.findall(rf"{re.escape(documentation)}(\w+)\.html", readme):
+        assert page in ("try", "model", "slides"), page

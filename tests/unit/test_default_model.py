@@ -1,0 +1,311 @@
+"The copies that the shipped model learns from: points go where the picture goes."
+
+import argparse
+import hashlib
+import importlib.util
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from facekp.faces import concatenate
+from facekp.synthetic.renderer import synthetic_faces
+
+SCRIPT = Path(__file__).parents[2] / "recipes" / "default" / "train.py"
+
+
+@pytest.fixture(scope="module")
+def script():
+    sys.path.insert(0, str(SCRIPT.parent))  # it imports its neighbour
+    specification = importlib.util.spec_from_file_location("train", SCRIPT)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return synthetic_faces(4, seed=0)
+
+
+def dot(at):
+    "A soft bright dot on black."
+    y, x = np.mgrid[:96, :96]
+    return (255 * np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / 8)).astype(np.uint8)
+
+
+def center(image, near):
+    "The centre of mass of the part of a picture within 9 px of a place, without what is beyond the picture's border."
+    y, x = np.mgrid[:96, :96]
+    mass = image * ((x - near[0]) ** 2 + (y - near[1]) ** 2 < 81.0)
+    return np.array([(mass * x).sum(), (mass * y).sum()]) / mass.sum()
+
+
+def test_a_dot_and_its_point_are_bent_and_moved_to_one_place(script):
+    rng = np.random.default_rng(0)
+    far = []
+    for _ in range(100):
+        angle, scale = rng.normal(0, 0.2), np.exp(rng.normal(0, 0.08))
+        turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        offset = 47.5 - turn @ [47.5, 47.5] + rng.normal(0, 3, 2)
+        at = rng.uniform(30, 66, (1, 2))
+        copy, moved = script.bend_and_move(dot(at[0]), at, turn, offset, 2.0, rng)
+        far.append([np.hypot(*(center(copy.astype(float), moved[0]) - moved[0])), np.hypot(*(at @ turn.T + offset - moved)[0])])
+    error, bent = np.array(far).T
+    assert error.max() < 1 and np.median(error) < 0.2 and bent.mean() > 1  # the dot is bent too, so its centre is not exactly there
+
+
+def test_a_dot_and_its_point_are_enlarged_to_one_place_and_found_there_by_the_net_with_the_window(script, drawn):
+    at = np.array([[40.0, 58.0], [54.0, 44.0]])
+    faces = replace(drawn[np.arange(2)], images=np.stack([dot(place) for place in at]), points=np.repeat(at[:, None], 15, axis=1).astype(np.float32), truth=None)
+    grown = script.enlarge(faces)
+    for image, point in zip(grown.images, grown.points[:, 0]):
+        assert np.hypot(*(center(image.astype(float), point) - point)) < 0.1
+    copies = script.strong_copies(faces, 600, seed=0, bend=0, mirrored=0.0)
+    for number in range(2):
+        mean = copies.points[copies.image_id == faces.image_id[number]].mean(axis=(0, 1))
+        assert np.abs(mean - grown.points[number, 0]).max() < 1, "copies lie around the window"
+    within = script.build_compact()
+    around = script.with_window(within, script.build_compact(script.CLOSE))
+    corner, enlarged = script.enlargement(script.CLOSE)
+    back = (script.predict_points(within, grown.images) + 0.5) / enlarged - 0.5 + corner
+    assert np.abs(script.predict_points(around, faces.images) - back).max() < 0.1
+
+
+def test_missing_points_stay_missing(script):
+    points = np.full((15, 2), 40.0)
+    points[3] = np.nan
+    image = np.random.default_rng(0).integers(0, 255, (96, 96), dtype=np.uint8)
+    _, moved = script.change(image, points, image[None], np.random.default_rng(1), 2.0)
+    assert np.isnan(moved).sum() == 2
+
+
+def test_same_seed_same_copies(script, drawn):
+    one, two = (script.strong_copies(drawn, 10, seed=3) for _ in range(2))
+    assert len(one) == 10 and (one.images == two.images).all() and np.array_equal(one.points, two.points, equal_nan=True)
+    assert set(one.image_id) == set(drawn.image_id), "every face is copied before one is copied again"
+
+
+def test_copies_made_on_all_cores_are_those_made_on_one(script, drawn, monkeypatch):
+    monkeypatch.setattr(script, "CHUNK", 4)
+    made = script.strong_copies(drawn, 8, seed=3)
+    for number in range(2):
+        images, points = script.copy_chunk(drawn, np.random.default_rng([3, number]).permutation(4), 3_000 + number, {})
+        rows = slice(4 * number, 4 * number + 4)
+        assert np.array_equal(made.images[rows], images) and np.array_equal(made.points[rows], points, equal_nan=True)
+
+
+def test_a_shift_of_the_marks_is_taken_out_and_single_errors_are_not(script, drawn):
+    "Marks that all lie 2 px to the right come back; one wrong mark of one face stays for the mixing and the doubt."
+    shifted = replace(drawn, points=drawn.points + np.float32([2, 0]))
+    shifted.points[0, 5] += 20
+    aligned = script.align(shifted, shifted.points, drawn.points)
+    assert np.allclose(aligned.points[1:], drawn.points[1:], atol=1e-3)
+    assert np.allclose(aligned.points[0, 5] - drawn.points[0, 5], 20, atol=1e-3)
+    assert script.far_apart(aligned, drawn.points).argmax() == 0
+
+
+def test_photographs_are_translated_by_what_others_taught(script, drawn):
+    "A photograph whose own mark is far off does not pull its own answer there."
+    faces = concatenate([replace(drawn, group=np.array([f"{turn}-{name}" for name in drawn.group])) for turn in range(10)])
+    features = faces.points.reshape(len(faces), -1) + np.random.default_rng(0).normal(0, 0.01, (len(faces), 30))
+    wrong = replace(faces, points=faces.points.copy(), truth=None)
+    wrong.points[7] += 30
+    _, answers = script.translate(wrong, features)
+    left = [row for row in range(len(faces)) if faces.group[row] != faces.group[7]]
+    assert answers.shape == faces.points.shape and np.abs(answers[7] - wrong.points[7]).mean() > 10
+    assert np.abs(answers[left] - faces.points[left]).mean() < 10
+
+
+def test_mixing_keeps_to_the_share(script, drawn):
+    mixed = script.mix(drawn, drawn.points + 4, 0.25)
+    assert np.allclose(mixed.points, drawn.points + 1, atol=1e-4)
+
+
+def test_marks_that_lie_to_one_side_are_seen_and_up_and_down_is_not(script, drawn):
+    "A second opinion that sees mirror images as it sees pictures tells how far the marks lie to the right."
+    faces = synthetic_faces(300, seed=1)
+    mirrored = faces.points[:, script.FLIP_ORDER].copy()
+    mirrored[..., 0] = 95 - mirrored[..., 0]
+    back = mirrored[:, script.FLIP_ORDER].copy()
+    back[..., 0] = 95 - back[..., 0]
+    opinion = np.stack([faces.points, back], axis=1) + np.random.default_rng(0).normal(0, 0.3, (300, 2, 15, 2))
+    opinion[:, 1] = opinion[:, 1][:, script.FLIP_ORDER]  # as found in the mirror image: its left is the picture's right
+    offset = script.sideways(replace(faces, points=faces.points + np.float32([0.5, 0.8]), truth=None), opinion.reshape(300, -1))
+    assert np.allclose(offset[:, 0], 0.5, atol=0.15) and (offset[:, 1] == 0).all()
+
+
+def test_a_second_opinion_on_other_faces_is_refused(script, drawn, tmp_path):
+    "A file of faces that was replaced under its old name is not answered by what was said of the old one."
+    file, kept = tmp_path / "faces.npz", tmp_path / "opinion" / "faces.npz"
+    kept.parent.mkdir()
+    np.savez(file, images=drawn.images)
+    np.savez(kept, points=np.full((4, 2, 478, 2), 200, np.float32), sha256=hashlib.sha256(drawn.images.tobytes()).hexdigest())
+    options = argparse.Namespace(out=tmp_path)
+    assert (script.ask(options, file) == 116).all() and script.ask(options, file).shape == (4, 1912)
+    np.savez(file, images=drawn.images[::-1])
+    with pytest.raises(script.UserError, match="other faces"):
+        script.ask(options, file)
+
+
+def test_the_quicker_net_answers_and_learns_the_same(script, drawn):
+    "In 32 bits, one step of training leaves the same weights and the same means of the normalisation."
+    keras = script.keras
+    keras.utils.set_random_seed(0)
+    plain = script.build_compact()
+    fast = script.make_fast(plain, "float32")
+    kinds = [type(layer).__name__ for layer in fast.layers]
+    assert "NormalizationInOneStep" in kinds and "GrowInOneStep" in kinds and "BatchNormalization" not in kinds
+    assert np.allclose(script.predict_points(plain, drawn.images), script.predict_points(fast, drawn.images), atol=1e-3)
+    for model in (plain, fast):
+        model.compile(optimizer=keras.optimizers.SGD(0.01), loss=script.masked_mae)
+        model.fit(drawn.images, drawn.points, batch_size=4, epochs=1, verbose=0)
+    for one, other in zip(plain.get_weights(), fast.get_weights()):
+        assert np.allclose(one, other, atol=2e-3), np.abs(one - other).max()
+
+
+def test_sixteen_bits_leave_places_their_fractions(script, drawn):
+    fast = script.make_fast(script.build_compact(), "mixed_bfloat16")
+    points = script.predict_points(fast, drawn.images)
+    assert points.dtype == np.float32 and len(np.unique(points)) == points.size
+    assert fast.get_layer("points").compute_dtype == "float32" and fast.get_layer("up2_res_conv").compute_dtype == "bfloat16"
+
+
+def test_branches_start_from_the_same_weights_and_their_mean_goes_on_while_what_is_there_is_not_trained_again(script, tmp_path, monkeypatch):
+    options = argparse.Namespace(out=tmp_path, without=[], instead=[], seed=0, only=None)
+    model = script.build_compact(script.CLOSE)
+    started, trained = [weight.copy() for weight in model.get_weights()], []
+
+    def add(options, model, parts, validation, name, seed, budget):
+        assert all(np.array_equal(one, other) for one, other in zip(model.get_weights(), started))
+        trained.append(name)
+        model.set_weights([weight + budget["add"] for weight in started])
+        script.save_model(model, tmp_path / f"{name}.keras")
+        script.write_json(tmp_path / f"{name}.json", {"stage": name})
+
+    def go():
+        model.set_weights(started)
+        return script.branch(options, model, {}, None, "again", [{"add": 1}, {"add": 2}], [0, 1])
+
+    monkeypatch.setattr(script, "learn", add)
+    for options.only in (1, 0):
+        with pytest.raises(SystemExit, match=f"again {options.only} is there"):
+            go()
+    options.only = None
+    assert [story["stage"] for story in go()] == ["again", "again"] and trained == ["again1-seed0", "again0-seed0"]
+    assert all(np.allclose(weight, before + 1.5, atol=1e-5) for weight, before in zip(model.get_weights(), started))
+    options.without = ["mean"]
+    assert len(go()) == 1 and trained[-1] == "again0-mean-seed0", "one branch alone where no mean is taken"
+    assert all(np.allclose(weight, before + 1, atol=1e-5) for weight, before in zip(model.get_weights(), started))
+
+
+def test_as_many_copies_have_a_patch_in_front_as_are_covered(script, drawn, monkeypatch):
+    patched = []
+    monkeypatch.setattr(script, "cover", lambda *_: patched.append(1))
+    for covered, expected in ((0.0, 0), (1.0, 60)):
+        patched.clear()
+        script.copy_chunk(drawn, np.arange(60) % 4, 0, {"covered": covered})
+        assert len(patched) == expected
+    options = argparse.Namespace(without=["covered"], copies=1.0)
+    patched.clear()
+    monkeypatch.setattr(script.joblib, "Parallel", lambda **_: list)  # in this process, where the patches are counted
+    monkeypatch.setattr(script.joblib, "delayed", lambda function: function)
+    script.copies_of(options, {"photographs": drawn}, 0, {"copies": {"photographs": 60}, "mirrored": 0.0})
+    assert not patched
+    options.without = []
+    script.copies_of(options, {"photographs": drawn}, 0, {"copies": {"photographs": 60}, "mirrored": 0.0})
+    assert 5 < len(patched) < 35
+
+
+
+def test_plain_copies_are_cut_to_the_window_too(script, drawn):
+    options = argparse.Namespace(without=["strong"], copies=1.0)
+    copies = script.copies_of(options, {"photographs": drawn}, 0, {"copies": {"photographs": 40, "drawings": 9}, "mirrored": 0.0})
+    eyes = np.linalg.norm(copies.points[:, 0] - copies.points[:, 1], axis=1).mean()
+    assert len(copies) == 40 and 1.05 < eyes / np.linalg.norm(drawn.points[:, 0] - drawn.points[:, 1], axis=1).mean() < 1.25, "8/7 as large"
+
+
+def test_without_the_window_copies_are_as_large_as_the_faces(script, drawn):
+    "And nothing is cut from a face that is enlarged to what it is."
+    options = argparse.Namespace(without=["window", "bent"], copies=1.0)
+    copies = script.copies_of(options, {"photographs": drawn}, 0, {"copies": {"photographs": 200}, "mirrored": 0.0})
+    eyes = np.linalg.norm(copies.points[:, 0] - copies.points[:, 1], axis=1).mean()
+    assert 0.95 < eyes / np.linalg.norm(drawn.points[:, 0] - drawn.points[:, 1], axis=1).mean() < 1.05
+    same = script.enlarge(drawn, script.WHOLE)
+    assert np.array_equal(same.images, drawn.images) and np.allclose(same.points, drawn.points, equal_nan=True)
+
+
+def test_a_stage_is_shared_by_all_that_leave_out_only_what_comes_after_it(script):
+    def names(without, instead=()):
+        return [script.name_of(argparse.Namespace(without=without, instead=instead, seed=3), stage) for stage in ("start0", "again", "third1", "twin2")]
+
+    assert names([]) == ["start0-seed3", "again-seed3", "third1-seed3", "twin2-seed3"]
+    assert names(["own"]) == ["start0-seed3", "again-seed3", "third1-own-seed3", "twin2-own-seed3"]
+    assert names(["again"]) == ["start0-seed3", "again-again-seed3", "third1-again-seed3", "twin2-again-seed3"]
+    assert names(["bent", "end"], ["wing"]) == ["start0-bent-wing-seed3", "again-bent-wing-seed3", "third1-bent-wing-seed3", "twin2-bent-end-wing-seed3"]
+
+
+def test_the_nets_own_answers_go_into_the_marks_of_frames_alone(script, drawn, monkeypatch):
+    monkeypatch.setattr(script, "mean_answer", lambda model, images: drawn.points + 3)
+    parts = {"photographs": drawn, "frames": drawn}
+    mixed = script.mix_own(argparse.Namespace(without=[]), None, parts, np.float32([1, 0]))
+    assert mixed["photographs"] is drawn and np.allclose(mixed["frames"].points, drawn.points + np.float32([4, 3]) * script.OWN, atol=1e-4)
+    assert script.mix_own(argparse.Namespace(without=["own"]), None, parts) is parts
+    assert script.mix_own(argparse.Namespace(without=[]), None, {"photographs": drawn}) == {"photographs": drawn}
+
+
+def test_the_wing_is_steep_near_the_mark_and_straight_away_from_it(script):
+    "Feng et al. 2018, equation 5; missing marks weigh nothing."
+    def wing(difference):
+        points = np.full((1, 15, 2), np.nan, np.float32)
+        points[0, 2] = 30, 40
+        return float(script.masked_wing(points, np.nan_to_num(points) + np.float32(difference)))
+
+    assert wing(0) == 0 and np.isclose(wing(1), 4 * np.log(2), atol=1e-5) and np.isclose(wing(-1), wing(1))
+    assert np.isclose(wing(3.9999), wing(4.0001), atol=1e-3) and np.isclose(wing(9) - wing(8), 1, atol=1e-4)
+    assert wing(0.2) / 0.2 > 3 * wing(20) / 20
+
+
+@pytest.mark.parametrize("window", ["WHOLE", "CLOSE"])
+def test_rows_of_bins_answer_with_the_mean_place_in_the_frame_and_their_loss_is_least_at_the_mark(script, drawn, window):
+    keras, window = script.keras, getattr(script, window)
+    plain = script.build_coordinates(window)
+    chances, start = plain.get_layer("chances"), plain.layers.index(plain.get_layer("chances"))
+    corner, enlarged = script.enlargement(window)
+    places = (np.arange(192) + 0.5) / 2 - 0.5
+    marks = np.random.default_rng(0).uniform(20, 76, (4, 15, 2))
+    logits = -((marks[..., None] - places) ** 2) / (2 * 1.5**2)
+    head = keras.Model(chances.input, plain.output)
+    assert start > 0 and np.allclose(head.predict(logits, verbose=0), (marks + 0.5) / enlarged - 0.5 + corner, atol=1e-2)
+    fast = script.make_fast(script.build_coordinates(script.WHOLE), "float32")
+    loss, softmax = script.coordinate_loss(fast), fast.get_layer("chances")
+
+    def at(shift):
+        softmax(script.tf.constant(np.roll(logits, shift, axis=-1), "float32"))
+        missing = marks.copy()
+        missing[0, 0] = np.nan
+        return float(loss(script.tf.constant(missing, "float32"), None))
+
+    assert at(0) < at(1) < at(6) and at(0) < at(-1) and np.isfinite(at(0))
+    before = script.predict_points(fast, drawn.images)
+    fast.compile(optimizer=keras.optimizers.Adam(1e-3), loss=loss)
+    told = fast.fit(drawn.images, np.nan_to_num(drawn.points, nan=48), batch_size=4, epochs=3, verbose=0).history["loss"]
+    assert told[-1] < told[0] and not np.allclose(script.predict_points(fast, drawn.images), before, atol=1e-3)
+
+
+def test_the_ablation_knows_every_part_of_the_training(script):
+    sys.modules["train"] = script
+    try:
+        import ablation
+    finally:
+        del sys.modules["train"]
+    assert set(ablation.PARTS) == set(script.PARTS) and set(ablation.INSTEAD) == set(script.INSTEAD) and set(ablation.LATER) <= set(script.PARTS)
+
+
+def test_each_part_of_the_training_is_allowed_what_the_command_says(script):
+    options = argparse.Namespace(images=1, again_images=2, third_images=3, last_images=4, learning_rate=0.5)
+    budgets = script.budgets_of(options)
+    assert [{budget["images"] for budget in budgets[name]} for name in ("first", "again", "third", "last")] == [{1}, {2}, {3}, {4}]
+    assert budgets["first"][0]["learning_rate"] == 0.5 and script.FIRST[0]["learning_rate"] == 4e-3 and [len(budgets[name]) for name in budgets] == [1, 2, 2, 2]

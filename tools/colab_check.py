@@ -1,0 +1,68 @@
+"""Runs every lesson as Colab would: alone, in an empty folder, in a fresh environment that holds the wheel and Jupyter's parts.
+
+python tools/colab_check.py [NAME ...]: all lessons, or those whose names begin so. The line with the badge and the set-up cell are put in
+where a notebook lacks them; `google.colab` is stood in for, so that the set-up cell installs what it would install there.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "nbs" / "_site"))
+
+from colab import as_text, with_colab
+from lessons import lesson_paths
+
+STAND_IN = {"cell_type": "code", "execution_count": None, "id": "stand-in", "metadata": {}, "outputs": [],
+            "source": ["import sys, types\n", "sys.modules['google.colab'] = types.ModuleType('google.colab')"]}
+RUN = """import sys, nbformat
+from nbclient import NotebookClient
+notebook = nbformat.read(sys.argv[1], 4)
+NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": sys.argv[2]}}).execute()
+"""
+
+
+def make_environment(folder: Path) -> Path:
+    "A fresh environment with the wheel of this repository; its Python."
+    subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder / "dist", ROOT], check=True, cwd=folder)
+    venv.create(folder / "env", with_pip=True)
+    python = folder / "env" / ("Scripts" if os.name == "nt" else "bin") / "python"
+    wheel = next((folder / "dist").glob("facekp-*.whl"))
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel, "nbclient", "ipykernel"], check=True, cwd=folder)
+    return python
+
+
+def run_alone(path: Path, python: Path) -> str:
+    "Run a lesson in an empty folder; the end of its error, or nothing."
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("FACEKP", "PYTHON"))}
+    with tempfile.TemporaryDirectory() as empty, tempfile.TemporaryDirectory() as beside:
+        notebook = with_colab(json.loads(path.read_text(encoding="utf-8")), path.stem)
+        notebook["cells"].insert(0, STAND_IN)
+        copy = Path(beside) / path.name
+        copy.write_text(as_text(notebook), encoding="utf-8")
+        done = subprocess.run([python, "-c", RUN, copy, empty], cwd=empty, env=environment, capture_output=True, text=True, check=False)
+    return done.stderr[-2000:] if done.returncode else ""
+
+
+def main() -> int:
+    wanted = tuple(sys.argv[1:]) or ("",)
+    failed = []
+    with tempfile.TemporaryDirectory() as folder:
+        python = make_environment(Path(folder))
+        for path in lesson_paths():
+            if path.name.startswith(wanted):
+                start, error = time.time(), run_alone(path, python)
+                failed += [path.name] if error else []
+                print(f"{path.name}: {'failed' if error else 'ran'}, {time.time() - start:.0f} s\n{error}".rstrip(), flush=True)
+    print(f"failed: {', '.join(failed)}" if failed else "every lesson runs alone")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
