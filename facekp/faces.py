@@ -1,4 +1,4 @@
-"""A set of face images with keypoints, groups and sources: the value that travels through the whole package.
+"""A set of face images with keypoints, groups and sources.
 
 Docs: https://facekp.github.io/facekp/library/faces.html.md"""
 
@@ -11,78 +11,174 @@ __all__ = ['Faces', 'concatenate', 'hash_faces']
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .errors import UserError
-from .keypoints import IMAGE_SIZE, KEYPOINTS
+from .keypoints import COLUMNS, IMAGE_SIZE, KEYPOINTS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # %% ../nbs/library/faces.ipynb #e56b5210
 _ARRAYS = ("images", "points", "group", "source", "image_id", "truth")
+_TEXTS = ("group", "source", "image_id")
 
 
-@dataclass
-class Faces:
-    "Pictures of faces with their keypoints: what every lesson passes on to the next."
-    images: np.ndarray  # uint8 [N,96,96], grey values 0-255
-    points: np.ndarray  # float32 [N,15,2], pixels, x right and y down, NaN where not labelled
-    group: np.ndarray  # str [N], one value a person or photo; a split never separates a group
-    source: np.ndarray  # str [N], where the picture and its labelling convention come from
-    image_id: np.ndarray  # str [N], how to find the picture again in its source
-    name: str = "faces"  # what the set is called in records and messages
-    truth: np.ndarray | None = None  # float32 [N,15,2], the true points where they are known (drawn faces, imposed gaps)
+def _present(faces: "_FaceArrays") -> list[str]:
+    "Name the arrays that a set has; only truth may be missing."
+    return [array for array in _ARRAYS if getattr(faces, array) is not None]
 
-    def __post_init__(self):
-        _check_parts(self)
 
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(
-        self,
-        rows: slice | np.ndarray | list,  # a slice, indices or a mask of N booleans
-    ) -> "Faces":  # the chosen faces, in the order asked for
-        "Choose faces as numpy chooses rows."
-        if isinstance(rows, (int, np.integer)):
-            rows = [rows]
-        there = [part for part in _ARRAYS if getattr(self, part) is not None]
-        return replace(self, **{part: getattr(self, part)[rows] for part in there})
-
-# %% ../nbs/library/faces.ipynb #01018c9c
-def _check_parts(faces: Faces) -> None:
-    "Raise UserError where the parts of faces don't belong together."
+def _check_arrays(faces: "_FaceArrays") -> None:
+    "Raise UserError where shapes or types of the arrays do not fit each other."
     count = len(faces.images)
     points = (count, len(KEYPOINTS), 2)
     expected = {"images": (count, IMAGE_SIZE, IMAGE_SIZE), "points": points, "truth": points}
-    for part in _ARRAYS[:-1] if faces.truth is None else _ARRAYS:
-        found, right = np.shape(getattr(faces, part)), expected.get(part, (count,))
+    for array in _present(faces):
+        found, right = np.shape(getattr(faces, array)), expected.get(array, (count,))
         if found != right:
-            raise UserError(f"{faces.name}: {part} has shape {list(found)}, expected {list(right)}")
+            raise UserError(f"{faces.name}: {array} has shape {list(found)}, expected {list(right)}")
     if faces.images.dtype != np.uint8:
         raise UserError(f"{faces.name}: images are {faces.images.dtype}, expected uint8 grey "
                         "values 0-255")
 
+# %% ../nbs/library/faces.ipynb #01018c9c
+@dataclass(frozen=True, eq=False, repr=False)
+class _FaceArrays:
+    "The fields of Faces."
+    images: np.ndarray  # uint8 [N,96,96], grey values 0-255
+    points: np.ndarray  # float32 [N,15,2], pixels, x right and y down, NaN where not labelled
+    group: np.ndarray  # str [N], one value per person or photo; a split never separates a group
+    source: np.ndarray  # str [N], data set and annotation convention
+    image_id: np.ndarray  # str [N], name or number of the image in its source
+    name: str = "faces"  # what records and messages call the set
+    truth: np.ndarray | None = None  # float32 [N,15,2], true points where they are known (synthetic faces, imposed gaps)
+
+    def __post_init__(self) -> None:
+        _check_arrays(self)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __eq__(self, other: object) -> bool:
+        "Compare the arrays, not the name; NaN equals NaN."
+        return _same_arrays(self, other) if isinstance(other, _FaceArrays) else NotImplemented
+
+    def __hash__(self) -> int:
+        "Hash images, points and groups."
+        points = np.where(np.isnan(self.points), np.nan, self.points + 0.0)  # one NaN, and 0 for -0
+        return hash(_hash_arrays(self.images, points, self.group))
+
+    def __repr__(self) -> str:
+        return _summarise(self)
+
 # %% ../nbs/library/faces.ipynb #a68de623
+class Faces(_FaceArrays):
+    "A set of face images with keypoints; see the fields of its base class."
+
+    def __getitem__(
+        self,
+        rows: "int | slice | np.ndarray | list[int]",  # an index, a slice, indices or a mask of N booleans
+    ) -> "Faces":  # the chosen faces, in the given order
+        "Select faces as numpy selects rows."
+        chosen = [rows] if isinstance(rows, (int, np.integer)) else rows
+        return replace(self, **{array: getattr(self, array)[chosen] for array in _present(self)})
+
+    def to_dict(self) -> dict[str, Any]:  # the fields by name; truth only where it is known
+        "Return the fields as a dictionary of arrays."
+        return {array: getattr(self, array) for array in _present(self)} | {"name": self.name}
+
+    @classmethod
+    def from_dict(
+        cls,
+        fields: dict[str, Any],  # as to_dict returns them
+    ) -> "Faces":  # the set
+        "Make a set from a dictionary of arrays; the inverse of `to_dict`."
+        return cls(**fields)
+
+    def to_pandas(self) -> "pd.DataFrame":  # columns image_id, group, source, the 30 coordinates in pixels, and true_... where truth is known
+        "Return everything but the images as a table, one row per face."
+        return _to_table(self)
+
+    @classmethod
+    def from_pandas(
+        cls,
+        table: "pd.DataFrame",  # as to_pandas returns it
+        images: np.ndarray,  # uint8 [N,96,96], in the order of the table
+        name: str = "faces",  # name of the set
+    ) -> "Faces":  # the set
+        "Make a set from a table and its images; the inverse of `to_pandas`. Raises UserError where a column is missing."
+        return cls(images=images, name=name, **_from_table(table))
+
+# %% ../nbs/library/faces.ipynb #74e3ff1a
+def _same_arrays(first: _FaceArrays, second: _FaceArrays) -> bool:
+    "Say whether two sets hold the same arrays."
+    if len(first) != len(second) or _present(first) != _present(second):
+        return False
+    return all(np.array_equal(getattr(first, array).astype(str), getattr(second, array).astype(str))
+               if array in _TEXTS else
+               np.array_equal(getattr(first, array), getattr(second, array), equal_nan=array != "images")
+               for array in _present(first))
+
+
+def _summarise(faces: _FaceArrays) -> str:
+    "Describe a set in one line."
+    labelled = int(np.isfinite(faces.points).all(axis=-1).sum())
+    names, counts = np.unique(faces.source.astype(str), return_counts=True)
+    sources = ", ".join(f"{name} ({count:,})" for name, count in zip(names[:4], counts))
+    return (f"Faces({faces.name!r}: {len(faces):,} faces, {labelled:,} of {len(faces) * len(KEYPOINTS):,} points labelled, "
+            f"{len(set(faces.group.tolist())):,} groups, sources: {sources or 'none'}{', ...' * (len(names) > 4)}"
+            f"{', truth known' * (faces.truth is not None)})")
+
+
+def _to_table(faces: _FaceArrays) -> "pd.DataFrame":
+    "Put all arrays but the images into a table."
+    import pandas as pd
+
+    parts = {"": faces.points} | ({} if faces.truth is None else {"true_": faces.truth})
+    coordinates = {prefix + column: values for prefix, points in parts.items()
+                   for column, values in zip(COLUMNS, points.reshape(-1, len(COLUMNS)).T)}
+    return pd.DataFrame({text: getattr(faces, text).astype(str) for text in ("image_id", "group", "source")} | coordinates)
+
+
+def _from_table(table: "pd.DataFrame") -> dict[str, np.ndarray]:
+    "Read the arrays that a table holds."
+    missing = [column for column in ("image_id", "group", "source", *COLUMNS) if column not in table]
+    if missing:
+        raise UserError(f"the table has no column {missing[0]}; expected image_id, group, source and {COLUMNS[0]}, ...")
+    prefixes = {"points": ""} | ({"truth": "true_"} if "true_" + COLUMNS[0] in table else {})
+    points = {array: table[[prefix + column for column in COLUMNS]].to_numpy(np.float32).reshape(-1, len(KEYPOINTS), 2)
+              for array, prefix in prefixes.items()}
+    return points | {text: table[text].to_numpy().astype(str) for text in _TEXTS}
+
+# %% ../nbs/library/faces.ipynb #ade4be03
 def concatenate(
     parts: Iterable[Faces],  # sets of faces, in order
-    name: str | None = None,  # the name of the whole; joined with ' + ' when not given
-) -> Faces:  # all faces in one set; truth is kept where every part has one
-    "Put several sets of faces behind each other."
+    name: str | None = None,  # name of the result; the names joined with ' + ' when not given
+) -> Faces:  # all faces in one set; truth is kept if every part has it
+    "Concatenate sets of faces."
     parts = list(parts)
-    arrays = ("images", "points", "group", "source", "image_id")
-    truths = [part.truth for part in parts]
+    arrays = _ARRAYS[:-1]
+    truths = [part.truth for part in parts if part.truth is not None]
     return Faces(**{array: np.concatenate([getattr(part, array) for part in parts])
                     for array in arrays},
                  name=name or " + ".join(part.name for part in parts),
-                 truth=None if any(truth is None for truth in truths) else np.concatenate(truths))
+                 truth=np.concatenate(truths) if len(truths) == len(parts) else None)
 
-# %% ../nbs/library/faces.ipynb #74e3ff1a
+# %% ../nbs/library/faces.ipynb #ea9ad3b0
 def hash_faces(
     faces: Faces,  # any set of faces
-) -> str:  # 64 hexadecimal digits; depends on pictures, points and groups, not on names or dtype of the strings
+) -> str:  # SHA-256 as 64 hexadecimal digits; depends on images, points and groups, not on names or the type of the strings
     "Hash what a model is trained on."
+    return _hash_arrays(faces.images, faces.points, faces.group)
+
+
+def _hash_arrays(images: np.ndarray, points: np.ndarray, group: np.ndarray) -> str:
+    "Hash images, points and groups."
     digest = hashlib.sha256()
-    digest.update(np.ascontiguousarray(faces.images).data)
-    digest.update(np.ascontiguousarray(faces.points, np.float32).data)
-    digest.update("\n".join(map(str, faces.group)).encode())
+    digest.update(np.ascontiguousarray(images).data)
+    digest.update(np.ascontiguousarray(points, np.float32).data)
+    digest.update("\n".join(map(str, group)).encode())
     return digest.hexdigest()

@@ -18,7 +18,7 @@ from PIL import Image
 from facekp.cli import main
 from facekp.config import load_settings
 from facekp.errors import UserError
-from facekp.keypoints import KEYPOINTS
+from facekp.keypoints import COLUMNS, KEYPOINTS
 from test_bad_input import BAD, csv_text, folder_of_300w
 from facekp.data.kaggle_table import _blocks
 from facekp.data.sources import load_faces
@@ -102,7 +102,7 @@ def test_a_limit_for_what_a_zip_unpacks_to_can_be_set(tmp_path, monkeypatch):
 
 def test_a_small_zip_of_millions_of_broken_rows_does_not_fill_the_memory(tmp_path, monkeypatch):
     "The file has 6 KB and would take 18 GB, 9 KB of memory for each of its rows."
-    header = ",".join([*data.COLUMNS, "Image"])
+    header = ",".join([*COLUMNS, "Image"])
     with zipfile.ZipFile(tmp_path / "faces.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("training.csv", header + "\n" + "1\n" * 2_000_000)
     read, block = [], _blocks

@@ -16,7 +16,7 @@ from kaggle_stand_in import random_images, table_cells, table_text, zip_bytes
 
 from facekp.errors import RunError, UserError
 from facekp.faces import Faces
-from facekp.keypoints import COLUMNS, MEAN_FACE
+from facekp.keypoints import COLUMNS, KEYPOINTS, MEAN_FACE
 from facekp.conventions import POINTS_OF_68
 from facekp.data.cache import CACHE_FOLDER
 from facekp.data.kaggle import broken_rows, load_kaggle_test, parse_training
@@ -144,7 +144,7 @@ def folder_of_300w(pts: str | None = None, picture: bytes | None = b"png", shift
         target.mkdir()
         landmarks = np.random.default_rng(0).uniform(20, 180, (68, 2)) + shift
         for keypoint, index in POINTS_OF_68.items():
-            landmarks[index] = 2 * MEAN_FACE[data.KEYPOINTS.index(keypoint)] + shift
+            landmarks[index] = 2 * MEAN_FACE[KEYPOINTS.index(keypoint)] + shift
         lines = "\n".join(f"{x:.2f} {y:.2f}" for x, y in landmarks)
         (target / "one.pts").write_text(f"version: 1\nn_points: 68\n{{\n{lines}\n}}" if pts is None else pts)
         if picture is not None:

@@ -17,8 +17,8 @@ from facekp.data.sources import load_faces
 
 PROGRAM = """
 import json, os, sys
-from facekp.core import RunError, UserError
-from facekp.data import load_faces
+from facekp.errors import RunError, UserError
+from facekp.data.sources import load_faces
 for step in json.loads(sys.argv[1]):
     os.environ.update(KAGGLE_API_TOKEN=step["token"], KAGGLEHUB_CACHE=step["cache"], http_proxy=step["proxy"])
     try:
