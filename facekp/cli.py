@@ -42,7 +42,7 @@ def _add_predict_job(jobs) -> None:
     job.add_argument("sources", nargs="+", metavar="SOURCE", help="images, folders, videos, webcam or webcam:N; a webcam runs until Ctrl-C")
     job.add_argument("--model", default="default", metavar="MODEL", help=MODEL_HELP)
     job.add_argument("--out", metavar="DIR", help="folder for the results (default: predictions for png; json and csv are printed)")
-    job.add_argument("--format", default="png", choices=("png", "json", "csv"),
+    job.add_argument("--format", default="png", choices=("png", "jpg", "json", "csv"),
                      help="png: annotated images and videos; json: one file each; csv: one table for all (default: png)")
     job.add_argument("--min-face-size", type=float, default=0.02, metavar="SHARE",
                      help="the smallest face to detect, as a share of the longer side of the image; half of it takes four times as long (default: 0.02)")
@@ -296,8 +296,9 @@ def main(
         sys.stdout.flush()
     except BrokenPipeError:  # the reader has closed the pipe, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        print("facekp: stopped; what was finished is kept, and the same command continues from there", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        kept = str(error) or "what was finished is kept, and the same command continues from there"
+        print(f"facekp: stopped; {kept}", file=sys.stderr)
         return 130
     except Exception as error:
         if options.debug:

@@ -123,7 +123,7 @@ def _image_to_rgb(image: Image.Image, max_pixels: int) -> np.ndarray:
 
 def _complete_jpeg(image: Image.Image, error: OSError) -> Image.Image:
     "Open a JPEG that lacks no more than its end marker; raise the error for one that lacks pixels."
-    stream = image.fp
+    stream = getattr(image, "fp", None)
     if image.format != "JPEG" or not isinstance(stream, io.BytesIO):
         raise error
     content = stream.getvalue().removesuffix(b"\xff")
@@ -203,7 +203,7 @@ def write_image(
     Image.init()
     if Path(path).suffix.lower() not in Image.EXTENSION:
         raise UserError(f"{path}: the ending names no image format; expected .png, .jpg, .webp or .tif")
-    options = {"compress_level": 1} if Path(path).suffix.lower() == ".png" else {}
+    options: dict[str, Any] = {"compress_level": 1} if Path(path).suffix.lower() == ".png" else {}
     try:
         with atomic_path(path) as partial:
             Image.fromarray(image).save(partial, **options)

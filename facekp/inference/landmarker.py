@@ -248,15 +248,15 @@ def load(
 
 # %% ../../nbs/library/inference/landmarker.ipynb #0bb082ea
 @functools.lru_cache(maxsize=4)
-def _cached_landmarker(model: str, options: tuple) -> FaceLandmarker:
+def _cached_landmarker(model: str, options: tuple[tuple[str, Any], ...]) -> FaceLandmarker:
     "Load a landmarker once for the same model and options."
     return load(model, **dict(options))
 
 
 def predict(
-    image: str | Path | bytes | Image.Image | np.ndarray | Iterable,  # what read_image takes, or a batch of it
+    image: Any,  # what read_image takes, or a batch: a list of these, an array [N,H,W,3] or grey [N,H,W]
     model: str | Path = "default",  # default, an .onnx file, a .keras file, or the folder of a run
-    **options,  # of FaceLandmarker: min_face_size, min_confidence, passes, max_pixels, threads
-) -> Prediction | list[Prediction]:  # one for an image, a list for a batch
+    **options: Any,  # of FaceLandmarker: min_face_size, min_confidence, passes, max_pixels, threads
+) -> Any:  # a Prediction for an image, a list of them for a batch
     "Find the faces of an image and their keypoints; the model is loaded once. Raises UserError for what is no image."
     return _cached_landmarker(str(model), tuple(sorted(options.items()))).predict(image)

@@ -37,7 +37,7 @@ class Face:
         "Return a keypoint by name. Raises KeyError for a name that is not in KEYPOINTS."
         if keypoint not in KEYPOINTS:
             raise KeyError(f"{keypoint!r} is no keypoint; expected one of {', '.join(KEYPOINTS)}")
-        return self.points[KEYPOINTS.index(keypoint)]
+        return np.asarray(self.points[KEYPOINTS.index(keypoint)])
 
     def _key(self) -> tuple[Any, ...]:
         "Return everything that makes the face, in hashable form."

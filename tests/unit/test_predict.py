@@ -26,7 +26,8 @@ from facekp.images import read_image
 from facekp.inference.face_detector import nms, pyramid_sizes
 from facekp.inference.keypoint_model import load_keypoint_model
 from facekp.inference.landmarker import FaceLandmarker
-from facekp.inference.outputs import find_sources, predict_files
+from facekp.inference.outputs import predict_files
+from facekp.inference.sources import find_sources
 from facekp.inference.session import DEFAULT_MODEL, DETECTOR_FILE, open_session
 from facekp.inference.tracking import FaceTracker, OneEuroFilter
 from facekp.video import read_frames
@@ -387,7 +388,7 @@ def test_json_and_csv_say_the_same(folder, detector):
 
 def test_sources_that_are_not_there_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
-    for given, words in (([tmp_path / "empty"], "no picture or video"), ([tmp_path / "none.jpg"], "no such file or folder")):
+    for given, words in (([tmp_path / "empty"], "no image or video"), ([tmp_path / "none.jpg"], "no such file or folder")):
         with pytest.raises(UserError, match=words):
             find_sources(given)
 
