@@ -1,4 +1,4 @@
-"""Import Keras quietly, count GPUs and set random seeds.
+"""Import Keras quietly and count the GPUs.
 
 Docs: https://facekp.github.io/facekp/library/training/backend.html.md"""
 
@@ -7,37 +7,40 @@ Docs: https://facekp.github.io/facekp/library/training/backend.html.md"""
 # %% auto #0
 __all__ = ['silence_stderr']
 
-# %% ../../nbs/library/training/backend.ipynb #20aaaa5b
+# %% ../../nbs/library/training/backend.ipynb #b2157202
 import contextlib
 import importlib
 import logging
 import os
+from collections.abc import Iterator
 
-# %% ../../nbs/library/training/backend.ipynb #6b7c1f1a
+from ..errors import require_train
+
+# %% ../../nbs/library/training/backend.ipynb #6832b447
 @contextlib.contextmanager
-def silence_stderr():
-    "Send what libraries write to standard error, past Python, to nowhere for a while."
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+def silence_stderr() -> Iterator[None]:
+    "Discard what is written to standard error, also by libraries outside Python."
+    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 2)
+        os.dup2(null, 2)
         yield
     finally:
         os.dup2(kept, 2)
         os.close(kept)
-        os.close(nowhere)
+        os.close(null)
 
 
 def _count_gpus() -> int:
-    "Ask the library that Keras computes with, without starting it where it can be asked before."
+    "Count the GPUs that Keras's backend can use."
     if keras.backend.backend() == "tensorflow":
         return len(importlib.import_module("tensorflow").config.list_physical_devices("GPU"))
     return sum(not device.startswith("cpu") for device in keras.distribution.list_devices())
 
-
+# %% ../../nbs/library/training/backend.ipynb #422b8f86
+require_train("training")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 with silence_stderr():
     import keras
 
     GPU_COUNT = _count_gpus()
-# it warns of every new shape; set when it is there, since in a notebook it sets this itself
-logging.getLogger("tensorflow").setLevel(logging.ERROR)
+logging.getLogger("tensorflow").setLevel(logging.ERROR)  # a warning for each new shape; set after the import, which sets it as well

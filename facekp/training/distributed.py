@@ -1,4 +1,4 @@
-"""Train one model on several machines.
+"""Train one model on several devices or machines.
 
 Docs: https://facekp.github.io/facekp/library/training/distributed.html.md"""
 
@@ -7,17 +7,19 @@ Docs: https://facekp.github.io/facekp/library/training/distributed.html.md"""
 # %% auto #0
 __all__ = ['fit_shards', 'worker_strategy']
 
-# %% ../../nbs/library/training/distributed.ipynb #0868ad74
+# %% ../../nbs/library/training/distributed.ipynb #52d7fa18
 import contextlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import facekp.training.backend  # noqa: F401  first: it imports Keras quietly
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow
 
 from ..errors import RunError, UserError
@@ -26,84 +28,46 @@ from .seeds import set_seeds
 from .shards import Shards, plan_epoch, read_part
 from .state import read_state, write_state
 
-# %% ../../nbs/library/training/distributed.ipynb #2a5d2cd9
-def _make_step(strategy, model: keras.Model, optimizer) -> Callable:
-    "A step on all devices: from each device's part to the loss of the whole batch."
-    def on_one_device(images, points):
-        everywhere = tensorflow.distribute.get_replica_context()
+# %% ../../nbs/library/training/distributed.ipynb #44aeca4f
+def _build_step(strategy: Any, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Callable[..., Any]:
+    "Build the function that trains one step on all devices and returns the loss of the whole batch."
+    def step_on_device(images: Any, points: Any) -> Any:
+        context = tensorflow.distribute.get_replica_context()
         with tensorflow.GradientTape() as tape:
             predicted = model(images, training=True)
             known = tensorflow.math.is_finite(points)
-            share = tensorflow.reduce_sum(tensorflow.cast(known, "float32"))
-            all_known = tensorflow.maximum(everywhere.all_reduce(tensorflow.distribute.ReduceOp.SUM,
-                                                                 share), 1.0)
-            loss = masked_mse(points, predicted) * tensorflow.maximum(share, 1.0) / all_known
+            count = tensorflow.reduce_sum(tensorflow.cast(known, "float32"))
+            total = tensorflow.maximum(context.all_reduce(tensorflow.distribute.ReduceOp.SUM, count), 1.0)
+            loss = masked_mse(points, predicted) * tensorflow.maximum(count, 1.0) / total
         gradients = tape.gradient(loss, model.trainable_variables)
-        # adds up the gradients of all devices
-        optimizer.apply(gradients, model.trainable_variables)
+        optimizer.apply(gradients, model.trainable_variables)  # adds the gradients of all devices
         return loss
 
-    @tensorflow.function
-    def step(images, points):
-        losses = strategy.run(on_one_device, args=(images, points))
+    @tensorflow.function  # type: ignore[misc, unused-ignore]
+    def step(images: Any, points: Any) -> Any:
+        losses = strategy.run(step_on_device, args=(images, points))
         return strategy.reduce(tensorflow.distribute.ReduceOp.SUM, losses, axis=None)
 
     return step
 
-# %% ../../nbs/library/training/distributed.ipynb #e832ee98
-def fit_shards(
-    build: Callable[[], keras.Model],  # makes the net, from grey [N,96,96,1] to pixels [N,15,2]
-    shards: Shards,  # the faces to learn from
-    epochs: int = 1,  # passes over all faces
-    strategy=None,  # one of tf.distribute; the default, one device, when not given
-    batch_size: int = 64,  # faces a step, of all devices together
-    learning_rate: float = 1e-3,  # of Adam at the start; falls along a cosine to 0
-    seed: int = 0,  # fixes weights and order
-    run_folder: str | Path | None = None,  # where the state is kept after each epoch; the same folder for all workers
-    resume: bool = False,  # go on from the state in run_folder
-) -> tuple[keras.Model, list[float]]:  # the trained net, and the mean loss of each epoch in square pixels
-    """Train on shards, on as many devices and machines as the strategy has.
-
-    Raises RunError where another worker is lost. Nets with batch normalisation normalise each device's part by itself."""
-    strategy = strategy or tensorflow.distribute.get_strategy()
-    set_seeds(seed)
-    steps = sum(-(-count // batch_size) for count in shards.counts)
-    with strategy.scope():
-        model = build()
-        optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(float(learning_rate), epochs * steps))
-        optimizer.build(model.trainable_variables)
-        path, story = Path(run_folder or ".") / "state.npz", {"epoch": 0, "losses": []}
-        if resume and run_folder and path.exists():
-            story = read_state(path, model.variables, optimizer)[0]
-    with _explain_lost_workers():
-        step, first = (_make_step(strategy, model, optimizer),
-                       getattr(strategy.cluster_resolver, "task_id", 0) in (0, None))
-        for epoch in range(story["epoch"], epochs):
-            losses = [float(step(*_parts(strategy, shards, shard, rows, batch_size)))
-                      for shard, rows in plan_epoch(shards, batch_size, seed, epoch)]
-            story = {"epoch": epoch + 1, "losses": [*story["losses"], float(np.mean(losses))]}
-            if run_folder and first:
-                write_state(path, model.variables, optimizer, story)
-    return model, story["losses"]
-
-# %% ../../nbs/library/training/distributed.ipynb #c5b981cf
-def _parts(strategy, shards: Shards, shard: int, rows: np.ndarray, batch_size: int) -> tuple:
-    "What each device of this machine sees of a step."
+# %% ../../nbs/library/training/distributed.ipynb #0318f165
+def _read_parts(strategy: Any, shards: Shards, shard: int, rows: npt.NDArray[np.int64], batch_size: int) -> tuple[Any, ...]:
+    "Return images and points of a step, distributed over the devices of this machine."
     parts = strategy.num_replicas_in_sync
-    read = {}
+    read: dict[int, Any] = {}
 
-    def part(context, which):
+    def read_once(context: Any, kind: int) -> Any:
         number = context.replica_id_in_sync_group
         if number not in read:
             read[number] = read_part(shards, shard, rows, number, parts, -(-batch_size // parts))
-        return tensorflow.constant(read[number][which])
+        return tensorflow.constant(read[number][kind])
 
-    return tuple(strategy.experimental_distribute_values_from_function(lambda context, which=which: part(context, which)) for which in (0, 1))
+    return tuple(strategy.experimental_distribute_values_from_function(lambda context, kind=kind: read_once(context, kind)) for kind in (0, 1))
 
 
 @contextlib.contextmanager
-def _explain_lost_workers():
-    "Turn TensorFlow's words for a lost worker into ours."
+def _explain_lost_workers() -> Iterator[None]:
+    "Turn TensorFlow's errors about a lost worker into a RunError."
     errors = tensorflow.errors
     try:
         yield
@@ -114,12 +78,48 @@ def _explain_lost_workers():
                        "all workers again with resume, and the training goes on after the last "
                        "whole epoch") from error
 
-# %% ../../nbs/library/training/distributed.ipynb #f847f471
+# %% ../../nbs/library/training/distributed.ipynb #ede4bcdd
+def fit_shards(
+    build: Callable[[], keras.Model],  # builds the network, from grey [N,96,96,1] to pixels [N,15,2]
+    shards: Shards,  # training set
+    epochs: int = 1,
+    strategy: Any = None,  # of tf.distribute; one device when not given
+    batch_size: int = 64,  # faces per step, of all devices together
+    learning_rate: float = 1e-3,  # of Adam at the start; falls along half a cosine to 0
+    seed: int = 0,  # fixes weights and order
+    run_folder: str | Path | None = None,  # where the state is kept after each epoch; the same folder for all workers
+    resume: bool = False,  # continue from the state in run_folder
+) -> tuple[keras.Model, list[float]]:  # the trained network, and the mean loss of each epoch in square pixels
+    """Train on shards, on all devices and machines of a strategy.
+
+    Raises RunError where another worker is lost. Batch normalisation uses the statistics of each device's part by itself."""
+    strategy = strategy or tensorflow.distribute.get_strategy()
+    set_seeds(seed)
+    steps = sum(-(-count // batch_size) for count in shards.counts)
+    with strategy.scope():
+        model = build()
+        optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(float(learning_rate), epochs * steps))
+        optimizer.build(model.trainable_variables)
+        path, progress = Path(run_folder or ".") / "state.npz", {"epoch": 0, "losses": []}
+        if resume and run_folder and path.exists():
+            progress = read_state(path, model.variables, optimizer)[0]
+    with _explain_lost_workers():
+        step = _build_step(strategy, model, optimizer)
+        writes_state = getattr(strategy.cluster_resolver, "task_id", 0) in (0, None)
+        for epoch in range(progress["epoch"], epochs):
+            losses = [float(step(*_read_parts(strategy, shards, shard, rows, batch_size)))
+                      for shard, rows in plan_epoch(shards, batch_size, seed, epoch)]
+            progress = {"epoch": epoch + 1, "losses": [*progress["losses"], float(np.mean(losses))]}
+            if run_folder and writes_state:
+                write_state(path, model.variables, optimizer, progress)
+    return model, progress["losses"]
+
+# %% ../../nbs/library/training/distributed.ipynb #304f19d6
 def worker_strategy(
     addresses: list[str],  # host:port of every machine, in the same order everywhere
-    number: int,  # which of them this one is, from 0; number 0 writes the state
-):  # tf.distribute.MultiWorkerMirroredStrategy
-    "Join the other machines; waits until all are there. Raises UserError for a number or an address that can't be."
+    number: int,  # index of this machine, from 0; number 0 writes the state
+) -> Any:  # tf.distribute.MultiWorkerMirroredStrategy
+    "Connect to the other machines; waits until all are there. Raises UserError for an impossible number or address."
     if not 0 <= number < len(addresses):
         raise UserError(f"worker {number}: expected a number from 0 to {len(addresses) - 1}, one "
                         f"for each of {', '.join(addresses) or 'no addresses'}")
@@ -129,5 +129,6 @@ def worker_strategy(
                             "10.0.0.1:9000")
     os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": addresses},
                                           "task": {"type": "worker", "index": number}})
-    options = tensorflow.distribute.experimental.CommunicationOptions(implementation=tensorflow.distribute.experimental.CommunicationImplementation.RING)
+    communication = tensorflow.distribute.experimental
+    options = communication.CommunicationOptions(implementation=communication.CommunicationImplementation.RING)
     return tensorflow.distribute.MultiWorkerMirroredStrategy(communication_options=options)

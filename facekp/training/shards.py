@@ -7,70 +7,73 @@ Docs: https://facekp.github.io/facekp/library/training/shards.html.md"""
 # %% auto #0
 __all__ = ['Shards', 'write_shards', 'read_shards', 'plan_epoch', 'read_part']
 
-# %% ../../nbs/library/training/shards.ipynb #178cd5fe
+# %% ../../nbs/library/training/shards.ipynb #0eca62b5
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import UserError
 from ..faces import Faces
 from ..files import atomic_path, hash_file, write_json
 from ..keypoints import IMAGE_SIZE, KEYPOINTS
 
-# %% ../../nbs/library/training/shards.ipynb #81251f2f
+# %% ../../nbs/library/training/shards.ipynb #1e322a90
 @dataclass
 class Shards:
-    "A set of faces on disk in pieces."
-    folder: Path  # where the pieces lie, and shards.json
-    names: list[str]  # one a piece
-    counts: list[int]  # faces in each piece
+    "A data set on disk in several files."
+    folder: Path  # with the shards and shards.json
+    names: list[str]  # one for each shard
+    counts: list[int]  # faces in each shard
 
     def __len__(self) -> int:
         return sum(self.counts)
 
-# %% ../../nbs/library/training/shards.ipynb #fc530ca6
+# %% ../../nbs/library/training/shards.ipynb #e6b97257
 def write_shards(
-    batches: Iterable[Faces],  # faces, a batch at a time, as stream_faces gives them
-    folder: str | Path,  # where to
+    batches: Iterable[Faces],  # faces in batches, as from stream_faces
+    folder: str | Path,  # where to write
     faces_per_shard: int = 4096,  # 38 MB each
-) -> Shards:  # where the pieces lie, their names and how many faces each holds
-    "Write faces to disk in pieces; only one piece is in memory."
-    folder, entries, waiting = Path(folder), [], []
+) -> Shards:
+    "Write faces to disk in shards; only one shard is in memory."
+    folder, entries = Path(folder), []
+    pending: list[Faces] = []
     for batch in batches:
-        waiting.append(batch)
-        while sum(map(len, waiting)) >= faces_per_shard:
-            images, points = (np.concatenate([getattr(part, name) for part in waiting])
+        pending.append(batch)
+        while sum(map(len, pending)) >= faces_per_shard:
+            images, points = (np.concatenate([getattr(part, name) for part in pending])
                               for name in ("images", "points"))
             entries.append(_write_shard(folder, len(entries), images[:faces_per_shard],
                                         points[:faces_per_shard]))
-            last, rest = waiting[-1], len(points) - faces_per_shard
-            waiting = [last[len(last) - rest:]] if rest else []
-    if waiting:
+            last, rest = pending[-1], len(points) - faces_per_shard
+            pending = [last[len(last) - rest:]] if rest else []
+    if pending:
         entries.append(_write_shard(folder, len(entries),
-                                    *(np.concatenate([getattr(part, name) for part in waiting])
+                                    *(np.concatenate([getattr(part, name) for part in pending])
                                       for name in ("images", "points"))))
     write_json(folder / "shards.json",
                {"faces": sum(entry["faces"] for entry in entries), "shards": entries})
     return read_shards(folder)
 
 
-def _write_shard(folder: Path, number: int, images: np.ndarray, points: np.ndarray) -> dict:
-    "Write one piece, and say what the index must know of it."
+def _write_shard(folder: Path, number: int, images: npt.NDArray[np.uint8], points: npt.NDArray[np.float32]) -> dict[str, Any]:
+    "Write one shard and return its entry in the index."
     name = f"shard-{number:05d}"
     for kind, array in (("images", images), ("points", points.astype(np.float32))):
-        with atomic_path(folder / f"{name}-{kind}.npy") as waiting:
-            np.save(waiting, array)
+        with atomic_path(folder / f"{name}-{kind}.npy") as unfinished:
+            np.save(unfinished, array)
     return {"name": name, "faces": len(points),
             "sha256": hash_file(folder / f"{name}-images.npy")}
 
-# %% ../../nbs/library/training/shards.ipynb #aa75541c
+# %% ../../nbs/library/training/shards.ipynb #75a0ffe8
 def read_shards(
-    folder: str | Path,  # what write_shards wrote
-) -> Shards:  # the pieces, none missing and none cut
-    "Look at the index and the sizes of the pieces. Raises UserError for what is missing or cut."
+    folder: str | Path,  # of write_shards
+) -> Shards:
+    "Open shards and check their sizes against the index. Raises UserError for a missing or truncated shard."
     index = Path(folder) / "shards.json"
     try:
         entries = json.loads(index.read_text(encoding="utf-8"))["shards"]
@@ -91,32 +94,32 @@ def read_shards(
                 raise UserError(f"{path}: has shape {list(found)}, expected {list(shape)}")
     return shards
 
-# %% ../../nbs/library/training/shards.ipynb #1e8c4aa5
+# %% ../../nbs/library/training/shards.ipynb #c290896d
 def plan_epoch(
-    shards: Shards,  # what write_shards or read_shards gave
-    batch_size: int = 64,  # faces a step, of all workers together
+    shards: Shards,
+    batch_size: int = 64,  # faces per step, of all workers together
     seed: int = 0,  # fixes the order
-    epoch: int = 0,  # each epoch has an order of its own
-) -> Iterator[tuple[int, np.ndarray]]:  # number of a shard, and rows in it
-    "Say which faces make which step: every face once."
+    epoch: int = 0,  # each epoch has its own order
+) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:  # number of a shard, and rows in it
+    "Yield the faces of each step; an epoch shows every face once."
     for shard in np.random.default_rng([seed, epoch]).permutation(len(shards.names)):
         order = np.random.default_rng([seed, epoch, shard]).permutation(shards.counts[shard])
         for start in range(0, len(order), batch_size):
             yield int(shard), order[start:start + batch_size]
 
-# %% ../../nbs/library/training/shards.ipynb #26eb57b8
+
 def read_part(
-    shards: Shards,  # what write_shards or read_shards gave
+    shards: Shards,
     shard: int,  # number of the shard
-    rows: np.ndarray,  # int, the rows of the whole step
-    part: int = 0,  # which worker's part
-    parts: int = 1,  # how many workers there are
-    size: int | None = None,  # faces in a part; what is missing is filled with black pictures without labels
-) -> tuple[np.ndarray, np.ndarray]:  # uint8 [size,96,96,1], float32 [size,15,2]
-    "Read one worker's part of a step; the rest of the file is not touched."
-    name, mine = shards.folder / shards.names[shard], np.sort(rows[part::parts])
-    images, points = (np.load(f"{name}-{kind}.npy", mmap_mode="r", allow_pickle=False)[mine]
+    rows: npt.NDArray[np.int64],  # of the whole step
+    part: int = 0,  # number of the worker
+    parts: int = 1,  # number of workers
+    size: int | None = None,  # faces in a part; missing ones become black images without labels
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:  # [size,96,96,1], [size,15,2]
+    "Read one worker's part of a step; the rest of the file is not read."
+    name, own = shards.folder / shards.names[shard], np.sort(rows[part::parts])
+    images, points = (np.load(f"{name}-{kind}.npy", mmap_mode="r", allow_pickle=False)[own]
                       for kind in ("images", "points"))
-    more = (size or len(mine)) - len(mine)
-    return (np.pad(images, ((0, more), (0, 0), (0, 0)))[..., None],
-            np.pad(points, ((0, more), (0, 0), (0, 0)), constant_values=np.nan))
+    missing = (size or len(own)) - len(own)
+    return (np.pad(images, ((0, missing), (0, 0), (0, 0)))[..., None],
+            np.pad(points, ((0, missing), (0, 0), (0, 0)), constant_values=np.nan))

@@ -7,54 +7,57 @@ Docs: https://facekp.github.io/facekp/library/training/state.html.md"""
 # %% auto #0
 __all__ = ['write_state', 'read_state']
 
-# %% ../../nbs/library/training/state.ipynb #2e8db982
+# %% ../../nbs/library/training/state.ipynb #fd99ab90
 import json
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import facekp.training.backend  # noqa: F401  first: it imports Keras quietly
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import UserError
 from ..files import atomic_path
 
-# %% ../../nbs/library/training/state.ipynb #93e186bc
+# %% ../../nbs/library/training/state.ipynb #5a897c29
 def write_state(
     path: Path,  # an .npz file; replaced where there is one
-    variables: list,  # of the model
+    variables: Sequence[keras.Variable],  # of the model
     optimizer: keras.optimizers.Optimizer,  # built
-    story: dict,  # what else to keep; must fit into JSON
-    best_weights: list | tuple = (),  # arrays: the weights to give back in the end
+    progress: dict[str, Any],  # what else to keep, such as epoch and history; must fit into JSON
+    best_weights: Sequence[npt.NDArray[Any]] = (),  # the best weights so far
 ) -> None:
-    "Write weights, optimizer, best weights and the story of a training so far, whole or not at all."
+    "Write weights, optimiser, best weights and progress of a run; an interrupted write keeps the old file."
     state = {f"variable_{i}": variable.numpy() for i, variable in enumerate(variables)}
     state |= {f"optimizer_{i}": variable.numpy() for i, variable in enumerate(optimizer.variables)}
     state |= {f"best_{i}": weights for i, weights in enumerate(best_weights)}
-    with atomic_path(path) as waiting:
-        np.savez(waiting, story=json.dumps(story), **state)
+    with atomic_path(path) as unfinished:
+        np.savez(unfinished, story=json.dumps(progress), **state)
 
-# %% ../../nbs/library/training/state.ipynb #d3cffe7f
+# %% ../../nbs/library/training/state.ipynb #ad99254d
 def read_state(
-    path: Path,  # what write_state wrote
-    variables: list,  # of the same model; are given their values of then
-    optimizer: keras.optimizers.Optimizer,  # the same, built; likewise
-) -> tuple[dict, list]:  # the story and the best weights
-    """Take up the state of a training where write_state left it.
+    path: Path,  # of write_state
+    variables: Sequence[keras.Variable],  # of the same model; assigned
+    optimizer: keras.optimizers.Optimizer,  # the same, built; assigned
+) -> tuple[dict[str, Any], list[npt.NDArray[Any]]]:  # the progress and the best weights
+    """Restore the state of a run.
 
-    Raises UserError for a file that is none, is broken, or belongs to another model."""
+    Raises UserError for a file that is broken or belongs to another model."""
     try:
         with np.load(path, allow_pickle=False) as saved:
-            story = json.loads(str(saved["story"]))
-            for prefix, kept in (("variable", variables), ("optimizer", optimizer.variables)):
-                for i, variable in enumerate(kept):
+            progress = json.loads(str(saved["story"]))
+            for prefix, restored in (("variable", variables), ("optimizer", optimizer.variables)):
+                for i, variable in enumerate(restored):
                     variable.assign(saved[f"{prefix}_{i}"])
-            return story, [saved[f"best_{i}"]
-                           for i in range(sum(name.startswith("best_") for name in saved.files))]
+            return progress, [saved[f"best_{i}"]
+                              for i in range(sum(name.startswith("best_") for name in saved.files))]
     except (KeyError, ValueError, TypeError, OSError, EOFError, tokenize.TokenError,
             zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path}: not the state of this training ({error}); "
+        raise UserError(f"{path}: not the state of this training run ({error}); "
                         "give the same model and data as before, or train without resume") from error

@@ -7,18 +7,21 @@ Docs: https://facekp.github.io/facekp/library/training/transfer.html.md"""
 # %% auto #0
 __all__ = ['LayerwiseAdam', 'layerwise_rates', 'compute_features', 'fit_transfer']
 
-# %% ../../nbs/library/training/transfer.ipynb #00f1a50b
+# %% ../../nbs/library/training/transfer.ipynb #24cd10d7
 import contextlib
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import facekp.training.backend  # noqa: F401  first: it imports Keras quietly
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
 from ..config import load_settings
 from ..errors import UserError
@@ -30,36 +33,36 @@ from ..progress import progress
 from .loop import TrainingRun, check_faces, fit
 from .losses import masked_mse
 
-# %% ../../nbs/library/training/transfer.ipynb #c428533f
+# %% ../../nbs/library/training/transfer.ipynb #8e83a4d0
 class LayerwiseAdam(keras.optimizers.Adam):
-    "Adam with a rate of its own for each array of weights."
+    "Adam with a learning rate for each array of weights."
 
-    def __init__(self, learning_rate, rates: list[float], **options):
+    def __init__(self, learning_rate: Any, rates: list[float], **options: Any) -> None:
         super().__init__(learning_rate, **options)
         self.rates = rates
 
     def update_step(
         self,
-        gradient,  # tensor of the variable's shape
-        variable,  # keras.Variable, the array of weights to change
-        learning_rate,  # scalar tensor, the rate of the step before it is multiplied
+        gradient: keras.KerasTensor,  # of the variable's shape
+        variable: keras.Variable,  # the array of weights to change
+        learning_rate: keras.KerasTensor,  # scalar, before it is multiplied
     ) -> None:
-        "One step with the learning rate times the rate of this array."
+        "Update with the learning rate times the rate of this array."
         super().update_step(gradient, variable, learning_rate * self.rates[self._get_variable_index(variable)])
 
-# %% ../../nbs/library/training/transfer.ipynb #45323573
+
 def layerwise_rates(
-    model: keras.Model,  # what build_transfer gave, thawed
-    first_layer_share: float = 0.1,  # what the first layer's learning rate is of the head's, 0-1
-) -> list[float]:  # one a trainable array, in the order of model.trainable_variables; 1 in the head
-    "Learning rates that fall layer by layer from the head to the picture, each by the same factor."
+    model: keras.Model,  # of build_transfer, unfrozen
+    first_layer_share: float = 0.1,  # learning rate of the first layer over that of the head, 0-1
+) -> list[float]:  # one for each trainable array, in the order of model.trainable_variables; 1 in the head
+    "Return learning rates that fall from the head to the input by the same factor for each layer."
     layers = [layer for layer in backbone_layers(model) if layer.trainable_variables]
     rates = {id(array): first_layer_share ** (1 - number / len(layers)) for number, layer in enumerate(layers) for array in layer.trainable_variables}
     return [rates.get(id(array), 1.0) for array in model.trainable_variables]
 
-
-def _hash_features(backbone: keras.Model, images: np.ndarray) -> str:
-    "A short hash of everything that features depend on: layers, weights, pictures."
+# %% ../../nbs/library/training/transfer.ipynb #cc2567e5
+def _hash_features(backbone: keras.Model, images: npt.NDArray[np.uint8]) -> str:
+    "Return a short hash of everything that features depend on: layers, weights, images."
     digest = hashlib.sha256(np.ascontiguousarray(images).data)
     for layer in backbone.layers:
         config = {key: value for key, value in layer.get_config().items() if key not in ("name", "trainable", "batch_shape")}
@@ -69,101 +72,105 @@ def _hash_features(backbone: keras.Model, images: np.ndarray) -> str:
     digest.update(str([output.shape for output in backbone.outputs]).encode())
     return digest.hexdigest()[:20]
 
-# %% ../../nbs/library/training/transfer.ipynb #e23ec8ca
+
 def compute_features(
-    model: keras.Model,  # what build_transfer gave, with a frozen backbone
-    images: np.ndarray,  # uint8 [N,96,96], grey values 0-255
-    folder: str | Path,  # where the features are kept
-    batch_size: int = 64,  # faces at a time
+    model: keras.Model,  # of build_transfer, with a frozen backbone
+    images: npt.NDArray[np.uint8],  # [N,96,96], grey values 0-255
+    folder: str | Path,  # where features are kept
+    batch_size: int = 64,  # faces per call of the network
     show_progress: bool = True,  # a bar for work of over two seconds
-) -> tuple[np.ndarray, ...]:  # float16 or float32 [N,H,W,C] for each tap, read from disk as needed
-    "What a frozen backbone makes of faces: computed once, kept on disk under a hash of its layers, its weights and the pictures."
+) -> tuple[npt.NDArray[Any], ...]:  # float16 or float32 [N,H,W,C] for each feature level, memory-mapped
+    "Compute the features of a frozen backbone, or open those that are on disk."
     backbone, _ = split_backbone(model)
     key = _hash_features(backbone, images)
     paths = [Path(folder) / f"{key}-level{number}.npy" for number in range(len(backbone.outputs))]
     if not all(path.exists() for path in paths):
-        with contextlib.ExitStack() as stack:
-            files = [stack.enter_context(open(stack.enter_context(atomic_path(path)), "wb")) for path in paths]
-            for start in progress(range(0, len(images), batch_size), f"features of {model.name}", show=show_progress):
-                maps = as_list(backbone.predict_on_batch(images[start:start + batch_size, ..., None]))
-                if not start:
-                    kinds = ["<f2" if 1e-2 < np.abs(part).max() < 1e4 else "<f4" for part in maps]  # 16 bits, where they are enough
-                    for file, kind, part in zip(files, kinds, maps):
-                        header = {"descr": kind, "fortran_order": False, "shape": (len(images), *part.shape[1:])}
-                        np.lib.format.write_array_header_1_0(file, header)
-                for file, kind, part in zip(files, kinds, maps):
-                    file.write(part.astype(kind).tobytes())
+        _write_features(backbone, images, paths, batch_size, f"features of {model.name}" if show_progress else None)
     return tuple(np.load(path, mmap_mode="r", allow_pickle=False) for path in paths)
 
+# %% ../../nbs/library/training/transfer.ipynb #c907ecf8
+def _write_features(backbone: keras.Model, images: npt.NDArray[np.uint8], paths: list[Path], batch_size: int, title: str | None) -> None:
+    "Write the features batch by batch, in 16 bits where their range allows."
+    kinds: list[str] = []
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(open(stack.enter_context(atomic_path(path)), "wb")) for path in paths]
+        for start in progress(range(0, len(images), batch_size), title or "", show=title is not None):
+            maps = as_list(backbone.predict_on_batch(images[start:start + batch_size, ..., None]))
+            if not start:
+                kinds = ["<f2" if 1e-2 < np.abs(part).max() < 1e4 else "<f4" for part in maps]
+                for file, kind, part in zip(files, kinds, maps):
+                    header = {"descr": kind, "fortran_order": False, "shape": (len(images), *part.shape[1:])}
+                    np.lib.format.write_array_header_1_0(file, header)
+            for file, kind, part in zip(files, kinds, maps):
+                file.write(part.astype(kind).tobytes())
 
-def _fit_head(model: keras.Model, train: Faces, validation: Faces, images_shown: int, folder: Path, options: dict) -> TrainingRun:
-    "Train the head alone on features computed once; of more faces than the budget shows, only as many are looked at."
+# %% ../../nbs/library/training/transfer.ipynb #d8b0ba84
+def _fit_head(model: keras.Model, train: Faces, validation: Faces, images_shown: int, folder: Path, options: dict[str, Any]) -> TrainingRun:
+    "Train the head on features; of more faces than the budget shows, only that many are used."
     if len(train) > images_shown:
         train = train[np.sort(np.random.default_rng(options["seed"]).permutation(len(train))[:images_shown])]
     show = options["show_progress"]
     inputs = tuple(compute_features(model, part.images, folder, show_progress=show) for part in (train, validation))
     return fit(split_backbone(model)[1], train, validation, images_shown, inputs=inputs, **options)
 
-# %% ../../nbs/library/training/transfer.ipynb #0802df28
-def _fine_tune(model: keras.Model, head: TrainingRun, train: Faces, validation: Faces, images_shown: int, options: dict) -> TrainingRun:
-    "Go on with the whole net; where that brings nothing, go back to the head's best weights."
+
+def _fine_tune(model: keras.Model, head: TrainingRun, train: Faces, validation: Faces, images_shown: int, options: dict[str, Any]) -> TrainingRun:
+    "Fine-tune the whole network; keep the weights of the head stage if they are better."
     before = model.get_weights()
     rates = layerwise_rates(model, options.pop("first_layer_share"))
-    fine_tuning = fit(model, train, validation, images_shown, optimizer=partial(LayerwiseAdam, rates=rates), **options)
+    tuned = fit(model, train, validation, images_shown, optimizer=partial(LayerwiseAdam, rates=rates), **options)
     history = [{**entry, "stage": "head"} for entry in head.history]
-    history += [{**entry, "epoch": entry["epoch"] + head.epochs, "stage": "fine_tuning"} for entry in fine_tuning.history]
+    history += [{**entry, "epoch": entry["epoch"] + head.epochs, "stage": "fine_tuning"} for entry in tuned.history]
     best = min(history, key=lambda entry: entry["validation_rmse"])
     if best["stage"] == "head":
         model.set_weights(before)
-    return TrainingRun(model, history, head.epochs + fine_tuning.epochs, best["epoch"], head.images_shown + fine_tuning.images_shown,
-                    head.seconds + fine_tuning.seconds)
+    return TrainingRun(model, history, head.epochs + tuned.epochs, best["epoch"], head.images_shown + tuned.images_shown,
+                       head.seconds + tuned.seconds)
 
 
-def _check_rates(learning_rate: float, slow: float, fine_tune_share: float) -> None:
-    "Refuse a thaw that would wipe out what the backbone knows."
-    if not 0 < slow <= learning_rate / 10 * (1 + 1e-9):
-        raise UserError(f"fine_tune_learning_rate {slow:g}: expected at most {learning_rate / 10:g}, a tenth of learning_rate, "
-                        "since larger steps wipe out what the backbone knows")
+def _check_rates(learning_rate: float, fine_tune_rate: float, fine_tune_share: float) -> None:
+    "Raise UserError for a fine-tuning that would destroy the pretrained weights."
+    if not 0 < fine_tune_rate <= learning_rate / 10 * (1 + 1e-9):
+        raise UserError(f"fine_tune_learning_rate {fine_tune_rate:g}: expected at most {learning_rate / 10:g}, a tenth of learning_rate, "
+                        "since larger steps destroy the pretrained weights")
     if not 0 <= fine_tune_share < 1:
-        raise UserError(f"fine_tune_share {fine_tune_share:g}: expected 0 (never thawed) or more, and below 1, since the head has to learn first")
+        raise UserError(f"fine_tune_share {fine_tune_share:g}: expected 0 (no fine-tuning) or more, and below 1, since the head is trained first")
 
-# %% ../../nbs/library/training/transfer.ipynb #b3d1413d
+# %% ../../nbs/library/training/transfer.ipynb #8827b5f7
 def fit_transfer(
-    model: keras.Model,  # what build_transfer gave
-    train: Faces,  # to learn from; NaN points are left out of the loss
-    validation: Faces,  # to choose the best weights by; other groups than in `train`
-    images_shown: int = 30_000,  # the budget: how many images the training may see, in both stages together
-    fine_tune_share: float = 0.5,  # share of the budget after the thaw, 0-1; 0 leaves the backbone frozen
-    batch_size: int = 32,  # faces a step
-    learning_rate: float = 2e-3,  # of the head, and of a net that starts from random weights
-    fine_tune_learning_rate: float | None = None,  # of the head after the thaw; a tenth of learning_rate when not given, and never more
-    first_layer_share: float = 0.1,  # what the first layer's learning rate is of that, 0-1
-    first_layer: str | None = None,  # thaw from this layer on; all of them when not given
-    loss=masked_mse,  # masked_mse or masked_mae
-    patience: int = 6,  # validations without anything better before a stage ends
+    model: keras.Model,  # of build_transfer
+    train: Faces,  # training set; NaN points are left out of the loss
+    validation: Faces,  # validation set, which selects the best weights; other groups than in `train`
+    images_shown: int = 30_000,  # the budget: images shown in both stages together
+    fine_tune_share: float = 0.5,  # share of the budget for fine-tuning, 0-1; 0 leaves the backbone frozen
+    batch_size: int = 32,  # faces per step
+    learning_rate: float = 2e-3,  # of the head, and of a network with random weights
+    fine_tune_learning_rate: float | None = None,  # of the head while fine-tuning; a tenth of learning_rate when not given, and never more
+    first_layer_share: float = 0.1,  # learning rate of the first layer over that, 0-1
+    first_layer: str | None = None,  # fine-tune from this layer on; all of them when not given
+    loss: Callable[..., Any] = masked_mse,  # masked_mse or masked_mae
+    patience: int = 6,  # validations without improvement before a stage ends
     seed: int = 0,  # fixes order and dropout; build the model after set_seeds for its weights
     run_folder: str | Path | None = None,  # where to keep the state of each stage; None keeps none
-    resume: bool = False,  # go on from the state in run_folder, where there is one
+    resume: bool = False,  # continue from the state in run_folder, where there is one
     features_folder: str | Path | None = None,  # where features are kept; features in the runs folder of the settings when not given
     show_progress: bool = True,  # a bar for stages of over two seconds
-    faces_per_epoch: int | None = None,  # after how many faces an epoch ends after the thaw; all of them when not given
-) -> TrainingRun:  # the model with its best weights, and its story
-    """Train the head on frozen features, then the whole net ten times as slowly; a net with random weights, all at once.
+    faces_per_epoch: int | None = None,  # while fine-tuning; the whole training set when not given
+) -> TrainingRun:  # the model with its best weights, and its history
+    """Train the head on frozen features, then fine-tune the whole network; train a network with random weights in one stage.
 
-    Raises UserError for rates that do not fit, for sets without faces or labels and for a state of another training."""
-    slow = learning_rate / 10 if fine_tune_learning_rate is None else fine_tune_learning_rate
-    _check_rates(learning_rate, slow, fine_tune_share)
+    Raises UserError for rates that do not fit, for sets without faces or labels and for a state of another run."""
+    rate = learning_rate / 10 if fine_tune_learning_rate is None else fine_tune_learning_rate
+    _check_rates(learning_rate, rate, fine_tune_share)
     check_faces(train, validation)
     options = dict(batch_size=batch_size, loss=loss, patience=patience, seed=seed, resume=resume, show_progress=show_progress)
     folders = {stage: Path(run_folder) / stage if run_folder else None for stage in ("whole", "head", "fine_tuning")}
     if any(layer.trainable_variables for layer in backbone_layers(model)):
-        return fit(model, train, validation, images_shown, learning_rate=learning_rate, run_folder=folders["whole"],
-                   faces_per_epoch=faces_per_epoch, **options)
-    features_folder = Path(features_folder or Path(load_settings().runs_folder) / "features")
-    head = _fit_head(model, train, validation, round(images_shown * (1 - fine_tune_share)), features_folder,
+        return fit(model, train, validation, images_shown, learning_rate=learning_rate, run_folder=folders["whole"], faces_per_epoch=faces_per_epoch, **options)
+    head = _fit_head(model, train, validation, round(images_shown * (1 - fine_tune_share)), Path(features_folder or Path(load_settings().runs_folder) / "features"),
                      {**options, "learning_rate": learning_rate, "run_folder": folders["head"]})
     if not fine_tune_share:
         return replace(head, model=model)
     unfreeze(model, first_layer)
-    later = {"learning_rate": slow, "run_folder": folders["fine_tuning"], "first_layer_share": first_layer_share, "faces_per_epoch": faces_per_epoch}
-    return _fine_tune(model, head, train, validation, round(images_shown * fine_tune_share), {**options, **later})
+    options |= {"learning_rate": rate, "run_folder": folders["fine_tuning"], "first_layer_share": first_layer_share, "faces_per_epoch": faces_per_epoch}
+    return _fine_tune(model, head, train, validation, round(images_shown * fine_tune_share), options)

@@ -302,7 +302,7 @@ def test_bad_states(case, tmp_path):
         np.savez(state, images=np.zeros(3))
     else:
         state.write_bytes(STATES[case])
-    with pytest.raises(UserError, match="state.npz: not the state of this training"):
+    with pytest.raises(UserError, match="state.npz: not the state of this training run"):
         fit(build_baseline(), faces, faces, resume=True, **options)
 
 
