@@ -1,0 +1,221 @@
+"Prediction against faults reported for similar tools: odd arrays and sources, names, results beside sources, interruptions, lost faces, lag."
+
+import csv
+import io
+import json
+import os
+import pickle
+import threading
+import warnings
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from facekp.errors import UserError
+from facekp.images import read_image
+from facekp.inference.landmarker import load
+from facekp.inference.outputs import predict_files
+from facekp.inference.tracking import FaceTracker, OneEuroFilter, track
+from facekp.keypoints import MEAN_FACE
+from facekp.synthetic.head import estimate_pose
+from facekp.synthetic.renderer import synthetic_faces
+from facekp.video import read_frames
+
+
+@pytest.fixture(scope="module")
+def landmarker():
+    return load(threads=1)
+
+
+@pytest.fixture(scope="module")
+def scene() -> np.ndarray:
+    "The synthetic face that looks most nearly at the camera, with its edge continued around it."
+    faces = synthetic_faces(24, seed=3, workers=1)
+    frontal = np.argmin([abs(estimate_pose(points).yaw) for points in faces.points])
+    face = cv2.resize(faces.images[frontal], (120, 120), interpolation=cv2.INTER_CUBIC)
+    return np.repeat(cv2.copyMakeBorder(face, 60, 60, 60, 60, cv2.BORDER_REPLICATE)[..., None], 3, axis=2)
+
+
+def encoded(image: np.ndarray, kind: str = "JPEG") -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, kind, quality=95)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("change", [
+    lambda image: image / np.float32(image.max()) * np.float32(1.02), lambda image: (image / 255).astype(np.float16), lambda image: image.astype(np.float32) * (256 / image.max()),
+    lambda image: np.round(image * (1023 / 255)).astype(np.uint16), lambda image: np.round(image * (4095 / 255)).astype(np.uint16)])
+def test_values_of_any_range_give_the_same_points(landmarker, scene, change):
+    plain, changed = landmarker.predict(scene), landmarker.predict(change(scene))
+    assert len(changed) == 1 and np.abs(changed.points - plain.points).max() < 1.5
+
+
+@pytest.mark.parametrize("array", [np.zeros((3, 40, 60), np.uint8), np.zeros((4, 40, 60), np.float32), np.zeros((40, 60, 2), np.uint8),
+                                   np.zeros((2, 3, 40, 60), np.uint8), np.full((40, 60, 3), 2.5), np.full((40, 60), -9.0)])
+def test_ambiguous_arrays_are_refused_in_one_line(landmarker, array):
+    with pytest.raises(UserError) as caught:
+        landmarker.predict(array)
+    assert "\n" not in str(caught.value) and "expected" in str(caught.value) or "scale them" in str(caught.value)
+
+
+def test_open_files_and_buffers_are_images(landmarker, scene, tmp_path):
+    content = encoded(scene)
+    (tmp_path / "p.jpg").write_bytes(content)
+    expected = read_image(tmp_path / "p.jpg")
+    with open(tmp_path / "p.jpg", "rb") as file:
+        for source in (file, io.BytesIO(content), bytearray(content), memoryview(content), content):
+            assert np.array_equal(read_image(source), expected)
+    assert len(landmarker.predict(io.BytesIO(content))) == 1
+
+
+class Tensor:
+    "What TensorFlow and PyTorch offer NumPy."
+
+    def __init__(self, values):
+        self.values, self.shape = values, values.shape
+
+    def __array__(self, dtype=None, copy=None):
+        return self.values
+
+
+def test_tensors_are_arrays(landmarker, scene):
+    assert landmarker.predict(Tensor(scene)) == landmarker.predict(scene)
+
+
+def test_a_jpeg_without_its_end_marker_is_read_and_one_without_pixels_is_not(scene):
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
+    for image in (scene, noise):
+        content = encoded(image)
+        assert np.array_equal(read_image(content[:-2]), read_image(content))
+        for length in (len(content) - 30, len(content) // 2):
+            with pytest.raises(UserError, match="not an image"):
+                read_image(content[:length])
+
+
+def test_heic_is_known_by_its_content(tmp_path):
+    pytest.importorskip("PIL")
+    try:
+        import pillow_heif  # noqa: F401
+        pytest.skip("pillow-heif is installed")
+    except ImportError:
+        pass
+    (tmp_path / "p.jpg").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    with pytest.raises(UserError, match="pip install pillow-heif"):
+        read_image(tmp_path / "p.jpg")
+    (tmp_path / "p.HEIC").write_bytes(encoded(np.zeros((8, 8, 3), np.uint8)))
+    assert read_image(tmp_path / "p.HEIC").shape == (8, 8, 3)
+
+
+def test_threads_leave_no_process_wide_state(scene):
+    content, before = encoded(scene), (Image.MAX_IMAGE_PIXELS, list(warnings.filters))
+    threads = [threading.Thread(target=lambda: [read_image(content) for _ in range(10)]) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (Image.MAX_IMAGE_PIXELS, list(warnings.filters)) == before and Image.MAX_IMAGE_PIXELS
+
+
+@pytest.mark.parametrize("out", [".", "photos"])
+def test_results_may_lie_beside_their_sources(landmarker, scene, tmp_path, monkeypatch, out):
+    monkeypatch.chdir(tmp_path)
+    os.makedirs("photos")
+    Image.fromarray(scene).save("photos/p.png")
+    (tmp_path / "photos" / "notes.h5").write_bytes(b"no image")
+    for _ in range(2):
+        assert predict_files(landmarker, ["photos"], out, show_progress=False) == []
+    assert sorted(path.name for path in tmp_path.rglob("*.png")) == ["p-points.png", "p.png"]
+
+
+@pytest.mark.parametrize("format", ["png", "jpg", "json", "csv"])
+def test_no_name_costs_the_others(landmarker, scene, tmp_path, format, monkeypatch, capsys):
+    for name in ("a.png", "caf\udce9.png", "č日.png"):
+        with open(os.fsencode(tmp_path / name), "wb") as file:
+            file.write(encoded(scene, "PNG"))
+    narrow = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr("sys.stdout", narrow)
+    assert predict_files(landmarker, [tmp_path], tmp_path / "out", format) == []
+    assert len(list((tmp_path / "out").iterdir())) == (1 if format == "csv" else 3)
+    if format == "csv":
+        with open(tmp_path / "out" / "predictions.csv", encoding="utf-8", newline="") as file:
+            assert len(list(csv.DictReader(file))) == 3
+        assert b"predictions.csv" in narrow.buffer.getvalue(), "the command says where the table lies"
+    for format in ("json", "csv"):
+        assert predict_files(landmarker, [tmp_path / "č日.png"], None, format) == []
+
+
+def test_an_interrupted_run_keeps_its_table(landmarker, scene, tmp_path, monkeypatch):
+    for number in range(5):
+        Image.fromarray(scene).save(tmp_path / f"{number}.png")
+    calls, predict = [], type(landmarker).predict
+
+    def stop_at_third(self, image):
+        calls.append(image)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return predict(self, image)
+
+    monkeypatch.setattr(type(landmarker), "predict", stop_at_third)
+    with pytest.raises(KeyboardInterrupt, match="2 of 5"):
+        predict_files(landmarker, [tmp_path], tmp_path / "out", "csv", show_progress=False)
+    with open(tmp_path / "out" / "predictions.csv", newline="") as file:
+        assert len(list(csv.DictReader(file))) == 2
+
+
+def write_video(path, scene, rate, frames):
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), rate, (240, 240))
+    for number in range(frames):
+        video.write(np.ascontiguousarray(np.roll(scene, number, axis=1)[..., ::-1]))
+    video.release()
+
+
+@pytest.mark.parametrize("rate", [0.5, 2, 12.5, 30])
+def test_frames_have_the_times_of_the_file(scene, tmp_path, rate):
+    write_video(tmp_path / "v.avi", scene, rate, 6)
+    frames = list(read_frames(tmp_path / "v.avi"))
+    assert np.allclose([frame.seconds for frame in frames], np.arange(6) / rate, atol=1e-3) and frames[0].rate == pytest.approx(rate)
+
+
+def test_standard_output_is_json_lines_for_photos_and_videos(landmarker, scene, tmp_path, capsys):
+    write_video(tmp_path / "v.avi", scene, 10, 4)
+    Image.fromarray(scene).save(tmp_path / "p.png")
+    predict_files(landmarker, [tmp_path], None, "json")
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line.get("frame") for line in lines] == [None, 0, 1, 2, 3] and all(len(line["faces"]) == 1 for line in lines)
+
+
+@pytest.mark.parametrize("lost", [1, 10])
+def test_a_lost_face_keeps_its_id(landmarker, scene, lost):
+    tracker, ids = FaceTracker(landmarker), []
+    for number in range(24):
+        image = np.zeros_like(scene) if 8 <= number < 8 + lost else np.roll(scene, number, axis=1)
+        ids.append([face.track_id for face in tracker.next(image, number / 30)])
+    assert ids[:8] == [[1]] * 8 and ids[8:8 + lost] == [[]] * lost and all(one in ([], [1]) for one in ids) and ids[-2:] == [[1], [1]]
+    if lost == 1:
+        assert ids[9] == [1], "no frame more is lost than is black"
+
+
+def test_smoothing_can_be_switched_off(landmarker, scene, tmp_path):
+    write_video(tmp_path / "v.avi", scene, 30, 5)
+    raw = [frame.faces[0].points for frame in track(tmp_path / "v.avi", landmarker, smoothing=False)]
+    image = next(iter(read_frames(tmp_path / "v.avi"))).image
+    assert np.array_equal(raw[0], landmarker.find_faces(image)[0].points) and len(raw) == 5
+
+
+def test_the_filter_lags_little_at_natural_sway():
+    times = np.arange(120) / 30
+    truth = MEAN_FACE + 10 * np.sin(2 * np.pi * 0.5 * times)[:, None, None]
+    seen, smoother = truth + np.random.default_rng(0).normal(0, 0.08, truth.shape), OneEuroFilter()
+    smooth = np.array([smoother(points, seconds) for points, seconds in zip(seen, times)])
+    between_eyes = np.linalg.norm(MEAN_FACE[0] - MEAN_FACE[1])
+    assert np.linalg.norm(smooth - truth, axis=2)[10:].mean() < 0.005 * between_eyes
+    rest = np.array([OneEuroFilter()(MEAN_FACE, 0), *[smoother(MEAN_FACE + noise, 5 + n / 30) for n, noise in enumerate(seen[:60] - truth[:60])]])[30:]
+    assert np.diff(rest, axis=0).std() < 0.4 * np.diff(seen - truth, axis=0).std()
+
+
+def test_predictions_compare_and_landmarkers_pickle(landmarker, scene):
+    prediction = landmarker.predict(scene)
+    again = pickle.loads(pickle.dumps(landmarker)).predict(scene)
+    assert again == prediction and again.faces[0] in {prediction.faces[0]} and pickle.loads(pickle.dumps(prediction)) == prediction
