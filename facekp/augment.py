@@ -8,6 +8,11 @@ Docs: https://facekp.github.io/facekp/library/augment.html.md"""
 __all__ = ['MAX_SHIFT', 'MAX_DEGREES', 'MAX_BLUR', 'MAX_BRIGHTNESS', 'MAX_NOISE', 'shift', 'rotate', 'blur', 'brightness',
            'noise', 'mirror']
 
+# %% ../nbs/library/augment.ipynb #24ee9138
+from .errors import require_train
+
+require_train("Augmentation", "albumentations")
+
 # %% ../nbs/library/augment.ipynb #40c8fea3
 import os
 

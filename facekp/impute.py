@@ -7,6 +7,11 @@ Docs: https://facekp.github.io/facekp/library/impute.html.md"""
 # %% auto #0
 __all__ = ['forward_fill', 'fill_mean', 'fill_knn', 'fill_ridge']
 
+# %% ../nbs/library/impute.ipynb #5bdd14ff
+from .errors import require_train
+
+require_train("Imputation", "sklearn")
+
 # %% ../nbs/library/impute.ipynb #c2c8b4fb
 import numpy as np
 import pandas as pd

@@ -9,10 +9,8 @@ __all__ = ['split_by_group']
 
 # %% ../../nbs/library/data/split.ipynb #22e473d0
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
-from .duplicates import near_duplicates
+from .duplicates import connected_components, near_duplicates
 from ..errors import UserError
 from ..faces import Faces
 
@@ -22,9 +20,8 @@ def _connected_groups(faces: Faces) -> np.ndarray:
     groups = np.unique(faces.group, return_inverse=True)[1]
     copies = near_duplicates(faces.images)
     count = groups.max(initial=-1) + 1
-    links = coo_array((np.ones(len(faces), np.int8), (groups, count + copies)),
-                      shape=(count + len(faces),) * 2)
-    return np.unique(connected_components(links, directed=False)[1][groups], return_inverse=True)[1]
+    components = connected_components(np.stack([groups, count + copies], axis=1), count + len(faces))
+    return np.unique(components[groups], return_inverse=True)[1]
 
 # %% ../../nbs/library/data/split.ipynb #40e0c5ca
 def split_by_group(

@@ -37,7 +37,7 @@ def _count_gpus() -> int:
     return sum(not device.startswith("cpu") for device in keras.distribution.list_devices())
 
 # %% ../../nbs/library/training/backend.ipynb #422b8f86
-require_train("training")
+require_train("Training")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 with silence_stderr():
     import keras
