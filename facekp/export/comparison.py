@@ -7,9 +7,10 @@ Docs: https://facekp.github.io/facekp/library/export/comparison.html.md"""
 # %% auto #0
 __all__ = ['SavedModel', 'open_exported', 'compare_formats']
 
-# %% ../../nbs/library/export/comparison.ipynb #e0890eca
+# %% ../../nbs/library/export/comparison.ipynb #ff2ede17
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def open_exported(
     "Open an exported model with its own runtime. Raises UserError for other files."
     return SavedModel(path) if Path(path).is_dir() else load_keypoint_model(path, threads)
 
-# %% ../../nbs/library/export/comparison.ipynb #2d3ab0d9
+# %% ../../nbs/library/export/comparison.ipynb #b5edc7a2
 def compare_formats(
     model: keras.Model,  # the network that was exported
     files: dict[str, Path],  # format -> path
@@ -86,7 +87,7 @@ def compare_formats(
         rows.append({"format": format, "bytes": _count_bytes(path),
                      "largest_difference": float(np.abs(predicted - expected).max()),
                      "load_ms": load_ms, "rmse": rmse(predicted, points),
-                     **_time_calls(lambda exported=exported: exported.predict(images[:1]), repeats)})
+                     **_time_calls(partial(exported.predict, images[:1]), repeats)})
     return rows
 
 # %% ../../nbs/library/export/comparison.ipynb #6e0ac360

@@ -36,7 +36,7 @@ def cell_centers(
             for cells, start in ((width, left), (height, top)))
     return np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2).astype(np.float32)
 
-# %% ../../nbs/library/models/layers.ipynb #26e86de8
+# %% ../../nbs/library/models/layers.ipynb #b120df81
 class WindowedLayer(keras.layers.Layer):
     "Base class of layers that need the window of the face that the network sees."
 
@@ -46,7 +46,8 @@ class WindowedLayer(keras.layers.Layer):
         **options: Any,  # of keras.layers.Layer
     ) -> None:
         super().__init__(**options)
-        self.window = tuple(window)
+        left, top, side = window
+        self.window: Window = (left, top, side)
 
     def get_config(self) -> dict[str, Any]:
         "Return the arguments that rebuild the layer."
@@ -68,14 +69,14 @@ class SoftArgmax(WindowedLayer):
         centers = cell_centers(height, width, self.window)
         return ops.matmul(probability, ops.convert_to_tensor(centers))
 
-# %% ../../nbs/library/models/layers.ipynb #2b88c16d
+# %% ../../nbs/library/models/layers.ipynb #5f9d4972
 @keras.saving.register_keras_serializable(package="facekp")
 class SpatialPrior(WindowedLayer):
     "Learned map added to each heatmap; starts as a Gaussian around the mean face's keypoint."
 
     def build(
         self,
-        shape: tuple[int | None, ...],  # of the heatmaps: (N or None, H, W, 15)
+        shape: tuple[int, ...],  # of the heatmaps: (N or None, H, W, 15)
     ) -> None:
         "Create the maps: the logarithm of a Gaussian with a standard deviation of 6 px."
         height, width, count = shape[1:]

@@ -61,7 +61,7 @@ def select_head(
     return keras.Model(model.input, model.layers[-1].input[source - 1],
                        name=model.name + ("_source_2" if source == 2 else ""))
 
-# %% ../../nbs/library/models/two_heads.ipynb #8f261238
+# %% ../../nbs/library/models/two_heads.ipynb #c8635a9e
 def stack_by_source(
     points: npt.NDArray[np.float32],  # [N,15,2], pixels
     second: npt.NDArray[np.bool_],  # [N], True for a row of the second source
@@ -77,8 +77,9 @@ def choose_by_source(
     second: npt.NDArray[np.bool_],  # [N], True for a row of the second source
 ) -> npt.NDArray[np.float32]:  # [N,15,2], pixels
     "Return the prediction of the head of each row's source."
-    return stacked.reshape(len(stacked), 2, len(KEYPOINTS),
-                           2)[np.arange(len(stacked)), second.astype(int)]
+    by_head = stacked.reshape(len(stacked), 2, len(KEYPOINTS), 2)
+    chosen: npt.NDArray[np.float32] = by_head[np.arange(len(stacked)), second.astype(int)]
+    return chosen
 
 # %% ../../nbs/library/models/two_heads.ipynb #31107d7f
 @dataclass

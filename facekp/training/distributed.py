@@ -28,8 +28,8 @@ from .seeds import set_seeds
 from .shards import Shards, plan_epoch, read_part
 from .state import read_state, write_state
 
-# %% ../../nbs/library/training/distributed.ipynb #44aeca4f
-def _build_step(strategy: Any, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Callable[..., Any]:
+# %% ../../nbs/library/training/distributed.ipynb #f714fd70
+def _build_step(strategy: Any, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Any:
     "Build the function that trains one step on all devices and returns the loss of the whole batch."
     def step_on_device(images: Any, points: Any) -> Any:
         context = tensorflow.distribute.get_replica_context()
@@ -43,12 +43,11 @@ def _build_step(strategy: Any, model: keras.Model, optimizer: keras.optimizers.O
         optimizer.apply(gradients, model.trainable_variables)  # adds the gradients of all devices
         return loss
 
-    @tensorflow.function  # type: ignore[misc, unused-ignore]
     def step(images: Any, points: Any) -> Any:
         losses = strategy.run(step_on_device, args=(images, points))
         return strategy.reduce(tensorflow.distribute.ReduceOp.SUM, losses, axis=None)
 
-    return step
+    return tensorflow.function(step)
 
 # %% ../../nbs/library/training/distributed.ipynb #0318f165
 def _read_parts(strategy: Any, shards: Shards, shard: int, rows: npt.NDArray[np.int64], batch_size: int) -> tuple[Any, ...]:
@@ -78,7 +77,7 @@ def _explain_lost_workers() -> Iterator[None]:
                        "all workers again with resume, and the training goes on after the last "
                        "whole epoch") from error
 
-# %% ../../nbs/library/training/distributed.ipynb #ede4bcdd
+# %% ../../nbs/library/training/distributed.ipynb #6abd9cc3
 def fit_shards(
     build: Callable[[], keras.Model],  # builds the network, from grey [N,96,96,1] to pixels [N,15,2]
     shards: Shards,  # training set
@@ -100,7 +99,8 @@ def fit_shards(
         model = build()
         optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(float(learning_rate), epochs * steps))
         optimizer.build(model.trainable_variables)
-        path, progress = Path(run_folder or ".") / "state.npz", {"epoch": 0, "losses": []}
+        path = Path(run_folder or ".") / "state.npz"
+        progress: dict[str, Any] = {"epoch": 0, "losses": []}
         if resume and run_folder and path.exists():
             progress = read_state(path, model.variables, optimizer)[0]
     with _explain_lost_workers():

@@ -31,7 +31,7 @@ from .state import read_state, write_state
 
 VALIDATION_INTERVAL = 2_000  # images shown between two validations
 
-# %% ../../nbs/library/training/loop.ipynb #9a6e17e6
+# %% ../../nbs/library/training/loop.ipynb #be99acf0
 class _BestWeights(keras.callbacks.Callback):
     "Validate at intervals, keep the best weights, stop early, and write the state."
 
@@ -41,7 +41,8 @@ class _BestWeights(keras.callbacks.Callback):
         self.images, self.points, self.checkpoint, self.bar = images, points, checkpoint, bar
         self.validate_every, self.patience = validate_every, patience
         self.history: list[dict[str, Any]] = []
-        self.best_rmse, self.best_weights, self.best_epoch = np.inf, None, 0
+        self.best_rmse, self.best_epoch = math.inf, 0
+        self.best_weights: list[npt.NDArray[Any]] | None = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         epoch += 1

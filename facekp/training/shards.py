@@ -33,14 +33,15 @@ class Shards:
     def __len__(self) -> int:
         return sum(self.counts)
 
-# %% ../../nbs/library/training/shards.ipynb #e6b97257
+# %% ../../nbs/library/training/shards.ipynb #34a25b1a
 def write_shards(
     batches: Iterable[Faces],  # faces in batches, as from stream_faces
     folder: str | Path,  # where to write
     faces_per_shard: int = 4096,  # 38 MB each
 ) -> Shards:
     "Write faces to disk in shards; only one shard is in memory."
-    folder, entries = Path(folder), []
+    folder = Path(folder)
+    entries: list[dict[str, Any]] = []
     pending: list[Faces] = []
     for batch in batches:
         pending.append(batch)

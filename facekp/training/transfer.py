@@ -104,13 +104,13 @@ def _write_features(backbone: keras.Model, images: npt.NDArray[np.uint8], paths:
             for file, kind, part in zip(files, kinds, maps):
                 file.write(part.astype(kind).tobytes())
 
-# %% ../../nbs/library/training/transfer.ipynb #d8b0ba84
+# %% ../../nbs/library/training/transfer.ipynb #9ba004ae
 def _fit_head(model: keras.Model, train: Faces, validation: Faces, images_shown: int, folder: Path, options: dict[str, Any]) -> TrainingRun:
     "Train the head on features; of more faces than the budget shows, only that many are used."
     if len(train) > images_shown:
         train = train[np.sort(np.random.default_rng(options["seed"]).permutation(len(train))[:images_shown])]
     show = options["show_progress"]
-    inputs = tuple(compute_features(model, part.images, folder, show_progress=show) for part in (train, validation))
+    inputs = (compute_features(model, train.images, folder, show_progress=show), compute_features(model, validation.images, folder, show_progress=show))
     return fit(split_backbone(model)[1], train, validation, images_shown, inputs=inputs, **options)
 
 
@@ -136,7 +136,7 @@ def _check_rates(learning_rate: float, fine_tune_rate: float, fine_tune_share: f
     if not 0 <= fine_tune_share < 1:
         raise UserError(f"fine_tune_share {fine_tune_share:g}: expected 0 (no fine-tuning) or more, and below 1, since the head is trained first")
 
-# %% ../../nbs/library/training/transfer.ipynb #8827b5f7
+# %% ../../nbs/library/training/transfer.ipynb #092abf9a
 def fit_transfer(
     model: keras.Model,  # of build_transfer
     train: Faces,  # training set; NaN points are left out of the loss
@@ -163,7 +163,7 @@ def fit_transfer(
     rate = learning_rate / 10 if fine_tune_learning_rate is None else fine_tune_learning_rate
     _check_rates(learning_rate, rate, fine_tune_share)
     check_faces(train, validation)
-    options = dict(batch_size=batch_size, loss=loss, patience=patience, seed=seed, resume=resume, show_progress=show_progress)
+    options: dict[str, Any] = dict(batch_size=batch_size, loss=loss, patience=patience, seed=seed, resume=resume, show_progress=show_progress)
     folders = {stage: Path(run_folder) / stage if run_folder else None for stage in ("whole", "head", "fine_tuning")}
     if any(layer.trainable_variables for layer in backbone_layers(model)):
         return fit(model, train, validation, images_shown, learning_rate=learning_rate, run_folder=folders["whole"], faces_per_epoch=faces_per_epoch, **options)
