@@ -250,8 +250,8 @@ BAD = {
     "pts all in one place": (folder_of_300w(pts="{\n" + "50 50\n" * 68 + "}"), ["one.pts", "not those of an upright face"]),
     "pts of another picture": (folder_of_300w(shift=3000), ["one.pts", "not those of an upright face in one.png"]),
     "pts without a picture": (folder_of_300w(picture=None), ["one.pts", "no picture of the same name", "one.jpg"]),
-    "empty picture": (folder_of_300w(picture=b""), ["one.png", "is no picture that can be read"]),
-    "picture that is none": (folder_of_300w(picture=b"hello"), ["one.png", "is no picture that can be read"]),
+    "empty picture": (folder_of_300w(picture=b""), ["one.png", "not an image that can be read"]),
+    "picture that is none": (folder_of_300w(picture=b"hello"), ["one.png", "not an image that can be read"]),
 }
 
 

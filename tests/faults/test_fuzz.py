@@ -18,7 +18,7 @@ from facekp.config import load_settings
 from facekp.errors import UserError
 from facekp.data.kaggle import parse_training
 from facekp.data.npz import load_npz
-from facekp.data.w300 import _read_grey, read_pts
+from facekp.data.w300 import read_pts
 from facekp.images import read_image
 
 SEED = 20261122
@@ -118,7 +118,7 @@ READERS = {
     # kind: (ending, reader, files in the normal suite, files in the long one)
     "csv": ("training.csv", parse_training, 150, 20_000), "npz": ("faces.npz", load_npz, 300, 20_000),
     "zip": ("faces.zip", parse_training, 150, 20_000), "picture": ("p.png", read_image, 400, 60_000),
-    "photo": ("p.png", _read_grey, 200, 20_000), "pts": ("one.pts", read_pts, 300, 10_000),
+    "photo": ("p.png", lambda path: read_image(path, grey=True), 200, 20_000), "pts": ("one.pts", read_pts, 300, 10_000),
     "settings": ("settings.ini", lambda path: load_settings(start=path.parent), 300, 10_000), "record": ("r.json", read_labels, 200, 10_000),
     "keras": ("m.keras", check_model, 200, 10_000),
 }

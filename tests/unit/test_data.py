@@ -28,7 +28,7 @@ from facekp.data.kaggle_table import IMAGE_VALUES, _parse_block, _parse_one_imag
 from facekp.data.npz import load_npz, save_npz
 from facekp.data.sources import load_faces
 from facekp.data.split import split_by_group
-from facekp.geometry import cut_upright_face, kaggle_framing
+from facekp.geometry import Crop, crop_image, fit_crop, to_crop
 
 
 def faces_of(images, group=None, **more) -> Faces:
@@ -413,15 +413,14 @@ def test_68_points_of_a_mirrored_face_are_the_mirrored_points():
 @given(st.floats(0.1, 10), st.floats(-500, 500), st.floats(-500, 500))
 @settings(max_examples=50, deadline=None)
 def test_framing_undoes_any_scale_and_shift(scale, x, y):
-    found, shift = kaggle_framing(MEAN_FACE * scale + [x, y])
-    assert np.allclose(found * (MEAN_FACE * scale + [x, y]) + shift, MEAN_FACE, atol=1e-2)
+    points = MEAN_FACE * scale + [x, y]
+    assert np.allclose(to_crop(points, fit_crop(MEAN_FACE, points, rotation=False, error_in_crop=True)), MEAN_FACE, atol=1e-2)
 
 
 def test_framing_does_not_rotate():
     angle = np.radians(20)
     tilted = (MEAN_FACE - 48) @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) + 48
-    scale, shift = kaggle_framing(tilted)
-    eyes = (scale * tilted + shift)[[0, 1]]
+    eyes = to_crop(tilted, fit_crop(MEAN_FACE, tilted, rotation=False, error_in_crop=True))[[0, 1]]
     assert np.isclose(np.degrees(np.arctan2(*(eyes[0] - eyes[1])[::-1])), np.degrees(np.arctan2(*(tilted[0] - tilted[1])[::-1])))
 
 
@@ -432,12 +431,12 @@ def test_points_stay_on_their_pixels(scale, x, y):
     shift = np.array([x, y])
     inside = slice(8, 88)
     for ramp, axis in ((columns, 1), (rows, 0)):
-        cut = cut_upright_face(ramp.astype(np.uint8), scale, shift).astype(float)
+        cut = crop_image(ramp.astype(np.float32), Crop(tuple((47.5 - shift) / scale), 96 / scale)).astype(float)
         places = (np.arange(96) - shift[1 - axis]) / scale
         expected = np.clip(places, 0, 239)
         line = cut[48] if axis else cut[:, 48]
         near = (places > 2 / scale) & (places < 235 - 2 / scale)
-        assert near[inside].sum() > 10 and np.abs(line - expected)[near].max() <= 0.75
+        assert near[inside].sum() > 10 and np.abs(line - expected)[near].max() <= 0.05
 
 
 def write_300w(folder, names, size=200):
