@@ -76,7 +76,7 @@ def train(
 ) -> "Record":  # what the run did and its scores on the test set; also written to out/record.json
     "Train one model, score it on held-out faces and keep it. Raises UserError for unknown names and unsuitable data."
     from facekp.conventions import has_two_sources
-    from facekp.experiments.plan import Trial, split_for_comparison
+    from facekp.experiments.plan import Trial, plan_experiment
     from facekp.experiments.record import write_record
     from facekp.experiments.run import run_trial
     from facekp.experiments.two_sources import run_by_source
@@ -88,7 +88,8 @@ def train(
     if has_two_sources(faces):
         record = run_by_source(trial, faces, settings, heads, out, resume, show_progress=show_progress)
     else:
-        record = run_trial(trial, split_for_comparison(faces, settings), settings, out, resume, show_progress=show_progress)
+        experiment = plan_experiment(faces, settings, [trial])
+        record = run_trial(experiment.trials[0], experiment, out, resume, show_progress)
     write_record(record, Path(out) / "record.json")
     return record
 
@@ -124,8 +125,7 @@ def evaluate(
 ) -> dict[str, Any]:  # metrics with 95% intervals, as facekp.evaluation.evaluate_points gives them; by_source where rows have two annotation sources
     "Score a model on every labelled point. Raises UserError for what is no model or has no labels."
     from facekp.conventions import has_two_sources, is_second_source
-    from facekp.evaluation import evaluate_points
-    from facekp.experiments.by_source import rmse_by_source
+    from facekp.evaluation import evaluate_points, rmse_by_source
 
     models = _source_models(model)
     faces = faces_of(data, settings_with())
@@ -173,23 +173,16 @@ def submit(
 
 # %% ../nbs/library/jobs.ipynb #03d3256c
 def compare(
-    runs: "list[str | Path]",  # folders of runs, records, or a folder of records
+    runs: "list[str | Path]",  # folders of runs, record.json files, or folders of results with runs.csv
 ) -> pd.DataFrame:  # one row per run, best first: model, labels, augment, seed, rmse with low and high in px, accuracy, seconds; attrs: data, n_test
     "Compare runs that were tested on the same faces. Raises UserError where they were not."
-    from facekp.experiments.record import read_record
-    from facekp.experiments.tables import read_records
+    from facekp.experiments.statistics import rows_of_runs
 
-    records = []
-    for run in map(Path, runs):
-        own = run / "record.json" if run.is_dir() else run
-        records += [read_record(own)] if own.is_file() else read_records(run)
-    if len({record.data["sha256"]["test"] for record in records}) > 1:
+    rows, data = rows_of_runs(runs)
+    if len({described["sha256"]["test"] for described in data}) > 1:
         raise UserError("these runs were tested on different faces, so their errors cannot be compared; train them with the same --data and --seed")
-    rows = [{"model": record.model, "labels": record.labels, "augment": record.augment, "seed": record.seed, "rmse": record.metrics["rmse"],
-             "low": record.metrics["intervals"]["rmse"][0], "high": record.metrics["intervals"]["rmse"][1],
-             "accuracy": record.metrics["accuracy"], "seconds": record.seconds} for record in records]
     table = pd.DataFrame(rows).sort_values("rmse", ignore_index=True)
-    table.attrs = {"data": records[0].data["name"], "n_test": records[0].data["n_test"]}
+    table.attrs = {"data": data[0]["name"], "n_test": data[0]["n_test"]}
     return table
 
 # %% ../nbs/library/jobs.ipynb #427f4a02

@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT / "nbs" / "_site"))
 from browser import find_browser
 from lessons import repository_url
 from modelcard import shipped_sentence
+from facekp.experiments.results import read_study
 from tables import FULL, MAIN, MODELS, best_rows, counts, read_table
 
 BOTH = "helen_afw_96_npz_youtube_faces_96"
@@ -54,10 +55,10 @@ def best(model: str = "") -> dict:
 def taps() -> list[dict]:
     "Frozen MobileNetV2 cut at maps of several sizes, worst first: error as the mean over seeds, and how many there are."
     names = {"imagenet-12x12": "cut at 12x12 cells", "imagenet-6x6": "cut at 6x6", "imagenet-3x3": "cut at 3x3, its last map", "random-12x12": "random weights, at 12x12"}
-    rows = []
+    rows, transfer = [], read_study(ROOT / "results" / "transfer").runs
     for place, name in names.items():
-        errors = [record(f"transfer/{path.stem}")["metrics"]["rmse"] for path in sorted((ROOT / "results" / "transfer").glob(f"frozen-{place}-seed*.json"))]
-        rows.append({"labels": name, "rmse": sum(errors) / len(errors), "seeds": len(errors)})
+        errors = transfer.rmse[transfer.index.str.startswith(f"frozen-{place}-seed")]
+        rows.append({"labels": name, "rmse": errors.mean(), "seeds": len(errors)})
     return sorted(rows, key=lambda row: -row["rmse"])
 
 
@@ -92,8 +93,13 @@ def verdict_bar(question: str, data: str = "main") -> str:
 
 
 def record(name: str) -> dict:
-    "A record of results/."
+    "Return a JSON record of results/."
     return json.loads((ROOT / "results" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def run(study: str, name: str) -> dict:
+    "Return one run of a study as a dictionary."
+    return read_study(ROOT / "results" / study).runs.loc[name].to_dict()
 
 
 def _sizes(name: str) -> dict:
@@ -118,7 +124,7 @@ def facts() -> dict:
             "moved": {source["keypoint"]: source["moved"] for source in labels["sources"]},
             "imputed": {name: values["mean"] for name, values in record("imputers_kaggle_labels")["rmse"].items()},
             "accuracy": record("accuracy_kaggle_labels"), "main": _sizes(MAIN), "both": _sizes(BOTH), "demo": demo(),
-            "taps": taps(), "record": record, "repository": repository_url(), "best_of_each": rows[::-1], "shipped": shipped_sentence()}
+            "taps": taps(), "record": record, "run": run, "repository": repository_url(), "best_of_each": rows[::-1], "shipped": shipped_sentence()}
 
 
 def slides() -> list[tuple[str, str, str]]:

@@ -1,12 +1,12 @@
-"""What weights that saw other pictures are worth on real faces: tap by tap, frozen and thawed, against random weights.
+"""What pretrained weights are worth on real faces: by feature level, frozen and fine-tuned, against random weights.
 
 python studies/transfer.py taps --faces helen_afw_96.npz --weights mobilenet_v2_imagenet_notop.weights.h5
 python studies/transfer.py ridge --faces helen_afw_96.npz --weights mobilenet_v2_imagenet_notop.weights.h5
 python studies/transfer.py pretrain --backbone resnet50 --more youtube_faces_96.npz
 python studies/transfer.py finetune --backbone resnet50 --faces helen_afw_96.npz
 
-Every step writes one record a training to --out and skips what is there; a training that was stopped goes on where it was. States,
-features and pretrained models lie in --runs. The faces are split as in `facekp course --profile full`, their labels are the true ones, and
+Every step keeps a record per run in --runs, skips the runs that have one, and joins them to the study in --out (facekp.experiments.results); an
+interrupted run continues. States, features and pretrained models are in --runs too. The faces are split as in `facekp course --profile full`, their labels are the true ones, and
 the test faces are looked at once, for the record."""
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from facekp.experiments.plan import split_for_comparison
+from facekp.experiments.plan import describe_weights, split_for_comparison
 from facekp.config import load_settings
 from facekp.faces import concatenate
 from facekp.files import write_json
@@ -28,9 +28,10 @@ from facekp.data.split import split_by_group
 from facekp.synthetic.renderer import synthetic_faces
 from facekp.labels import apply_label_strategy
 from facekp.evaluation import evaluate_points
-from facekp.experiments.record import describe_data, describe_machine, describe_versions, make_record, write_record
+from facekp.experiments.record import describe_data, describe_machine, describe_versions, make_record, read_record, write_record
+from facekp.experiments.results import add_runs
 from facekp.models.files import save_model
-from facekp.models.transfer import build_transfer, describe_weights, split_backbone
+from facekp.models.transfer import build_transfer, split_backbone
 from facekp.training.transfer import compute_features, fit_transfer
 
 TAPS = {"24x24": "block_3_expand_relu", "12x12": "block_6_expand_relu", "6x6": "block_13_expand_relu", "6x6 early": "block_10_expand_relu",
@@ -53,12 +54,12 @@ def alone(folder: Path):
 def run(name: str, split, options, build: dict, training: dict, seed: int) -> None:
     "Train, score and record one net, unless its record is there."
     with alone(options.runs / f"{name}-seed{seed}") as mine:
-        if mine and not (options.out / f"{name}-seed{seed}.json").exists():
+        if mine and not (options.runs / f"{name}-seed{seed}" / "record.json").exists():
             _run(name, split, options, build, training, seed)
 
 
 def _run(name: str, split, options, build: dict, training: dict, seed: int) -> None:
-    path = options.out / f"{name}-seed{seed}.json"
+    path = options.runs / f"{name}-seed{seed}" / "record.json"
     train = apply_label_strategy(split.train, "truth")
     set_seeds(seed)
     model = build_transfer(**build)
@@ -70,12 +71,12 @@ def _run(name: str, split, options, build: dict, training: dict, seed: int) -> N
     description = {"model": build["name"], "labels": "truth", "augment": 0, "profile": "full", "seed": seed,
                    "data": describe_data(split.train, split.validation, split.test),
                    "budget": {"images": training["images_shown"], **{key: value for key, value in training.items() if key != "images_shown"},
-                              "tap": build.get("feature_level"), "head": build.get("head", "heatmap"), "trainable": build.get("trainable")},
+                              "feature_level": build.get("feature_level"), "head": build.get("head", "heatmap"), "trainable": build.get("trainable")},
                    "weights_from": options.origin if weights and weights.suffix == ".keras" else describe_weights(weights)}
     record = make_record(done, split.test, description)
     write_record(record, path)
     best = min(entry["validation_rmse"] for entry in done.history)
-    print(f"{path.stem}: validation {best:.3f} px, test {record.metrics['rmse']:.3f} px, {done.seconds:.0f} s, {done.epochs} epochs", flush=True)
+    print(f"{path.parent.name}: validation {best:.3f} px, test {record.metrics['rmse']:.3f} px, {done.seconds:.0f} s, {done.epochs} epochs", flush=True)
 
 
 def give_statistics(model, images: np.ndarray) -> None:
@@ -90,7 +91,7 @@ def give_statistics(model, images: np.ndarray) -> None:
 
 
 def taps(options, split) -> None:
-    "MobileNetV2: every tap frozen, with ImageNet and with random weights; the pooled head; frozen, thawed and from scratch."
+    "MobileNetV2: every tap frozen, with ImageNet and with random weights; the pooled head; frozen, fine-tuned and from scratch."
     for seed in range(options.seeds):
         for place, tap in TAPS.items():
             for origin, weights in (("imagenet", options.weights), ("random", None))[:1 if " " in place else 2]:
@@ -103,15 +104,15 @@ def taps(options, split) -> None:
                 {"images_shown": options.images, "fine_tune_share": 0.0}, seed)
 
 
-def thawed(options, split) -> None:
-    "MobileNetV2 at one budget of images: frozen, thawed, and all at once from random weights."
+def unfrozen(options, split) -> None:
+    "MobileNetV2 at one budget of images: frozen, fine-tuned, and all at once from random weights."
     tap = TAPS["6x6 and 12x12"]
     for seed in range(options.seeds):
         for origin, weights, share in (("imagenet", options.weights, 0.0), ("imagenet", options.weights, 0.5), ("random", None, 0.0)):
-            kind = "whole" if weights is None else "thawed" if share else "frozen"
+            kind = "whole" if weights is None else "unfrozen" if share else "frozen"
             run(f"budget-{kind}-{origin}", split, options, {"name": "mobilenetv2", "weights": weights, "feature_level": tap},
                 {"images_shown": options.images, "fine_tune_share": share}, seed)
-        run("budget-thawed-imagenet-pooled", split, options,
+        run("budget-unfrozen-imagenet-pooled", split, options,
             {"name": "mobilenetv2", "weights": options.weights, "feature_level": "out", "head": "pooled"},
             {"images_shown": options.images, "fine_tune_share": 0.5}, seed)
 
@@ -184,9 +185,9 @@ def _pretrain(options, split) -> None:
     description = {"model": options.backbone, "labels": "complete", "augment": 0, "profile": "full", "seed": 0,
                    "data": describe_data(train, validation, split.validation), "weights_from": "random",
                    "budget": {"images": options.images, "batch_size": options.batch_size, "learning_rate": options.learning_rate,
-                              "tap": big_tap(options.backbone)}}
+                              "feature_level": big_tap(options.backbone)}}
     record = make_record(training, split.validation, description)
-    write_record(record, options.out / f"{options.backbone}-pretraining.json")
+    add_runs(options.out.with_name(f"{options.out.name}_pretraining"), {f"{options.backbone}-seed0": record}, split.validation.group)
     save_model(model, path)
     print(f"{options.backbone} pretrained: {training.history}; {record.metrics['rmse']:.3f} px on HELEN and AFW's validation part, {training.seconds:.0f} s", flush=True)
 
@@ -199,7 +200,7 @@ def big_tap(backbone: str) -> tuple[str, str]:
 
 def finetune(options, split) -> None:
     "A big net from the pretrained and from random weights, the same images shown."
-    options.origin = f"drawn + youtube_faces_96, see {options.backbone}-pretraining.json"
+    options.origin = f"drawn + youtube_faces_96, see transfer_pretraining"
     tap = big_tap(options.backbone)
     shared = {"images_shown": options.images, "batch_size": options.batch_size, "learning_rate": options.learning_rate, "faces_per_epoch": options.epoch}
     pretrained = options.runs / f"{options.backbone}_pretrained.keras"
@@ -216,7 +217,7 @@ def finetune(options, split) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("step", choices=("taps", "thawed", "ridge", "pretrain", "finetune"))
+    parser.add_argument("step", choices=("taps", "unfrozen", "ridge", "pretrain", "finetune"))
     parser.add_argument("--faces", default="helen_afw_96.npz", help="photographs with points: any source that facekp reads")
     parser.add_argument("--more", help="photographs with rougher points, for pretraining")
     parser.add_argument("--weights", type=Path, help="MobileNetV2's ImageNet weights without its top")
@@ -228,12 +229,15 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--starts", default="thawed random frozen")
+    parser.add_argument("--starts", default="unfrozen random frozen")
     parser.add_argument("--runs", type=Path, default=Path("runs/transfer"))
     parser.add_argument("--out", type=Path, default=Path("results/transfer"))
     options = parser.parse_args()
     split = split_for_comparison(load_faces(str(options.faces)), load_settings("full"))
     globals()[options.step](options, split)
+    records = {path.parent.name: read_record(path) for path in sorted(options.runs.glob("*/record.json"))}
+    if records:
+        add_runs(options.out, records, split.test.group)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Draw the error and interval of every trial.
+"""Error and interval of every configuration, one panel per model.
 
 Docs: https://facekp.github.io/facekp/library/experiments/charts.html.md"""
 
@@ -7,58 +7,57 @@ Docs: https://facekp.github.io/facekp/library/experiments/charts.html.md"""
 # %% auto #0
 __all__ = ['show_comparison']
 
-# %% ../../nbs/library/experiments/charts.ipynb #8880291f
+# %% ../../nbs/library/experiments/charts.ipynb #d1426f5f
 import textwrap
+from typing import Any
 
 import pandas as pd
 
 from ..labels import LABEL_STRATEGIES
 from ..models.registry import list_models
 
-# %% ../../nbs/library/experiments/charts.ipynb #bd43a4f0
+# %% ../../nbs/library/experiments/charts.ipynb #aaf97f0a
 def show_comparison(
-    table: pd.DataFrame,  # what compare_records gives
-    title: str = "",  # above the chart: which faces
-):  # matplotlib Figure
-    "Draw the table: error and interval by model, repair and augmentation."
-    import matplotlib.pyplot as plt
+    table: pd.DataFrame,  # as summarize_runs returns it
+    title: str = "",  # above the chart: the message, or the data
+) -> Any:  # matplotlib Figure
+    "Draw error and 95% interval by model, label strategy and augmentation."
+    import seaborn as sns
 
     models = [model for model in list_models() if model in set(table.model)]
-    repairs = [labels for labels in LABEL_STRATEGIES if labels in set(table.labels)]
-    rows = -(-len(models) // 5)
-    columns = -(-len(models) // rows)
-    width = 1.6 + 2.4 * columns
-    figure, axes = plt.subplots(rows, columns, figsize=(width, 1.4 + rows * (0.8 + 0.45 * len(repairs))), sharey=True, sharex=True,
-                                squeeze=False, layout="constrained")
-    panels, spare = axes.ravel()[:len(models)], axes.ravel()[len(models):]
-    for axis, model in zip(panels, models):
-        _show_model(axis, table[table.model == model], repairs)
-        axis.set_title(model, fontsize=14)
-        axis.tick_params(labelbottom=True, labelsize=12)
-        axis.locator_params(axis="x", nbins=5)
-    for axis in panels[-columns:]:
-        axis.set_xlabel("RMSE in pixels", fontsize=12)
-    for axis in spare:
-        axis.axis("off")
-    axes[0, 0].set_yticks(range(len(repairs)), repairs)
-    axes[0, 0].set_ylim(len(repairs) - 0.5, -0.5)
-    figure.supylabel("label repair", fontsize=12)
-    handles, names = panels[0].get_legend_handles_labels()
-    if len(spare):
-        spare[0].legend(handles, names, loc="center", fontsize=12)
-    else:
-        figure.legend(handles, names, loc="outside lower center", ncols=2, fontsize=12)
-    figure.suptitle(textwrap.fill(title, int(9 * width)), fontsize=14)
-    return figure
+    strategies = [labels for labels in LABEL_STRATEGIES if labels in set(table.labels)]
+    columns = -(-len(models) // -(-len(models) // 5))  # rows of at most five panels, as even as possible
+    shown = table.assign(training=(table.augment > 0).map({False: "not augmented", True: "augmented"}))
+    grid = sns.FacetGrid(shown, col="model", col_order=models, col_wrap=columns, hue="training", hue_order=["not augmented", "augmented"],
+                         palette=sns.color_palette("colorblind", 2), hue_kws={"marker": ["o", "s"], "shift": [-0.14, 0.14]},
+                         height=1.4 + 0.45 * len(strategies), aspect=2.4 / (1.4 + 0.45 * len(strategies)), sharex=True, sharey=True)
+    grid.map_dataframe(_draw_intervals, strategies=strategies)
+    grid.set_titles("{col_name}", size=14)
+    grid.set_axis_labels("RMSE in pixels", "", fontsize=12)
+    grid.set(yticks=range(len(strategies)), yticklabels=strategies, ylim=(len(strategies) - 0.5, -0.5))
+    for model, axis in zip(models, grid.axes.flat):
+        _mark_missing(axis, strategies, set(table.labels[table.model == model]))
+    grid.figure.supylabel("label strategy", fontsize=12)
+    found = {name: handle for axis in grid.axes.flat for handle, name in zip(*axis.get_legend_handles_labels())}
+    grid.figure.suptitle(textwrap.fill(title, 24 * columns), fontsize=14)
+    grid.figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=2, fontsize=12, frameon=False)
+    grid.figure.set_layout_engine("constrained")
+    return grid.figure
 
-# %% ../../nbs/library/experiments/charts.ipynb #aff4c0c3
-def _show_model(axis, table: pd.DataFrame, repairs: list[str]) -> None:
-    "Draw one model's errors with their intervals, a row a repair; rows without a training say so."
-    for augmented, color, marker, offset in ((False, "#0072b2", "o", -0.14), (True, "#d55e00", "s", 0.14)):
-        part = table[(table.augment > 0) == augmented]
-        places = [repairs.index(labels) + offset for labels in part.labels]
-        axis.errorbar(part.rmse, places, xerr=[part.rmse - part.low, part.high - part.rmse], fmt=marker, color=color, capsize=3,
-                      label="augmented" if augmented else "not augmented")
-    for place in sorted(set(range(len(repairs))) - {repairs.index(labels) for labels in table.labels}):
-        axis.text(0.5, place, "not trained", transform=axis.get_yaxis_transform(), ha="center", va="center", color="#595959", fontsize=11)
+# %% ../../nbs/library/experiments/charts.ipynb #5cefc268
+def _draw_intervals(data: pd.DataFrame, strategies: list[str], color: Any, label: str, marker: str, shift: float) -> None:
+    "Draw the rows of one model and one kind of training into the current panel."
+    import matplotlib.pyplot as plt
+
+    places = [strategies.index(labels) + shift for labels in data.labels]
+    plt.gca().errorbar(data.rmse, places, xerr=[data.rmse - data.low, data.high - data.rmse], fmt=marker, color=color, capsize=3, label=label)
+
+
+def _mark_missing(axis: Any, strategies: list[str], found: set[str]) -> None:
+    "Write 'not trained' where a model has no row, and dress the panel."
+    for place, labels in enumerate(strategies):
+        if labels not in found:
+            axis.text(0.5, place, "not trained", transform=axis.get_yaxis_transform(), ha="center", va="center", color="#595959", fontsize=11)
+    axis.tick_params(labelbottom=True, labelsize=12)
+    axis.locator_params(axis="x", nbins=5)
     axis.grid(axis="x", alpha=0.3)

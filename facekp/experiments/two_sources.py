@@ -21,18 +21,17 @@ from ..config import Settings
 from ..conventions import is_second_source
 from ..data.split import split_by_group
 from ..errors import UserError
-from ..evaluation import evaluate_points
-from .by_source import SECOND_MODEL, rmse_by_source
-from .plan import Trial, budget_of, weights_for
-from .record import Record, describe_data, describe_machine, describe_versions
-from .run import fit_model, weights_origin
+from ..evaluation import evaluate_points, rmse_by_source
+from .by_source import SECOND_MODEL
+from .plan import Trial, plan_trial
+from .record import Record, describe_data, record_run
+from .run import fit_model
 from ..faces import Faces, concatenate
 from ..labels import apply_label_strategy
 from ..models.files import save_model
 from ..models.registry import build_model
 from ..models.two_heads import add_second_head, choose_by_source, fit_two_heads, select_head
 from ..training.batches import predict_points
-from ..training.loop import TrainingRun
 from ..training.seeds import set_seeds
 
 # %% ../../nbs/library/experiments/two_sources.ipynb #12934b0e
@@ -43,14 +42,14 @@ def _split_by_source(faces: Faces, settings: Settings) -> list[Faces]:
     for name, part in (("training", train), ("validation", validation), ("test", test)):
         for source, rows in enumerate((~is_second_source(part), is_second_source(part)), start=1):
             if not rows.any():
-                raise UserError(f"{faces.name}: its {name} part has no row of labelling source "
-                                f"{source}, one of {len(part)} rows at least is needed; give more "
-                                "faces, or one model for both sources (--sources 1)")
+                raise UserError(f"{faces.name}: its {name} part has no row of annotation source "
+                                f"{source}, at least one of its {len(part)} rows must have it; give more "
+                                "faces, or train one model for both sources (--sources 1)")
     return [train, validation, test]
 
 
 def _apply_to_first_source(faces: Faces, labels: str, seed: int) -> Faces:
-    "Repair the labels of the first source's rows; the second's other eleven points stay unknown."
+    "Apply a label strategy to the first source's rows; the other eleven points of the second source stay missing."
     second = is_second_source(faces)
     return concatenate([apply_label_strategy(faces[~second], labels, seed), faces[second]],
                        name=faces.name)
@@ -71,60 +70,50 @@ def _build_by_source(name: str, train: Faces, weights: str | Path | None, heads:
 
 # %% ../../nbs/library/experiments/two_sources.ipynb #69ddeaa9
 def run_by_source(
-    cell: Trial,  # model, labels, augment and seed
+    trial: Trial,  # model, labels, augment and seed
     faces: Faces,  # all rows of Kaggle's training set, or of a set in its format
-    settings: Settings,  # the budgets, batch_size, weights, runs_folder, test_share and seed count here
-    heads: int = 2,  # a head for each labelling source, or 1 for both
-    run_folder: str | Path | None = None,  # where to keep models and the state of the training; None keeps neither
-    resume: bool = False,  # go on from the state in run_folder
-    show_progress: bool = False,  # a bar for trainings of over two seconds
-) -> Record:  # scored on held-out rows of both sources, each in the meaning of its own
-    "Train and score a model on rows of two labelling sources."
+    settings: Settings,  # the budgets, batch_size, weights, runs_folder, test_share and seed are used
+    heads: int = 2,  # a head for each annotation source, or 1 for both
+    run_folder: str | Path | None = None,  # keeps the models and the training state; None keeps neither
+    resume: bool = False,  # continue from the state in run_folder
+    show_progress: bool = False,  # a progress bar
+) -> Record:  # scored on held-out rows of both sources, each by its own convention
+    "Train and score a model on rows of two annotation sources. Raises UserError where a part lacks one of them."
     train, validation, test = _split_by_source(faces, settings)
-    repaired = _apply_to_first_source(train, cell.labels, cell.seed)
-    budget = budget_of(cell.model, settings) | {"heads": heads}
-    copies = min(cell.augment, -(-budget["images"] // len(repaired)))
-    used = augment_faces(repaired, copies, seed=cell.seed, workers=1) if copies else repaired
-    set_seeds(cell.seed)
-    model = _build_by_source(cell.model, used, weights_for(cell.model, settings), heads)
-    teach = partial(fit_two_heads, fit=fit_model) if heads == 2 else fit_model
-    training = teach(model, used, validation, settings=settings, images_shown=budget["images"],
-                     batch_size=budget["batch_size"],
-                     learning_rate=budget["learning_rate"], seed=cell.seed, run_folder=run_folder,
-                     resume=resume, show_progress=show_progress)
-    models = ([select_head(training.model, source) for source in (1, 2)] if heads == 2
-              else [training.model])
+    planned = plan_trial(trial, settings)
+    handled = _apply_to_first_source(train, trial.labels, trial.seed)
+    copies = min(trial.augment, -(-planned.images // len(handled)))
+    used = augment_faces(handled, copies, seed=trial.seed, workers=1) if copies else handled
+    set_seeds(trial.seed)
+    model = _build_by_source(trial.model, used, planned.weights, heads)
+    fit = partial(fit_two_heads, fit=fit_model) if heads == 2 else fit_model
+    training = fit(model, used, validation, features_folder=Path(settings.runs_folder) / "features", images_shown=planned.images,
+                   batch_size=planned.batch_size, learning_rate=planned.learning_rate, seed=trial.seed, run_folder=run_folder, resume=resume,
+                   show_progress=show_progress)
     if run_folder:
-        _save_sources(models, Path(run_folder))
-    data = {**describe_data(train, validation, test), "gaps": "its own", "n_used": len(used),
-            "n_test_of_source": [int((~is_second_source(test)).sum()), int(is_second_source(test).sum())]}
-    said = predict_points(training.model, test.images)
-    return _make_record(cell, settings, data, budget, training,
-                   choose_by_source(said, is_second_source(test)) if heads == 2 else said, test)
+        _save_sources([select_head(training.model, source) for source in (1, 2)] if heads == 2 else [training.model], Path(run_folder))
+    second = is_second_source(test)
+    predicted = predict_points(training.model, test.images)
+    metrics, squared = _score_by_source(choose_by_source(predicted, second) if heads == 2 else predicted, test)
+    return record_run(training, metrics, squared, {
+        "model": f"{trial.model} x2" if heads == 2 else trial.model, "labels": trial.labels, "augment": trial.augment, "profile": settings.profile,
+        "seed": trial.seed, "budget": planned.budget | {"heads": heads}, "weights_from": planned.weights_from,
+        "data": {**describe_data(train, validation, test), "gaps": "its own", "n_used": len(used),
+                 "n_test_of_source": [int((~second).sum()), int(second.sum())]}})
 
-
-def _save_sources(models: list, folder: Path) -> None:
-    "Write one model or two; a second one of an earlier run goes."
+# %% ../../nbs/library/experiments/two_sources.ipynb #6736083a
+def _save_sources(models: list[keras.Model], folder: Path) -> None:
+    "Write one model or two; a second one of an earlier run is removed."
     (folder / SECOND_MODEL).unlink(missing_ok=True)
     for model, name in zip(models, ("model.keras", SECOND_MODEL)):
         save_model(model, folder / name)
 
-# %% ../../nbs/library/experiments/two_sources.ipynb #6736083a
-def _make_record(cell: Trial, settings: Settings, data: dict, budget: dict, training: TrainingRun,
-            predicted: np.ndarray, test: Faces) -> Record:
-    "Score the answers for held-out rows where they are labelled, against the truth where it is known."
+
+def _score_by_source(predicted: np.ndarray, test: Faces) -> tuple[dict, np.ndarray]:
+    "Return metrics with by_source, and the mean squared error of each face, on labelled points, against the truth where it is known."
     known = np.isfinite(test.points)
     points = np.where(known, test.points if test.truth is None else test.truth, np.nan)
-    squared = np.where(known, np.square(predicted - points),
-                       0).sum(axis=(1, 2)) / np.maximum(known.sum(axis=(1, 2)), 1)
+    squared = np.where(known, np.square(predicted - points), 0).sum(axis=(1, 2)) / np.maximum(known.sum(axis=(1, 2)), 1)
     metrics = evaluate_points(predicted, points, test.group)
     metrics["by_source"] = rmse_by_source(predicted, points, is_second_source(test))
-    return Record(model=f"{cell.model} x2" if budget["heads"] == 2 else cell.model,
-                  labels=cell.labels, augment=cell.augment, profile=settings.profile,
-                  seed=cell.seed, data=data, budget=budget,
-                  weights=int(training.model.count_params()), epochs=training.epochs,
-                  images_shown=training.images_shown, seconds=round(training.seconds, 1),
-                  metrics=metrics, history=training.history,
-                  machine=describe_machine(), versions=describe_versions(),
-                  squared_errors=np.round(squared, 4).tolist(),
-                  weights_from=weights_origin(cell.model, settings))
+    return metrics, squared

@@ -1,31 +1,35 @@
-"The comparison as tables for the site, made from results/full/*/table.csv and the records beside it."
+"The comparison as tables for the site, made from results/full/*."
 
 import csv
-import json
 from html import escape
 from pathlib import Path
+
+import pandas as pd
+
+from facekp.experiments.results import read_study
+from facekp.experiments.statistics import select_configurations
+from facekp.models.registry import list_models, model_spec
 
 from lessons import ROOT, lesson_paths
 
 FULL = ROOT / "results" / "full"
 MAIN = "helen_afw_96"  # the data set that the start page quotes
 TITLES = {"helen_afw_96": "HELEN and AFW: 1,188 photos", "helen_afw_96_npz_youtube_faces_96": "HELEN and AFW, with frames of YouTube Faces"}
-MODELS = {"mean": "the mean face", "baseline": "two dense layers", "cnn": "convolutional net", "heatmap": "heatmap net", "compact": "the net that ships",
-          "nouri2014": "Nouri's net of 2014", "naimishnet": "NaimishNet of 2017", "mobilenetv2": "MobileNetV2", "resnet50": "ResNet50", "efficientnetb7": "EfficientNetB7"}
+MODELS = {name: model_spec(name).title for name in list_models()}
 COLUMNS = (  # key of table.csv, heading, what it means, how a value is shown
     ("model", "model", "", str),
-    ("labels", "labels", "how missing labels were repaired", str),
-    ("augment", "copies", "augmented copies a training face", str),
+    ("labels", "labels", "label strategy: how missing labels were handled", str),
+    ("augment", "copies", "augmented copies per training face", str),
     ("rmse", "RMSE, px", "root mean squared error in pixels", lambda text: f"{float(text):.2f}"),
-    ("interval", "95% interval", "of the RMSE, px; sorts by its lower end", lambda text: "–".join(f"{float(end):.2f}" for end in text.split())),
+    ("interval", "95% CI", "of the RMSE over photos, px; sorts by its lower end", lambda text: "–".join(f"{float(end):.2f}" for end in text.split())),
     ("mse", "MSE, px²", "mean squared error in square pixels", lambda text: f"{float(text):.2f}"),
     ("accuracy", "'accuracy'", "what Keras calls accuracy; no measure of error", lambda text: f"{float(text):.1%}"),
     ("nme", "NME", "mean distance as a share of the distance between the eyes", lambda text: f"{float(text):.1%}"),
-    ("pck", "PCK", "share of points within a tenth of the distance between the eyes", lambda text: f"{float(text):.1%}"),
-    ("faces", "faces", "training faces, augmented copies counted", lambda text: f"{int(text):,}"),
-    ("weights", "weights", "numbers that the model learns", lambda text: f"{int(text):,}"),
+    ("pck", "PCK", "share of keypoints within a tenth of the distance between the eyes", lambda text: f"{float(text):.1%}"),
+    ("faces", "faces", "training faces with augmented copies", lambda text: f"{int(text):,}"),
+    ("parameters", "parameters", "parameters of the network", lambda text: f"{int(text):,}"),
     ("seconds", "seconds", "to train on 2 cores", lambda text: f"{float(text):,.0f}"),
-    ("seeds", "seeds", "trainings of this row", str),
+    ("seeds", "seeds", "training runs averaged in this row", str),
 )
 
 
@@ -46,15 +50,15 @@ def title_of_comparison(folder: Path) -> str:
 
 
 def counts(folder: Path) -> dict:
-    "How many faces a comparison's records learned from and held out."
-    return json.loads(next(iter(sorted(folder.glob("*-seed*.json")))).read_text(encoding="utf-8"))["data"]
+    "Return how many faces a comparison used for training, validation and test."
+    return read_study(folder).meta["data"]
 
 
 def caption(folder: Path) -> str:
     "A sentence on where the numbers of a comparison come from."
     data = counts(folder)
-    return (f"{len(read_table(folder))} ways of training, {data['n_train']:,} faces to learn from, {data['n_test']:,} held out; "
-            "intervals are 95%, over photos. Press a heading to sort.")
+    return (f"{len(read_table(folder))} configurations, {data['n_train']:,} training faces, {data['n_test']:,} test faces; 95% CI over photos. "
+            "Press a heading to sort.")
 
 
 def sortable_table(folder: Path) -> str:
@@ -71,18 +75,12 @@ def sortable_table(folder: Path) -> str:
             f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</div>")
 
 
-def validation_error(folder: Path, row: dict) -> float:
-    "The error of a row's trainings on the faces that chose their weights, in px, mean over seeds."
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob(f"{row['model']}-{row['labels']}-augment{row['augment']}-seed*.json")]
-    return sum(min(entry["validation_rmse"] for entry in record["history"]) for record in records) / len(records)
-
-
 def best_rows(folder: Path) -> list[dict]:
-    "One row a model, smallest error first: the repair and the augmentation that were best on the validation faces, so that the held-out ones chose nothing."
-    best = {}
-    for row in sorted(read_table(folder), key=lambda row: validation_error(folder, row)):
-        best.setdefault(row["model"], row)
-    return sorted(best.values(), key=lambda row: float(row["rmse"]))
+    "Return one row per model, smallest error first: the configuration with the lowest validation RMSE, so that the test set chooses nothing."
+    rows = {(row["model"], row["labels"], int(row["augment"])): row for row in read_table(folder)}
+    best = select_configurations(read_study(folder), pd.DataFrame([{"model": model, "labels": labels, "augment": augment, "rmse": float(row["rmse"])}
+                                                                    for (model, labels, augment), row in rows.items()]))
+    return [rows[model, labels, augment] for model, labels, augment in best[["model", "labels", "augment"]].itertuples(index=False)]
 
 
 def best_bars(folder: Path) -> str:
@@ -102,8 +100,8 @@ def best_bars(folder: Path) -> str:
 def comparison_page() -> str:
     "The page with every comparison."
     lesson = next((f"[the lesson on the comparison](lessons/{path.name})" for path in lesson_paths() if path.stem.endswith("_compare")), "the lesson on the comparison")
-    text = ["# Comparison", "", "Every model, every repair of the missing labels, with and without augmentation: one split, one budget of",
-            f"images a model, scored on the same held-out real faces. [What we found](results.ipynb) says what follows from it, and {lesson} how it was made.", ""]
+    text = ["# Comparison", "", "Every model and label strategy, with and without augmentation: one split, one budget of images per model, scored on",
+            f"the same test set of real faces. [What we found](results.ipynb) has the conclusions, and {lesson} the method.", ""]
     for folder in comparison_folders():
         text += [f"## {title_of_comparison(folder)}", "", sortable_table(folder), ""]
         if (folder / "not_run.md").is_file():

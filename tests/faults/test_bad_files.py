@@ -275,12 +275,43 @@ def test_bad_records(case, tmp_path):
         read_record(tmp_path / "r.json")
 
 
-def test_a_whole_record_is_read_and_what_a_killed_process_left_is_not(tmp_path):
-    from facekp.experiments.tables import read_records
+def a_study(folder):
+    "Write a study of one run on two test faces."
+    from facekp.experiments.record import Record
+    from facekp.experiments.results import study_from_records, write_study
 
-    (tmp_path / "mean-seed0.json").write_text(json.dumps(a_record()))
-    (tmp_path / ".cnn-seed0-abcdefgh-unfinished.json").write_text(json.dumps(a_record())[:100])
-    assert [record.model for record in read_records(tmp_path)] == ["mean"]
+    return write_study(study_from_records({"mean-seed0": Record(**a_record() | {"squared_errors": [1.0, 2.0]})}, np.arange(2)), folder)
+
+
+BROKEN_STUDIES = {
+    "no meta": lambda folder: (folder / "meta.json").unlink(), "meta is no JSON": lambda folder: (folder / "meta.json").write_text("x"),
+    "meta is a list": lambda folder: (folder / "meta.json").write_text("[]"), "no schema": lambda folder: (folder / "meta.json").write_text("{}"),
+    "a newer schema": lambda folder: (folder / "meta.json").write_text('{"schema": 9}'), "no errors": lambda folder: (folder / "errors.npz").unlink(),
+    "half of the errors": lambda folder: (folder / "errors.npz").write_bytes((folder / "errors.npz").read_bytes()[:60]),
+    "empty errors": lambda folder: (folder / "errors.npz").write_bytes(b""), "an empty table": lambda folder: (folder / "runs.csv").write_text(""),
+    "a run without errors": lambda folder: (folder / "runs.csv").write_text((folder / "runs.csv").read_text().replace("mean-seed0", "cnn-seed0")),
+    "a table without runs": lambda folder: (folder / "runs.csv").write_text("model\nmean\n"), "no history": lambda folder: (folder / "history.csv").unlink(),
+    "errors of one face more": lambda folder: np.savez(folder / "errors.npz", run=["mean-seed0"], squared_errors=np.ones((1, 3)), group=np.arange(2)),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN_STUDIES)
+def test_bad_results(case, tmp_path):
+    from facekp.experiments.results import read_study
+
+    folder = a_study(tmp_path / "study")
+    assert read_study(folder).runs.model.tolist() == ["mean"]
+    BROKEN_STUDIES[case](folder)
+    with pytest.raises(UserError, match="study: not the results of a study"):
+        read_study(folder)
+
+
+def test_what_a_killed_process_left_beside_results_is_not_read(tmp_path):
+    from facekp.experiments.results import read_study
+
+    folder = a_study(tmp_path / "study")
+    (folder / ".runs-abcdefgh-unfinished.csv").write_text("run,model\ncnn")
+    assert read_study(folder).runs.index.tolist() == ["mean-seed0"]
 
 
 STATES = {

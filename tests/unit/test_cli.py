@@ -116,13 +116,17 @@ def test_course_stopped_and_called_again_goes_on(tmp_path):
     (tmp_path / "settings.ini").write_text("[quick]\nmodels = mean baseline\nlabels = complete masked\naugment = 1\nbaseline_images = 500\n")
     first = facekp("course", "--data", "synthetic:400", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
-    records = sorted((tmp_path / "results" / "quick").glob("*/*-seed0.json"))
+    records = sorted((tmp_path / "runs").glob("*/*-seed0.json"))
     assert len(records) == 2 + 4
+    results = next((tmp_path / "results" / "quick").glob("*/runs.csv"))
+    before = results.read_text()
+    results.unlink()
     kept = {record: record.stat().st_mtime_ns for record in records[1:]}
     records[0].unlink()
     again = facekp("course", "--data", "synthetic:400", cwd=tmp_path)
     assert again.returncode == 0 and records[0].exists()
     assert kept == {record: record.stat().st_mtime_ns for record in kept}
+    assert [line.split(",")[0] for line in results.read_text().splitlines()] == [line.split(",")[0] for line in before.splitlines()]
 
 
 def test_check_names_every_broken_row(tmp_path):

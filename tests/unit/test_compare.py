@@ -13,18 +13,18 @@ from joblib import delayed
 
 from facekp.experiments.charts import show_comparison
 from facekp.experiments.executors import run_jobs
-from facekp.experiments.plan import Trial, budget_of, estimate_minutes, is_affordable, plan_trials, split_for_comparison, weights_for
-from facekp.experiments.run import run_course, run_grid, run_trial
-from facekp.experiments.statistics import compare_records, compare_trials, count_verdicts
+from facekp.experiments.plan import Trial, find_weights, list_trials, plan_experiment, plan_trial
+from facekp.experiments.results import Study, read_study, study_from_records
+from facekp.experiments.run import run_course, run_experiment, run_trial
+from facekp.experiments.statistics import compare_trials, count_verdicts, summarize_runs
 from facekp.experiments.tables import not_run_text, table_markdown, table_text
-from facekp.models.registry import list_models, model_spec
+from facekp.models.registry import list_models
 
 MODELS, PRETRAINED = list_models(), list_models(pretrained=True)
 from facekp.config import Settings, load_settings
 from facekp.errors import UserError
 from facekp.synthetic.renderer import synthetic_faces
-from facekp.experiments.record import Record, read_record, write_record
-from facekp.experiments.run import run_trial
+from facekp.experiments.record import Record
 
 GROUPS = np.repeat(np.arange(20), 2)
 
@@ -33,15 +33,16 @@ def record_of(model: str, labels: str, augment: int, seed: int, mean_square: flo
     noise = np.random.default_rng([seed, augment, len(labels)]).normal(0, 0.05, 40)
     squared = np.linspace(0.5, 1.5, 40) * mean_square + noise
     metrics = {"rmse": float(np.sqrt(squared.mean())), "accuracy": 0.7, "nme": 0.07, "pck": 0.8}
-    return Record(model, labels, augment, "full", seed, {"n_used": 12_345}, {"images": 30_000}, 1_000, 3, 30_000, 60.0, metrics,
+    return Record(model, labels, augment, "full", seed, {"sha256": {}, "n_used": 12_345}, {"images": 30_000}, 1_000, 3, 30_000, 60.0, metrics,
                   squared_errors=squared.tolist(), **changes)
 
 
-def all_records() -> list[Record]:
-    return [record_of(model, labels, augment, seed, 3 + place + 0.5 * (labels == "knn") - 0.4 * (augment > 0),
-                      weights_from=f"file {model}_of_somewhere.weights.h5 sha256 {'0' * 64}" if model in PRETRAINED else "")
-            for place, model in enumerate(MODELS) for labels in ("complete", "knn", "masked")
-            for augment in ((0,) if model == "mean" else (0, 12)) for seed in (0, 1)]
+def full_study() -> Study:
+    records = [record_of(model, labels, augment, seed, 3 + place + 0.5 * (labels == "knn") - 0.4 * (augment > 0),
+                         weights_from=f"file {model}_of_somewhere.weights.h5 sha256 {'0' * 64}" if model in PRETRAINED else "")
+               for place, model in enumerate(MODELS) for labels in ("complete", "knn", "masked")
+               for augment in ((0,) if model == "mean" else (0, 12)) for seed in (0, 1)]
+    return study_from_records({Trial(record.model, record.labels, record.augment, record.seed).name: record for record in records}, GROUPS)
 
 
 @pytest.fixture
@@ -50,18 +51,18 @@ def settings(tmp_path) -> Settings:
     return replace(load_settings("quick"), **folders, models="mean", labels="complete masked", augment=0, seeds=1)
 
 
-def test_plan_has_every_cell_once(settings):
-    cells = plan_trials(replace(settings, models="mean baseline resnet50", augment=12, seeds=2))
-    assert len(cells) == len(set(cells)) == 2 + 2 * (2 * 2 * 2)
-    assert {cell.augment for cell in cells if cell.model == "mean"} == {0}
-    assert len({cell.name for cell in cells}) == len(cells)
+def test_plan_has_every_trial_once(settings):
+    trials = list_trials(replace(settings, models="mean baseline resnet50", augment=12, seeds=2))
+    assert len(trials) == len(set(trials)) == 2 + 2 * (2 * 2 * 2)
+    assert {trial.augment for trial in trials if trial.model == "mean"} == {0}
+    assert len({trial.name for trial in trials}) == len(trials)
 
 
 @pytest.mark.parametrize("wrong, words", [({"models": "resnet5"}, "did you mean 'resnet50'"),
-                                          ({"labels": "noNA"}, "label repair 'noNA' is unknown")])
+                                          ({"labels": "noNA"}, "label strategy 'noNA' is unknown")])
 def test_unknown_names_are_named(settings, wrong, words):
     with pytest.raises(UserError, match=re.escape(words)):
-        plan_trials(replace(settings, **wrong))
+        list_trials(replace(settings, **wrong))
 
 
 @pytest.mark.parametrize("name, model", [
@@ -72,15 +73,15 @@ def test_unknown_names_are_named(settings, wrong, words):
 def test_a_folder_of_weights_is_searched_by_name(settings, name, model):
     Path(settings.weights).mkdir()
     (Path(settings.weights) / name).touch()
-    found = {candidate: weights_for(candidate, settings) for candidate in MODELS}
+    found = {candidate: find_weights(candidate, settings.weights) for candidate in MODELS}
     assert {candidate for candidate, path in found.items() if path} == ({model} if model else set())
 
 
 def test_weights_setting_none_imagenet_and_missing_folder(settings):
-    assert weights_for("resnet50", replace(settings, weights="none")) is None
-    assert weights_for("resnet50", replace(settings, weights="imagenet")) == "imagenet"
-    assert weights_for("cnn", replace(settings, weights="imagenet")) is None
-    assert weights_for("resnet50", settings) is None
+    assert find_weights("resnet50", "none") is None
+    assert find_weights("resnet50", "imagenet") == "imagenet"
+    assert find_weights("cnn", "imagenet") is None
+    assert find_weights("resnet50", settings.weights) is None
 
 
 def test_weights_of_the_settings_file_are_a_folder_beside_it(tmp_path):
@@ -90,19 +91,29 @@ def test_weights_of_the_settings_file_are_a_folder_beside_it(tmp_path):
     assert load_settings("quick", start=tmp_path).weights == "imagenet"
 
 
+def planned(model: str, settings: Settings, gpu_count: int = 0):
+    return plan_trial(Trial(model, "masked", 0, 0), settings, gpu_count)
+
+
 def test_budget_is_the_same_for_every_model_of_a_kind(settings):
     for kind in (("cnn", "heatmap", "nouri2014", "naimishnet"), PRETRAINED):
-        assert len({budget_of(model, settings)["images"] for model in kind}) == 1
-    assert budget_of("resnet50", replace(settings, transfer_images=77))["images"] == 77
+        assert len({planned(model, settings).images for model in kind}) == 1
+    assert planned("resnet50", replace(settings, transfer_images=77)).budget["images"] == 77
 
 
 def test_what_two_cores_cannot_afford_runs_on_a_graphics_card():
     full = load_settings("full")
-    cell = Trial("efficientnetb7", "masked", 0, 0)
-    assert not is_affordable(cell, full) and is_affordable(cell, full, gpu_count=1)
-    assert is_affordable(Trial("heatmap", "masked", 12, 0), full)
-    assert is_affordable(cell, replace(full, transfer_images=64))
-    assert estimate_minutes("efficientnetb7", replace(full, transfer_images=64)) < 1
+    assert not planned("efficientnetb7", full).affordable and planned("efficientnetb7", full, gpu_count=1).affordable
+    assert planned("heatmap", full).affordable
+    small = planned("efficientnetb7", replace(full, transfer_images=64))
+    assert small.affordable and small.minutes < 1
+
+
+def test_a_model_is_one_file_of_the_zoo():
+    import facekp.models.zoo
+
+    files = {path.stem for path in Path(facekp.models.zoo.__path__[0]).glob("[!_]*.py")}
+    assert set(list_models()) == files and len(files) >= 10
 
 
 def test_grid_runs_what_is_affordable_and_lists_the_rest(settings):
@@ -110,22 +121,46 @@ def test_grid_runs_what_is_affordable_and_lists_the_rest(settings):
     faces = replace(synthetic_faces(60, seed=3, workers=1), name="my faces")
     table, _, folder = run_course(faces, settings, workers=1)
     assert table.model.tolist() == ["mean", "mean"] and not list(folder.glob("resnet50*"))
-    assert read_record(folder / "mean-masked-augment0-seed0.json").data["name"] == "my faces"
+    assert read_study(folder).meta["data"]["name"] == "my faces"
     listed = (folder / "not_run.md").read_text()
-    assert listed.startswith("Not run: 2 of 4 trainings") and "--models 'resnet50'" in listed and "| mean |" not in listed
+    assert listed.startswith("Not run: 2 of 4 trials") and "--models 'resnet50'" in listed and "| mean " not in listed
 
 
-def test_tables_hold_all_records_of_the_same_faces(settings):
+def test_tables_hold_all_runs_on_the_same_faces(settings):
     faces = synthetic_faces(60, seed=3, workers=1)
     run_course(faces, replace(settings, labels="masked"), workers=1)
     table, _, folder = run_course(faces, replace(settings, labels="complete"), workers=1)
-    assert set(table.labels) == {"complete", "masked"}
-    other = replace(read_record(folder / "mean-masked-augment0-seed0.json"), model="cnn")
-    other.data["sha256"]["test"] = "another test part"
-    write_record(other, folder / "cnn-masked-augment0-seed0.json")
+    assert set(table.labels) == {"complete", "masked"} and len(read_study(folder)) == 2
+    assert (folder / "not_run.md").read_text().startswith("Every trial")
+
+
+def test_results_of_other_faces_are_moved_aside(settings):
+    first, second = synthetic_faces(60, seed=3, workers=1), replace(synthetic_faces(60, seed=4, workers=1))
+    _, _, folder = run_course(first, settings, workers=1)
+    before = (folder / "runs.csv").read_text()
+    _, _, again = run_course(replace(second, name=first.name), settings, workers=1)
+    aside = [path for path in folder.parent.iterdir() if path != folder]
+    assert again == folder and len(aside) == 1 and (aside[0] / "runs.csv").read_text() == before
+    assert read_study(folder).meta["data"]["sha256"] != read_study(aside[0]).meta["data"]["sha256"]
+
+
+def test_results_without_records_of_single_runs_are_enough(settings, monkeypatch):
+    import shutil
+
+    faces = synthetic_faces(60, seed=3, workers=1)
+    run_course(faces, settings, workers=1)
+    shutil.rmtree(settings.runs_folder)
+    monkeypatch.setattr("facekp.experiments.run.run_trial", lambda *_, **__: 1 / 0)
     table, _, _ = run_course(faces, settings, workers=1)
-    assert set(table.model) == {"mean"}
-    assert (folder / "not_run.md").read_text().startswith("Every training")
+    assert len(table) == 2
+
+
+def test_another_budget_runs_again_and_replaces_the_run(settings):
+    faces, small = synthetic_faces(60, seed=3, workers=1), replace(settings, models="baseline", labels="masked", baseline_images=64)
+    _, _, folder = run_course(faces, small, workers=1)
+    assert read_study(folder).runs.images.tolist() == [64]
+    run_course(faces, replace(small, baseline_images=128), workers=1)
+    assert read_study(folder).runs.images.tolist() == [128]
 
 
 def test_nothing_affordable_is_said_in_one_line(settings):
@@ -133,21 +168,19 @@ def test_nothing_affordable_is_said_in_one_line(settings):
         run_course(synthetic_faces(60, seed=3, workers=1), replace(settings, models="efficientnetb7", minutes_per_trial=1, transfer_images=10_000))
 
 
-def test_failed_cells_are_named_at_the_end_and_the_others_kept(settings, monkeypatch):
+def test_failed_trials_are_named_at_the_end_and_the_others_kept(settings, monkeypatch):
     from facekp.errors import RunError
 
-    split = split_for_comparison(synthetic_faces(60, seed=3, workers=1), settings)
+    experiment = plan_experiment(synthetic_faces(60, seed=3, workers=1), settings)
     real = run_trial
-    broken = lambda cell, *rest, **options: 1 / 0 if cell.labels == "complete" else real(cell, *rest, **options)
+    broken = lambda planned, *rest, **options: 1 / 0 if planned.trial.labels == "complete" else real(planned, *rest, **options)
     monkeypatch.setattr("facekp.experiments.run.run_trial", broken)
-    folder = Path(settings.results_folder) / "some"
-    with pytest.raises(RunError, match="1 of 2 trainings failed.*mean-complete-augment0-seed0: ZeroDivisionError"):
-        run_grid(split, settings, folder, workers=1)
-    assert [path.name for path in folder.glob("*-seed0.json")] == ["mean-masked-augment0-seed0.json"]
+    with pytest.raises(RunError, match="1 of 2 trials failed.*mean-complete-augment0-seed0: ZeroDivisionError"):
+        run_experiment(experiment, workers=1)
+    assert read_study(experiment.results_folder).runs.index.tolist() == ["mean-masked-augment0-seed0"]
 
 
 def test_pretrained_nets_are_trained_in_stages_and_say_what_from(settings, monkeypatch):
-    import facekp.transfer
     from facekp.training.loop import fit
 
     seen = {}
@@ -168,8 +201,8 @@ def test_pretrained_nets_are_trained_in_stages_and_say_what_from(settings, monke
     Path(settings.weights).mkdir()
     file = Path(settings.weights) / "mobilenet_v2.weights.h5"
     file.write_bytes(b"weights")
-    split = split_for_comparison(synthetic_faces(60, seed=3, workers=1), settings)
-    record = run_trial(Trial("mobilenetv2", "masked", 0, 0), split, replace(settings, transfer_images=40))
+    experiment = plan_experiment(synthetic_faces(60, seed=3, workers=1), replace(settings, transfer_images=40), [Trial("mobilenetv2", "masked", 0, 0)])
+    record = run_trial(experiment.trials[0], experiment)
     assert seen["weights"] == file and seen["images_shown"] == 40 and seen["faces_per_epoch"] == 10
     assert str(seen["features_folder"]).startswith(settings.runs_folder)
     assert record.model == "mobilenetv2" and file.name in record.weights_from
@@ -201,18 +234,17 @@ def test_thread_settings_are_put_back(monkeypatch):
 
 
 def test_table_fits_a_terminal_and_says_what_rows_do_not():
-    table = compare_records(all_records(), GROUPS)
+    table = summarize_runs(full_study())
     text = table_text(table)
     assert max(map(len, text.splitlines())) < 100
     assert table.seeds.eq(2).all() and len(table) == 3 + (len(MODELS) - 1) * 3 * 2
     assert "resnet50 starts from: resnet50_of_somewhere.weights.h5." in text and "30,000" in text
     markdown = table_markdown(table)
-    assert markdown.endswith("\n") and markdown.count("\n| ") == len(table) + 1
+    assert markdown.endswith("\n") and markdown.count("\n| ") == len(table)
 
 
 def test_claims_are_counted_for_every_model():
-    records = all_records()
-    answers = compare_trials(records, GROUPS)
+    answers = compare_trials(full_study())
     counts = count_verdicts(answers).set_index(["question", "model"])
     assert "mean" not in counts.index.get_level_values("model")
     for model in MODELS[1:]:
@@ -223,10 +255,10 @@ def test_claims_are_counted_for_every_model():
     assert against.mse_difference.to_numpy() == pytest.approx(-0.5, abs=0.1) and (against.high < 0).all()
 
 
-def test_chart_has_a_panel_a_model_in_rows_of_five():
+def test_chart_has_a_panel_per_model_in_rows_of_five():
     import matplotlib.pyplot as plt
 
-    figure = show_comparison(compare_records(all_records(), GROUPS), "nine models")
+    figure = show_comparison(summarize_runs(full_study()), "ten models")
     titles = [axis.get_title() for axis in figure.axes if axis.axison]
     assert titles == list(MODELS) and figure.get_size_inches()[0] < 15
     plt.close(figure)
@@ -235,7 +267,7 @@ def test_chart_has_a_panel_a_model_in_rows_of_five():
 def test_chart_leaves_no_panel_empty_and_says_what_was_not_trained():
     import matplotlib.pyplot as plt
 
-    table = compare_records(all_records(), GROUPS)
+    table = summarize_runs(full_study())
     few = table[table.model.isin(MODELS[:8]) & ((table.model != "cnn") | (table.labels == "knn"))]
     figure = show_comparison(few, "eight models")
     assert len(figure.axes) == 8 and all(axis.axison for axis in figure.axes)
@@ -244,7 +276,14 @@ def test_chart_leaves_no_panel_empty_and_says_what_was_not_trained():
     plt.close(figure)
 
 
-def test_listing_is_empty_when_all_is_there(settings, tmp_path):
-    for cell in plan_trials(settings):
-        (tmp_path / f"{cell.name}.json").touch()
-    assert not_run_text(settings, tmp_path) == ""
+def test_listing_is_short_when_all_is_there(settings):
+    experiment = plan_experiment(synthetic_faces(60, seed=3, workers=1), settings)
+    assert not_run_text(experiment, []).startswith("Every trial") and "Not run: 2 of 2" in not_run_text(experiment, experiment.trials)
+
+
+def test_paired_differences_see_what_the_errors_alone_do_not():
+    study = full_study()
+    table, answers = summarize_runs(study), compare_trials(study)
+    row = answers[(answers.question == "augmented against not") & (answers.model == "cnn") & (answers.labels == "masked")].iloc[0]
+    both = table[(table.model == "cnn") & (table.labels == "masked")]
+    assert both.low.max() < both.high.min() and row.high < 0

@@ -181,9 +181,9 @@ def test_two_workers_are_one_and_a_death_is_said_and_made_good(tmp_path):
 
 COURSE = """
 import os, sys
-from facekp.compare import run_course
-from facekp.core import Settings
-from facekp.data import load_npz
+from facekp.config import Settings
+from facekp.data.npz import load_npz
+from facekp.experiments.run import run_course
 folder = sys.argv[1]
 settings = Settings(models="mean baseline", labels="complete masked ffill", augment=1, baseline_images=1500, runs_folder=f"{folder}/runs", results_folder=f"{folder}/results")
 run_course(load_npz(f"{folder}/faces.npz"), settings)
@@ -260,7 +260,7 @@ def grid_on_cluster(folder: Path, engine: str) -> dict:
 
 def cells_there(folder: Path) -> list[str]:
     "The records of a grid, by name."
-    return sorted(path.name for path in folder.glob("results/quick/*/[!.]*-seed0.json"))
+    return sorted(path.name for path in folder.glob("runs/*/[!.]*-seed0.json"))
 
 
 def end(process: subprocess.Popen) -> None:

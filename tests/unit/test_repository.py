@@ -101,31 +101,35 @@ def test_settings_file_says_what_the_package_defaults_to():
 
 
 def test_records_of_full_runs_say_all_they_must():
-    from facekp.experiments.record import read_record
+    import numpy as np
 
-    paths = sorted((ROOT / "results" / "full").glob("*/*-seed*.json"))
-    assert paths, "no records of full runs"
-    for path in paths:
-        record = read_record(path)
-        assert record.profile == "full", path
-        assert path.stem == f"{record.model}-{record.labels}-augment{record.augment}-seed{record.seed}"
-        assert record.versions and record.machine and len(record.data["sha256"]) == 3, path
-        assert len(record.squared_errors) == record.data["n_test"], path
+    from facekp.experiments.results import read_study
+
+    folders = [path.parent for path in (ROOT / "results").rglob("runs.csv")]
+    assert len(folders) >= 5
+    for folder in folders:
+        study = read_study(folder)
+        assert len(study) and study.runs.index.is_unique and len(study.meta["data"]["sha256"]) == 3, folder
+        assert study.squared_errors.shape == (len(study), study.meta["data"]["n_test"]) and np.isfinite(study.squared_errors).all(), folder
+        assert set(study.history.run) <= set(study.runs.index), folder
+        assert max(study.runs.machine) < len(study.meta["machines"]) and max(study.runs.versions) < len(study.meta["versions"]), folder
+        if folder.parent.name == "full":
+            assert (study.runs.profile == "full").all()
+            assert study.runs.index.tolist() == [f"{row.model}-{row.labels}-augment{row.augment}-seed{row.seed}" for row in study.runs.itertuples()]
+            np.testing.assert_allclose(np.sqrt(study.squared_errors.mean(axis=1)), study.runs.rmse, rtol=1e-4)
 
 
 @pytest.mark.parametrize("folder", sorted(path for path in (ROOT / "results" / "full").glob("*") if path.is_dir()), ids=lambda path: path.name)
 def test_tables_are_what_the_records_say(folder):
-    import numpy as np
+    from facekp.experiments.results import read_study
+    from facekp.experiments.statistics import compare_trials, summarize_runs
+    from facekp.experiments.tables import table_markdown
 
-    from facekp.experiments.statistics import compare_records, compare_trials
-    from facekp.experiments.tables import read_records, table_markdown
-
-    records = read_records(folder)
-    groups = np.array(json.loads((folder / "test_groups.json").read_text()))
-    table = compare_records(records, groups)
+    study = read_study(folder)
+    table = summarize_runs(study)
     assert (folder / "table.md").read_text() == table_markdown(table)
     assert (folder / "table.csv").read_text() == table.round(6).to_csv(index=False)
-    assert (folder / "answers.csv").read_text() == compare_trials(records, groups).round(6).to_csv(index=False)
+    assert (folder / "answers.csv").read_text() == compare_trials(study).round(6).to_csv(index=False)
 
 
 def test_readme_is_made_from_the_index_notebook(tmp_path):

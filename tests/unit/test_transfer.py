@@ -13,7 +13,8 @@ from facekp.models.files import load_model, save_model
 from facekp.training.batches import predict_points
 from facekp.training.losses import masked_mse
 from facekp.models.pretrained import backbone_layers
-from facekp.models.transfer import _automatic_precision, build_transfer, describe_weights, freeze, split_backbone, unfreeze
+from facekp.experiments.plan import describe_weights
+from facekp.models.transfer import _automatic_precision, build_transfer, freeze, split_backbone, unfreeze
 from facekp.training.transfer import compute_features, fit_transfer, layerwise_rates
 
 import keras
