@@ -18,14 +18,14 @@ import keras
 import numpy as np
 
 from .. import __version__
-from ..errors import UserError
+from ..errors import REPOSITORY, UserError
 from .layers import Calibration
 from ..inference.session import DEFAULT_MODEL, open_session
 from ..models.files import load_model
 from ..synthetic.renderer import synthetic_faces
 
 FILE_NAME = "default.keras"
-FILE_URL = f"https://github.com/facekp/facekp/raw/v{__version__}/recipes/default/{FILE_NAME}"
+FILE_URL = f"{REPOSITORY}/raw/v{__version__}/recipes/default/{FILE_NAME}"
 MAX_RMS_DIFFERENCE = 0.3  # px between the .keras file and the .onnx file, which computes in 8 bits
 
 # %% ../../nbs/library/export/default.ipynb #a6a1ffca

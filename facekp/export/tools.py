@@ -19,7 +19,7 @@ from ..training.backend import silence_stderr  # first: it imports Keras quietly
 
 import keras
 
-from ..errors import UserError
+from ..errors import UserError, requirement
 
 # %% ../../nbs/library/export/tools.ipynb #2c2afdfc
 def require_packages(
@@ -31,8 +31,8 @@ def require_packages(
             with silence_stderr():
                 import_module(package)
         except ImportError as error:
-            raise UserError(f"this format needs the package {package.replace('_', '-')}: pip "
-                            "install 'facekp[deploy]'") from error
+            raise UserError(f"this format needs the package {package.replace('_', '-')}: "
+                            f"pip install '{requirement('deploy')}'") from error
 
 
 @contextlib.contextmanager

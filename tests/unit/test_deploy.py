@@ -214,7 +214,7 @@ def test_a_missing_package_is_named_with_its_pip_line(format, package, monkeypat
         return original(name, *arguments)
 
     monkeypatch.setattr(facekp.export.tools, "import_module", refuse)
-    with pytest.raises(UserError, match=rf"{package.replace('_', '-')}: pip install 'facekp\[deploy\]'"):
+    with pytest.raises(UserError, match=rf"{package.replace('_', '-')}: pip install 'facekp\[deploy\]"):
         check_target(tmp_path / f"net{EXPORT_FORMATS[format]}", format)
 
 
