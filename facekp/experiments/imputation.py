@@ -7,30 +7,28 @@ Docs: https://facekp.github.io/facekp/library/experiments/imputation.html.md"""
 # %% auto #0
 __all__ = ['FOUR_KEYPOINT_INDICES', 'score_imputers', 'score_source_mix']
 
-# %% ../../nbs/library/experiments/imputation.ipynb #1727ea08
+# %% ../../nbs/library/experiments/imputation.ipynb #2c626f31
 import numpy as np
 
-from ..conventions import to_second_convention
+from ..conventions import FOUR_KEYPOINTS, to_second_convention
 from ..errors import UserError
 from ..impute import fill_knn, fill_mean, fill_ridge, forward_fill
 from ..keypoints import KEYPOINTS
 
-# %% ../../nbs/library/experiments/imputation.ipynb #17a4c419
-FOUR_KEYPOINT_INDICES = tuple(KEYPOINTS.index(name)
-                    for name in ("left_eye_center", "right_eye_center", "nose_tip",
-                                 "mouth_center_bottom_lip"))
+# %% ../../nbs/library/experiments/imputation.ipynb #2486f4f0
+FOUR_KEYPOINT_INDICES = tuple(KEYPOINTS.index(name) for name in FOUR_KEYPOINTS)
 
-# %% ../../nbs/library/experiments/imputation.ipynb #8336356c
+# %% ../../nbs/library/experiments/imputation.ipynb #bd3c60ca
 def score_imputers(
     points: np.ndarray,  # float [N,15,2], pixels; only complete faces are used
-    held_out: int = 400,  # faces whose points are hidden
+    held_out: int = 400,  # faces whose keypoints are hidden
     seed: int = 0,  # which faces, and the order of the rows
-) -> dict[str, float]:  # RMSE over the hidden values, in pixels, of ffill, mean, knn and ridge
-    "Hide all but four points of some complete faces and measure how well each way fills them in."
+) -> dict[str, float]:  # RMSE over the hidden values in px of ffill, mean, knn and ridge
+    "Hide all but four keypoints of some complete faces and measure how well each method fills them in."
     complete = points[np.isfinite(points).all(axis=(1, 2))]
     if len(complete) <= held_out:
         raise UserError(f"{len(complete)} complete faces, expected more than held_out = "
-                        f"{held_out}: some must remain to learn from")
+                        f"{held_out}: the others are the reference")
     rng = np.random.default_rng(seed)
     rows, order = rng.permutation(len(complete))[:held_out], rng.permutation(len(complete))
     hidden = np.setdiff1d(np.arange(len(KEYPOINTS)), FOUR_KEYPOINT_INDICES)
@@ -40,28 +38,28 @@ def score_imputers(
     filled = {"ffill": forward_fill(seen[order])[np.argsort(order)][rows],
               "mean": fill_mean(seen[rows], reference),
               "knn": fill_knn(seen[rows], reference), "ridge": fill_ridge(seen[rows], reference)}
-    return {name: float(np.sqrt(((answer - complete[rows])[:, hidden] ** 2).mean()))
-            for name, answer in filled.items()}
+    return {name: float(np.sqrt(((values - complete[rows])[:, hidden] ** 2).mean()))
+            for name, values in filled.items()}
 
-# %% ../../nbs/library/experiments/imputation.ipynb #6a3d8e59
+# %% ../../nbs/library/experiments/imputation.ipynb #732ef3b4
 def score_source_mix(
-    points: np.ndarray,  # float [N,15,2], pixels; only complete faces are used, all of the first labelling source
-    held_out: int = 400,  # faces whose points are hidden
+    points: np.ndarray,  # float [N,15,2], pixels; only complete faces are used, all in the first convention
+    held_out: int = 400,  # faces whose keypoints are hidden
     seed: int = 0,  # which faces
-) -> dict[str, dict[str, float]]:  # RMSE in pixels over the hidden values, by way (knn, ridge) and meaning (same, other, aligned)
-    "Measure what it costs to fill in faces of the second labelling source from those of the first."
+) -> dict[str, dict[str, float]]:  # RMSE over the hidden values in px, by method (knn, ridge) and convention (same, other, aligned)
+    "Measure what it costs to fill in faces of the second convention from those of the first."
     truth = np.random.default_rng(seed).permutation(points[np.isfinite(points).all(axis=(1, 2))])
     held, reference = truth[:held_out], truth[held_out:]
     other = to_second_convention(held)
-    meanings = {"same": held, "other": other,
-                "aligned": other + (reference.mean(axis=0) - other.mean(axis=0))}
+    conventions = {"same": held, "other": other,
+                   "aligned": other + (reference.mean(axis=0) - other.mean(axis=0))}
     hidden = np.setdiff1d(np.arange(len(KEYPOINTS)), FOUR_KEYPOINT_INDICES)
-    scores = {}
+    scores: dict[str, dict[str, float]] = {}
     for name, fill in (("knn", fill_knn), ("ridge", fill_ridge)):
         scores[name] = {}
-        for meaning, seen in meanings.items():
-            seen = np.array(seen)
+        for convention, values in conventions.items():
+            seen = np.array(values)
             seen[:, hidden] = np.nan
-            scores[name][meaning] = float(np.sqrt(((fill(seen, reference)
-                                                    - held)[:, hidden] ** 2).mean()))
+            scores[name][convention] = float(np.sqrt(((fill(seen, reference)
+                                                       - held)[:, hidden] ** 2).mean()))
     return scores

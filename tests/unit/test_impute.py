@@ -119,7 +119,7 @@ def test_another_meaning_of_nose_and_lip_costs_pixels():
 def test_knn_asks_a_bounded_number_of_faces(monkeypatch):
     asked = []
     monkeypatch.setattr("facekp.labels.REFERENCE_FACES", 30)
-    monkeypatch.setattr("facekp.impute.fill_knn", lambda points, reference: asked.append(reference) or points)
+    monkeypatch.setattr("facekp.labels.fill_knn", lambda points, reference: asked.append(reference) or points)
     faces = as_faces(sample_shapes(50, np.random.default_rng(0)).astype(np.float32))
     apply_label_strategy(faces, "knn", seed=1), apply_label_strategy(faces, "knn", seed=1), apply_label_strategy(faces, "knn", seed=2)
     assert [len(reference) for reference in asked] == [30, 30, 30]
@@ -145,15 +145,16 @@ def test_what_can_not_be_repaired_is_said():
         score_imputers(faces.points)
 
 
-def test_the_lesson_quotes_its_record():
+def test_the_lesson_quotes_its_records():
     record = json.loads((ROOT / "results/imputers_kaggle_labels.json").read_text())
-    lesson = "".join("".join(cell["source"]) + "\n" for cell in json.loads((ROOT / "nbs/05_impute.ipynb").read_text())["cells"])
-    quoted = ", ".join(f'"{name}": {record["rmse"][name]["mean"]:.2f}' for name in ("ffill", "mean", "knn", "ridge"))
-    assert "real = {" + quoted + "}" in lesson
-    assert f"it reaches {record['ffill_in_table_order']['mean']:.2f} px instead of {record['rmse']['ffill']['mean']:.2f}" in lesson
+    lesson = " ".join("".join("".join(cell["source"]) + "\n" for cell in json.loads((ROOT / "nbs/course/05_imputation.ipynb").read_text())["cells"]).split())
+    rmse = {name: f"{record['rmse'][name]['mean']:.2f}" for name in ("ffill", "mean", "knn", "ridge")}
+    assert f"{rmse['ridge']} px for ridge, {rmse['knn']} for KNN, {rmse['mean']} for the mean and {rmse['ffill']} for shuffled forward fill" in lesson
     mixed = {name: [f"{record['source_mix'][name][meaning]['mean']:.2f}" for meaning in ("same", "other")] for name in ("knn", "ridge")}
-    text = " ".join(lesson.split())
-    assert f"KNN goes from {mixed['knn'][0]} to {mixed['knn'][1]} px and ridge from {mixed['ridge'][0]} to {mixed['ridge'][1]}" in text
+    assert f"KNN goes from {mixed['knn'][0]} to {mixed['knn'][1]} px and ridge from {mixed['ridge'][0]} to {mixed['ridge'][1]} px" in lesson
+    donor = json.loads((ROOT / "results/forward_fill/meta.json").read_text())
+    assert f"row {donor['donor']:,}, is wrong by {donor['rmse']:.2f} px; other donors would give {donor['lowest']:.1f} to {donor['highest']:.1f} px" in lesson
+    assert f"fills {donor['rows']:,} rows" in lesson and f"between {donor['share'][0]:.1%} and {donor['share'][1]:.1%}" in lesson
 
 
 def test_the_record_reproduces_the_known_errors_within_five_percent():
