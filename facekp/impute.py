@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/course/imputation.html.md"""
 # %% auto #0
 __all__ = ['forward_fill', 'fill_mean', 'fill_knn', 'fill_ridge']
 
-# %% ../nbs/course/05_imputation.ipynb #5bdd14ff
+# %% ../nbs/course/05_imputation.ipynb #c0a2b613
 from .errors import require_train
 
 require_train("Imputation", "sklearn")

@@ -78,6 +78,8 @@ def main() -> None:
     meta = {"schema": 1, "table_sha256": hashlib.sha256(Path(options.table).read_bytes()).hexdigest(), "rows": len(points),
             "margin": 10, "shuffles": 30, "min_rows": 100, "seed": 0, "versions": {"numpy": np.__version__, "pandas": pd.__version__}}
     meta["suspects"] = {f"{len(cuts) + 1} blocks": len(find_suspects(points, cuts)) for cuts in ([2284], edges[1:-1])}
+    quartiles = np.quantile(points[np.isfinite(points).all(axis=(1, 2))][:, :, 1], [0.25, 0.75], axis=0)
+    meta["complete_sd_y"] = ((quartiles[1] - quartiles[0]) / 1.349).round(3).tolist()  # robust: from the quartiles
     if options.lfpw_kaggle:
         table, meta["same_photographs"] = same_photographs(load(options.lfpw_kaggle), load(options.lfpw_300w), load(options.helen_afw))
         table.round(2).to_csv(FOLDER / "same_photographs.csv", index=False)
