@@ -46,7 +46,7 @@ slides: dev browser
 	$(BIN)/python slides/deck.py
 
 # a Chromium for the tests of the site and the PDF of the slides
-browser: .venv/installed
+browser: .venv/installed-dev
 	$(BIN)/python nbs/_site/browser.py
 
 release-check: .venv/installed

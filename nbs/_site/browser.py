@@ -1,55 +1,59 @@
-"Find a Chromium for the checks of the site and for the slides' PDF; run as a program, fetch one from npm's registry where there is none."
+"Find a Chromium for the tests of the site and the PDF of the slides; run as a program, install one where there is none."
 
 import os
 import shutil
 import subprocess
 import sys
-import tarfile
-import tempfile
-from pathlib import Path
 
-from lessons import ROOT
-
-FOLDER = ROOT / ".venv" / "browser"
-PACKAGE = "@sparticuz/chromium@147.0.0"  # a Chromium as an npm package; needs Node 20 or newer to unpack
 NAMES = ("google-chrome", "google-chrome-stable", "chromium", "chromium-browser", "chrome-headless-shell", "chromium-headless-shell", "msedge")
-UNPACK = "const [a, b] = process.argv.slice(1); const z = require('zlib'), f = require('fs'); " \
-         "f.createReadStream(a).pipe(z.createBrotliDecompress()).pipe(f.createWriteStream(b, {mode: 0o755}))"
+
+
+def _of_playwright() -> str | None:
+    "Return where playwright keeps its own Chromium; the file exists after `playwright install chromium`."
+    try:
+        from playwright.sync_api import sync_playwright
+
+        with sync_playwright() as started:
+            return started.chromium.executable_path
+    except Exception:  # not installed, or an event loop runs already
+        return None
+
+
+def _starts(path: str) -> bool:
+    "Return whether a program is a Chromium that starts."
+    try:
+        done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0 and "Chrom" in done.stdout + done.stderr
 
 
 def find_browser() -> str | None:
-    "A Chromium that starts: FACEKP_BROWSER, one on the path, or the one that was fetched; None where there is none."
-    found = [os.environ.get("FACEKP_BROWSER"), *map(shutil.which, NAMES), FOLDER / "chromium"]
-    for path in filter(None, found):
+    "Return a Chromium that starts: FACEKP_BROWSER, the system's, or playwright's own; None where there is none."
+    found = next((path for path in filter(None, [os.environ.get("FACEKP_BROWSER"), *map(shutil.which, NAMES)]) if _starts(path)), None)
+    own = None if found else _of_playwright()
+    return found or (own if own and _starts(own) else None)
+
+
+def install_browser() -> None:
+    "Install playwright's Chromium; where it cannot be downloaded, Debian's, if this is Debian and the user is root."
+    commands = [[sys.executable, "-m", "playwright", "install", "chromium"]]
+    if shutil.which("apt-get") and hasattr(os, "geteuid") and os.geteuid() == 0:
+        commands += [["apt-get", "update", "-q"], ["apt-get", "install", "-y", "-q", "--no-install-recommends", "chromium"]]
+    for command in commands:
         try:
-            done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=60, check=False)
-        except (OSError, subprocess.TimeoutExpired):
-            continue
-        if done.returncode == 0 and "Chrom" in done.stdout + done.stderr:
-            return str(path)
-    return None
-
-
-def fetch_browser() -> None:
-    "Fetch Chromium from npm's registry into .venv/browser."
-    with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(["npm", "pack", "--silent", PACKAGE], cwd=folder, check=True, capture_output=True, timeout=600)
-        with tarfile.open(next(Path(folder).glob("*.tgz"))) as archive:
-            archive.extract("package/bin/chromium.br", folder)
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        waiting = FOLDER / "waiting"
-        subprocess.run(["node", "-e", UNPACK, Path(folder) / "package" / "bin" / "chromium.br", waiting], check=True, timeout=300)
-        waiting.replace(FOLDER / "chromium")
+            subprocess.run(command, check=False, capture_output=True, timeout=600, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+        except (OSError, subprocess.TimeoutExpired) as error:
+            print(f"{' '.join(command[:3])}: {error}")
+        if find_browser():
+            return
 
 
 def main() -> int:
-    "Say which browser there is; fetch one if there is none, and do without where that fails."
+    "Print which browser is used; install one if there is none. Without a browser the tests that need one are skipped."
     if find_browser() is None:
-        try:
-            fetch_browser()
-        except (OSError, subprocess.SubprocessError, StopIteration) as error:
-            print(f"no Chromium could be fetched ({error}); what needs a browser is skipped")
-    print(find_browser() or "no Chromium here: install one, or npm and Node 20, or set FACEKP_BROWSER to its path")
+        install_browser()
+    print(find_browser() or "no Chromium: install one, or set FACEKP_BROWSER to its path; tests that need a browser are skipped")
     return 0
 
 

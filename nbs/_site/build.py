@@ -1,4 +1,4 @@
-"Build the site: pages from the notebooks, the package and the records into _proc/, HTML from them into _docs/."
+"Build the site: pages from notebooks, package and records in _proc/, HTML in _docs/."
 
 import argparse
 import re
@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 from hero import WORDS, write_hero
-from lessons import NOTEBOOKS, ROOT, lesson_paths, page_cells, read_cells, short_title, summary_of, write_lesson, write_notebook
+from lessons import LIBRARY, NOTEBOOKS, ROOT, course_paths, lesson_paths, library_paths, module_of, page_cells, page_name, read_cells, repository_url, short_title, summary_of, write_notebook, write_page
 from modelcard import card_page, shipped_sentence
-from reference import exported_names, module_summary, reference_page
+from reference import exported_names, module_name, module_summary, reference_page
 from reliability_page import reliability_page, reliability_records
 from tables import FULL, MAIN, best_bars, comparison_page, counts
 from tryit import has_runtime, write_try
@@ -17,19 +17,23 @@ from tryit import has_runtime, write_try
 HERE = Path(__file__).parent
 
 
-def lesson_of(module: str) -> Path | None:
-    "The lesson that a module is exported from."
-    return next((path for path in lesson_paths() if path.stem.split("_", 1)[1] == module), None)
+def module_pages() -> dict[Path, str]:
+    "Return each module with its page below library/: of its library notebook, or of its own where a lesson exports it."
+    found = {}
+    for path in [*library_paths(), *lesson_paths()]:
+        module = module_of(path)
+        if module is not None and module.exists() and exported_names(module):
+            found[module] = module.relative_to(ROOT / "facekp").with_suffix("").as_posix()
+    return dict(sorted(found.items(), key=lambda pair: ("/" in pair[1], pair[1])))
 
 
-def modules() -> list[Path]:
-    "The package's modules in the order of their lessons."
-    found = [ROOT / "facekp" / f"{path.stem.split('_', 1)[1]}.py" for path in lesson_paths()]
-    return [path for path in found if path.exists() and exported_names(path)]
+def lesson_modules() -> dict[Path, Path]:
+    "Return the modules that lessons export, each with its lesson."
+    return {module: path for path in lesson_paths() if (module := module_of(path)) is not None and module.exists() and exported_names(module)}
 
 
 def results_cells() -> list[dict]:
-    "What the index notebook found: everything from that heading up to the lessons."
+    "Return the cells of the index notebook from `What we found` up to the lessons; none where it has no such part."
     index = NOTEBOOKS / "index.ipynb"
     cells, kept, inside = page_cells(index), [], False
     for cell in cells:
@@ -52,7 +56,7 @@ def three_lines() -> str:
 
 
 def extra_pages() -> list[str]:
-    "Pages that exist only where what they show does."
+    "Return the further pages that exist."
     return (["slides"] if (ROOT / "slides" / "deck.md").exists() else []) + ["contributing"]
 
 
@@ -62,15 +66,15 @@ def model_pages() -> list[str]:
 
 
 def start_page(static: Path) -> str:
-    "The start page: in one screen what this is, how to try it, what came out; below it the lessons. Its picture goes into `static`."
+    "Return the start page, and write its image into `static`: what this is, how to try it, the results, the lessons."
     width, height = write_hero(static / "faces.png")
     about = read_cells(NOTEBOOKS / "index.ipynb")[0]["source"]
     summary = re.search(r"^> (.+)$", about, re.MULTILINE).group(1)
     lessons = lesson_paths()
-    cards = "\n".join(f'<li><a href="lessons/{path.stem}.html"><b>{short_title(path)}</b><span>{re.sub(r"[*`]", "", summary_of(path))}</span></a></li>'
+    cards = "\n".join(f'<li><a href="{page_name(path)}.html"><b>{short_title(path)}</b><span>{re.sub(r"[*`]", "", summary_of(path))}</span></a></li>'
                       for path in lessons)
-    contents = {"The model": model_pages(), "Results": ["results", "comparison"], "Lessons": [f"{short_title(path)} <lessons/{path.stem}>" for path in lessons],
-                "More": ["reference/index", *extra_pages()]}
+    contents = {"Course": [f"{short_title(path)} <{page_name(path)}>" for path in course_paths()], "Library": ["library/index"], "Model": model_pages(),
+                "Results": [*(["results"] if results_cells() else []), "comparison"], "More": extra_pages()}
     trees = "\n".join("\n".join(["```{toctree}", ":hidden:", f":caption: {name}", *entries, "```", ""]) for name, entries in contents.items())
     shipped = shipped_sentence() and f"{shipped_sentence()}, see its [model card](model.md).\n"
     more = {"try": "Try it", "slides": "Slides"}
@@ -85,7 +89,8 @@ def start_page(static: Path) -> str:
 {three_lines()}
 ```
 
-<p class="buttons"><a class="button" href="lessons/{lessons[0].stem}.html">Start with lesson 0</a>
+<p class="buttons"><a class="button" href="{page_name(lessons[0])}.html">Start with unit 1</a>
+<a class="button quiet" href="library/index.html">Library</a>
 <a class="button quiet" href="comparison.html">Results</a>
 {deck}</p>
 </div>
@@ -94,8 +99,8 @@ def start_page(static: Path) -> str:
 
 <div class="found">
 
-**Error of each model** on {counts(FULL / MAIN)['n_test']} held-out real faces: RMSE in pixels of 96x96, with the label repair that was
-best on validation faces.
+**Error of each model** on {counts(FULL / MAIN)['n_test']} real test faces: RMSE in pixels of 96x96, with the label strategy and augmentation that
+were best on the validation set.
 
 {best_bars(FULL / MAIN)}
 
@@ -103,12 +108,11 @@ best on validation faces.
 </div>
 
 A graduate team once predicted fifteen facial keypoints on Kaggle's faces, more than half of which lack labels, and reported "95% accuracy".
-This course takes that project apart, step by step, in notebooks that you can read, run and change. [What we found](results.ipynb) says what
-each step really brings.
+This course repeats that project step by step, in notebooks that you can read, run and change, and measures what each step is worth.
 
-## The lessons
+## The course
 
-<ol class="cards" start="0">
+<ol class="cards">
 {cards}
 </ol>
 
@@ -116,36 +120,51 @@ each step really brings.
 """
 
 
-def reference_index() -> str:
-    "The page that lists the modules and what each exports."
-    lines = ["# Reference", "", "What `facekp` exports, module by module. Coordinates are pixels of a 96x96 picture, x to the right, y downwards, the middle of the",
-             "first pixel is 0; `points` are float32 of shape N x 15 x 2, and NaN is a missing label.", ""]
-    for path in modules():
-        names = ", ".join(f"[`{name}`](#facekp.{path.stem}.{name})" for name in exported_names(path) if not name.isupper())
-        lines += [f"## [facekp.{path.stem}]({path.stem}.md)", "", module_summary(path), "", names, ""]
-    return "\n".join([*lines, "```{toctree}", ":hidden:", *(f"facekp.{path.stem} <{path.stem}>" for path in modules()), "```", ""])
+def library_index() -> str:
+    "Return the page that lists the modules and what each exports."
+    lines = ["# Library", "", "One page per module of `facekp`: what it is for, an example, the reference and the code. Coordinates are pixels of a 96x96 image, x to the",
+             "right, y down, the centre of the first pixel is 0; `points` are float32 of shape N x 15 x 2, and NaN is a missing label.", ""]
+    package, of_lessons = "", lesson_modules()
+    for module, page in module_pages().items():
+        folder = page.rpartition("/")[0]
+        if folder != package:
+            package = folder
+            lines += [f"## facekp.{folder.replace('/', '.')}", ""]
+        names = ", ".join(f"{{py:obj}}`{name} <{module_name(module)}.{name}>`" for name in exported_names(module) if not name.isupper())
+        ending = ".md" if module in of_lessons else ".ipynb"
+        lines += [f"**[{module_name(module)}]({page}{ending})**. {module_summary(module)}", "", *([names, ""] if names else [])]
+    return "\n".join([*lines, "```{toctree}", ":hidden:", *(f"{module_name(module)} <{page}>" for module, page in module_pages().items()), "```", ""])
+
+
+def contributing_page() -> str:
+    "Return CONTRIBUTING.md with links to files of the repository."
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    return re.sub(r"\]\((?!https?:|#)([^)]+)\)", rf"]({repository_url()}/blob/main/\1)", text)
 
 
 def write_pages(pages: Path, only: list[str] | None = None) -> None:
-    "Write every page's source; `only` names the lessons to build, for a quick look."
+    "Write every page's source; `only` names the notebooks to build, such as course/01_tour, for a quick look."
     shutil.rmtree(pages, ignore_errors=True)
-    (pages / "reference").mkdir(parents=True)
+    (pages / "library").mkdir(parents=True)
     shutil.copytree(ROOT / "photos", pages / "photos")
     shutil.copytree(HERE / "static", pages / "static")
-    for path in lesson_paths():
-        if not only or path.stem in only:
-            write_lesson(path, pages / "lessons")
-    write_notebook(pages / "results.ipynb", results_cells())
-    texts = {"index": start_page(pages / "static"), "comparison": comparison_page(), "reference/index": reference_index(),
-             **{f"reference/{path.stem}": reference_page(path, lesson_of(path.stem)) for path in modules()},
+    for path in [*course_paths(), *library_paths()]:
+        if not only or page_name(path) in only:
+            write_page(path, pages)
+    if results_cells():
+        write_notebook(pages / "results.ipynb", results_cells())
+    texts = {"index": start_page(pages / "static"), "comparison": comparison_page(), "library/index": library_index(), "contributing": contributing_page(),
+             **{f"library/{module_pages()[module]}": reference_page(module, f"../{page_name(lesson)}.ipynb") for module, lesson in lesson_modules().items()},
              "model": card_page(), **({"try": write_try(pages / "static")} if "try" in model_pages() else {}),
              **({"reliability": reliability_page()} if "reliability" in model_pages() else {}),
-             **{name: (HERE / f"{name}.md").read_text(encoding="utf-8") for name in extra_pages()}}
+             **({"slides": (HERE / "slides.md").read_text(encoding="utf-8")} if "slides" in extra_pages() else {})}
     for name, text in texts.items():
+        (pages / f"{name}.md").parent.mkdir(parents=True, exist_ok=True)
         (pages / f"{name}.md").write_text(text, encoding="utf-8")
-    (pages / "extra" / "notebooks").mkdir(parents=True)
-    for path in lesson_paths():
-        shutil.copy(path, pages / "extra" / "notebooks")
+    for path in [*course_paths(), *library_paths()]:
+        copy = pages / "extra" / "notebooks" / path.relative_to(NOTEBOOKS)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
     if "slides" in extra_pages():
         sys.path.insert(0, str(ROOT / "slides"))
         from deck import write_deck

@@ -21,7 +21,7 @@ extensions = ["myst_nb", "mathml"]
 exclude_patterns = ["extra", "static", "html", "jupyter_execute", ".doctrees"]
 nb_execution_mode = "off"
 nb_merge_streams = True
-nb_code_prompt_show, nb_code_prompt_hide = "Show the solution", "Hide the solution"  # the only cells that are folded
+nb_code_prompt_show, nb_code_prompt_hide = "Show the code", "Hide the code"
 nb_render_markdown_format = "gfm"
 myst_enable_extensions = ["dollarmath", "attrs_inline", "deflist"]
 myst_dmath_double_inline = True
@@ -50,5 +50,5 @@ html_theme_options = {
     "toc_title": "On this page",
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
-    "extra_footer": "Drawn faces are anybody's to use and share.",
+    "extra_footer": "The synthetic faces may be used and shared freely.",
 }

@@ -1,4 +1,4 @@
-"Turn the notebooks of nbs/ into pages: hidden cells gone, buttons under the title, an alternative text behind every picture."
+"Turn the notebooks of nbs/course and nbs/library into pages: hidden cells removed, helper cells folded, buttons under the title, alternative texts."
 
 import ast
 import json
@@ -7,6 +7,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "nbs"
+COURSE, LIBRARY = NOTEBOOKS / "course", NOTEBOOKS / "library"
+FOLDED = ("set-up", "hide-input")  # tags of cells that a page shows folded
 FIGURE = re.compile(r"^#\|\s*fig-alt:\s*(.+)$", re.MULTILINE)
 BADGES = re.compile(r"^\[!\[Open in Colab\].*\n?", re.MULTILINE)
 BOX = re.compile(r"^\|( You will be able to .+)\|\n\|[-: |]+\|\n\|(.+)\|$", re.MULTILINE)
@@ -18,14 +20,35 @@ def repository_url() -> str:
     return found.group(1)
 
 
+def page_name(path: Path) -> str:
+    "Return the name of a notebook's page: its path below nbs/ without the ending."
+    return path.relative_to(NOTEBOOKS).with_suffix("").as_posix()
+
+
 def colab_url(name: str) -> str:
-    "Where Colab opens a notebook of nbs/."
+    "Return the address at which Colab opens a notebook of nbs/, such as course/01_tour."
     return repository_url().replace("https://github.com/", "https://colab.research.google.com/github/") + f"/blob/main/nbs/{name}.ipynb"
 
 
 def lesson_paths() -> list[Path]:
-    "The lessons in their order: every notebook whose name begins with a number."
-    return sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))
+    "Return the lessons in their order: every notebook of the course whose name begins with a number."
+    return sorted(COURSE.glob("[0-9]*.ipynb"))
+
+
+def course_paths() -> list[Path]:
+    "Return the lessons and, behind them, what else the course holds, such as the capstone."
+    return [*lesson_paths(), *sorted(COURSE.glob("[!0-9]*.ipynb"))]
+
+
+def library_paths() -> list[Path]:
+    "Return the notebooks of the library: those at the top first, then each package."
+    return sorted(LIBRARY.rglob("*.ipynb"), key=lambda path: (len(path.relative_to(LIBRARY).parts) > 1, path.relative_to(LIBRARY).parts))
+
+
+def module_of(path: Path) -> Path | None:
+    "Return the module that a notebook exports, or None."
+    found = re.search(r"^#\|\s*default_exp\s+([\w.]+)", "\n".join(cell["source"] for cell in read_cells(path)), re.MULTILINE)
+    return ROOT / "facekp" / f"{found.group(1).replace('.', '/')}.py" if found else None
 
 
 def read_cells(path: Path) -> list[dict]:
@@ -47,62 +70,17 @@ def summary_of(path: Path) -> str:
 
 def short_title(path: Path) -> str:
     "A title that fits into the sidebar: number, and the words before the colon."
-    return f"{int(path.stem.split('_')[0])} · {title_of(path).split(':')[0].replace('`', '')}"
+    number = path.stem.split("_")[0]
+    title = title_of(path).split(":")[0].replace("`", "")
+    return f"{int(number)} · {title}" if number.isdigit() else title
 
 
-def _text_of(node: ast.expr) -> str:
-    "The text of a string or f-string; what is filled in later shows as dots."
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return node.value
-    if isinstance(node, ast.JoinedStr):
-        return "".join(_text_of(part) if isinstance(part, ast.Constant) else "…" for part in node.values).removeprefix("…: ")
-    return ""
-
-
-def _titles(source: str) -> list[str]:
-    "Titles that a cell gives to its figure: of the whole figure first, of single axes after them."
-    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
-    whole, single = [], []
-    for call in calls:
-        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
-        first = [_text_of(argument) for argument in call.args[-2:]]
-        named = [_text_of(keyword.value) for keyword in call.keywords if keyword.arg == "title"]
-        if name == "suptitle":
-            whole += first
-        elif name.startswith("show_"):
-            whole += named + first
-        elif name in ("set", "set_title"):
-            single += named + (first if name == "set_title" else [])
-    return [text for text in (*whole, *single) if re.search(r"\w{3}", text) and "{" not in text]
-
-
-def _drawn_by(source: str) -> str:
-    "What the function that draws a cell's figure says of itself in its docstring."
-    for name in re.findall(r"\b(show_\w+)\(", source):
-        for module in sorted((ROOT / "facekp").glob("*.py")):
-            found = re.search(rf'^def {name}\((?:.|\n)*?\n    "(.+)"$', module.read_text(encoding="utf-8"), re.MULTILINE)
-            if found:
-                return found.group(1)
-    return ""
-
-
-def alternative_text(source: str, before: str) -> str:
-    "Say what a cell's figure shows: `#| fig-alt:`, else its title, else its function's docstring, else the sentence before it."
+def alternative_text(source: str) -> str:
+    "Return what a cell says of its figure with `#| fig-alt:`; a figure without is an error."
     written = FIGURE.search(source)
-    if written:
-        return written.group(1).strip()
-    code = "\n".join(line for line in source.splitlines() if not line.startswith(("%", "!")))
-    titles = _titles(code)
-    title = titles[0] if titles else re.sub(r"^Draw ", "", _drawn_by(source))
-    if len(re.findall(r"\w+", title)) < 4:  # a title such as "Blur" needs the words before it
-        sentence = re.split(r"(?<=[.:?])\s", before)[0]
-        title = " ".join(filter(None, ["" if "…" in title or not title else f"{title.rstrip('.:')}.", sentence]))
-    return f"Figure: {title.rstrip('.:')}" + ("" if title.endswith("?") else ".")
-
-
-def said_before(markdown: str, before: str) -> str:
-    "The words of a Markdown cell without headings and signs; where it has none, those of the cell before it."
-    return " ".join(re.sub(r"^#+ .*|[*`]", "", markdown, flags=re.MULTILINE).split()) or before
+    if not written:
+        raise ValueError(f"a figure has no line '#| fig-alt: ...': {source[:200]}")
+    return written.group(1).strip()
 
 
 def has_figure(cell: dict) -> bool:
@@ -119,38 +97,50 @@ def box_as_list(markdown: str) -> str:
     return BOX.sub(as_list, markdown)
 
 
-def _page_cell(cell: dict, before: str) -> dict | None:
-    "A cell as the page shows it; None where it stays hidden."
-    source, metadata = cell["source"], dict(cell["metadata"])
+def _page_cell(cell: dict) -> dict | None:
+    "Return a cell as the page shows it; None where it stays hidden."
+    source, tags = cell["source"], cell["metadata"].get("tags", [])
     if cell["cell_type"] != "code":
         return cell | {"source": box_as_list(BADGES.sub("", source))}
-    if re.search(r"^#\|\s*(hide|default_exp)\b", source, re.MULTILINE) or "set-up" in metadata.get("tags", []):
+    if re.search(r"^#\|\s*(hide|default_exp)\b", source, re.MULTILINE):
         return None
-    given = metadata.get("tags", [])
-    tags = ["remove-input"] if "hide_input" in given or re.search(r"#\|\s*echo:\s*false", source) else [tag for tag in given if tag == "hide-input"]
-    metadata = {"tags": tags}
-    if has_figure(cell):
-        metadata["mystnb"] = {"image": {"alt": alternative_text(source, before)}}
     shown = re.sub(r"^(?:#\||# @title).*\n?", "", source, flags=re.MULTILINE).strip("\n")
+    hidden = "hide_input" in tags or re.search(r"#\|\s*echo:\s*false", source)
+    metadata: dict = {"tags": ["remove-input"] if hidden else ["hide-input"] if set(FOLDED) & set(tags) else []}
+    if has_figure(cell):
+        metadata["mystnb"] = {"image": {"alt": alternative_text(source)}}
     return cell | {"source": shown, "metadata": metadata} if shown or cell["outputs"] else None
 
 
 def page_cells(path: Path) -> list[dict]:
-    "A notebook's cells as its page shows them."
-    shown, before = [], ""
+    "Return a notebook's cells as its page shows them."
+    return [shown for cell in read_cells(path) if (shown := _page_cell(cell)) is not None]
+
+
+def library_cells(path: Path) -> list[dict]:
+    "Return the cells of a library notebook's page: an exported cell is folded behind the reference entries of what it defines."
+    from reference import cell_entries
+
+    shown: list[dict] = []
     for cell in read_cells(path):
-        if cell["cell_type"] == "markdown":
-            before = said_before(cell["source"], before)
-        page_cell = _page_cell(cell, before)
+        exported = cell["cell_type"] == "code" and re.search(r"^#\|\s*export\b", cell["source"], re.MULTILINE)
+        if exported:
+            cell = cell | {"metadata": {"tags": ["hide-input"]}}
+            entries = cell_entries(module_of(path), cell["source"])
+            if entries:
+                shown.append({"cell_type": "markdown", "id": f"{cell['id']}-api", "metadata": {}, "source": entries})
+        page_cell = _page_cell(cell)
         if page_cell is not None:
             shown.append(page_cell)
     return shown
 
 
-def buttons(name: str) -> dict:
-    "The cell with a lesson's two buttons."
+def buttons(path: Path) -> dict:
+    "Return the cell with a notebook's two buttons."
+    name = page_name(path)
+    top = "../" * name.count("/")
     source = (f'<p class="buttons"><a class="button" href="{colab_url(name)}">Open in Colab</a>\n'
-              f'<a class="button quiet" href="../notebooks/{name}.ipynb" download>Download</a></p>')
+              f'<a class="button quiet" href="{top}notebooks/{name}.ipynb" download>Download</a></p>')
     return {"cell_type": "markdown", "id": "buttons", "metadata": {}, "source": source}
 
 
@@ -161,7 +151,12 @@ def write_notebook(path: Path, cells: list[dict]) -> None:
     path.write_text(json.dumps({"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}), encoding="utf-8")
 
 
-def write_lesson(path: Path, folder: Path) -> None:
-    "Write a lesson's page."
-    cells = page_cells(path)
-    write_notebook(folder / path.name, [cells[0], buttons(path.stem), *cells[1:]])
+def write_page(path: Path, folder: Path) -> None:
+    "Write a notebook's page under its name."
+    cells = library_cells(path) if LIBRARY in path.parents else page_cells(path)
+    write_notebook(folder / f"{page_name(path)}.ipynb", [cells[0], buttons(path), *cells[1:]])
+
+
+def page_about(ending: str, library: str) -> str:
+    "Return the name of the lesson that ends so; of a library notebook while there is none."
+    return next((page_name(path) for path in lesson_paths() if path.stem.endswith(ending)), library)

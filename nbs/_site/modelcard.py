@@ -1,6 +1,6 @@
 """The model card, made from the records in results/; what no record tells is left out.
 
-python nbs/_site/modelcard.py prints the card's numbers as plain text, for facekp/default.onnx.txt.
+python nbs/_site/modelcard.py prints the card's numbers as plain text, for facekp/weights/default.onnx.txt.
 """
 
 import json
@@ -9,10 +9,10 @@ import sys
 from html import escape
 from pathlib import Path
 
-from lessons import ROOT, lesson_paths
+from lessons import ROOT, page_about
 
 DEPLOY = ROOT / "results" / "deploy"
-DEFAULT = ROOT / "facekp" / "default.onnx"
+DEFAULT = ROOT / "facekp" / "weights" / "default.onnx"
 METRICS = {"rmse": "RMSE, px", "mae": "MAE, px", "nme": "NME", "pck": "PCK", "auc": "AUC", "failure_rate": "failures"}
 SHARES = ("nme", "pck", "auc", "failure_rate", "accuracy")
 HEADINGS = {"name": "", "rmse": "RMSE, px", "interval": "95% interval", "bytes": "MB", "size_bytes": "MB", "size": "MB", "megabytes": "MB", "mb": "MB", "ms": "ms a face",
@@ -239,9 +239,9 @@ def _results(default: dict) -> list[str]:
 def card_page() -> str:
     "The model card."
     default, calibration, formats, peers = (read_record(DEPLOY / f"{name}.json") for name in ("default", "calibration", "formats", "peers"))
-    notes, lesson = about(), next((path.stem for path in lesson_paths() if path.stem.endswith("_predict")), None)
+    notes, lesson = about(), page_about("_applications", "library/inference/landmarker")
     lines = ["# Model card", "", "`default`, the model that comes with the package: fifteen points of a framed face, and how far off each may be.", ""]
-    facts = [f"`facekp/default.onnx`, {notes['bytes'] / 1e6:.2f} MB" if notes else "`facekp/default.onnx`"]
+    facts = [f"`facekp/weights/default.onnx`, {notes['bytes'] / 1e6:.2f} MB" if notes else "`facekp/weights/default.onnx`"]
     facts += [f"{_words(key)}: {notes[key]}" for key in ("version", "data", "license", "notes") if notes.get(key)]
     lines += ["; ".join(facts) + ". It takes grey faces of 96 x 96 pixels (float32, 0 to 255) and gives `points` [N, 15, 2] in pixels and `spread` [N, 15], the standard "
               "deviation that it expects of a coordinate.", "",
@@ -290,7 +290,7 @@ def card_page() -> str:
               "- The spread is right on average over faces like these; for other pictures nobody has checked.", ""]
     lines += _training(default)
     lines += _parts(read_record(DEPLOY / "ablation.json"))
-    lines += [f"[Prediction](lessons/{lesson}.ipynb) shows how a photo becomes such a face, and how the result is used." if lesson else "", ""]
+    lines += [f"[Prediction]({lesson}.ipynb) shows how a photo becomes such a face, and how the result is used." if lesson else "", ""]
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"Write the reference from the package's source alone, so that nothing has to be imported: every exported name, with its docments."
+"Write reference entries from the package's source, without importing it: every exported name with its docments."
 
 import ast
 import io
@@ -127,23 +127,34 @@ def module_summary(path: Path) -> str:
     return plain((ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n")[0].replace("*", ""))
 
 
-def reference_page(path: Path, lesson: Path | None) -> str:
-    "The page of a module."
+def module_name(path: Path) -> str:
+    "Return a module's full name."
+    parts = path.with_suffix("").parts
+    return ".".join(parts[parts.index("facekp"):]) if "facekp" in parts else f"facekp.{path.stem}"
+
+
+def _entry(name: str, node: ast.stmt, source: str, comments: dict[int, str], prefix: str) -> list[str]:
+    "Return one name's entry."
+    if isinstance(node, ast.FunctionDef):
+        return _function(node, comments, prefix)
+    if isinstance(node, ast.ClassDef):
+        return _class(node, comments, prefix)
+    return _constant(node, name, source, comments, prefix) if getattr(node, "value", None) is not None else []
+
+
+def entries(path: Path, names: list[str] | None = None) -> list[str]:
+    "Return the entries of a module's exported names, or of some of them."
     source = path.read_text(encoding="utf-8")
-    tree, comments, prefix = ast.parse(source), _comments(source), f"facekp.{path.stem}."
-    lines = [f"# facekp.{path.stem}", "", module_summary(path), ""]
-    if lesson is not None:
-        lines += [f"Explained and tried out in [its lesson](../lessons/{lesson.name}).", ""]
-    definitions = _definitions(tree)
-    groups = {"Functions": [], "Classes": [], "Constants": []}
-    for name in exported_names(path):
-        node = definitions[name]
-        if isinstance(node, ast.FunctionDef):
-            groups["Functions"] += _function(node, comments, prefix)
-        elif isinstance(node, ast.ClassDef):
-            groups["Classes"] += _class(node, comments, prefix)
-        elif getattr(node, "value", None) is not None:
-            groups["Constants"] += _constant(node, name, source, comments, prefix)
-    for title, entries in groups.items():
-        lines += [f"## {title}", "", *entries] if entries else []
-    return "\n".join(lines) + "\n"
+    comments, definitions = _comments(source), _definitions(ast.parse(source))
+    wanted = [name for name in exported_names(path) if names is None or name in names]
+    return [line for name in wanted if name in definitions for line in _entry(name, definitions[name], source, comments, f"{module_name(path)}.")]
+
+
+def cell_entries(path: Path, source: str) -> str:
+    "Return the entries of what an exported cell of a notebook defines."
+    return "\n".join(entries(path, list(_definitions(ast.parse(source)))))
+
+
+def reference_page(path: Path, lesson: str) -> str:
+    "Return the page of a module that a lesson exports."
+    return "\n".join([f"# {module_name(path)}", "", module_summary(path), "", f"[The lesson]({lesson}) explains it and tries it out.", "", *entries(path)]) + "\n"

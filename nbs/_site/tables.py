@@ -10,7 +10,7 @@ from facekp.experiments.results import read_study
 from facekp.experiments.statistics import select_configurations
 from facekp.models.registry import list_models, model_spec
 
-from lessons import ROOT, lesson_paths
+from lessons import ROOT, page_about
 
 FULL = ROOT / "results" / "full"
 MAIN = "helen_afw_96"  # the data set that the start page quotes
@@ -99,7 +99,7 @@ def best_bars(folder: Path) -> str:
 
 def comparison_page() -> str:
     "The page with every comparison."
-    lesson = next((f"[the lesson on the comparison](lessons/{path.name})" for path in lesson_paths() if path.stem.endswith("_compare")), "the lesson on the comparison")
+    lesson = f"[the lesson on the comparison]({page_about('_comparison', 'library/experiments/statistics')}.ipynb)"
     text = ["# Comparison", "", "Every model and label strategy, with and without augmentation: one split, one budget of images per model, scored on",
             f"the same test set of real faces. [What we found](results.ipynb) has the conclusions, and {lesson} the method.", ""]
     for folder in comparison_folders():

@@ -18,7 +18,7 @@ import tempfile
 import urllib.request
 from pathlib import Path
 
-from lessons import ROOT, lesson_paths
+from lessons import ROOT, page_about
 from facekp.geometry import FRAME_SCALE
 from facekp.inference.face_detector import BEST_BOX, DETECTOR_SIZE, MIN_BOX, find_candidates, nms
 from facekp.inference.landmarker import CLEAR_CONFIDENCE, CLEAR_DETECTION, DETECTOR_POINTS_IN_CROP, DISAGREEMENT_LIMIT, FaceLandmarker, SECOND_PASS_SCALE, SIGMA_LIMIT, SMALL_FACE, TURNED_LIMIT
@@ -146,7 +146,7 @@ def write_try(static: Path) -> str:
     size = round(sum(path.stat().st_size for path in (*RUNTIME.iterdir(), DEFAULT_MODEL, DETECTOR_FILE)) / 1e6)
     sides = {"the person's left": LEFT_COLOR, "the person's right": RIGHT_COLOR, "nose and middle of the mouth": MIDDLE_COLOR}
     legend = "\n".join(f'<li><span style="background:{color}"></span>{side}</li>' for side, color in sides.items())
-    lesson = next(path.stem for path in lesson_paths() if path.stem.endswith("_predict"))
+    lesson = page_about("_applications", "library/inference/landmarker")
     page = (HERE / "try" / "page.md").read_text(encoding="utf-8")
     card = "How good the points are, and for whom, says the [model card](model.md)."
     for name, value in {"size": size, "legend": legend, "lesson": lesson, "card": card}.items():
