@@ -1,4 +1,4 @@
-"""Record the audit of Kaggle's real label table, without its images.
+"""Record what is wrong in Kaggle's label table, without its images.
 
 Docs: https://facekp.github.io/facekp/library/label_audit.html.md"""
 
@@ -11,8 +11,10 @@ __all__ = ['REPORTED_ROWS', 'record_label_audit']
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from .audit import audit_points
 from .eda import principal_shapes
@@ -22,15 +24,15 @@ from .keypoints import COLUMNS
 from .label_errors import KEYPOINT_LIMIT, FACE_LIMIT
 
 # %% ../nbs/library/label_audit.ipynb #3e17bbc3
-REPORTED_ROWS = {  # rows of Kaggle's table that people who saw the pictures named
+REPORTED_ROWS = {  # rows of Kaggle's table that people reported after seeing the images
     85: "lips swapped", 1747: "points in wrong places", 1861: "a profile",
                  1907: "points beside the face", 2117: "lips swapped",
     2194: "several people", 4263: "several people", 6492: "a board of many photos",
                  6493: "a board of many photos"}
 
 
-def _column_means(points: np.ndarray) -> list[float | None]:
-    "Mean of each of the thirty columns over the rows that have it; None where no row has."
+def _column_means(points: npt.NDArray[Any]) -> list[float | None]:
+    "Return the mean of each of the thirty columns over the rows that have it; None where no row has."
     return [float(np.nanmean(column)) if np.isfinite(column).any() else None
             for column in points.reshape(-1, 30).T]
 
@@ -39,7 +41,7 @@ def record_label_audit(
     table: str | Path,  # a CSV with the 30 columns of Kaggle's training.csv, such as training.csv itself
     record: str | Path,  # the JSON file to write
 ) -> Path:  # the file written
-    "Audit a label table and keep what was found, with the table's hash and the versions used."
+    "Audit a label table and record the findings, with the table's hash and the versions used. Raises UserError for a file that is no label table."
     import pandas
 
     started = time.perf_counter()
@@ -47,7 +49,7 @@ def record_label_audit(
         frame = pandas.read_csv(table, usecols=lambda column: column in COLUMNS)
         points = frame[list(COLUMNS)].to_numpy(float).reshape(-1, 15, 2)
     except (OSError, KeyError, ValueError) as error:
-        raise UserError(f"{table}: can't be read as a label table ({error}); expected a CSV with "
+        raise UserError(f"{table}: cannot be read as a label table ({error}); expected a CSV with "
                         f"the columns {COLUMNS[0]} ... {COLUMNS[-1]}") from error
     found = audit_points(points, "kaggle labels", hash_file(table))
     rank = {suspect["row"]: number for number, suspect in enumerate(found.suspects, 1)}

@@ -9,6 +9,7 @@ __all__ = ['IDLE_SECONDS', 'run_jobs']
 
 # %% ../../nbs/library/experiments/executors.ipynb #ce92e1e0
 import os
+from typing import Any
 
 from joblib import Parallel, parallel_config
 
@@ -16,11 +17,14 @@ from ..errors import UserError
 from ..progress import progress
 
 # %% ../../nbs/library/experiments/executors.ipynb #9398158f
-IDLE_SECONDS = 10  # after which a process without work ends; longer would keep a script or a test from ending
+IDLE_SECONDS = 10  # after which an idle process ends; longer would keep a script from ending
 
 
-def run_jobs(jobs: list, workers: int) -> list:
-    "Run jobs in processes of one thread each, or on the cluster that FACEKP_CLUSTER names."
+def run_jobs(
+    jobs: list[Any],  # joblib.delayed calls
+    workers: int,  # processes on this machine; a cluster has its own number
+) -> list[Any]:  # results in the order in which the jobs end
+    "Run jobs in processes of one thread each, or on the cluster named by FACEKP_CLUSTER. Raises UserError for a cluster that does not answer."
     if os.environ.get("FACEKP_CLUSTER"):
         return _on_cluster(jobs, os.environ["FACEKP_CLUSTER"])
     threads = {name: os.environ.get(name) for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")}
@@ -32,9 +36,9 @@ def run_jobs(jobs: list, workers: int) -> list:
         for name, value in threads.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 
-
-def _on_cluster(jobs: list, address: str) -> list:
-    "Run jobs on the workers of Dask's scheduler at an address, or of Ray ('ray' or its address); what a lost worker had is done by another."
+# %% ../../nbs/library/experiments/executors.ipynb #ex0e
+def _on_cluster(jobs: list[Any], address: str) -> list[Any]:
+    "Run jobs on the workers of a Dask scheduler, or of Ray ('ray' or its address)."
     ray = address.startswith("ray")
     try:
         options = _join_ray(address) if ray else _join_dask(address)
@@ -45,22 +49,22 @@ def _on_cluster(jobs: list, address: str) -> list:
         first, others = ("ray start --head", "ray start --address ADDRESS") if ray else ("dask scheduler", "dask worker ADDRESS --nthreads 1")
         raise UserError(f"FACEKP_CLUSTER={address}: no scheduler answers there; start one with '{first}' and, on each machine, '{others}'") from error
     with parallel_config(**options):
-        if ray:  # its backend gives nothing back before all is done, so joblib says how far it is
-            return Parallel(n_jobs=-1, batch_size=1, verbose=10)(jobs)
+        if ray:  # its backend returns nothing before all is done, so joblib reports progress
+            return list(Parallel(n_jobs=-1, batch_size=1, verbose=10)(jobs))
         done = Parallel(n_jobs=-1, return_as="generator_unordered", batch_size=1)(jobs)
         return list(progress(done, "training", total=len(jobs)))
 
 # %% ../../nbs/library/experiments/executors.ipynb #3affb4b5
-def _join_dask(address: str) -> dict:
-    "Find Dask's scheduler; what joblib must be told."
+def _join_dask(address: str) -> dict[str, Any]:
+    "Connect to Dask and return joblib's options."
     from distributed import Client
 
     Client(address, timeout=20)
     return {"backend": "dask"}
 
 
-def _join_ray(address: str) -> dict:
-    "Find Ray; what joblib must be told. Ray starts lost workers again, and what they had, only where it is asked to."
+def _join_ray(address: str) -> dict[str, Any]:
+    "Connect to Ray and return joblib's options; Ray restarts lost workers and their jobs only on request."
     import ray
     from ray.util.joblib import register_ray
 

@@ -1,4 +1,4 @@
-"""Read what the competition asks for, write a submission and score it.
+"""Read the requested values, write a submission and score it.
 
 Docs: https://facekp.github.io/facekp/library/experiments/kaggle.html.md"""
 
@@ -10,46 +10,50 @@ __all__ = ['REQUESTED_VALUES', 'Requests', 'read_requests', 'write_submission', 
 # %% ../../nbs/library/experiments/kaggle.ipynb #60c51044
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from ..conventions import annotation_source
 from ..errors import UserError, did_you_mean
+from ..evaluation import rmse_by_source
 from ..files import write_text
 from ..keypoints import COLUMNS, IMAGE_SIZE, KEYPOINTS
+from ..metrics import rmse
 from ..synthetic.gaps import TEST_ROWS
 
 # %% ../../nbs/library/experiments/kaggle.ipynb #66d752d6
 REQUESTED_VALUES = 27_124  # rows of Kaggle's IdLookupTable.csv
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Requests:
-    "What the competition asks for, in the order of its table."
-    row_id: np.ndarray  # int [rows]
-    face: np.ndarray  # int [rows], which test face
-    column: np.ndarray  # int [rows], which of the thirty COLUMNS
-    asked: np.ndarray  # bool [N,15,2], the same, face by face
-    image_id: np.ndarray  # str [N], the test faces' ids
+    "The requested values, in the order of Kaggle's table."
+    row_id: npt.NDArray[np.int64]  # [rows]
+    face: npt.NDArray[np.int64]  # [rows], index of the test face
+    column: npt.NDArray[np.int64]  # [rows], index into COLUMNS
+    asked: npt.NDArray[np.bool_]  # [N,15,2], the same by face
+    image_id: npt.NDArray[Any]  # str [N], the test faces' ids
 
     @property
-    def second(self) -> np.ndarray:  # bool [N]
-        "Which test faces are asked for the four points of the second source only."
-        return annotation_source(np.where(self.asked, 0.0, np.nan)) == "kaggle-2"
+    def second(self) -> npt.NDArray[np.bool_]:  # [N]
+        "Mark the test faces whose requested keypoints are the four of the second annotation source."
+        return np.asarray(annotation_source(np.where(self.asked, 0.0, np.nan)) == "kaggle-2")
 
 # %% ../../nbs/library/experiments/kaggle.ipynb #cf41d09a
 def read_requests(
     lookup: pd.DataFrame | None,  # IdLookupTable.csv, as load_kaggle_test gives it
-    image_id: np.ndarray,  # str [N], the ImageId of each test face
-    where: str = "the data",  # what to call them in messages
+    image_id: npt.NDArray[Any],  # str [N], the ImageId of each test face
+    where: str = "the data",  # name of the data in messages
 ) -> Requests:  # row by row
-    "Match the table with the test faces. Raises UserError where an answer to it would be incomplete."
+    "Match the table with the test faces. Raises UserError for a table that does not fit them or is incomplete."
     if lookup is None:
-        raise UserError(f"{where}: holds no IdLookupTable.csv, the list of the values to answer; "
+        raise UserError(f"{where}: holds no IdLookupTable.csv, the list of requested values; "
                         "put Kaggle's beside test.csv")
     row_id, asked_id = (_whole_numbers(lookup, name, where) for name in ("RowId", "ImageId"))
-    column = pd.Index(COLUMNS).get_indexer(lookup["FeatureName"].astype(str))
+    column = pd.Index(COLUMNS).get_indexer(pd.Index(lookup["FeatureName"].astype(str)))
     face_of = {name: number for number, name in enumerate(image_id.tolist())}
     face = np.array([face_of.get(str(name), -1) for name in asked_id])
     _check_requests(lookup, row_id, asked_id, column, face, image_id, where)
@@ -59,8 +63,8 @@ def read_requests(
     return Requests(row_id, face, column, asked.reshape(-1, len(KEYPOINTS), 2), image_id)
 
 
-def _whole_numbers(lookup: pd.DataFrame, name: str, where: str) -> np.ndarray:
-    "A column of whole numbers."
+def _whole_numbers(lookup: pd.DataFrame, name: str, where: str) -> npt.NDArray[np.int64]:
+    "Return a column of whole numbers."
     numbers = pd.to_numeric(lookup[name], errors="coerce").to_numpy(float)
     bad = np.flatnonzero(~np.isfinite(numbers) | (numbers % 1 != 0))
     if len(bad):
@@ -70,8 +74,9 @@ def _whole_numbers(lookup: pd.DataFrame, name: str, where: str) -> np.ndarray:
     return numbers.astype(int)
 
 # %% ../../nbs/library/experiments/kaggle.ipynb #4bb35ec9
-def _check_requests(lookup, row_id, asked_id, column, face, image_id, where: str) -> None:
-    "Refuse a table whose rows can't all be answered."
+def _check_requests(lookup: pd.DataFrame, row_id: npt.NDArray[Any], asked_id: npt.NDArray[Any], column: npt.NDArray[Any], face: npt.NDArray[Any],
+                    image_id: npt.NDArray[Any], where: str) -> None:
+    "Refuse a table with rows that cannot be answered."
     if (column < 0).any():
         row = int(np.argmax(column < 0))
         name = str(lookup["FeatureName"].iloc[row])
@@ -92,7 +97,7 @@ def _check_requests(lookup, row_id, asked_id, column, face, image_id, where: str
                         "would be refused, so get the whole test.csv")
 
 
-def _check_requested_faces(asked: np.ndarray, image_id: np.ndarray, rows: int, where: str) -> None:
+def _check_requested_faces(asked: npt.NDArray[Any], image_id: npt.NDArray[Any], rows: int, where: str) -> None:
     "Refuse a table that was cut short."
     idle = image_id[~asked.any(axis=1)]
     if len(idle):
@@ -105,38 +110,35 @@ def _check_requested_faces(asked: np.ndarray, image_id: np.ndarray, rows: int, w
 
 # %% ../../nbs/library/experiments/kaggle.ipynb #ba96008d
 def write_submission(
-    predicted: np.ndarray,  # float [N,15,2], pixels, for every test face
-    questions: Requests,  # what is asked for
+    predicted: npt.NDArray[Any],  # float [N,15,2], pixels, for every test face
+    requests: Requests,  # the requested values
     path: str | Path,  # where to write
-) -> Path:  # the path written: RowId,Location in the order of the table, clipped to the picture
-    "Answer every row of the table, in one file that is whole or not there. Raises UserError for an answer that is no number."
-    answers = predicted.reshape(len(predicted), -1)[questions.face, questions.column].astype(float)
+) -> Path:  # the path written: RowId,Location in the order of the table, clipped to the image
+    "Write a submission, whole or not at all. Raises UserError for a prediction that is not a finite number."
+    answers = predicted.reshape(len(predicted), -1)[requests.face, requests.column].astype(float)
     bad = ~np.isfinite(answers)
     if bad.any():
         row = int(np.argmax(bad))
-        raise UserError(f"{path}: not written, since the model's answer for ImageId "
-                        f"{questions.image_id[questions.face[row]]}, "
-                        f"{COLUMNS[questions.column[row]]} is {answers[row]:g} (such answers in "
-                        f"all: {bad.sum():,}); use a model that learned this point")
+        raise UserError(f"{path}: not written: the prediction for ImageId "
+                        f"{requests.image_id[requests.face[row]]}, "
+                        f"{COLUMNS[requests.column[row]]} is {answers[row]:g} (such values in "
+                        f"all: {bad.sum():,}); use a model that was trained on this keypoint")
     lines = (f"{row_id},{answer:.4f}\n"
-             for row_id, answer in zip(questions.row_id.tolist(),
+             for row_id, answer in zip(requests.row_id.tolist(),
                                        np.clip(answers, 0, IMAGE_SIZE).tolist()))
     return write_text(path, "RowId,Location\n" + "".join(lines))
 
 # %% ../../nbs/library/experiments/kaggle.ipynb #df9deecd
 def score_submission(
     submission: str | Path,  # RowId,Location
-    questions: Requests,  # what was asked for
-    truth: str | Path,  # truth.csv, which facekp writes beside drawn faces; nobody outside Kaggle has that of the real ones
-) -> dict:  # all, source 1, source 2: RMSE in pixels
-    "What the leaderboard would say, where the true answers are known."
-    answers = pd.read_csv(submission).set_index("RowId")["Location"].loc[questions.row_id].to_numpy()
-    table = pd.read_csv(truth)
-    table = table[table["Set"]
-                  == "test"].set_index(table[table["Set"] == "test"]["Row"].astype(str))
-    true = table.loc[questions.image_id,
-                     list(COLUMNS)].to_numpy(float)[questions.face, questions.column]
-    squared, second = np.square(answers - true), questions.second[questions.face]
-    parts = {"all": np.ones(len(true), bool), "source 1": ~second, "source 2": second}
-    return {name: float(np.sqrt(squared[rows].mean())) for name, rows in parts.items()
-            if rows.any()}
+    requests: Requests,  # the requested values
+    truth: str | Path,  # truth.csv, which facekp writes beside synthetic files; Kaggle does not publish that of the competition
+) -> dict[str, float]:  # all, source 1, source 2: RMSE in pixels
+    "Return the leaderboard's score where the truth is known."
+    answers = pd.read_csv(submission).set_index("RowId")["Location"].reindex(requests.row_id.tolist()).to_numpy(float)
+    table = pd.read_csv(truth).query("Set == 'test'")
+    true = table.set_index(table["Row"].astype(str)).loc[requests.image_id, list(COLUMNS)].to_numpy(float).reshape(requests.asked.shape)
+    predicted: npt.NDArray[Any] = np.zeros((len(true), len(COLUMNS)))
+    predicted[requests.face, requests.column] = answers
+    predicted, points = predicted.reshape(true.shape), np.where(requests.asked, true, np.nan)
+    return {"all": rmse(predicted, points), **rmse_by_source(predicted, points, requests.second)}

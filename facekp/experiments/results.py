@@ -137,7 +137,7 @@ def write_study(
     write_text(folder / "runs.csv", study.runs.dropna(axis="columns", how="all").to_csv(float_format="%.10g", lineterminator="\n"))
     return folder
 
-# %% ../../nbs/library/experiments/results.ipynb #6510992f
+# %% ../../nbs/library/experiments/results.ipynb #c6339a93
 def read_study(
     folder: str | Path,  # results/<study>
 ) -> Study:  # what write_study wrote
@@ -161,7 +161,7 @@ def read_study(
         raise UserError(f"{folder}: not the results of a study ({error}); expected runs.csv, errors.npz, history.csv and meta.json, "
                         "as facekp course writes them") from error
 
-
+# %% ../../nbs/library/experiments/results.ipynb #86162455
 def add_runs(
     folder: str | Path,  # results/<study>; made where it is missing
     records: Mapping[str, Record],  # name of the run -> its record
@@ -177,7 +177,7 @@ def add_runs(
     write_study(new, folder)
     return new
 
-
+# %% ../../nbs/library/experiments/results.ipynb #f8c40ad3
 def has_study(
     folder: str | Path,  # any folder
 ) -> bool:  # True where read_study can be tried

@@ -37,14 +37,14 @@ def summarize_runs(
                      "images": int(runs.images.iloc[0]), "weights_from": runs.weights_from.iloc[0]})
     return pd.DataFrame(rows).sort_values("rmse", ignore_index=True)
 
-# %% ../../nbs/library/experiments/statistics.ipynb #aae5f8b9
+# %% ../../nbs/library/experiments/statistics.ipynb #f450aeb5
 def compare_trials(
     study: Study,  # runs on the same test faces
     seed: int = 0,  # of the bootstrap
 ) -> pd.DataFrame:  # one row per comparison: model, augment, labels, question, mse_difference in square pixels with low and high, relative, verdict
     "Return paired differences in MSE: complete faces against each label strategy, and augmented against not."
-    mean = {key: np.mean([study.errors_of(run) for run in runs.index], axis=0)
-            for key, runs in study.runs.groupby(["model", "labels", "augment"], sort=False)}
+    mean: dict[Any, Any] = {key: np.mean([study.errors_of(run) for run in runs.index], axis=0)
+                            for key, runs in study.runs.groupby(["model", "labels", "augment"], sort=False)}
     pairs = []
     for (model, labels, augment), errors in mean.items():
         if labels != "complete" and (model, "complete", augment) in mean:
@@ -60,7 +60,7 @@ def compare_trials(
                      "verdict": "lower" if high < 0 else "higher" if low > 0 else "no difference seen"})
     return pd.DataFrame(rows)
 
-# %% ../../nbs/library/experiments/statistics.ipynb #7c5de0cc
+# %% ../../nbs/library/experiments/statistics.ipynb #59b0c59e
 def count_verdicts(
     answers: pd.DataFrame,  # as compare_trials returns it
 ) -> pd.DataFrame:  # one row per question and trained model: comparisons, lower, no difference seen, higher, least and most relative difference
@@ -72,7 +72,8 @@ def count_verdicts(
                      **{verdict: int(counts.get(verdict, 0)) for verdict in ("lower", "no difference seen", "higher")},
                      "least": float(part.relative.min()), "most": float(part.relative.max())})
     order = {model: place for place, model in enumerate(list_models())}
-    return pd.DataFrame(sorted(rows, key=lambda row: (row["question"], order.get(row["model"], len(order)))))
+    rows.sort(key=lambda row: (row["question"], order.get(row["model"], len(order))))
+    return pd.DataFrame(rows)
 
 # %% ../../nbs/library/experiments/statistics.ipynb #b01aee20
 def select_configurations(
@@ -85,7 +86,7 @@ def select_configurations(
     ranked = table.merge(validation, on=keys, how="left").sort_values("chosen_by", kind="stable")
     return ranked.drop_duplicates("model").drop(columns="chosen_by").sort_values("rmse", kind="stable", ignore_index=True)
 
-# %% ../../nbs/library/experiments/statistics.ipynb #cfe169a9
+# %% ../../nbs/library/experiments/statistics.ipynb #8923d324
 def rows_of_runs(
     places: Iterable[str | Path],  # folders of runs with record.json, such files, or folders of results with runs.csv
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:  # one row per run: model, labels, augment, seed, rmse, low, high, accuracy, seconds; the data of each place
@@ -103,7 +104,7 @@ def rows_of_runs(
         study = read_study(place)
         for run, row in study.runs.iterrows():
             low, high = np.sqrt(confidence_interval(bootstrap_means(study.errors_of(str(run)), study.groups)))
-            rows.append({**row[["model", "labels", "augment", "seed", "rmse"]].to_dict(), "low": low, "high": high,
-                         **row[["accuracy", "seconds"]].to_dict()})
+            rows.append({name: row[name] for name in ("model", "labels", "augment", "seed", "rmse")} | {"low": low, "high": high}
+                        | {name: row[name] for name in ("accuracy", "seconds")})
         data.append(study.meta["data"])
     return rows, data

@@ -7,11 +7,12 @@ Docs: https://facekp.github.io/facekp/library/experiments/tables.html.md"""
 # %% auto #0
 __all__ = ['table_text', 'table_markdown', 'not_run_text']
 
-# %% ../../nbs/library/experiments/tables.ipynb #b492eb06
+# %% ../../nbs/library/experiments/tables.ipynb #05713843
 import re
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -35,7 +36,7 @@ def table_markdown(
     "Return the table in Markdown, with notes below it."
     return "\n".join([to_markdown(_format_columns(table), text_columns=("model", "labels", "augmented")), "", *_notes(table), ""])
 
-# %% ../../nbs/library/experiments/tables.ipynb #a999236e
+# %% ../../nbs/library/experiments/tables.ipynb #904eb0c3
 def _format_columns(table: pd.DataFrame) -> pd.DataFrame:
     "Return the columns for reading, as text."
     return pd.DataFrame({
@@ -48,8 +49,8 @@ def _format_columns(table: pd.DataFrame) -> pd.DataFrame:
 def _notes(table: pd.DataFrame) -> list[str]:
     "Say how many images each model was shown, and where pretrained models started."
     trained = table[table.model != "mean"]
-    budgets = {images: " ".join(name for name in list_models() if name in set(part.model)) for images, part in trained.groupby("images")}
-    notes = [f"Images shown, rounded up to whole epochs: {'; '.join(f'{names} {images:,}' for images, names in budgets.items())}."] if budgets else []
+    budgets: dict[Any, str] = {images: " ".join(name for name in list_models() if name in set(part.model)) for images, part in trained.groupby("images")}
+    notes = [f"Images shown, rounded up to whole epochs: {'; '.join(f'{names} {int(images):,}' for images, names in budgets.items())}."] if budgets else []
     for model in list_models(pretrained=True):
         origins = sorted({re.sub(r"^file (\S+) sha256.*", r"\1", origin) for origin in table[table.model == model].weights_from})
         notes += [f"{model} starts from: {', '.join(origins)}."] if origins else []

@@ -10,6 +10,7 @@ __all__ = ['run_by_source']
 # %% ../../nbs/library/experiments/two_sources.ipynb #f7a8133c
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import facekp.training.backend  # noqa: F401  first: it imports Keras quietly
 
@@ -109,7 +110,7 @@ def _save_sources(models: list[keras.Model], folder: Path) -> None:
         save_model(model, folder / name)
 
 
-def _score_by_source(predicted: np.ndarray, test: Faces) -> tuple[dict, np.ndarray]:
+def _score_by_source(predicted: np.ndarray, test: Faces) -> tuple[dict[str, Any], np.ndarray]:
     "Return metrics with by_source, and the mean squared error of each face, on labelled points, against the truth where it is known."
     known = np.isfinite(test.points)
     points = np.where(known, test.points if test.truth is None else test.truth, np.nan)

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['ModelSpec']
 
-# %% ../../nbs/library/models/spec.ipynb #078cb429
+# %% ../../nbs/library/models/spec.ipynb #ec9cdbec
 @dataclass(frozen=True)
 class ModelSpec:
     "Describe one model: how to build it and how much training it needs."
     name: str  # as in settings.ini and in the command, such as 'heatmap'
     title: str  # a phrase for tables and pages
-    build: Callable[[Faces, str | Path | None], keras.Model]  # from training faces and initial weights to an uncompiled model
+    build: Callable[[Faces | None, str | Path | None], keras.Model]  # from training faces and initial weights to an uncompiled model
     learning_rate: float  # initial learning rate of the cosine decay
     budget: Literal["baseline_images", "cnn_images", "transfer_images"] | None  # the setting with the number of images shown in training; None: no training
     pretrained: bool  # whether it can start from weights of another task and is trained in two stages
