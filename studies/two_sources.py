@@ -3,8 +3,8 @@
 python studies/two_sources.py --folder kaggle_drawn --lookup IdLookupTable.csv --out results/two_sources [--seeds 0 1 2] [--variants one two_heads]
 
 Trains the heatmap net on the synthetic stand-in for training.csv (7,049 rows) in several ways with the same budget of images, and answers what
-IdLookupTable.csv asks of the 1,783 test faces. The test answers choose nothing: they are scored once a training. One record a training; those that
-are there are not trained again.
+IdLookupTable.csv asks of the 1,783 test faces. The test answers choose nothing: they are scored once per run. Runs that the study has already are not
+trained again.
 
 one         one net on all rows, the source ignored
 two_heads   one net, a head a source
@@ -12,7 +12,6 @@ two_nets    a net a source, the budget shared by how many values each source lab
 offset      the first source's net of two_nets, and for the second source a constant offset a keypoint, learned on its training rows
 """
 import argparse
-import time
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ import pandas as pd
 
 from facekp.augment_bulk import augment_faces
 from facekp.models.heatmap import build_heatmap
-from facekp.files import hash_file, write_json
+from facekp.files import hash_file
 from facekp.keypoints import COLUMNS, KEYPOINTS
 from facekp.training.seeds import set_seeds
 from facekp.data.kaggle import load_kaggle_test
@@ -32,7 +31,8 @@ from facekp.experiments.kaggle import read_requests
 from facekp.models.two_heads import add_second_head, choose_by_source, fit_two_heads
 from facekp.synthetic.dataset import synthetic_test_set
 from facekp.synthetic.kaggle_files import write_kaggle_folder
-from facekp.experiments.record import describe_data, describe_machine, describe_versions
+from facekp.experiments.record import Record, describe_data, describe_machine, describe_versions
+from facekp.experiments.results import add_runs, has_study, read_study
 from facekp.training.batches import predict_points
 from facekp.training.loop import fit
 
@@ -110,7 +110,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, required=True, help="drawn faces in Kaggle's format; written where it is missing")
     parser.add_argument("--lookup", type=Path, help="Kaggle's IdLookupTable.csv (default: that of the folder)")
-    parser.add_argument("--out", type=Path, required=True, help="where the records go")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the study")
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--images", type=int, default=40_000, help="images shown in all trainings of a variant together")
@@ -126,35 +126,33 @@ def main() -> None:
     for seed in options.seeds:
         state: dict = {}
         for variant in options.variants:
-            path = options.out / f"{variant}-seed{seed}.json"
-            if path.exists():
+            name = f"{variant}-seed{seed}"
+            if has_study(options.out) and name in read_study(options.out).runs.index:
                 continue
-            started = time.perf_counter()
-            (held_out, answers), trainings, notes = answer(variant, train, validation, [(validation, is_second_source(validation)), (test, second)],
-                                                           options, seed, state)
+            (held_out, answers), trainings, _ = answer(variant, train, validation, [(validation, is_second_source(validation)), (test, second)],
+                                                       options, seed, state)
             known = np.isfinite(validation.points)
             squared = np.where(asked, np.square(np.clip(answers, 0, 96) - truth), 0).sum(axis=(1, 2))
-            record = {
-                "variant": variant, "model": "heatmap", "seed": seed, "labels": "masked", "augment": options.augment,
-                "scores": score(answers, truth, asked, second), "scores_against_labels": score(answers, labels, np.isfinite(labels), second),
-                "validation": score(held_out, np.nan_to_num(validation.points), known, is_second_source(validation)),
-                "mean_shift": mean_shift(answers, truth, asked, second), **notes,
-                "looks_at_test_answers": 1, "chosen_by": "nothing: every training scored is in a record",
-                "data": {**describe_data(train, validation, test), "name": "synthetic, 7,049 rows in Kaggle's format, seed 0",
-                         "lookup": lookup_path.name, "sha256_of_lookup": hash_file(lookup_path),
-                         "sha256_of_training_csv": hash_file(options.folder / "training.csv"),
-                         "test_faces_also_in_training": int(np.isin(groups, pd.read_csv(options.folder / "truth.csv").query("Set == 'training'")["Group"]).sum())},
-                "budget": {"images": options.images, "batch_size": 32, "learning_rate": 2e-3},
-                "images_shown": [training.images_shown for training in trainings], "seconds": round(sum(training.seconds for training in trainings), 1),
-                "seconds_in_all": round(time.perf_counter() - started, 1), "history": [training.history for training in trainings],
-                "squared_errors": np.round(squared, 3), "values_asked": asked.sum(axis=(1, 2)),
-                "machine": describe_machine(), "versions": describe_versions(),
-                "command": f"python studies/two_sources.py --folder FOLDER --lookup IdLookupTable.csv --out results/two_sources --seeds {seed} "
-                           f"--variants {variant} --images {options.images} --augment {options.augment}"}
-            write_json(path, record)
-            scores = record["scores"]
+            values = asked.sum(axis=(1, 2))
+            scores = score(answers, truth, asked, second)
+            held_out_scores = score(held_out, np.nan_to_num(validation.points), known, is_second_source(validation))
+            record = Record(
+                "heatmap", "masked", options.augment, "full", seed,
+                data={**describe_data(train, validation, test), "name": "synthetic, 7,049 rows in Kaggle's format, seed 0",
+                      "lookup": lookup_path.name, "sha256_of_lookup": hash_file(lookup_path),
+                      "sha256_of_training_csv": hash_file(options.folder / "training.csv"), "values_per_face": values.tolist(),
+                      "test_faces_also_in_training": int(np.isin(groups, pd.read_csv(options.folder / "truth.csv").query("Set == 'training'")["Group"]).sum())},
+                budget={"images": options.images, "batch_size": 32, "learning_rate": 2e-3, "variant": variant},
+                weights=sum(training.model.count_params() for training in trainings), epochs=sum(training.epochs for training in trainings),
+                images_shown=sum(training.images_shown for training in trainings), seconds=round(sum(training.seconds for training in trainings), 1),
+                metrics={"rmse": scores["all"], "by_source": {part: scores[part] for part in ("source 1", "source 2")}, "by_keypoint": scores["by_keypoint"],
+                         "against_labels": score(answers, labels, np.isfinite(labels), second), "validation": held_out_scores,
+                         "mean_shift": mean_shift(answers, truth, asked, second)},
+                history=[{"stage": str(number), **entry} for number, training in enumerate(trainings) for entry in training.history],
+                machine=describe_machine(), versions=describe_versions(), squared_errors=(squared / values).tolist())
+            add_runs(options.out, {name: record}, np.arange(len(test)))
             print(f"{variant:<10} seed {seed}: {scores['all']:.3f} px (source 1 {scores['source 1']:.3f}, source 2 {scores['source 2']:.3f}), validation "
-                  f"{record['validation']['all']:.3f}, {record['seconds']:.0f} s", flush=True)
+                  f"{held_out_scores['all']:.3f}, {record.seconds:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ class Study:
         runs = self.runs[mask]
         return Study(runs, self.squared_errors[mask], self.groups, self.history[self.history.run.isin(runs.index)], self.meta)
 
-# %% ../../nbs/library/experiments/results.ipynb #7775f905
+# %% ../../nbs/library/experiments/results.ipynb #27180d62
 def study_from_records(
     records: Mapping[str, Record],  # name of the run -> its record, all on the same test faces
     groups: npt.NDArray[Any],  # [N], the photo or person of each test face
@@ -85,7 +85,7 @@ def _index_of(known: list[Any], value: Any) -> int:
         known.append(value)
     return known.index(value)
 
-
+# %% ../../nbs/library/experiments/results.ipynb #8570465c
 def _row(record: Record, shared: Mapping[str, Any]) -> dict[str, Any]:
     "Return what a run has of its own, as columns."
     best = min((entry["validation_rmse"] for entry in record.history), default=None)
@@ -96,9 +96,23 @@ def _row(record: Record, shared: Mapping[str, Any]) -> dict[str, Any]:
             **budget, **own, "weights_from": record.weights_from, "parameters": record.weights, "epochs": record.epochs,
             "images_shown": record.images_shown, "seconds": record.seconds, "validation_rmse": best,
             **{name: record.metrics[name] for name in METRIC_COLUMNS if name in record.metrics},
-            **{f"rmse_{keypoint}": per_point[keypoint] for keypoint in KEYPOINTS if keypoint in per_point}}
+            **{f"rmse_{keypoint}": per_point[keypoint] for keypoint in KEYPOINTS if keypoint in per_point},
+            **{column: value for name, part in record.metrics.items() if name not in _NOT_FLATTENED
+               for column, value in _flatten({"by_source": "rmse", "by_keypoint": "rmse"}.get(name, name), part)}}
 
-# %% ../../nbs/library/experiments/results.ipynb #b0c1c210
+
+_NOT_FLATTENED = (*METRIC_COLUMNS, "per_point", "intervals", "n_faces", "n_points")
+
+
+def _flatten(name: str, value: Any) -> list[tuple[str, float]]:
+    "Return nested scores as columns, such as rmse_source_1_nose_tip; pairs are x and y."
+    if isinstance(value, Mapping):
+        return [column for key, part in value.items() for column in _flatten(f"{name}_{key}".replace(" ", "_"), part)]
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [(f"{name}_{axis}", float(number)) for axis, number in zip("xy", value)]
+    return [(name, float(value))]
+
+# %% ../../nbs/library/experiments/results.ipynb #f01f4eb0
 def merge_studies(
     old: Study,  # what is there
     new: Study,  # runs that are added, or replace those of the same name
@@ -122,7 +136,7 @@ def _unshared(study: Study, meta: Mapping[str, Any]) -> dict[str, Any]:
     "Return what all runs of a study share but the merged one does not, as columns."
     return {key: value for key, value in study.meta["data"].items() if key not in meta["data"]}
 
-# %% ../../nbs/library/experiments/results.ipynb #4bdd6a34
+# %% ../../nbs/library/experiments/results.ipynb #4d0db7fa
 def write_study(
     study: Study,  # runs and their errors
     folder: str | Path,  # results/<study>
@@ -137,7 +151,7 @@ def write_study(
     write_text(folder / "runs.csv", study.runs.dropna(axis="columns", how="all").to_csv(float_format="%.10g", lineterminator="\n"))
     return folder
 
-# %% ../../nbs/library/experiments/results.ipynb #c6339a93
+# %% ../../nbs/library/experiments/results.ipynb #ebfedf9f
 def read_study(
     folder: str | Path,  # results/<study>
 ) -> Study:  # what write_study wrote
@@ -161,7 +175,7 @@ def read_study(
         raise UserError(f"{folder}: not the results of a study ({error}); expected runs.csv, errors.npz, history.csv and meta.json, "
                         "as facekp course writes them") from error
 
-# %% ../../nbs/library/experiments/results.ipynb #86162455
+# %% ../../nbs/library/experiments/results.ipynb #1eab948c
 def add_runs(
     folder: str | Path,  # results/<study>; made where it is missing
     records: Mapping[str, Record],  # name of the run -> its record
@@ -177,7 +191,7 @@ def add_runs(
     write_study(new, folder)
     return new
 
-# %% ../../nbs/library/experiments/results.ipynb #f8c40ad3
+# %% ../../nbs/library/experiments/results.ipynb #4b66ff07
 def has_study(
     folder: str | Path,  # any folder
 ) -> bool:  # True where read_study can be tried

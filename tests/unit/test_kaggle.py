@@ -1,4 +1,4 @@
-"Kaggle's protocol: two labelling sources, and a submission that is whole or refused."
+"Kaggle's protocol: two annotation sources, and a submission that is whole or refused."
 
 import json
 import shutil
@@ -26,6 +26,7 @@ from facekp.synthetic.gaps import synthetic_gaps
 from facekp.synthetic.kaggle_files import write_kaggle_folder
 from facekp.models.transfer import build_transfer
 from facekp.conventions import has_two_sources, is_second_source
+from facekp.experiments.plan import Trial
 from facekp.experiments.by_source import load_models_by_source
 from facekp.experiments.kaggle import read_requests, write_submission
 from facekp.experiments.two_sources import _apply_to_first_source, run_by_source
@@ -175,7 +176,7 @@ def test_an_answer_that_is_no_number_is_refused_and_an_older_file_stays(tmp_path
     write_submission(predicted, questions, tmp_path / "submission.csv")  # nobody asks for those
     before = (tmp_path / "submission.csv").read_bytes()
     predicted[700, KEYPOINTS.index("nose_tip"), 1] = value
-    with pytest.raises(UserError, match=r"ImageId 701, nose_tip_y is (nan|-?inf) \(such answers in all: 1\)"):
+    with pytest.raises(UserError, match=r"ImageId 701, nose_tip_y is (nan|-?inf) \(such values in all: 1\)"):
         write_submission(predicted, questions, tmp_path / "submission.csv")
     assert [path.name for path in tmp_path.iterdir()] == ["submission.csv"] and (tmp_path / "submission.csv").read_bytes() == before
 
@@ -217,8 +218,8 @@ def test_submit_writes_every_row(folder, run, form, tmp_path, capsys):
     assert main(["submit", "--model", str(run), "--data", str(source), "--out", str(out)]) == 0
     said = capsys.readouterr().out
     written, lookup = pd.read_csv(out), pd.read_csv(folder / "IdLookupTable.csv")
-    assert written["RowId"].equals(lookup["RowId"]) and written["Location"].between(0, 96).all() and f"{len(lookup):,} answers" in said
-    assert ("true answers are known" in said) == (form == "folder")
+    assert written["RowId"].equals(lookup["RowId"]) and written["Location"].between(0, 96).all() and f"{len(lookup):,} values" in said
+    assert ("truth of these synthetic faces is known" in said) == (form == "folder")
     if form == "folder":
         truth = pd.read_csv(folder / "truth.csv").query("Set == 'test'").set_index("Row")
         true = [truth.loc[row.ImageId, row.FeatureName] for row in lookup.itertuples()]
@@ -272,7 +273,7 @@ def test_submit_refuses_a_run_without_a_part(own, run, tmp_path, capsys):
     (tmp_path / "damaged" / "source-2.keras").write_bytes(b"no model")
     assert "source-2.keras: not a Keras model" in complaint(tmp_path / "damaged")
     assert "no such model" in complaint(tmp_path / "nowhere")
-    assert "source-2.keras: has learned the second labelling source's four points only" in complaint(run / "source-2.keras")
+    assert "source-2.keras: was trained on the second annotation source's four keypoints only" in complaint(run / "source-2.keras")
     model = build_mean(np.where(np.arange(15)[None, :, None] == 3, np.inf, MEAN_FACE[None]))
     model.save(tmp_path / "inf.keras")
     assert "left_eye_outer_corner_x is inf" in complaint(tmp_path / "inf.keras")
@@ -280,7 +281,7 @@ def test_submit_refuses_a_run_without_a_part(own, run, tmp_path, capsys):
 
 def test_a_heatmap_net_with_two_heads_is_trained_kept_and_used(folder, tmp_path, capsys):
     assert main(["train", "--model", "heatmap", "--data", str(folder), "--images", "64", "--out", str(tmp_path / "run")]) == 0
-    assert "by labelling source: source 1" in capsys.readouterr().out
+    assert "by annotation source: source 1" in capsys.readouterr().out
     weights = [model.get_weights() for model in load_models_by_source(tmp_path / "run")]
     assert all(map(np.array_equal, weights[0][:-3], weights[1][:-3])), "one trunk"
     assert not any(map(np.array_equal, weights[0][-3:], weights[1][-3:])), "two heads"
@@ -293,8 +294,8 @@ def test_submit_wants_files(capsys):
 
 def test_too_few_rows_of_a_source_are_refused(faces):
     rows = np.concatenate([np.flatnonzero(~is_second_source(faces))[:60], np.flatnonzero(is_second_source(faces))[:1]])
-    with pytest.raises(UserError, match="has no row of labelling source 2"):
-        run_by_source(kaggle.Cell("mean", "masked", 0, 0), faces[rows], load_settings("quick"))
+    with pytest.raises(UserError, match="has no row of annotation source 2"):
+        run_by_source(Trial("mean", "masked", 0, 0), faces[rows], load_settings("quick"))
 
 
 def test_repairs_stay_within_the_first_source(faces):
