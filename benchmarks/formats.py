@@ -4,7 +4,7 @@
 
 FACES.npz is split by split_by_group(faces, 0.2, 0): the held-out part is compared on (--count of it), and the int8 formats watch 500 faces of
 the rest. Every format runs alone in a process of its own, in turns, so that a busy moment of the machine hits all alike; the times are the
-processor's best and median over all turns. Nothing of the pictures is kept, only numbers. Needs: pip install 'facekp[deploy]'
+processor's best and median over all turns. Nothing of the pictures is kept, only numbers. Needs: make dev
 """
 
 import argparse

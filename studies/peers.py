@@ -7,7 +7,7 @@ HELEN and AFW: on those, give the twin that has not, the ONNX file that was made
 PyPI's wheel mediapipe 0.10.14, which is downloaded (`pip download --no-deps`) and read, never installed. Its face is padded by 16 px; of its 468
 points some are taken for ours, whichever fit best on the part to learn from, and the constant offset of each, measured there too, is taken out.
 The recipes are .keras files or runs that learned from the other part (`facekp train --model nouri2014 --labels truth --augment 12 --profile full
---data FACES.npz --out RUN`, seven minutes); they are timed as ONNX. Times are of one face on one core, in turns; nothing of the pictures is kept, only numbers. Needs: pip install 'facekp[deploy]'
+--data FACES.npz --out RUN`, seven minutes); they are timed as ONNX. Times are of one face on one core, in turns; nothing of the pictures is kept, only numbers. Needs: make dev
 """
 
 import argparse

@@ -4,7 +4,7 @@
 
 Parts: inputs, faults, fuzz, kills, course, threads, workers, scaling, dask, ray. Each is written when it is done, with the machine and the versions
 it ran with, and the others are kept, so that it may be stopped and called again, here or on another machine. The functions are those of the
-tests, with more turns. `dask` needs: pip install 'facekp[cluster]'; `ray` needs: pip install 'facekp[ray]'
+tests, with more turns. `dask` needs: pip install -e '.[cluster]'; `ray` needs: pip install -e '.[ray]'
 """
 
 import argparse

@@ -17,7 +17,7 @@ import zlib
 from pathlib import Path
 
 from .archives import COMPETITION, find_table, open_table
-from ..errors import RunError, UserError
+from ..errors import RunError, UserError, requirement
 
 # %% ../../nbs/library/data/kaggle_download.ipynb #40999270
 COMPETITION_PAGE = f"https://www.kaggle.com/competitions/{COMPETITION}"
@@ -76,7 +76,7 @@ def _download_competition() -> Path:
         import requests
         from kagglehub import exceptions
     except ImportError as error:
-        raise UserError("kaggle: kagglehub is not installed; run: pip install 'facekp[kaggle]'") from error
+        raise UserError(f"kaggle: kagglehub is not installed; run: pip install '{requirement('kaggle')}'") from error
     # it writes to standard output, where results belong
     logging.getLogger("kagglehub").setLevel(logging.WARNING)
     try:

@@ -13,7 +13,7 @@ from typing import Any
 
 from joblib import Parallel, parallel_config
 
-from ..errors import UserError
+from ..errors import UserError, requirement
 from ..progress import progress
 
 # %% ../../nbs/library/experiments/executors.ipynb #9398158f
@@ -43,7 +43,7 @@ def _on_cluster(jobs: list[Any], address: str) -> list[Any]:
     try:
         options = _join_ray(address) if ray else _join_dask(address)
     except ImportError as error:
-        extra = "facekp[ray]" if ray else "facekp[cluster]"
+        extra = requirement("ray" if ray else "cluster")
         raise UserError(f"FACEKP_CLUSTER={address}: {error.name} is not installed; run: pip install '{extra}'") from error
     except (OSError, ValueError) as error:
         first, others = ("ray start --head", "ray start --address ADDRESS") if ray else ("dask scheduler", "dask worker ADDRESS --nthreads 1")

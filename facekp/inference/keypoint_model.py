@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 import onnxruntime
 
-from ..errors import UserError
+from ..errors import UserError, requirement
 from .session import DEFAULT_MODEL, open_session
 from ..keypoints import IMAGE_SIZE, KEYPOINTS
 
@@ -131,8 +131,8 @@ class LiteRTModel(_FileModel):
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError as error:
-            raise UserError(f"{path}: a .tflite file needs the package ai-edge-litert: pip install "
-                            "'facekp[deploy]'") from error
+            raise UserError(f"{path}: a .tflite file needs the package ai-edge-litert: "
+                            f"pip install '{requirement('deploy')}'") from error
         try:
             run = Interpreter(model_path=str(path), num_threads=threads or 1) \
                 .get_signature_runner("serving_default")

@@ -1,6 +1,6 @@
-"""Give every lesson the same two things: a line with `Open in Colab` and `Download`, and a set-up cell for Colab.
+"""Give every lesson a line with `Open in Colab` and `Download`, and a set-up cell for Colab.
 
-python nbs/_site/colab.py writes them into the notebooks of nbs/ (again and again with the same result; outputs stay);
+python nbs/_site/colab.py writes them into the notebooks of nbs/course/ (again and again with the same result; outputs stay);
 python nbs/_site/colab.py --check says which notebooks lack them and ends with 1.
 """
 
@@ -9,14 +9,11 @@ import re
 import sys
 from pathlib import Path
 
-from lessons import BADGES, NOTEBOOKS, ROOT, colab_url, lesson_paths, repository_url
+from lessons import BADGES, COURSE, ROOT, colab_url, lesson_paths, page_name, repository_url
+
+from facekp.errors import requirement
 
 TAG = "set-up"
-
-
-def release() -> str:
-    "The version of the package in this repository."
-    return re.search(r'__version__ = "(.+?)"', (ROOT / "facekp" / "__init__.py").read_text(encoding="utf-8")).group(1)
 
 
 def badge_line(name: str) -> str:
@@ -27,20 +24,17 @@ def badge_line(name: str) -> str:
 
 def set_up_source() -> str:
     "The set-up cell."
-    return f'''# Set-up, the same in every lesson: in Colab it installs facekp and looks for a GPU; elsewhere it does nothing.
+    return f'''# Set-up, the same in every lesson: in Colab it installs facekp; elsewhere it does nothing.
+import importlib.util
 import os
-import shutil
 import subprocess
 import sys
 
-if "google.colab" in sys.modules:
-    for place in ("facekp=={release()}", "git+{repository_url()}@v{release()}"):
-        if subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", place]).returncode == 0:
-            break
-    else:
-        raise SystemExit("facekp {release()} could not be installed: look at pip's message above, then run this cell again")
-    os.environ.setdefault("FACEKP_PROFILE", "quick")
-    print("a GPU is there" if shutil.which("nvidia-smi") else "no GPU: it works without, slower; Runtime > Change runtime type offers one")'''
+if "google.colab" in sys.modules and importlib.util.find_spec("facekp") is None:
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "{requirement('train')}"]
+    if subprocess.run(command).returncode:
+        raise SystemExit("facekp could not be installed: see pip's message above, then run this cell again")
+    os.environ.setdefault("FACEKP_PROFILE", "quick")'''
 
 
 def _lines(source: str) -> list[str]:
@@ -70,7 +64,7 @@ def as_text(notebook: dict) -> str:
 def refresh(path: Path) -> bool:
     "Write a notebook's line and cell; whether that changed anything."
     before = path.read_text(encoding="utf-8")
-    after = as_text(with_colab(json.loads(before), path.stem))
+    after = as_text(with_colab(json.loads(before), page_name(path)))
     if after != before:
         path.write_text(after, encoding="utf-8")
     return after != before
@@ -78,7 +72,7 @@ def refresh(path: Path) -> bool:
 
 def stale() -> list[Path]:
     "The lessons whose line or set-up cell is missing or not as it should be."
-    return [path for path in lesson_paths() if (notebook := json.loads(path.read_text(encoding="utf-8"))) != with_colab(notebook, path.stem)]
+    return [path for path in lesson_paths() if (notebook := json.loads(path.read_text(encoding="utf-8"))) != with_colab(notebook, page_name(path))]
 
 
 def main() -> int:
@@ -87,7 +81,7 @@ def main() -> int:
         print("\n".join(f"{path.relative_to(ROOT)}: run python nbs/_site/colab.py" for path in found) or "every lesson has its line and its set-up cell")
         return 1 if found else 0
     changed = [path.name for path in lesson_paths() if refresh(path)]
-    print(f"{len(changed)} of {len(lesson_paths())} notebooks in {NOTEBOOKS.name}/ written")
+    print(f"{len(changed)} of {len(lesson_paths())} notebooks in {COURSE.name}/ written")
     return 0
 
 

@@ -5,7 +5,7 @@
 Each row is train.py --without PART or --instead PART, measured on the photographs that chose. What belongs to the first part of the training is left out there and nothing comes
 after it; what comes after it is left out of a short training from beginning to end. Trainings that RUN holds are not repeated. One seed a process with one thread: three minutes a training
 of the first part on two cores. A short training says what helps early and is no forecast of the long one.
-Needs: pip install 'facekp[deploy]', and the second opinion that train.py says how to get
+Needs: make dev, and the second opinion that train.py says how to get
 """
 import argparse
 import json

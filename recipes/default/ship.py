@@ -7,7 +7,7 @@ FACES.npz holds faces that the model has not learned from; with --held-out they 
 The width w of each heatmap's hill becomes an expected error of a coordinate, sqrt(a + b w2), with a and b for each keypoint that make the real
 errors most likely (of a normal distribution). results/deploy/calibration.json keeps them, and predicted against real errors in tenths, each
 face judged by numbers found on the others (five parts, by group). A net that has learned from all faces takes the numbers of its twin that
-has not: --calibration results/deploy/calibration.json instead of --calibrate. Needs: pip install 'facekp[deploy]'
+has not: --calibration results/deploy/calibration.json instead of --calibrate. Needs: make dev
 """
 
 import argparse

@@ -12,7 +12,7 @@ python recipes/default/train.py --faces helen_afw_96.npz --more youtube_faces_96
 The net looks at the window of a face that holds its points, enlarged (facekp.models.layers.CLOSE_WINDOW): it learns from copies that are cut so, and is given the enlarging as its first layer afterwards.
 With `--everything` step 8 goes on with the photographs kept out as well, and nothing is measured: these weights ship. A run that was stopped goes on where it was.
 For the ablation `--without` leaves a part out and `--instead` puts another in its place: then, and with `--ablation`, step 8 learns from the photographs of step 5, and is measured on
-those that chose. Needs: pip install 'facekp[deploy]'
+those that chose. Needs: make dev
 """
 import argparse
 import hashlib

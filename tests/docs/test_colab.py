@@ -1,5 +1,6 @@
-"Every lesson opens itself in Colab, and its set-up cell does what it says there and nothing elsewhere."
+"Every lesson opens itself in Colab, its set-up cell installs facekp there and does nothing elsewhere, and every installation line is safe."
 
+import importlib.util
 import json
 import os
 import re
@@ -15,7 +16,11 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "nbs" / "_site"))
 
 import colab
-from lessons import lesson_paths, repository_url
+import install_lines
+from lessons import lesson_paths, page_name, repository_url
+
+import facekp
+from facekp import errors
 
 SAMPLE = {"cells": [{"cell_type": "markdown", "id": "a", "metadata": {}, "source": ["# Draw: faces\n", "\n", "> One line.\n", "\n", "You will learn."]},
                     {"cell_type": "code", "execution_count": None, "id": "b", "metadata": {}, "outputs": [], "source": ["#| default_exp draw"]}],
@@ -42,12 +47,10 @@ def test_a_title_alone_is_enough():
 def test_every_badge_opens_its_own_notebook(path):
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     badges = [line for cell in cells if cell["cell_type"] == "markdown" for line in cell["source"] if "colab.research.google.com" in line]
-    if not any("colab.research.google.com" in other.read_text(encoding="utf-8") for other in lesson_paths()):
-        pytest.skip("no lesson has its badge yet: python nbs/_site/colab.py writes them")
-    assert len(badges) == 1, "one badge a lesson"
+    assert len(badges) == 1, "run python nbs/_site/colab.py"
     owner = repository_url().removeprefix("https://github.com/")
     assert re.findall(r"\]\((https://[^)]+\.ipynb)\)", badges[0]) == [
-        f"https://colab.research.google.com/github/{owner}/blob/main/nbs/{path.name}", f"{repository_url()}/raw/main/nbs/{path.name}"]
+        f"https://colab.research.google.com/github/{owner}/blob/main/nbs/{page_name(path)}.ipynb", f"{repository_url()}/raw/main/nbs/{page_name(path)}.ipynb"]
     assert path not in colab.stale(), "run python nbs/_site/colab.py"
 
 
@@ -58,21 +61,22 @@ def test_the_notebooks_stay_clean(tmp_path):
     (tmp_path / "nbs").mkdir()
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     path = tmp_path / "nbs" / lesson_paths()[0].name
-    path.write_text(colab.as_text(colab.with_colab(json.loads(lesson_paths()[0].read_text(encoding="utf-8")), path.stem)), encoding="utf-8")
+    path.write_text(colab.as_text(colab.with_colab(json.loads(lesson_paths()[0].read_text(encoding="utf-8")), page_name(lesson_paths()[0]))), encoding="utf-8")
     before = path.read_text(encoding="utf-8")
     subprocess.run([clean, "--fname", path], cwd=tmp_path, check=True, capture_output=True)
     assert path.read_text(encoding="utf-8") == before
 
 
-def run_set_up(monkeypatch, in_colab: bool, fails: set[str] = frozenset()) -> list[str]:
+def run_set_up(monkeypatch, in_colab: bool, installed: bool = False, fails: bool = False) -> list[str]:
     "Run the set-up cell with pip and Colab stood in for; what it asked pip to install."
     asked = []
 
     def run(command, **ignored):
         asked.append(command[-1])
-        return types.SimpleNamespace(returncode=int(command[-1].split("==")[0].split("@")[0] in fails))
+        return types.SimpleNamespace(returncode=int(fails))
 
     monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: types.SimpleNamespace() if installed else None)
     monkeypatch.delenv("FACEKP_PROFILE", raising=False)
     if in_colab:
         monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
@@ -85,13 +89,33 @@ def test_elsewhere_the_cell_does_nothing(monkeypatch, capsys):
     assert "FACEKP_PROFILE" not in os.environ and capsys.readouterr().out == ""
 
 
-def test_in_colab_it_installs_this_release(monkeypatch, capsys):
-    assert run_set_up(monkeypatch, in_colab=True) == [f"facekp=={colab.release()}"]
-    assert os.environ["FACEKP_PROFILE"] == "quick" and "GPU" in capsys.readouterr().out
+def test_in_colab_it_installs_everything_from_the_tag_once(monkeypatch):
+    assert run_set_up(monkeypatch, in_colab=True) == [errors.requirement("train")]
+    assert os.environ["FACEKP_PROFILE"] == "quick"
+    assert run_set_up(monkeypatch, in_colab=True, installed=True) == []
 
 
-def test_without_a_release_it_takes_the_repositorys_tag(monkeypatch):
-    source = f"git+{repository_url()}"
-    assert run_set_up(monkeypatch, in_colab=True, fails={"facekp"}) == [f"facekp=={colab.release()}", f"{source}@v{colab.release()}"]
+def test_a_failed_installation_says_so(monkeypatch):
     with pytest.raises(SystemExit, match="could not be installed"):
-        run_set_up(monkeypatch, in_colab=True, fails={"facekp", source})
+        run_set_up(monkeypatch, in_colab=True, fails=True)
+
+
+# ---------------------------------------------------------------- installation lines
+
+def test_one_switch_changes_every_line(monkeypatch):
+    tag = f"git+{repository_url()}@v{facekp.__version__}"
+    assert errors.requirement() == f"facekp @ {tag}" and errors.requirement("train") == f"facekp[train] @ {tag}"
+    text = f"Run `pip install 'facekp[kaggle] @ {tag}'` or pip install facekp."
+    assert install_lines.rewritten(text) == f"Run `pip install 'facekp[kaggle] @ {tag}'` or pip install 'facekp @ {tag}'."
+    monkeypatch.setattr(errors, "ON_PYPI", True)
+    assert errors.requirement("train") == "facekp[train]"
+    assert install_lines.rewritten(text) == "Run `pip install 'facekp[kaggle]'` or pip install 'facekp'."
+
+
+def test_no_line_installs_a_name_that_the_project_does_not_own():
+    assert [str(path.relative_to(ROOT)) for path in install_lines.stale()] == [], "run python nbs/_site/install_lines.py"
+    names = subprocess.run(["git", "ls-files", "facekp", "nbs", "tools", "benchmarks", "recipes", "studies", "slides"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for path in (ROOT / name for name in names.stdout.split()):
+        if path.suffix in (".py", ".ipynb", ".md") and path.is_file():
+            found = re.search(r"""pip["', ]+install [^`\n]*?['" ]facekp(?!\S* @ git)(?=[\['"\s])""", path.read_text(encoding="utf-8"))
+            assert errors.ON_PYPI or not found, f"{path.relative_to(ROOT)}: {found.group()}"
