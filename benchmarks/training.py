@@ -9,7 +9,7 @@ import time
 import numpy as np
 
 from facekp.models.regression import build_baseline
-from facekp.models.regression import build_cnn
+from facekp.models.cnn import build_cnn
 from facekp.files import write_json
 from facekp.training.seeds import set_seeds
 from facekp.synthetic.renderer import synthetic_faces

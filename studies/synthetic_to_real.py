@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from facekp.augment_bulk import augment_faces
-from facekp.models.heatmap import build_compact, build_heatmap
+from facekp.models.compact import build_compact
+from facekp.models.cnn import build_heatmap
 from facekp.files import hash_file, write_json
 from facekp.keypoints import KEYPOINTS
 from facekp.training.seeds import set_seeds

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from facekp.augment_bulk import augment_faces
-from facekp.models.heatmap import build_heatmap
+from facekp.models.cnn import build_heatmap
 from facekp.files import hash_file
 from facekp.keypoints import COLUMNS, KEYPOINTS
 from facekp.training.seeds import set_seeds

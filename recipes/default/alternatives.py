@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from facekp.models.heatmap import build_compact
+from facekp.models.compact import build_compact
 from facekp.keypoints import IMAGE_SIZE, KEYPOINTS
 
 STEEP, CURVE = 4.0, 1.0  # px, of the wing: the paper's 10 and 2 of pictures of 256 px, for 96 px

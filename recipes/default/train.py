@@ -34,7 +34,7 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from facekp.augment import mirror
 from facekp.augment_bulk import augment_faces
-from facekp.models.heatmap import build_compact
+from facekp.models.compact import build_compact
 from facekp.models.layers import CLOSE_WINDOW, FULL_WINDOW
 from facekp.errors import UserError
 from facekp.faces import Faces, concatenate

@@ -72,7 +72,7 @@ def train_small(folder: str, faces_path: str, seed: int = 3, moment: tuple | Non
 
     tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
     tensorflow.config.threading.set_inter_op_parallelism_threads(1)
-    from facekp.models.regression import build_cnn
+    from facekp.models.cnn import build_cnn
     from facekp.training.seeds import set_seeds
     from facekp.data.npz import load_npz
     from facekp.experiments.record import describe_data, make_record, write_record

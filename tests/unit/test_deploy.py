@@ -13,9 +13,9 @@ import pytest
 import facekp.export.tools
 from facekp.models.regression import build_baseline
 from facekp.cli import main
-from facekp.models.heatmap import build_compact
+from facekp.models.compact import build_compact
 from facekp.models.layers import CLOSE_WINDOW, SoftArgmax
-from facekp.models.regression import build_cnn
+from facekp.models.cnn import build_cnn
 from facekp.errors import UserError
 from facekp.export.comparison import open_exported
 from facekp.export.formats import EXPORT_FORMATS, check_target, export_model

@@ -14,8 +14,8 @@ import pytest
 
 from facekp.models.regression import build_baseline, build_mean
 from facekp.cli import main
-from facekp.models.heatmap import build_heatmap
-from facekp.models.regression import build_cnn
+from facekp.models.cnn import build_heatmap
+from facekp.models.cnn import build_cnn
 from facekp.config import load_settings
 from facekp.errors import UserError
 from facekp.keypoints import COLUMNS, KEYPOINTS, MEAN_FACE

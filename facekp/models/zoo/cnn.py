@@ -23,7 +23,7 @@ __all__ = ['SPEC']
 # %% ../../../nbs/library/models/zoo/cnn.ipynb #a5e190f1
 def _build(train: Faces | None, weights: str | Path | None) -> keras.Model:
     "Build the model, uncompiled."
-    from facekp.models.regression import build_cnn
+    from facekp.models.cnn import build_cnn
 
     return build_cnn()
 

@@ -23,7 +23,7 @@ __all__ = ['SPEC']
 # %% ../../../nbs/library/models/zoo/compact.ipynb #ac30f1b1
 def _build(train: Faces | None, weights: str | Path | None) -> keras.Model:
     "Build the model, uncompiled."
-    from facekp.models.heatmap import build_compact
+    from facekp.models.compact import build_compact
 
     return build_compact()
 

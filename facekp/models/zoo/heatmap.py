@@ -23,7 +23,7 @@ __all__ = ['SPEC']
 # %% ../../../nbs/library/models/zoo/heatmap.ipynb #03ccd76d
 def _build(train: Faces | None, weights: str | Path | None) -> keras.Model:
     "Build the model, uncompiled."
-    from facekp.models.heatmap import build_heatmap
+    from facekp.models.cnn import build_heatmap
 
     return build_heatmap()
 
