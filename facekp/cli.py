@@ -36,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:  # one subcommand per job
     return parser
 
 # %% ../nbs/library/cli.ipynb #88a07a29
-def _add_predict_job(jobs) -> None:
+def _add_predict_job(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     "Describe the job that predicts images and videos."
     job = jobs.add_parser("predict", help="find faces and their keypoints in images, folders, videos or a webcam")
     job.add_argument("sources", nargs="+", metavar="SOURCE", help="images, folders, videos, webcam or webcam:N; a webcam runs until Ctrl-C")
@@ -50,7 +50,7 @@ def _add_predict_job(jobs) -> None:
     job.add_argument("--max-pixels", type=int, default=100_000_000, metavar="N", help="refuse larger images (default: 100000000)")
 
 
-def _add_data_job(jobs) -> None:
+def _add_data_job(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     "Describe the job about data sets."
     job = jobs.add_parser("data", help="describe a data set, check its labels, make synthetic faces, download Kaggle's")
     job.add_argument("action", choices=("info", "check", "make", "fetch"),
@@ -61,7 +61,7 @@ def _add_data_job(jobs) -> None:
     job.add_argument("--seed", type=int, help="for synthetic faces (default: settings.ini)")
 
 # %% ../nbs/library/cli.ipynb #ba476aa6
-def _add_train_job(jobs) -> None:
+def _add_train_job(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     "Describe the job that trains one model."
     job = jobs.add_parser("train", help="train one model and keep it")
     job.add_argument("--model", required=True, metavar="NAME",
@@ -78,7 +78,7 @@ def _add_train_job(jobs) -> None:
                      help="for Kaggle's rows: 2, a head per annotation source, or 1, one for both (default: 2)")
 
 
-def _add_scoring_jobs(jobs) -> None:
+def _add_scoring_jobs(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     "Describe the jobs that score models."
     job = jobs.add_parser("evaluate", help="score a model on a data set")
     job.add_argument("--model", default="default", metavar="MODEL", help=MODEL_HELP)
@@ -92,7 +92,7 @@ def _add_scoring_jobs(jobs) -> None:
     job.add_argument("runs", nargs="+", metavar="RUN", help="folders of runs, records, or a folder of records")
 
 # %% ../nbs/library/cli.ipynb #089460d6
-def _add_course_job(jobs) -> None:
+def _add_course_job(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     "Describe the job that runs the whole comparison."
     job = jobs.add_parser("course", help="the whole comparison: load, handle missing labels, augment, train, compare")
     job.add_argument("--data", metavar="SRC", help=DATA_HELP)
@@ -102,7 +102,7 @@ def _add_course_job(jobs) -> None:
     job.add_argument("--workers", type=int, metavar="N", help="runs side by side (default: one per core)")
 
 
-def _add_export_job(jobs) -> None:
+def _add_export_job(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     "Describe the job that writes a model for other programs."
     job = jobs.add_parser("export", help="write a model for other programs: ONNX, LiteRT, SavedModel")
     job.add_argument("--model", default="default", metavar="MODEL", help="default, a .keras file, or the folder of a run (default: default)")
@@ -166,7 +166,7 @@ def _print_audit(source: str, options: argparse.Namespace) -> None:
         return
     print(audit_text(report, shown=report.rows))
     print(f"check: {len(report.invalid)} invalid rows, {len(report.suspects)} suspect labels, {len(report.halves)} rows with half a point, "
-          f"{len(report.duplicates)} exact and {report.near_duplicates} near duplicates")
+          f"{len(report.duplicates or [])} exact and {report.near_duplicates} near duplicates")
 
 
 def _make_data(source: str, options: argparse.Namespace) -> None:
@@ -195,7 +195,7 @@ def _run_train(options: argparse.Namespace) -> None:
         print(_by_source(record.metrics["by_source"]))
 
 
-def _by_source(scores: dict) -> str:
+def _by_source(scores: dict[str, float]) -> str:
     "Return the errors by annotation source in one line."
     return "by annotation source: " + ", ".join(f"{name} {rmse:.2f} px" for name, rmse in scores.items())
 

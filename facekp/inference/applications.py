@@ -59,7 +59,7 @@ def mouth_opening(
 ) -> np.ndarray:  # [N], distance of the lip centres over the interocular distance
     "Return how far the mouth is open. The lip points lie on the outer edge of the lips, so a closed mouth is not 0."
     top, bottom = (points[:, KEYPOINTS.index(f"mouth_center_{lip}_lip")] for lip in ("top", "bottom"))
-    return np.linalg.norm(bottom - top, axis=1) / interocular_distance(points)
+    return np.asarray(np.linalg.norm(bottom - top, axis=1) / interocular_distance(points))
 
 
 def smile_width(
@@ -67,7 +67,7 @@ def smile_width(
 ) -> np.ndarray:  # [N], width of the mouth over the interocular distance
     "Return the width of the mouth; smiling widens it."
     left, right = (points[:, KEYPOINTS.index(f"mouth_{side}_corner")] for side in ("left", "right"))
-    return np.linalg.norm(left - right, axis=1) / interocular_distance(points)
+    return np.asarray(np.linalg.norm(left - right, axis=1) / interocular_distance(points))
 
 
 def brow_raise(
@@ -77,4 +77,4 @@ def brow_raise(
     sides = ("left", "right")
     heights = [np.linalg.norm(points[:, KEYPOINTS.index(f"{side}_eyebrow_inner_end")] - points[:, KEYPOINTS.index(f"{side}_eye_center")], axis=1)
                for side in sides]
-    return np.mean(heights, axis=0) / interocular_distance(points)
+    return np.asarray(np.mean(heights, axis=0) / interocular_distance(points))
