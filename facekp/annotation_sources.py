@@ -7,8 +7,9 @@ Docs: https://facekp.github.io/facekp/library/annotation_sources.html.md"""
 # %% auto #0
 __all__ = ['find_source_cut', 'compare_annotation_sources']
 
-# %% ../nbs/library/annotation_sources.ipynb #20ea50c2
+# %% ../nbs/library/annotation_sources.ipynb #02fc6a8e
 import math
+from typing import Any
 
 import numpy as np
 
@@ -41,11 +42,11 @@ def _log_likelihood(successes: np.ndarray, trials: np.ndarray | int) -> np.ndarr
         return np.asarray(np.nan_to_num(successes * np.log(share))
                           + np.nan_to_num((trials - successes) * np.log1p(-share)))
 
-# %% ../nbs/library/annotation_sources.ipynb #7ea6cffb
+# %% ../nbs/library/annotation_sources.ipynb #103173b7
 def compare_annotation_sources(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where missing
     cut: int,  # the first row of the second source
-) -> list[dict]:  # one dict per shared keypoint: keypoint, before [x,y], after [x,y], moved px down, by_convention px down
+) -> list[dict[str, Any]]:  # one dict per shared keypoint: keypoint, before [x,y], after [x,y], moved px down, by_convention px down
     "Compare where two sources place the keypoints that both label."
     relative = eye_coordinates(points)
     eye_distance = np.nanmean(np.linalg.norm(points[:, 0] - points[:, 1], axis=1))

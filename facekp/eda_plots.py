@@ -84,7 +84,7 @@ def show_blocks(
     axes.legend(loc="lower right", markerscale=4)
     return figure
 
-# %% ../nbs/library/eda_plots.ipynb #6d23c0af
+# %% ../nbs/library/eda_plots.ipynb #0bdba678
 def show_density(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where missing
     title: str = "Where the labels are",
@@ -93,11 +93,12 @@ def show_density(
     figure, axes = plt.subplots(figsize=(5.6, 5.6), layout="constrained")
     for i, color in enumerate(KEYPOINT_COLORS):
         values = points[np.isfinite(points[:, i]).all(1), i]
-        axes.scatter(*values.T, s=4, alpha=min(1, 150 / max(len(values), 1)), color=color,
+        axes.scatter(values[:, 0], values[:, 1], s=4, alpha=min(1, 150 / max(len(values), 1)), color=color,
                      linewidths=0, rasterized=True)
         if len(values) > 2:
             axes.plot(*_ellipse(values).T, color="black", linewidth=0.9)
-            axes.scatter(*values.mean(0), marker="+", s=60, color="black")
+            x, y = values.mean(0)
+            axes.scatter([x], [y], marker="+", s=60, color="black")
     axes.set(xlim=(0, 95), ylim=(95, 0), aspect="equal", xlabel="x in px", ylabel="y in px, down",
              title=title)
     return figure
@@ -163,10 +164,10 @@ def _draw_outline(axis: Any, points: np.ndarray, color: str, style: str, label: 
         axis.plot(*points[list(line)].T, color=color, linestyle=style, linewidth=1.8)
     axis.plot(*points[10], marker="o", markersize=5, color=color, linestyle=style, label=label)
 
-# %% ../nbs/library/eda_plots.ipynb #32bf75e2
+# %% ../nbs/library/eda_plots.ipynb #32c556da
 def show_suspects(
     faces: Faces,
-    suspects: Sequence[dict],  # as `find_suspects` lists them
+    suspects: Sequence[dict[str, Any]],  # as `find_suspects` lists them
     count: int = 12,  # how many to show
 ) -> Figure:
     "Draw the faces whose labels are most suspect."

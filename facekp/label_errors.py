@@ -148,7 +148,7 @@ def find_duplicates(
     pairs = [(row, first.setdefault(image.tobytes(), row)) for row, image in enumerate(images)]
     return np.array([pair for pair in pairs if pair[0] != pair[1]], dtype=int).reshape(-1, 2)
 
-# %% ../nbs/library/label_errors.ipynb #6e9aa1c7
+# %% ../nbs/library/label_errors.ipynb #f46aaaca
 def label_distance(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where missing
     pairs: np.ndarray,  # int [C,2], two rows with the same image
@@ -157,5 +157,4 @@ def label_distance(
     "Measure the distance between two labels of the same image."
     distance = np.linalg.norm(points[pairs[:, 0]] - points[pairs[:, 1]], axis=2)
     block = np.searchsorted(cuts, pairs, side="right")
-    distance[block[:, 0] != block[:, 1]] = np.nan
-    return distance
+    return np.asarray(np.where((block[:, 0] == block[:, 1])[:, None], distance, np.nan))
