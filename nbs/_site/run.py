@@ -1,6 +1,6 @@
 """Run notebooks of nbs/ from top to bottom and store what they show; the one way in which stored outputs are made.
 
-python nbs/_site/run.py [NAME ...]: all notebooks, or those whose names begin so. Each cell's id becomes the hash of its source, so that a test can
+python nbs/_site/run.py [NAME ...]: all notebooks, or those whose names below nbs/ begin so, such as course/03 or library/geometry. Each cell's id becomes the hash of its source, so that a test can
 tell whether a source was changed after its outputs were made. What libraries say on standard error is not stored, nor what a bar wrote over.
 """
 
@@ -58,7 +58,7 @@ def run(path: Path) -> float:
 
     notebook = nbformat.read(path, 4)
     started = time.perf_counter()
-    NotebookClient(notebook, timeout=1200, kernel_name="python3", resources={"metadata": {"path": str(NOTEBOOKS)}}).execute()
+    NotebookClient(notebook, timeout=1200, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
     for cell, name in zip(notebook.cells, cell_ids(notebook.cells)):
         cell.id = name
         if cell.cell_type == "code":
@@ -71,9 +71,10 @@ def run(path: Path) -> float:
 def main() -> None:
     os.environ.setdefault("FACEKP_PROFILE", "quick")
     wanted = tuple(sys.argv[1:]) or ("",)
-    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
-        if path.name.startswith(wanted):
-            print(f"{path.name}: ran in {run(path):.0f} s", flush=True)
+    for path in sorted(NOTEBOOKS.rglob("*.ipynb")):
+        name = path.relative_to(NOTEBOOKS).as_posix()
+        if name.startswith(wanted) and "solutions" not in path.parts:
+            print(f"{name}: ran in {run(path):.0f} s", flush=True)
 
 
 if __name__ == "__main__":
