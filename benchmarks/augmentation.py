@@ -15,14 +15,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-
 from facekp.faces import Faces
 from facekp.files import write_json
 from facekp.synthetic.shape import sample_shapes
-from facekp.augment import MAX_BLUR, MAX_BRIGHTNESS, MAX_DEGREES, MAX_NOISE, MAX_SHIFT
+from facekp.augment import apply_recipe, plain_recipe
 from facekp.augment_bulk import augment_faces
-
-A = augment.A
 
 
 def smooth_faces(count: int) -> Faces:
@@ -33,26 +30,13 @@ def smooth_faces(count: int) -> Faces:
     return Faces(images=images, points=sample_shapes(count, rng).astype(np.float32), group=names, source=names, image_id=names)
 
 
-def albumentations_pipeline() -> A.Compose:
-    "The same steps with the same strengths; shift and rotation in one transform, which is albumentations' faster way."
-    return A.Compose([
-        A.HorizontalFlip(p=0.5),
-        A.Affine(translate_px=(-MAX_SHIFT, MAX_SHIFT), rotate=(-MAX_DEGREES, MAX_DEGREES),
-                 border_mode=cv2.BORDER_REPLICATE, p=1),
-        A.GaussianBlur(blur_limit=0, sigma_limit=(1e-3, MAX_BLUR), p=1),
-        A.RandomBrightnessContrast(brightness_limit=(-MAX_BRIGHTNESS, MAX_BRIGHTNESS), contrast_limit=(0, 0), p=1),
-        A.GaussNoise(std_range=(0, MAX_NOISE), p=1),
-    ], keypoint_params=A.KeypointParams(format="xy", remove_invisible=False), seed=0)
-
-
 def by_albumentations(faces: Faces, copies: int) -> None:
     "A plain loop over the pictures, one after the other."
-    pipeline = albumentations_pipeline()
+    recipe = plain_recipe()
     images = np.empty((len(faces) * copies, 96, 96), np.uint8)
     points = np.empty((len(faces) * copies, 15, 2), np.float32)
     for number in range(len(images)):
-        result = pipeline(image=faces.images[number % len(faces)], keypoints=faces.points[number % len(faces)])
-        images[number], points[number] = result["image"], result["keypoints"]
+        images[number], points[number] = apply_recipe(recipe, faces.images[number % len(faces)], faces.points[number % len(faces)])
 
 
 def main() -> None:

@@ -8,13 +8,15 @@ Docs: https://facekp.github.io/facekp/library/augment_bulk.html.md"""
 __all__ = ['BLOCK', 'STRIP', 'augment_faces']
 
 # %% ../nbs/library/augment_bulk.ipynb #d4e4415f
+from collections.abc import Callable
 from dataclasses import replace
 
+import albumentations as A
 import cv2
 import numpy as np
 from joblib import Parallel, delayed
 
-from .augment import MAX_BLUR, MAX_BRIGHTNESS, MAX_DEGREES, MAX_NOISE, MAX_SHIFT
+from .augment import MAX_BLUR, MAX_BRIGHTNESS, MAX_DEGREES, MAX_NOISE, MAX_SHIFT, apply_recipe
 from .errors import UserError
 from .faces import Faces
 from .keypoints import FLIP_ORDER, IMAGE_SIZE
@@ -22,7 +24,7 @@ from .progress import progress
 
 # %% ../nbs/library/augment_bulk.ipynb #c83aeed1
 def _sample_parameters(count: int, seed: int) -> dict[str, np.ndarray]:
-    "How much of each step each of `count` copies gets, and the matrix [count,2,3] that turns and shifts it."
+    "Draw the strength of each step for `count` copies, and the matrix [count,2,3] that rotates and shifts each of them."
     rng = np.random.default_rng(seed)
     amounts = {
         "mirror": rng.random(count) < 0.5,
@@ -40,13 +42,13 @@ def _sample_parameters(count: int, seed: int) -> dict[str, np.ndarray]:
     return {**amounts, "matrix": np.concatenate([turn, offset[..., None]], axis=-1)}
 
 
-BLOCK = 64  # copies that one worker makes at a time, with noise out of one strip
-STRIP = 2**15  # random numbers in a strip: three and a half pictures' worth
+BLOCK = 64  # copies that one worker makes at a time, with noise from one strip
+STRIP = 2**15  # random numbers in a strip, enough for three and a half images
 
 # %% ../nbs/library/augment_bulk.ipynb #c5fb9a0d
 def _augment_images(images: np.ndarray, amounts: dict[str, np.ndarray], start: int, seed: int,
                    out: np.ndarray) -> None:
-    "Write the augmented copies from number `start` on to `out`; copy j is of face j % N. The noise depends on seed and start alone."
+    "Write the augmented copies from number `start` on to `out`; copy j shows face j % N. The noise depends on seed and start only."
     size = (IMAGE_SIZE, IMAGE_SIZE)
     rows = slice(start, start + len(out))
     for row, number in enumerate(range(start, start + len(out))):
@@ -72,7 +74,7 @@ def _augment_images(images: np.ndarray, amounts: dict[str, np.ndarray], start: i
 
 
 def _augment_points(points: np.ndarray, amounts: dict[str, np.ndarray]) -> np.ndarray:
-    "The points [N,15,2] of all copies: mirrored where the picture is, then turned and shifted."
+    "Return the points [N,15,2] of all copies: mirrored where the image is, then rotated and shifted."
     matrix = amounts["matrix"]
     copied = np.tile(points, (len(matrix) // len(points), 1, 1))
     flipped = copied[:, FLIP_ORDER] * [-1, 1] + [IMAGE_SIZE - 1, 0]
@@ -80,31 +82,60 @@ def _augment_points(points: np.ndarray, amounts: dict[str, np.ndarray]) -> np.nd
     return (copied @ matrix[:, :, :2].transpose(0, 2, 1) + matrix[:, None, :, 2]).astype(np.float32)
 
 # %% ../nbs/library/augment_bulk.ipynb #8adc006b
+def _apply_recipe_to_block(faces: Faces, start: int, seed: int, recipe: Callable[[int], A.Compose],
+                           images: np.ndarray, points: np.ndarray) -> None:
+    "Write the copies from number `start` on to images and points; their randomness depends on seed and start only."
+    compose = recipe(int(np.random.default_rng([seed, start]).integers(2**31)))
+    for row, number in enumerate(range(start, start + len(images))):
+        images[row], points[row] = apply_recipe(compose, faces.images[number % len(faces)],
+                                                points[row])
+
+
+def _copy_in_bulk(faces: Faces, images: np.ndarray, seed: int, workers: int | None) -> dict[str, np.ndarray]:
+    "Write the plain recipe's copies to images, and return points and, where it is known, truth of originals and copies."
+    total = len(images)
+    amounts = _sample_parameters(total, seed)
+    Parallel(n_jobs=workers or -1, backend="threading")(
+        delayed(_augment_images)(faces.images, amounts, start, seed, images[start:start + BLOCK])
+        for start in progress(range(0, total, BLOCK), "augmenting"))
+    return {part: np.concatenate([array, _augment_points(array, amounts)])
+            for part in ("points", "truth") if (array := getattr(faces, part)) is not None}
+
+
+def _copy_by_recipe(faces: Faces, images: np.ndarray, seed: int, workers: int | None,
+                    recipe: Callable[[int], A.Compose]) -> dict[str, np.ndarray | None]:
+    "Write a recipe's copies to images, and return the points of originals and copies. The truth is not kept."
+    total = len(images)
+    points = np.tile(faces.points, (total // len(faces) + 1, 1, 1))
+    copied = points[len(faces):]
+    Parallel(n_jobs=workers or -1, backend="threading")(
+        delayed(_apply_recipe_to_block)(faces, start, seed, recipe, images[start:start + BLOCK],
+                                        copied[start:start + BLOCK])
+        for start in progress(range(0, total, BLOCK), "augmenting"))
+    return {"points": points, "truth": None}
+
+# %% ../nbs/library/augment_bulk.ipynb #e0
 def augment_faces(
-    faces: Faces,  # the training part; a copy keeps group and source of its face
-    copies: int = 12,  # augmented copies of each face; 12 make 13,000 faces out of 1,000
+    faces: Faces,  # the training set; a copy keeps group and source of its face
+    copies: int = 12,  # augmented copies per face; 12 make 13,000 faces out of 1,000
     seed: int = 0,  # same seed, same copies, with any number of workers
-    workers: int | None = None,  # threads; all cores when not given
-) -> Faces:  # the given faces first, then the copies; NaN stays NaN, and the true points move along
-    "Add randomly shifted, rotated, blurred, brightened, noisy and mirrored copies to faces."
+    workers: int | None = None,  # threads; None: all cores
+    recipe: Callable[[int], A.Compose] | None = None,  # such as strong_recipe: makes a recipe from a seed; None: the plain recipe, in bulk
+) -> Faces:  # the given faces first, then the copies; NaN stays NaN, and with the plain recipe true points move along
+    "Add augmented copies to faces. Raises UserError for a negative number of copies or no worker."
     if copies < 0:
-        raise UserError(f"copies = {copies}, expected 0 or more augmented copies a face")
+        raise UserError(f"copies = {copies}, expected 0 or more augmented copies per face")
     if workers is not None and workers < 1:
         raise UserError(f"workers = {workers}, expected 1 or more, or None for all cores")
     count, total = len(faces), len(faces) * copies
     if not total:
         return faces
-    amounts = _sample_parameters(total, seed)
     images = np.empty((count + total, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
     images[:count] = faces.images
-    Parallel(n_jobs=workers or -1, backend="threading")(
-        delayed(_augment_images)(faces.images, amounts, start, seed,
-                                images[count + start:count + min(start + BLOCK, total)])
-        for start in progress(range(0, total, BLOCK), "augmenting"))
+    moved = (_copy_in_bulk(faces, images[count:], seed, workers) if recipe is None
+             else _copy_by_recipe(faces, images[count:], seed, workers, recipe))
     ids = [faces.image_id,
            *(np.char.add(faces.image_id.astype(str), f"+{number}")
              for number in range(1, copies + 1))]
-    moved = {part: np.concatenate([array, _augment_points(array, amounts)])
-             for part in ("points", "truth") if (array := getattr(faces, part)) is not None}
     return replace(faces, images=images, group=np.tile(faces.group, copies + 1),
                    source=np.tile(faces.source, copies + 1), image_id=np.concatenate(ids), **moved)

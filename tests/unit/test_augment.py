@@ -1,4 +1,4 @@
-"facekp.augment: points move with the grey values, there and back, fifteen stay fifteen, and the bulk way is the single steps."
+"facekp.augment and facekp.augment_bulk: points move with the grey values, fifteen stay fifteen, and the bulk computation equals the plain recipe."
 from dataclasses import replace
 
 import cv2
@@ -7,15 +7,38 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-
-from facekp.augment import blur, brightness, mirror, noise, rotate, shift
-from facekp.augment_bulk import augment_faces
+from facekp.augment import (
+    A, KEYPOINT_PARAMS, MAX_BLUR, MAX_BRIGHTNESS, MAX_DEGREES, MAX_NOISE, MAX_SHIFT, MirrorFace, Warp, apply_recipe, mirror, plain_recipe, strong_recipe)
+from facekp.augment_bulk import _augment_images, _augment_points, _sample_parameters, augment_faces
 from facekp.errors import UserError
 from facekp.faces import Faces
 from facekp.keypoints import FLIP_PAIRS, KEYPOINTS, MEAN_FACE
 from facekp.synthetic.shape import sample_shapes
-from facekp.augment import MAX_BLUR, MAX_BRIGHTNESS, MAX_DEGREES, MAX_NOISE, MAX_SHIFT
-from facekp.augment_bulk import _augment_images, _augment_points, _sample_parameters
+
+
+def single(step, image, points, seed=0):
+    "Apply one transform alone."
+    return apply_recipe(A.Compose([step], keypoint_params=KEYPOINT_PARAMS, seed=seed), image, points)
+
+
+def shift(image, points, right, down):
+    return single(A.Affine(translate_px={"x": (right, right), "y": (down, down)}, border_mode=cv2.BORDER_REPLICATE, p=1), image, points)
+
+
+def rotate(image, points, degrees):
+    return single(A.Affine(rotate=(degrees, degrees), border_mode=cv2.BORDER_REPLICATE, p=1), image, points)
+
+
+def blur(image, points, sigma):
+    return single(A.GaussianBlur(blur_limit=0, sigma_limit=(sigma, sigma), p=1), image, points)
+
+
+def brightness(image, points, change):
+    return single(A.RandomBrightnessContrast((change, change), (0, 0), p=1), image, points)
+
+
+def noise(image, points, std, seed=0):
+    return single(A.GaussNoise(std_range=(std, std), p=1), image, points, seed)
 
 
 def smooth_faces(count, seed=0, gaps=0.0, truth=False):
@@ -134,9 +157,16 @@ def test_true_points_move_along():
     assert (many.points[seen] == many.truth[seen]).all()
 
 
-def test_bulk_way_is_the_single_steps():
-    "The same amounts through albumentations' steps one after the other give the same faces."
-    faces = smooth_faces(80)
+def test_mirror_transform_equals_mirror_of_arrays():
+    face = smooth_faces(1, gaps=0.2)
+    image, points = single(MirrorFace(p=1), face.images[0], face.points[0])
+    expected = mirror(face.images[0], face.points[0])
+    assert (image == expected[0]).all() and np.allclose(points, expected[1], atol=1e-4, equal_nan=True)
+
+
+def test_bulk_computation_equals_the_plain_recipe():
+    "The transforms of plain_recipe, with their strengths pinned to those of the bulk computation, give the same faces."
+    faces = smooth_faces(80, gaps=0.1)
     faces.images[:40] = np.kron(np.random.default_rng(1).integers(0, 256, (40, 12, 12)), np.ones((1, 8, 8))).astype(np.uint8)  # hard edges
     amounts = _sample_parameters(80, seed=2)
     amounts["noise"][:] = 0
@@ -145,18 +175,55 @@ def test_bulk_way_is_the_single_steps():
     points = _augment_points(faces.points, amounts)
     assert 20 < amounts["mirror"].sum() < 60
     for number in range(80):
-        image, expected = faces.images[number], faces.points[number]
-        if amounts["mirror"][number]:
-            image, expected = mirror(image, expected)
-        _, expected = rotate(image, expected, amounts["degrees"][number])
-        _, expected = shift(image, expected, *map(int, amounts["shift"][number]))
-        assert np.abs(points[number] - expected).max() < 1e-3
-        angle, (right, down) = amounts["degrees"][number], map(int, amounts["shift"][number])
-        both = augment.A.Affine(rotate=(angle, angle), translate_px={"x": (right, right), "y": (down, down)}, border_mode=cv2.BORDER_REPLICATE, p=1)
-        image = augment.A.Compose([both])(image=image)["image"]
-        image, _ = blur(image, expected, amounts["blur"][number])
-        image, _ = brightness(image, expected, amounts["brightness"][number])
+        recipe = plain_recipe()
+        flip, affine, gauss, light, grain = recipe.transforms
+        flip.p = float(amounts["mirror"][number])
+        right, down = map(int, amounts["shift"][number])
+        affine.translate_px, affine.rotate = {"x": (right, right), "y": (down, down)}, (amounts["degrees"][number],) * 2
+        gauss.sigma_limit, light.brightness_limit, grain.std_range = (amounts["blur"][number],) * 2, (amounts["brightness"][number],) * 2, (0, 0)
+        image, expected = apply_recipe(recipe, faces.images[number], faces.points[number])
+        assert np.allclose(points[number], expected, atol=1e-3, equal_nan=True)
         assert np.abs(images[number].astype(int) - image).max() <= 1
+
+
+def test_bulk_computation_draws_the_limits_of_the_plain_recipe():
+    flip, affine, gauss, light, grain = plain_recipe().transforms
+    assert flip.p == 0.5 and affine.translate_px == {"x": (-MAX_SHIFT, MAX_SHIFT), "y": (-MAX_SHIFT, MAX_SHIFT)}
+    assert affine.rotate == (-MAX_DEGREES, MAX_DEGREES) and gauss.sigma_limit[1] == MAX_BLUR
+    assert light.brightness_limit == (-MAX_BRIGHTNESS, MAX_BRIGHTNESS) and light.contrast_limit == (0, 0) and grain.std_range == (0, MAX_NOISE)
+
+
+@pytest.mark.parametrize("recipe", [plain_recipe, strong_recipe])
+def test_recipes_keep_fifteen_points_and_follow_their_seed(recipe):
+    face = smooth_faces(1, gaps=0.3)
+    image, points = face.images[0], face.points[0]
+    one, again, other = ([apply_recipe(made, image, points) for _ in range(12)] for made in (recipe(3), recipe(3), recipe(4)))
+    for (first, moved), (second, moved_again) in zip(one, again, strict=True):
+        assert first.shape == (96, 96) and first.dtype == np.uint8 and moved.shape == (15, 2)
+        assert (first == second).all() and np.array_equal(moved, moved_again, equal_nan=True)
+        assert np.isnan(moved).sum() == np.isnan(points).sum()
+    assert any((first != second).any() for (first, _), (second, _) in zip(one, other, strict=True))
+
+
+def test_warp_moves_a_spot_with_its_point():
+    errors, moves = [], []
+    for seed in range(30):
+        place = np.random.default_rng(seed).uniform(25, 70, 2)
+        yy, xx = np.mgrid[:96, :96]
+        image = (200 * np.exp(-((xx - place[0]) ** 2 + (yy - place[1]) ** 2) / 4.5)).round().astype(np.uint8)
+        warped, points = single(Warp(2.0, p=1), image, np.tile(place, (15, 1)), seed)
+        errors.append(np.abs(middle(warped) - points[0]).max())
+        moves.append(np.abs(points[0] - place).max())
+    assert np.mean(errors) < 0.1 and max(errors) < 0.4 and np.mean(moves) > 0.6
+
+
+def test_copies_by_another_recipe_do_not_depend_on_the_number_of_workers():
+    faces = smooth_faces(7, gaps=0.1)
+    one, two = (augment_faces(faces, 20, seed=4, workers=workers, recipe=strong_recipe) for workers in (1, 2))
+    assert (one.images == two.images).all() and np.array_equal(one.points, two.points, equal_nan=True)
+    assert (one.images[:7] == faces.images).all() and (one.group == np.tile(faces.group, 21)).all()
+    assert np.isnan(one.points).sum() == 21 * np.isnan(faces.points).sum()
+    assert len(np.unique(one.images.reshape(147, -1), axis=0)) == 147, "every copy is different"
 
 
 def test_bulk_noise_is_as_strong_as_it_says():
