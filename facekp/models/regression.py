@@ -1,4 +1,4 @@
-"""The mean face, the two-layer baseline and the CNN.
+"""The mean face and the two-layer baseline.
 
 Docs: https://facekp.github.io/facekp/library/models/regression.html.md"""
 
@@ -18,9 +18,9 @@ from ..keypoints import COLUMNS, IMAGE_SIZE, KEYPOINTS, MEAN_FACE
 
 # %% ../../nbs/library/models/regression.ipynb #fbe96f26
 def build_mean(
-    points: np.ndarray,  # float32 [N,15,2], pixels, NaN where not labelled: the labels to take the mean of
-) -> keras.Model:  # from grey [N,96,96,1] to pixels [N,15,2], the same points for every face
-    "A model that ignores the picture and answers with the mean face. Raises UserError where a keypoint has no label at all."
+    points: np.ndarray,  # float32 [N,15,2], pixels, NaN where not labelled: the training labels
+) -> keras.Model:  # from grey [N,96,96,1] to pixels [N,15,2], the same points for every image
+    "Build a model that predicts the mean face. Raises UserError if a keypoint has no label at all."
     missing = np.isnan(points).all(axis=0).any(axis=-1)
     if missing.any():
         raise UserError(f"no face has a label for {KEYPOINTS[int(np.argmax(missing))]}; the mean "
@@ -38,7 +38,7 @@ def build_mean(
 def build_baseline(
     hidden: int = 100,  # units of the hidden layer
 ) -> keras.Model:  # uncompiled, from grey [N,96,96,1] to pixels [N,15,2]
-    "The two-layer net: pixels to hidden units to points, with every scaling inside."
+    "Build the two-layer network of the original project, with all scaling inside."
     inputs = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1), name="grey")
     x = keras.layers.Rescaling(1 / 127.5, -1, name="rescale")(inputs)
     x = keras.layers.Flatten(name="pixels")(x)
@@ -52,8 +52,8 @@ def build_baseline(
 
 # %% ../../nbs/library/models/regression.ipynb #18af9bf6
 def start_at_mean_face(
-    layer: keras.layers.Dense,  # the last layer, 30 units, whose answers are later scaled by 48 and moved by 48
+    layer: keras.layers.Dense,  # the output layer, 30 units, whose outputs are later multiplied by 48 and increased by 48
 ) -> None:
-    "Let a net answer with the mean face at the start, whatever it sees, so that it only has to learn how a face differs."
+    "Initialise an output layer so that the network predicts the mean face for every image."
     layer.kernel.assign(np.zeros(layer.kernel.shape))
     layer.bias.assign((MEAN_FACE.ravel() - IMAGE_SIZE / 2) / (IMAGE_SIZE / 2))
