@@ -266,6 +266,12 @@ def test_recorded_change_points_agree_with_the_facts():
     assert f"the function flags {json.loads((folder / 'meta.json').read_text())['suspects']['7 blocks']} of" in lesson
 
 
+def test_the_data_lesson_quotes_the_recorded_spread():
+    recorded = json.loads((RECORD.parent / "annotation_blocks" / "meta.json").read_text())["complete_sd_y"]
+    lesson = "".join("".join(cell["source"]) + "\n" for cell in json.loads((RECORD.parents[1] / "nbs/course/02_data.ipynb").read_text())["cells"])
+    assert "kaggle_sd = [" + ", ".join(f"{value:.1f}" for value in recorded) + "]" in lesson
+
+
 def test_missing_together_by_hand():
     points = shapes(4)
     points[0, [2, 3]] = np.nan
@@ -321,7 +327,7 @@ def test_tables_that_are_none_are_refused(tmp_path):
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     (tmp_path / "words.csv").write_text(",".join(COLUMNS) + "\n" + ",".join(["word"] * 30) + "\n")
     for name in ("nothing.csv", "other.csv", "words.csv"):
-        with pytest.raises(UserError, match="can't be read as a label table"):
+        with pytest.raises(UserError, match="cannot be read as a label table"):
             record_label_audit(tmp_path / name, tmp_path / "record.json")
     assert not (tmp_path / "record.json").exists()
 
