@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from .errors import UserError
 from .keypoints import KEYPOINTS
-from .metrics import (
-    FAILURE_LIMIT, accuracy_per_face, auc_contributions, check_shapes, face_errors, normalized_errors, rmse)
+from .metric_checks import check_shapes
+from .metrics import FAILURE_LIMIT, accuracy_per_face, auc_contributions, face_errors, normalized_errors, rmse
 from .statistics import bootstrap_sums, confidence_interval
 
 # %% ../nbs/library/evaluation.ipynb #01c949dc

@@ -55,7 +55,7 @@ def exercises(lesson):
 
 
 def test_there_are_lessons_with_exercises():
-    assert {"06_baseline", "07_augmentation"} <= {path.stem for path in LESSONS}
+    assert {"04_metrics", "06_baseline", "07_augmentation"} <= {path.stem for path in LESSONS}
 
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
