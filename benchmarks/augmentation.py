@@ -15,11 +15,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from facekp.augment import apply_recipe, plain_recipe
+from facekp.augment_bulk import augment_faces
 from facekp.faces import Faces
 from facekp.files import write_json
 from facekp.synthetic.shape import sample_shapes
-from facekp.augment import apply_recipe, plain_recipe
-from facekp.augment_bulk import augment_faces
 
 
 def smooth_faces(count: int) -> Faces:

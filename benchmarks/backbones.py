@@ -9,16 +9,17 @@ import gc
 import json
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from facekp.files import write_json
-from facekp.training.seeds import set_seeds
 from facekp.experiments.record import describe_machine, describe_versions
-from facekp.training.losses import masked_mse
+from facekp.files import write_json
 from facekp.models.transfer import build_transfer
+from facekp.training.losses import masked_mse
+from facekp.training.seeds import set_seeds
 
 APPLICATIONS = {"mobilenetv2": keras.applications.MobileNetV2, "resnet50": keras.applications.ResNet50,
                 "efficientnetb7": keras.applications.EfficientNetB7}
@@ -66,8 +67,8 @@ def main() -> None:
         for model in (ours, bare):
             model.compile("adam", masked_mse, jit_compile=False)
         results[name] = {
-            "inference": compare(lambda: ours.predict_on_batch(grey), lambda: bare.predict_on_batch(colour), options.batch_size, options.pairs),
-            "training": compare(lambda: ours.train_on_batch(grey, points), lambda: bare.train_on_batch(colour, points), options.batch_size, options.pairs),
+            "inference": compare(partial(ours.predict_on_batch, grey), partial(bare.predict_on_batch, colour), options.batch_size, options.pairs),
+            "training": compare(partial(ours.train_on_batch, grey, points), partial(bare.train_on_batch, colour, points), options.batch_size, options.pairs),
             "weights": ours.count_params(), "bare_weights": bare.count_params(), "batch_size": options.batch_size, "pairs": options.pairs}
         for kind in ("inference", "training"):
             figures = results[name][kind]

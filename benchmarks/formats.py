@@ -20,10 +20,10 @@ os.environ.update(TF_NUM_INTRAOP_THREADS="1", TF_NUM_INTEROP_THREADS="1", OMP_NU
 
 import numpy as np
 
-from facekp.faces import hash_faces
-from facekp.files import hash_file, write_json
 from facekp.data.sources import load_faces
 from facekp.data.split import split_by_group
+from facekp.faces import hash_faces
+from facekp.files import hash_file, write_json
 
 VARIANTS = {  # name -> format, further options
     "onnx": ("onnx", {"weights": "float16"}), "onnx, float32 weights": ("onnx", {"weights": "float32"}),
@@ -83,8 +83,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="of timing, a format and turn")
     parser.add_argument("--out", type=Path, default=Path("results/deploy/formats.json"))
     options = parser.parse_args()
-    from facekp.export.formats import export_model
     from facekp.experiments.record import describe_machine, describe_versions
+    from facekp.export.formats import export_model
     from facekp.models.files import load_model, save_model
 
     started = time.perf_counter()

@@ -8,12 +8,12 @@ import gc
 import time
 from pathlib import Path
 
-from facekp.models.registry import build_model, list_models
+from facekp.experiments.record import describe_machine, describe_versions
 from facekp.faces import Faces
 from facekp.files import write_json
-from facekp.training.seeds import set_seeds
+from facekp.models.registry import build_model, list_models
 from facekp.synthetic.renderer import synthetic_faces
-from facekp.experiments.record import describe_machine, describe_versions
+from facekp.training.seeds import set_seeds
 
 
 def milliseconds(call, count: int, repeats: int) -> float:

@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from facekp.data.cache import CACHE_FOLDER
+from facekp.data.sources import load_faces
 from facekp.errors import UserError
 from facekp.files import hash_file, write_json
 from facekp.keypoints import COLUMNS
-from facekp.data.cache import CACHE_FOLDER
-from facekp.data.sources import load_faces
 
 
 def write_table(path: Path, points: np.ndarray, images: np.ndarray) -> None:

@@ -20,14 +20,13 @@ import numpy as np
 from PIL import Image
 
 import facekp
-
-from facekp.faces import hash_faces
-from facekp.files import hash_file, write_json
-from facekp.keypoints import IMAGE_SIZE
 from facekp.data.sources import load_faces
 from facekp.data.split import split_by_group
+from facekp.faces import hash_faces
+from facekp.files import hash_file, write_json
 from facekp.geometry import Crop, crop_image, frame_face, to_image
 from facekp.inference.session import DEFAULT_MODEL
+from facekp.keypoints import IMAGE_SIZE
 
 MIDDLE = (IMAGE_SIZE - 1) / 2
 CHANGES = {"shift": (0, 2, 4, 8, 12, 16, 24), "scale": (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5), "roll": (0, 5, 10, 15, 20, 30, 45)}
@@ -76,7 +75,7 @@ def measure_detection(detector, faces) -> dict:
     "Each face alone in a larger picture, its edge continued: how many are found, and with which error."
     result = {}
     for width in (20, 28, 40, 64, 96, 192, 400):
-        found, points, truth, confidence, uncertain, agreement = 0, [], [], [], 0, []
+        found, points, truth, confidence, uncertain = 0, [], [], [], 0
         for image, label in zip(faces.images, faces.points):
             scale = width / IMAGE_SIZE
             small = cv2.resize(image, (width, width), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)

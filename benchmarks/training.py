@@ -8,14 +8,14 @@ import time
 
 import numpy as np
 
-from facekp.models.regression import build_baseline
-from facekp.models.cnn import build_cnn
-from facekp.files import write_json
-from facekp.training.seeds import set_seeds
-from facekp.synthetic.renderer import synthetic_faces
 from facekp.experiments.record import describe_machine, describe_versions
+from facekp.files import write_json
+from facekp.models.cnn import build_cnn
+from facekp.models.regression import build_baseline
+from facekp.synthetic.renderer import synthetic_faces
 from facekp.training.batches import FaceBatches
 from facekp.training.losses import masked_mse
+from facekp.training.seeds import set_seeds
 
 
 def images_per_second(model, *data, **options) -> float:

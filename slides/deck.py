@@ -17,8 +17,9 @@ sys.path.insert(0, str(ROOT / "nbs" / "_site"))
 from browser import find_browser
 from lessons import repository_url
 from modelcard import shipped_sentence
-from facekp.experiments.results import read_study
 from tables import FULL, MAIN, MODELS, best_rows, counts, read_table
+
+from facekp.experiments.results import read_study
 
 BOTH = "helen_afw_96_npz_youtube_faces_96"
 

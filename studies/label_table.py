@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 
 from facekp.errors import UserError
-from facekp.files import hash_file, write_json
-from facekp.keypoints import COLUMNS
 from facekp.experiments.imputation import score_imputers, score_source_mix
+from facekp.files import hash_file, write_json
 from facekp.impute import forward_fill
+from facekp.keypoints import COLUMNS
 from facekp.metrics import keras_accuracy, rmse
 
 HELD_OUT = 400

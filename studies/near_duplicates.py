@@ -16,11 +16,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from facekp.data.duplicates import near_duplicates
+from facekp.data.sources import load_faces
 from facekp.errors import UserError
 from facekp.faces import Faces, hash_faces
 from facekp.files import write_json
-from facekp.data.duplicates import near_duplicates
-from facekp.data.sources import load_faces
 
 
 def disturb(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

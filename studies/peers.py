@@ -26,15 +26,15 @@ os.environ.update(TF_NUM_INTRAOP_THREADS="1", TF_NUM_INTEROP_THREADS="1", OMP_NU
 import cv2
 import numpy as np
 
-from facekp.errors import UserError
-from facekp.faces import hash_faces
-from facekp.files import write_json
-from facekp.keypoints import IMAGE_SIZE, KEYPOINTS, MEAN_FACE
 from facekp.data.sources import load_faces
 from facekp.data.split import split_by_group
+from facekp.errors import UserError
 from facekp.evaluation import compare_paired, evaluate_points
+from facekp.faces import hash_faces
+from facekp.files import write_json
 from facekp.inference.keypoint_model import load_keypoint_model
 from facekp.inference.session import DEFAULT_MODEL
+from facekp.keypoints import IMAGE_SIZE, KEYPOINTS, MEAN_FACE
 
 WHEEL, FILE = "mediapipe==0.10.14", "mediapipe/modules/face_landmark/face_landmark.tflite"
 BORDER, SIDE = 16, 192
@@ -154,8 +154,8 @@ def main() -> None:
             name, _, run = recipe.partition("=")
             if not run:
                 raise UserError(f"--recipes {recipe}: expected NAME=RUN")
-            from facekp.export.formats import export_model
             from facekp.experiments.record import read_record
+            from facekp.export.formats import export_model
             from facekp.models.files import load_model
 
             path = export_model(load_model(run), Path(folder) / f"{name}.onnx", weights="float32")

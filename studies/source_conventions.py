@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from sklearn.linear_model import LinearRegression
 
+from facekp.conventions import LIP_TO_LIP, NOSE_TO_LIP, to_second_convention
+from facekp.eda import eye_coordinates, find_source_cut
 from facekp.files import hash_file, write_json
 from facekp.keypoints import COLUMNS, KEYPOINTS
-from facekp.eda import eye_coordinates, find_source_cut
 from facekp.label_errors import find_suspects
-from facekp.conventions import LIP_TO_LIP, NOSE_TO_LIP, to_second_convention
 
 NOSE, TOP_LIP, BOTTOM_LIP = (KEYPOINTS.index(name) for name in ("nose_tip", "mouth_center_top_lip", "mouth_center_bottom_lip"))
 

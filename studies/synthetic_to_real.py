@@ -11,22 +11,22 @@ import time
 from pathlib import Path
 
 import numpy as np
+from train import mean_answer, strong_copies
 
 from facekp.augment_bulk import augment_faces
-from facekp.models.compact import build_compact
-from facekp.models.cnn import build_heatmap
-from facekp.files import hash_file, write_json
-from facekp.keypoints import KEYPOINTS
-from facekp.training.seeds import set_seeds
 from facekp.data.sources import load_faces
-from facekp.synthetic.renderer import synthetic_faces
 from facekp.evaluation import evaluate_points
 from facekp.experiments.record import describe_machine, describe_versions
+from facekp.files import hash_file, write_json
+from facekp.keypoints import KEYPOINTS
+from facekp.models.cnn import build_heatmap
+from facekp.models.compact import build_compact
 from facekp.models.files import save_model
+from facekp.synthetic.renderer import synthetic_faces
 from facekp.training.batches import predict_points
 from facekp.training.loop import fit
 from facekp.training.losses import masked_mae, masked_mse
-from train import mean_answer, strong_copies
+from facekp.training.seeds import set_seeds
 
 
 def diagnose(predicted: np.ndarray, points: np.ndarray) -> dict:

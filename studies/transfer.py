@@ -17,21 +17,21 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from facekp.experiments.plan import describe_weights, split_for_comparison
 from facekp.config import load_settings
-from facekp.faces import concatenate
-from facekp.files import write_json
-from facekp.training.seeds import set_seeds
 from facekp.data.npz import load_npz, save_npz
 from facekp.data.sources import load_faces
 from facekp.data.split import split_by_group
-from facekp.synthetic.renderer import synthetic_faces
-from facekp.labels import apply_label_strategy
 from facekp.evaluation import evaluate_points
+from facekp.experiments.plan import describe_weights, split_for_comparison
 from facekp.experiments.record import describe_data, describe_machine, describe_versions, make_record, read_record, write_record
 from facekp.experiments.results import add_runs
+from facekp.faces import concatenate
+from facekp.files import write_json
+from facekp.labels import apply_label_strategy
 from facekp.models.files import save_model
 from facekp.models.transfer import build_transfer, split_backbone
+from facekp.synthetic.renderer import synthetic_faces
+from facekp.training.seeds import set_seeds
 from facekp.training.transfer import compute_features, fit_transfer
 
 TAPS = {"24x24": "block_3_expand_relu", "12x12": "block_6_expand_relu", "6x6": "block_13_expand_relu", "6x6 early": "block_10_expand_relu",
@@ -200,7 +200,7 @@ def big_tap(backbone: str) -> tuple[str, str]:
 
 def finetune(options, split) -> None:
     "A big net from the pretrained and from random weights, the same images shown."
-    options.origin = f"drawn + youtube_faces_96, see transfer_pretraining"
+    options.origin = "drawn + youtube_faces_96, see transfer_pretraining"
     tap = big_tap(options.backbone)
     shared = {"images_shown": options.images, "batch_size": options.batch_size, "learning_rate": options.learning_rate, "faces_per_epoch": options.epoch}
     pretrained = options.runs / f"{options.backbone}_pretrained.keras"

@@ -18,23 +18,23 @@ import numpy as np
 import pandas as pd
 
 from facekp.augment_bulk import augment_faces
-from facekp.models.cnn import build_heatmap
-from facekp.files import hash_file
-from facekp.keypoints import COLUMNS, KEYPOINTS
-from facekp.training.seeds import set_seeds
+from facekp.conventions import is_second_source
 from facekp.data.kaggle import load_kaggle_test
 from facekp.data.npz import load_npz, save_npz
 from facekp.data.sources import load_faces
 from facekp.data.split import split_by_group
-from facekp.conventions import is_second_source
 from facekp.experiments.kaggle import read_requests
+from facekp.experiments.record import Record, describe_data, describe_machine, describe_versions
+from facekp.experiments.results import add_runs, has_study, read_study
+from facekp.files import hash_file
+from facekp.keypoints import COLUMNS, KEYPOINTS
+from facekp.models.cnn import build_heatmap
 from facekp.models.two_heads import add_second_head, choose_by_source, fit_two_heads
 from facekp.synthetic.dataset import synthetic_test_set
 from facekp.synthetic.kaggle_files import write_kaggle_folder
-from facekp.experiments.record import Record, describe_data, describe_machine, describe_versions
-from facekp.experiments.results import add_runs, has_study, read_study
 from facekp.training.batches import predict_points
 from facekp.training.loop import fit
+from facekp.training.seeds import set_seeds
 
 VARIANTS = ("one", "two_heads", "two_nets", "offset")
 

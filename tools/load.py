@@ -18,12 +18,11 @@ import numpy as np
 from parts import load_average, write_part
 from PIL import Image
 
-
 from facekp.augment_bulk import augment_faces
-from facekp.synthetic.renderer import stream_synthetic_faces, synthetic_faces
-from facekp.training.batches import FaceBatches
 from facekp.inference.landmarker import FaceLandmarker
 from facekp.inference.outputs import predict_files
+from facekp.synthetic.renderer import stream_synthetic_faces, synthetic_faces
+from facekp.training.batches import FaceBatches
 
 ROOT = Path(__file__).resolve().parent.parent
 WHAT = "faces streamed through the input of a training, and a folder with a broken picture predicted; memory of the process"

@@ -122,11 +122,12 @@ def on_cluster(engine: str) -> dict:
 def scale(_) -> dict:
     """How much sooner a grid is done with a process a core: a ratio of two runs, one behind the other, that means something on a quiet machine only;
     and how much more processor time it costs, which other work disturbs less."""
+    from joblib.externals.loky import get_reusable_executor
+
+    from facekp.config import Settings
     from facekp.experiments.plan import split_for_comparison
     from facekp.experiments.run import run_grid
-    from facekp.config import Settings
     from facekp.synthetic.renderer import synthetic_faces
-    from joblib.externals.loky import get_reusable_executor
 
     faces, wall, processor, everything = synthetic_faces(400, seed=6), {}, {}, os.cpu_count()
     for workers in (everything, 1):

@@ -7,7 +7,22 @@ import sys
 from pathlib import Path
 
 from hero import WORDS, write_hero
-from lessons import LIBRARY, NOTEBOOKS, ROOT, course_paths, lesson_paths, library_paths, module_of, page_cells, page_name, read_cells, repository_url, short_title, summary_of, write_notebook, write_page
+from lessons import (
+    NOTEBOOKS,
+    ROOT,
+    course_paths,
+    lesson_paths,
+    library_paths,
+    module_of,
+    page_cells,
+    page_name,
+    read_cells,
+    repository_url,
+    short_title,
+    summary_of,
+    write_notebook,
+    write_page,
+)
 from modelcard import card_page, shipped_sentence
 from reference import exported_names, module_name, module_summary, reference_page
 from reliability_page import reliability_page, reliability_records

@@ -18,7 +18,7 @@ def face_with_points(number: int, shown: tuple[str, ...]):
     import cv2
     import numpy as np
 
-    from facekp.keypoints import IMAGE_SIZE, KEYPOINTS, KEYPOINT_COLORS
+    from facekp.keypoints import IMAGE_SIZE, KEYPOINT_COLORS, KEYPOINTS
     from facekp.synthetic.renderer import synthetic_face
 
     steps = {}

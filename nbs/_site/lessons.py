@@ -1,6 +1,5 @@
 "Turn the notebooks of nbs/course and nbs/library into pages: hidden cells removed, helper cells folded, buttons under the title, alternative texts."
 
-import ast
 import json
 import re
 from pathlib import Path

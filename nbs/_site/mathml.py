@@ -7,7 +7,6 @@ from docutils import nodes
 from latex2mathml.converter import convert
 from sphinx.application import Sphinx
 
-
 FONT = "STIXTwoMath-Regular.ttf"  # of the package ziamath; STIX Two Math, Copyright 2001-2020 The STIX Fonts Project Authors, SIL Open Font License 1.1
 SIGNS = (range(0x20, 0x7F), range(0xA0, 0x180), range(0x2B0, 0x400), range(0x2010, 0x2070), range(0x210E, 0x210F), range(0x2190, 0x2300), range(0x27E8, 0x27EA),
          range(0x1D434, 0x1D468), range(0x1D6E2, 0x1D71C))  # letters, accents, Greek, arrows, operators, italics
@@ -16,7 +15,7 @@ SIGNS = (range(0x20, 0x7F), range(0xA0, 0x180), range(0x2B0, 0x400), range(0x201
 def write_font(app: Sphinx, error: Exception | None) -> None:
     "Put the signs that formulas are made of into a font of the site, with the font's own note on its licence."
     found = importlib.util.find_spec("ziamath")
-    if error is not None or found is None or not app.builder.format == "html":
+    if error is not None or found is None or app.builder.format != "html":
         return
     from fontTools import subset
 

@@ -86,7 +86,7 @@ def table(rows: list[dict], first: str, label: str) -> list[str]:
     head = "".join(f'<th scope="col"><button type="button">{escape(first if n == 0 else HEADINGS.get(key, _words(key)))}</button></th>' for n, key in enumerate(keys))
     body = []
     for row in plain:
-        values = [(row[key] if key in row else None) for key in keys]
+        values = [row.get(key) for key in keys]
         sort = [value[0] if isinstance(value, (list, tuple)) else "" if value is None else value for value in values]
         texts = [_shown(key, value) or "–" for key, value in zip(keys, values)]
         texts[0] = _words(texts[0])

@@ -5,12 +5,11 @@ from html import escape
 from pathlib import Path
 
 import pandas as pd
+from lessons import ROOT, page_about
 
 from facekp.experiments.results import read_study
 from facekp.experiments.statistics import select_configurations
 from facekp.models.registry import list_models, model_spec
-
-from lessons import ROOT, page_about
 
 FULL = ROOT / "results" / "full"
 MAIN = "helen_afw_96"  # the data set that the start page quotes

@@ -19,10 +19,21 @@ import urllib.request
 from pathlib import Path
 
 from lessons import ROOT, page_about
+
 from facekp.geometry import FRAME_SCALE
 from facekp.inference.face_detector import BEST_BOX, DETECTOR_SIZE, MIN_BOX, find_candidates, nms
-from facekp.inference.landmarker import CLEAR_CONFIDENCE, CLEAR_DETECTION, DETECTOR_POINTS_IN_CROP, DISAGREEMENT_LIMIT, FaceLandmarker, SECOND_PASS_SCALE, SIGMA_LIMIT, SMALL_FACE, TURNED_LIMIT
-from facekp.keypoints import IMAGE_SIZE, KEYPOINTS, KEYPOINT_COLORS, LEFT_COLOR, MEAN_FACE, MIDDLE_COLOR, RIGHT_COLOR
+from facekp.inference.landmarker import (
+    CLEAR_CONFIDENCE,
+    CLEAR_DETECTION,
+    DETECTOR_POINTS_IN_CROP,
+    DISAGREEMENT_LIMIT,
+    SECOND_PASS_SCALE,
+    SIGMA_LIMIT,
+    SMALL_FACE,
+    TURNED_LIMIT,
+    FaceLandmarker,
+)
+from facekp.keypoints import IMAGE_SIZE, KEYPOINT_COLORS, KEYPOINTS, LEFT_COLOR, MEAN_FACE, MIDDLE_COLOR, RIGHT_COLOR
 
 HERE = Path(__file__).parent
 PACKAGE, VERSION = "onnxruntime-web", "1.22.0"  # 1.22: its runtime for one core is 11 MB; that of later versions is larger

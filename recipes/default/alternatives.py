@@ -7,8 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from facekp.models.compact import build_compact
 from facekp.keypoints import IMAGE_SIZE, KEYPOINTS
+from facekp.models.compact import build_compact
 
 STEEP, CURVE = 4.0, 1.0  # px, of the wing: the paper's 10 and 2 of pictures of 256 px, for 96 px
 BINS, SOFT = 2 * IMAGE_SIZE, 1.5  # a row's bins, two a pixel; px, the standard deviation of what a bin and its neighbours shall hold

@@ -19,16 +19,16 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import minimize
 
-from facekp.faces import hash_faces
-from facekp.files import hash_file, write_json
-from facekp.keypoints import KEYPOINTS
 from facekp.data.sources import load_faces
 from facekp.data.split import split_by_group
+from facekp.evaluation import evaluate_points
 from facekp.export.comparison import open_exported
 from facekp.export.formats import export_model
-from facekp.evaluation import evaluate_points
+from facekp.faces import hash_faces
+from facekp.files import hash_file, write_json
 from facekp.inference.keypoint_model import load_keypoint_model
 from facekp.inference.session import DEFAULT_MODEL
+from facekp.keypoints import KEYPOINTS
 from facekp.models.files import load_model, save_model
 from facekp.training.batches import predict_points
 

@@ -34,23 +34,23 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from facekp.augment import mirror
 from facekp.augment_bulk import augment_faces
-from facekp.models.compact import build_compact
-from facekp.models.layers import CLOSE_WINDOW, FULL_WINDOW
-from facekp.errors import UserError
-from facekp.faces import Faces, concatenate
-from facekp.files import hash_file, write_json
-from facekp.keypoints import FLIP_ORDER, IMAGE_SIZE, KEYPOINTS
-from facekp.training.seeds import set_seeds
 from facekp.data.npz import save_npz
 from facekp.data.sources import load_faces
 from facekp.data.split import split_by_group
-from facekp.synthetic.renderer import synthetic_faces
+from facekp.errors import UserError
 from facekp.evaluation import evaluate_points
 from facekp.experiments.record import describe_data, describe_machine, describe_versions
+from facekp.faces import Faces, concatenate
+from facekp.files import hash_file, write_json
+from facekp.keypoints import FLIP_ORDER, IMAGE_SIZE, KEYPOINTS
+from facekp.models.compact import build_compact
 from facekp.models.files import load_model, save_model
+from facekp.models.layers import CLOSE_WINDOW, FULL_WINDOW
+from facekp.synthetic.renderer import synthetic_faces
 from facekp.training.batches import predict_points
 from facekp.training.loop import fit
 from facekp.training.losses import masked_mae, masked_mse
+from facekp.training.seeds import set_seeds
 
 PARTS = ("answers", "more", "drawn", "strong", "bent", "covered", "doubt", "centred", "mae", "decay", "window", "again", "own", "third", "mean", "end")
 LATER = {"start": ("again", "own", "third", "mean", "end"), "again": ("own", "third", "end"), "third": ("end",)}  # what comes after a stage, so that it is the same with it and without

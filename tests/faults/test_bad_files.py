@@ -12,19 +12,17 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
-
+from test_bad_input import BAD, csv_text, folder_of_300w
 
 from facekp.cli import main
 from facekp.config import load_settings
-from facekp.errors import UserError
-from facekp.keypoints import COLUMNS, KEYPOINTS
-from test_bad_input import BAD, csv_text, folder_of_300w
 from facekp.data.kaggle_table import _blocks
 from facekp.data.sources import load_faces
+from facekp.errors import UserError
 from facekp.images import read_image
 from facekp.inference.keypoint_model import load_keypoint_model
 from facekp.inference.session import DEFAULT_MODEL, DETECTOR_FILE
+from facekp.keypoints import COLUMNS, KEYPOINTS
 from facekp.video import read_frames
 
 GREY = np.random.default_rng(0).integers(0, 256, (120, 100), dtype=np.uint8)
@@ -243,7 +241,7 @@ def a_record() -> dict:
     "The description of a run, as JSON has it."
     from facekp.experiments.record import Record
 
-    metrics = {name: 1.0 for name in ("rmse", "accuracy", "nme", "pck")} | {"intervals": {}}
+    metrics = dict.fromkeys(("rmse", "accuracy", "nme", "pck"), 1.0) | {"intervals": {}}
     told = {"name": "x", "sha256": {}, "n_train": 1, "n_validation": 1, "n_test": 1}
     return dataclasses.asdict(Record("mean", "masked", 0, "quick", 0, told, {}, 30, 0, 0, 0.0, metrics))
 

@@ -13,15 +13,14 @@ import numpy as np
 import pytest
 from kaggle_stand_in import random_images, table_cells, table_text, zip_bytes
 
-
-from facekp.errors import RunError, UserError
-from facekp.faces import Faces
-from facekp.keypoints import COLUMNS, KEYPOINTS, MEAN_FACE
 from facekp.conventions import POINTS_OF_68
 from facekp.data.cache import CACHE_FOLDER
 from facekp.data.kaggle import broken_rows, load_kaggle_test, parse_training
 from facekp.data.npz import save_npz
 from facekp.data.sources import load_faces
+from facekp.errors import RunError, UserError
+from facekp.faces import Faces
+from facekp.keypoints import COLUMNS, KEYPOINTS, MEAN_FACE
 
 
 def csv_with(row: int, column: str, value: str):

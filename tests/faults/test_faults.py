@@ -19,16 +19,14 @@ import pytest
 from kaggle_stand_in import table_cells, table_text
 from test_bad_input import everything_in, small_set
 
-
-from facekp.errors import RunError, UserError
-from facekp.files import atomic_path, write_json
 from facekp.data.cache import CACHE_FOLDER
 from facekp.data.kaggle import parse_training
 from facekp.data.kaggle_download import fetch_kaggle
 from facekp.data.npz import save_npz
 from facekp.data.sources import load_faces
+from facekp.errors import RunError, UserError
 from facekp.faces import hash_faces
-from facekp.files import hash_file
+from facekp.files import atomic_path, hash_file, write_json
 from facekp.models.transfer import _make_application
 
 
@@ -262,7 +260,6 @@ class Cut(http.server.SimpleHTTPRequestHandler):
 
 def test_weights_that_come_in_part_or_are_others_are_not_taken(tmp_path, monkeypatch):
     """The weights of pretrained nets come through Keras, which compares hashes; what it says is put into a line by build_transfer."""
-    from facekp import transfer
 
     def cut(**_):
         raise Exception("URL fetch failure on https://host/weights.h5: None -- retrieval incomplete: got only 1000 out of 2000 bytes")

@@ -13,12 +13,11 @@ from kaggle_stand_in import table_cells, table_text, zip_bytes
 from PIL import Image
 from test_bad_input import npz_with
 
-
 from facekp.config import load_settings
-from facekp.errors import UserError
 from facekp.data.kaggle import parse_training
 from facekp.data.npz import load_npz
 from facekp.data.w300 import read_pts
+from facekp.errors import UserError
 from facekp.images import read_image
 
 SEED = 20261122

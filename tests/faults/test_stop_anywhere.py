@@ -72,12 +72,12 @@ def train_small(folder: str, faces_path: str, seed: int = 3, moment: tuple | Non
 
     tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
     tensorflow.config.threading.set_inter_op_parallelism_threads(1)
-    from facekp.models.cnn import build_cnn
-    from facekp.training.seeds import set_seeds
     from facekp.data.npz import load_npz
     from facekp.experiments.record import describe_data, make_record, write_record
+    from facekp.models.cnn import build_cnn
     from facekp.models.files import save_model
     from facekp.training.loop import fit
+    from facekp.training.seeds import set_seeds
 
     die_at(moment)
     faces = load_npz(faces_path)
@@ -121,8 +121,8 @@ def outcome(folder) -> tuple[list[np.ndarray], dict]:
 def faces_file(folder: Path) -> str:
     "Some drawn faces with gaps."
     from facekp.data.npz import save_npz
-    from facekp.synthetic.renderer import synthetic_faces
     from facekp.synthetic.gaps import impose_gaps
+    from facekp.synthetic.renderer import synthetic_faces
 
     faces = synthetic_faces(FACES + 40, seed=5, workers=1)
     from facekp.faces import concatenate
@@ -173,9 +173,9 @@ def compare_small(folder: str, faces_path: str, moment: tuple | None = None) -> 
     import tensorflow
 
     tensorflow.config.threading.set_intra_op_parallelism_threads(1)
-    from facekp.experiments.run import run_course
     from facekp.config import Settings
     from facekp.data.npz import load_npz
+    from facekp.experiments.run import run_course
 
     die_at(moment)
     settings = Settings(models="mean baseline", labels="complete masked", augment=1, baseline_images=1500, runs_folder=f"{folder}/runs",

@@ -8,7 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facekp.augment import (
-    A, KEYPOINT_PARAMS, MAX_BLUR, MAX_BRIGHTNESS, MAX_DEGREES, MAX_NOISE, MAX_SHIFT, MirrorFace, Warp, apply_recipe, mirror, plain_recipe, strong_recipe)
+    KEYPOINT_PARAMS,
+    MAX_BLUR,
+    MAX_BRIGHTNESS,
+    MAX_DEGREES,
+    MAX_NOISE,
+    MAX_SHIFT,
+    A,
+    MirrorFace,
+    Warp,
+    apply_recipe,
+    mirror,
+    plain_recipe,
+    strong_recipe,
+)
 from facekp.augment_bulk import _augment_images, _augment_points, _sample_parameters, augment_faces
 from facekp.errors import UserError
 from facekp.faces import Faces

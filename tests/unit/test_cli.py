@@ -91,9 +91,9 @@ def test_a_trained_net_is_read_again_by_a_process_that_never_built_one(tmp_path,
 
 def test_the_shipped_model_is_scored_by_its_name_and_as_a_file(tmp_path):
     from facekp.data.npz import save_npz
-    from facekp.synthetic.renderer import synthetic_faces
     from facekp.inference.keypoint_model import load_keypoint_model
     from facekp.inference.session import DEFAULT_MODEL
+    from facekp.synthetic.renderer import synthetic_faces
 
     faces = synthetic_faces(40, seed=3, workers=1)
     save_npz(faces, tmp_path / "faces.npz")

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from joblib import delayed
 
-
 from facekp.experiments.charts import show_comparison
 from facekp.experiments.executors import run_jobs
 from facekp.experiments.plan import Trial, find_weights, list_trials, plan_experiment, plan_trial
@@ -23,8 +22,8 @@ from facekp.models.registry import list_models
 MODELS, PRETRAINED = list_models(), list_models(pretrained=True)
 from facekp.config import Settings, load_settings
 from facekp.errors import UserError
-from facekp.synthetic.renderer import synthetic_faces
 from facekp.experiments.record import Record
+from facekp.synthetic.renderer import synthetic_faces
 
 GROUPS = np.repeat(np.arange(20), 2)
 

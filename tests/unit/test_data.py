@@ -15,10 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kaggle_stand_in import competition_zip, random_images, table_cells, table_text, zip_bytes
 
-
-from facekp.errors import UserError
-from facekp.faces import Faces
-from facekp.keypoints import COLUMNS, FLIP_ORDER, KEYPOINTS, MEAN_FACE
 from facekp.conventions import EYE_POINTS_OF_68, FOUR_KEYPOINTS, POINTS_OF_68, annotation_source, from_68_points
 from facekp.data.archives import COMPETITION
 from facekp.data.cache import CACHE_FOLDER, _cache_key, _is_settled, read_cache, write_cache
@@ -28,7 +24,10 @@ from facekp.data.kaggle_table import IMAGE_VALUES, _parse_block, _parse_one_imag
 from facekp.data.npz import load_npz, save_npz
 from facekp.data.sources import load_faces
 from facekp.data.split import split_by_group
+from facekp.errors import UserError
+from facekp.faces import Faces
 from facekp.geometry import Crop, crop_image, fit_crop, to_crop
+from facekp.keypoints import COLUMNS, FLIP_ORDER, KEYPOINTS, MEAN_FACE
 
 
 def faces_of(images, group=None, **more) -> Faces:
@@ -283,7 +282,6 @@ def test_half_a_cache_is_none(tmp_path):
 
 
 def test_drawn_faces_are_drawn_once(tmp_path, monkeypatch):
-    from facekp import synthetic
 
     first = load_faces("synthetic:12", data_folder=tmp_path, seed=3)
     monkeypatch.setattr("facekp.synthetic.dataset.synthetic_training_set", lambda *_, **__: pytest.fail("was drawn again"))

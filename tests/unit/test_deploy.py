@@ -11,20 +11,20 @@ import onnx
 import pytest
 
 import facekp.export.tools
-from facekp.models.regression import build_baseline
 from facekp.cli import main
-from facekp.models.compact import build_compact
-from facekp.models.layers import CLOSE_WINDOW, SoftArgmax
-from facekp.models.cnn import build_cnn
 from facekp.errors import UserError
 from facekp.export.comparison import open_exported
+from facekp.export.default import find_default_file, load_default
 from facekp.export.formats import EXPORT_FORMATS, check_target, export_model
 from facekp.export.layers import PointsAndSigma, with_sigma
-from facekp.export.default import find_default_file, load_default
-from facekp.synthetic.renderer import synthetic_faces
 from facekp.inference.keypoint_model import load_keypoint_model
 from facekp.inference.session import DEFAULT_MODEL
+from facekp.models.cnn import build_cnn
+from facekp.models.compact import build_compact
 from facekp.models.files import load_model, save_model
+from facekp.models.layers import CLOSE_WINDOW, SoftArgmax
+from facekp.models.regression import build_baseline
+from facekp.synthetic.renderer import synthetic_faces
 from facekp.training.batches import predict_points
 
 FACES = synthetic_faces(24, seed=8, workers=1)

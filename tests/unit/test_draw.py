@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from facekp.errors import UserError
 from facekp.keypoints import FLIP_ORDER, KEYPOINTS
-from facekp.synthetic.head import Head, KEYPOINT_DEPTH, Pose, TEMPLATE, estimate_pose, outline_head, project, rotate_pose
+from facekp.synthetic.head import KEYPOINT_DEPTH, TEMPLATE, Head, Pose, estimate_pose, outline_head, project, rotate_pose
 from facekp.synthetic.renderer import stream_synthetic_faces, synthetic_face, synthetic_faces
 from facekp.synthetic.shape import SHAPE_COMPONENTS, SHAPE_MEAN, sample_shapes
 

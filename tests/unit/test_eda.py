@@ -10,22 +10,38 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facekp.errors import UserError
-from facekp.faces import Faces
-from facekp.keypoints import COLUMNS, FLIP_ORDER, KEYPOINTS, MEAN_FACE
-from facekp.synthetic.shape import sample_shapes
 from facekp.annotation_sources import compare_annotation_sources, find_source_cut
 from facekp.audit import audit, audit_points, count_labels
 from facekp.audit_report import audit_text
-from facekp.eda import ChangePoint, eye_coordinates, find_change_points, hotelling_t2, missing_together, principal_shapes
-from facekp.eda_plots import show_blocks, show_correlation, show_density, show_grey_values, show_missing, show_principal_shapes, show_suspects
-from facekp.label_audit import REPORTED_ROWS, record_label_audit
-from facekp.label_errors import find_order_errors, find_invalid, find_duplicates, find_suspects, label_distance, measure_suspects, shape_distance
-from facekp.plots import save_figure
 from facekp.conventions import to_second_convention
+from facekp.eda import ChangePoint, eye_coordinates, find_change_points, hotelling_t2, missing_together, principal_shapes
+from facekp.eda_plots import (
+    show_blocks,
+    show_correlation,
+    show_density,
+    show_grey_values,
+    show_missing,
+    show_principal_shapes,
+    show_suspects,
+)
+from facekp.errors import UserError
+from facekp.faces import Faces
+from facekp.keypoints import COLUMNS, FLIP_ORDER, KEYPOINTS, MEAN_FACE
+from facekp.label_audit import REPORTED_ROWS, record_label_audit
+from facekp.label_errors import (
+    find_duplicates,
+    find_invalid,
+    find_order_errors,
+    find_suspects,
+    label_distance,
+    measure_suspects,
+    shape_distance,
+)
+from facekp.plots import save_figure
 from facekp.synthetic.dataset import synthetic_training_set
 from facekp.synthetic.gaps import impose_gaps, synthetic_gaps
 from facekp.synthetic.labels import known_flaws
+from facekp.synthetic.shape import sample_shapes
 
 FACTS_ROW_COUNTS = {30: 2140, 28: 87, 26: 28, 24: 9, 22: 8, 20: 3, 18: 5, 16: 2, 10: 2, 8: 4755, 6: 10}
 RECORD = Path(__file__).parents[2] / "results" / "audit_kaggle_labels.json"

@@ -10,10 +10,9 @@ import sys
 import pytest
 from kaggle_stand_in import competition_zip, service
 
-
-from facekp.errors import RunError, UserError
 from facekp.data.kaggle_download import fetch_kaggle
 from facekp.data.sources import load_faces
+from facekp.errors import RunError, UserError
 
 PROGRAM = """
 import json, os, sys
@@ -71,7 +70,7 @@ def test_what_does_not_work_says_what_to_do_and_leaves_nothing(fetched, step, wo
 def test_the_next_run_goes_on_and_is_done(fetched):
     steps, seen, home = fetched
     assert steps["page again"] == steps["cut again"] == steps["cut and done"] == ("done 4 kaggle", "kaggle")
-    assert COMPLETE <= {path.name for path in (home / "cut" / "kaggle").iterdir()}
+    assert {path.name for path in (home / "cut" / "kaggle").iterdir()} >= COMPLETE
     assert seen[-5:] == ["ask cut", "from 0", "ask fine", "from 0", f"from {1 << 20}"], "the rest is asked for, and what is there not again"
 
 

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facekp.errors import UserError
-from facekp.faces import Faces
-from facekp.keypoints import KEYPOINTS, MEAN_FACE
-from facekp.synthetic.shape import sample_shapes
 from facekp.experiments.imputation import FOUR_KEYPOINT_INDICES, score_imputers, score_source_mix
+from facekp.faces import Faces
 from facekp.impute import fill_knn, fill_mean, fill_ridge, forward_fill
+from facekp.keypoints import KEYPOINTS, MEAN_FACE
 from facekp.labels import LABEL_STRATEGIES, apply_label_strategy
+from facekp.synthetic.shape import sample_shapes
 
 ROOT = Path(__file__).parents[2]
 

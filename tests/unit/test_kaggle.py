@@ -5,32 +5,30 @@ import shutil
 import zipfile
 from dataclasses import replace
 
-import facekp.training.backend  # noqa: F401  before keras, since it starts TensorFlow without its page of notes
 import keras
 import numpy as np
 import pandas as pd
 import pytest
 
-
-from facekp.models.regression import build_baseline, build_mean
+import facekp.training.backend  # noqa: F401  before keras, since it starts TensorFlow without its page of notes
 from facekp.cli import main
-from facekp.models.cnn import build_heatmap
-from facekp.models.cnn import build_cnn
 from facekp.config import load_settings
-from facekp.errors import UserError
-from facekp.keypoints import COLUMNS, KEYPOINTS, MEAN_FACE
-from facekp.training.seeds import set_seeds
-from facekp.data.sources import load_faces
-from facekp.models.published import build_naimishnet, build_nouri2014
-from facekp.synthetic.gaps import synthetic_gaps
-from facekp.synthetic.kaggle_files import write_kaggle_folder
-from facekp.models.transfer import build_transfer
 from facekp.conventions import has_two_sources, is_second_source
-from facekp.experiments.plan import Trial
+from facekp.data.sources import load_faces
+from facekp.errors import UserError
 from facekp.experiments.by_source import load_models_by_source
 from facekp.experiments.kaggle import read_requests, write_submission
+from facekp.experiments.plan import Trial
 from facekp.experiments.two_sources import _apply_to_first_source, run_by_source
+from facekp.keypoints import COLUMNS, KEYPOINTS, MEAN_FACE
+from facekp.models.cnn import build_cnn, build_heatmap
+from facekp.models.published import build_naimishnet, build_nouri2014
+from facekp.models.regression import build_baseline, build_mean
+from facekp.models.transfer import build_transfer
 from facekp.models.two_heads import add_second_head, choose_by_source, fit_two_heads, select_head, stack_by_source
+from facekp.synthetic.gaps import synthetic_gaps
+from facekp.synthetic.kaggle_files import write_kaggle_folder
+from facekp.training.seeds import set_seeds
 
 COUNT = 240
 

@@ -10,10 +10,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facekp.errors import UserError
+from facekp.evaluation import METRICS, compare_paired, evaluate_points
 from facekp.files import to_plain
 from facekp.keypoints import KEYPOINTS, MEAN_FACE
-from facekp.evaluation import METRICS, compare_paired, evaluate_points
-from facekp.metrics import auc, ced_curve, face_errors, failure_rate, interocular_distance, keras_accuracy, mae, mse, nme, normalized_errors, pck, rmse, rmse_by_keypoint
+from facekp.metrics import (
+    auc,
+    ced_curve,
+    face_errors,
+    failure_rate,
+    interocular_distance,
+    keras_accuracy,
+    mae,
+    mse,
+    nme,
+    normalized_errors,
+    pck,
+    rmse,
+    rmse_by_keypoint,
+)
 
 DEFINITIONS = {"rmse": rmse, "mse": mse, "mae": mae, "accuracy": keras_accuracy, "nme": nme, "pck": pck, "auc": auc,
                "failure_rate": failure_rate}

@@ -18,18 +18,18 @@ from PIL import Image
 
 import facekp
 from facekp.errors import UserError
-from facekp.keypoints import COLUMNS, KEYPOINTS, MEAN_FACE
-from facekp.synthetic.head import estimate_pose
-from facekp.synthetic.renderer import synthetic_faces
 from facekp.geometry import Crop, crop_image, fit_crop, to_crop, to_image
 from facekp.images import read_image
 from facekp.inference.face_detector import nms, pyramid_sizes
 from facekp.inference.keypoint_model import load_keypoint_model
 from facekp.inference.landmarker import FaceLandmarker
 from facekp.inference.outputs import predict_files
-from facekp.inference.sources import find_sources
 from facekp.inference.session import DEFAULT_MODEL, DETECTOR_FILE, open_session
+from facekp.inference.sources import find_sources
 from facekp.inference.tracking import FaceTracker, OneEuroFilter
+from facekp.keypoints import COLUMNS, KEYPOINTS, MEAN_FACE
+from facekp.synthetic.head import estimate_pose
+from facekp.synthetic.renderer import synthetic_faces
 from facekp.video import read_frames
 
 DRAWN = synthetic_faces(24, seed=3, workers=1)
@@ -283,8 +283,8 @@ def test_the_shipped_models_keep_the_contract_and_are_small():
 
 
 def test_a_run_and_a_keras_file_serve_as_models(tmp_path):
-    from facekp.models.regression import build_mean
     from facekp.models.files import save_model
+    from facekp.models.regression import build_mean
 
     save_model(build_mean(FACES.points), tmp_path / "run" / "model.keras")
     for model in (tmp_path / "run", tmp_path / "run" / "model.keras"):
@@ -388,9 +388,9 @@ def test_json_and_csv_say_the_same(folder, detector):
 
 def test_sources_that_are_not_there_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
-    for given, words in (([tmp_path / "empty"], "no image or video"), ([tmp_path / "none.jpg"], "no such file or folder")):
+    for sources, words in (([tmp_path / "empty"], "no image or video"), ([tmp_path / "none.jpg"], "no such file or folder")):
         with pytest.raises(UserError, match=words):
-            find_sources(given)
+            find_sources(sources)
 
 
 def test_memory_stays_flat(detector):

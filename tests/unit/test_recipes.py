@@ -42,10 +42,10 @@ def test_scaling_is_inside():
 
 
 def test_learns_a_few_faces():
-    from facekp.training.seeds import set_seeds
     from facekp.synthetic.renderer import synthetic_faces
     from facekp.training.batches import predict_points
     from facekp.training.loop import fit
+    from facekp.training.seeds import set_seeds
 
     set_seeds(0)
     faces = synthetic_faces(16, seed=5, workers=1)

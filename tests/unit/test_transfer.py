@@ -2,23 +2,22 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
+from keras.src.utils import file_utils
 
 from facekp.errors import UserError
-from facekp.training.seeds import set_seeds
-from facekp.synthetic.renderer import synthetic_faces
+from facekp.experiments.plan import describe_weights
 from facekp.experiments.record import Record, read_record, write_record
 from facekp.models.files import load_model, save_model
+from facekp.models.pretrained import backbone_layers
+from facekp.models.transfer import _automatic_precision, build_transfer, freeze, split_backbone, unfreeze
+from facekp.synthetic.renderer import synthetic_faces
 from facekp.training.batches import predict_points
 from facekp.training.losses import masked_mse
-from facekp.models.pretrained import backbone_layers
-from facekp.experiments.plan import describe_weights
-from facekp.models.transfer import _automatic_precision, build_transfer, freeze, split_backbone, unfreeze
+from facekp.training.seeds import set_seeds
 from facekp.training.transfer import compute_features, fit_transfer, layerwise_rates
-
-import keras
-from keras.src.utils import file_utils
 
 SMALL = {"feature_level": "conv_pw_3_relu", "alpha": 0.25}  # options for the first MobileNet, which is built three times as fast as the second
 TAPS = {"resnet50": "conv4_block6_out", "efficientnetb7": "block6a_expand_activation", "mobilenetv2": "block_13_expand_relu"}
@@ -134,7 +133,7 @@ def test_thawing_keeps_normalization_as_it_is_slows_down_towards_the_picture_and
     statistics = [array.numpy() for layer in backbone_layers(model) if isinstance(layer, keras.layers.BatchNormalization) for array in layer.weights]
     rates = layerwise_rates(model, 0.1)
     assert rates == sorted(rates) and rates[-1] == 1 and np.isclose(rates[0], 0.1)
-    options = dict(images_shown=64, batch_size=16, features_folder=path.parent / "features", run_folder=path.parent / "run", show_progress=False)
+    options = {"images_shown": 64, "batch_size": 16, "features_folder": path.parent / "features", "run_folder": path.parent / "run", "show_progress": False}
     fine_tuned = fit_transfer(freeze(model), faces[:32], faces[32:], **options)
     after = [array.numpy() for layer in backbone_layers(model) if isinstance(layer, keras.layers.BatchNormalization) for array in layer.weights]
     assert all(np.array_equal(old, new) for old, new in zip(statistics, after))
