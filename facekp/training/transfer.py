@@ -163,7 +163,8 @@ def fit_transfer(
     rate = learning_rate / 10 if fine_tune_learning_rate is None else fine_tune_learning_rate
     _check_rates(learning_rate, rate, fine_tune_share)
     check_faces(train, validation)
-    options: dict[str, Any] = dict(batch_size=batch_size, loss=loss, patience=patience, seed=seed, resume=resume, show_progress=show_progress)
+    options: dict[str, Any] = {"batch_size": batch_size, "loss": loss, "patience": patience, "seed": seed, "resume": resume,
+                               "show_progress": show_progress}
     folders = {stage: Path(run_folder) / stage if run_folder else None for stage in ("whole", "head", "fine_tuning")}
     if any(layer.trainable_variables for layer in backbone_layers(model)):
         return fit(model, train, validation, images_shown, learning_rate=learning_rate, run_folder=folders["whole"], faces_per_epoch=faces_per_epoch, **options)
