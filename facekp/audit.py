@@ -28,7 +28,7 @@ class Audit:
     "What a set of faces contains, what is missing, and what is wrong with it; all rows 0-based."
     name: str  # what was audited
     sha256: str  # of the faces or of the file
-    rows: int
+    rows: int  # number of faces
     complete: int  # rows with all fifteen keypoints
     values: int  # labelled values, of rows times 30
     labelled: dict[str, int]  # keypoint -> rows that have it

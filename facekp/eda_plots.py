@@ -31,7 +31,7 @@ NAMES = [keypoint.replace("_", " ") for keypoint in KEYPOINTS]
 def show_missing(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where missing
     cuts: Sequence[int] = (),  # rows to mark
-    title: str = "Which keypoints are labelled, and which are missing together",
+    title: str = "Which keypoints are labelled, and which are missing together",  # title of the figure
 ) -> Figure:
     "Draw the share of labelled keypoints by row, and how often two keypoints are missing together."
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.8), layout="constrained")
@@ -63,7 +63,7 @@ def show_missing(
 def show_blocks(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where missing, in the order of the table
     cuts: Sequence[int] = (),  # the first row of each block but the first
-    title: str = "Nose tip and bottom lip, measured from the eyes",
+    title: str = "Nose tip and bottom lip, measured from the eyes",  # title of the figure
 ) -> Figure:
     "Draw the height of nose tip and bottom lip below the eyes, row by row."
     height = 35 * eye_coordinates(points)[:, :, 1]
@@ -87,7 +87,7 @@ def show_blocks(
 # %% ../nbs/library/eda_plots.ipynb #0bdba678
 def show_density(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where missing
-    title: str = "Where the labels are",
+    title: str = "Where the labels are",  # title of the figure
 ) -> Figure:
     "Draw all labels as dots, with the mean and the two-sigma ellipse of each keypoint."
     figure, axes = plt.subplots(figsize=(5.6, 5.6), layout="constrained")

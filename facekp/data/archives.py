@@ -25,7 +25,9 @@ MAX_UNPACKED = 4 << 30  # bytes; Kaggle's own files unpack to 0.3 GB
 
 
 @contextlib.contextmanager
-def reading(path: str | Path) -> Iterator[None]:
+def reading(
+    path: str | Path,  # the file, for the message
+) -> Iterator[None]:
     "Turn what can go wrong while a file is read into one line for the user."
     try:
         yield
@@ -45,7 +47,10 @@ def reading(path: str | Path) -> Iterator[None]:
         raise UserError(f"{path}: can't be read ({error.strerror or error})") from error
 
 
-def open_zip(file: object, where: str) -> zipfile.ZipFile:
+def open_zip(
+    file: object,  # path or open file
+    where: str,  # name for the message
+) -> zipfile.ZipFile:  # closes itself
     "Open a zip and refuse one whose paths leave the folder or that unpacks to more than any face data set."
     archive = zipfile.ZipFile(file)
     for member in archive.infolist():
@@ -76,7 +81,10 @@ def find_table(
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
-def require_table(path: Path, name: str) -> Path:
+def require_table(
+    path: Path,  # folder or file
+    name: str,  # file name of the table, such as training.csv
+) -> Path:
     "Find a table or say what was looked for."
     table = find_table(path, name)
     if table is None and not path.exists():
@@ -102,7 +110,10 @@ def _find_in_zip(archive: zipfile.ZipFile, name: str, where: str,
 
 # %% ../../nbs/library/data/archives.ipynb #fb7f8de4
 @contextlib.contextmanager
-def open_table(path: Path, name: str) -> Iterator[io.BufferedIOBase]:
+def open_table(
+    path: Path,  # folder, zip or file
+    name: str,  # file name of the table, such as training.csv
+) -> Iterator[io.BufferedIOBase]:
     "Open a table that lies as it is or within a zip."
     with reading(path), open(path, "rb", buffering=1 << 18) as file:
         if path.suffix.lower() != ".zip":

@@ -40,7 +40,11 @@ def _row_sums(images: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(images).reshape(len(images), -1).view(np.uint64).sum(axis=1)
 
 
-def write_cache(folder: Path, key: str, faces: Faces) -> None:
+def write_cache(
+    folder: Path,  # folder of the cache
+    key: str,  # name of the entry, from the hash of the source
+    faces: Faces,
+) -> None:
     "Write faces to the cache: the images first, and then the file that vouches for them."
     arrays = to_arrays(faces)
     images = arrays.pop("images")
@@ -55,7 +59,10 @@ def write_cache(folder: Path, key: str, faces: Faces) -> None:
     write_text(folder / ".gitignore", "*\n")
 
 
-def read_cache(folder: Path, key: str) -> Faces | None:
+def read_cache(
+    folder: Path,  # folder of the cache
+    key: str,  # name of the entry, from the hash of the source
+) -> Faces | None:  # None where the entry is missing or broken
     "Read faces from the cache; anything that is not whole counts as nothing."
     try:
         with np.load(folder / f"{key}.npz", allow_pickle=False) as stored:

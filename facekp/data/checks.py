@@ -35,7 +35,10 @@ def check_points(
     return problems
 
 
-def raise_problems(where: str, problems: list[str]) -> None:
+def raise_problems(
+    where: str,  # file, begins the message
+    problems: list[str],  # one line per problem; empty raises nothing
+) -> None:
     "Raise the first of the problems, and say how many rows have one."
     first_of_row = {}
     for problem in problems:

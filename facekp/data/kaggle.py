@@ -26,7 +26,9 @@ from ..faces import Faces
 from ..keypoints import COLUMNS, KEYPOINTS
 
 # %% ../../nbs/library/data/kaggle.ipynb #9394b2ec
-def parse_training(table: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
+def parse_training(
+    table: Path,  # training.csv
+) -> tuple[np.ndarray, np.ndarray, list[str]]:  # points float32 [N,15,2], images uint8 [N,96,96], problems found
     "Read points, images and problems of a training.csv."
     with open_table(table, "training.csv") as file:
         numbers, images, problems = read_table(file, COLUMNS, str(table))

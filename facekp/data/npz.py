@@ -24,7 +24,9 @@ from ..keypoints import KEYPOINTS
 ARRAY_NAMES = ("images", "points", "group", "source", "image_id")
 
 
-def to_arrays(faces: Faces) -> dict[str, np.ndarray]:
+def to_arrays(
+    faces: Faces,
+) -> dict[str, np.ndarray]:  # arrays by their names in the file
     "Take faces apart into plain arrays."
     arrays = {part: np.asarray(getattr(faces, part)) for part in (*ARRAY_NAMES, "truth")
               if getattr(faces, part) is not None}

@@ -39,12 +39,18 @@ class Split:
     test: Faces  # all fifteen keypoints labelled
     gaps: str  # 'its own' or the share of faces with imposed gaps
 
-    def save(self, folder: str | Path) -> None:
+    def save(
+        self,
+        folder: str | Path,  # written anew
+    ) -> None:
         "Write the three parts as .npz files into a folder."
         for part in ("train", "validation", "test"):
             save_npz(getattr(self, part), Path(folder) / f"{part}.npz")
 
-    def load(self, folder: str | Path) -> "Split":
+    def load(
+        self,
+        folder: str | Path,  # written by `save`
+    ) -> "Split":
         "Return this split with the faces of a folder."
         train, validation, test = (replace(load_npz(Path(folder) / f"{part}.npz"), name=getattr(self, part).name)
                                    for part in ("train", "validation", "test"))
@@ -145,7 +151,7 @@ class PlannedTrial:
     affordable: bool  # whether this machine should run it
 
     @property
-    def name(self) -> str:
+    def name(self) -> str:  # of the trial
         "The name of the run in results and files."
         return self.trial.name
 

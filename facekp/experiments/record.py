@@ -113,7 +113,12 @@ def make_record(
     return record_run(training, evaluate_points(predicted, points, test.group), squared, description)
 
 
-def record_run(training: TrainingRun, metrics: dict[str, Any], squared: np.ndarray, description: dict[str, Any]) -> Record:
+def record_run(
+    training: TrainingRun,
+    metrics: dict[str, Any],  # by name
+    squared: np.ndarray,  # float [N], mean squared error of each test face, square pixels
+    description: dict[str, Any],  # data, versions, machine
+) -> Record:
     "Record a run from its metrics and the mean squared error [N] of each test face."
     return Record(**description, weights=int(training.model.count_params()), epochs=training.epochs, images_shown=training.images_shown,
                   seconds=round(training.seconds, 1), metrics=metrics, history=training.history, machine=describe_machine(),

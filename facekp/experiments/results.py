@@ -47,11 +47,17 @@ class Study:
     def __repr__(self) -> str:
         return f"Study({len(self.runs)} runs, {len(self.groups)} test faces, data {self.meta['data']['name']!r})"
 
-    def errors_of(self, run: str) -> npt.NDArray[np.float64]:  # [N], square pixels
+    def errors_of(
+        self,
+        run: str,  # name of the run, as in runs.csv
+    ) -> npt.NDArray[np.float64]:  # float [N], square pixels
         "Return each test face's mean squared error in a run."
         return self.squared_errors[self.runs.index.get_loc(run)]
 
-    def select(self, rows: "pd.Series | npt.NDArray[np.bool_]") -> "Study":
+    def select(
+        self,
+        rows: "pd.Series | npt.NDArray[np.bool_]",  # bool per run
+    ) -> "Study":
         "Return the study with the runs chosen by a mask."
         mask = np.asarray(rows, bool)
         runs = self.runs[mask]

@@ -29,7 +29,7 @@ class Keypoints(NamedTuple):
 @runtime_checkable
 class KeypointModel(Protocol):
     "Anything that predicts the keypoints of cropped faces."
-    name: str
+    name: str  # shown in results
 
     def predict(
         self,

@@ -56,7 +56,10 @@ class Face:
         return face_to_dict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Face":
+    def from_dict(
+        cls,
+        values: Mapping[str, Any],  # as `to_dict` gives them
+    ) -> "Face":
         "Make a face from what to_dict returned."
         return face_from_dict(values)
 

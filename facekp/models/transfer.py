@@ -69,7 +69,9 @@ def list_feature_levels(
     return anywhere | bottleneck
 
 
-def as_list(tensors: Any) -> list[Any]:  # tensors, or arrays
+def as_list(
+    tensors: Any,  # one tensor or a list of them
+) -> list[Any]:  # tensors, or arrays
     "Return one tensor as a list of one, several as a list."
     return list(tensors) if isinstance(tensors, (list, tuple)) else [tensors]
 

@@ -81,14 +81,14 @@ def _explain_lost_workers() -> Iterator[None]:
 def fit_shards(
     build: Callable[[], keras.Model],  # builds the network, from grey [N,96,96,1] to pixels [N,15,2]
     shards: Shards,  # training set
-    epochs: int = 1,
+    epochs: int = 1,  # passes over all shards
     strategy: Any = None,  # of tf.distribute; one device when not given
     batch_size: int = 64,  # faces per step, of all devices together
     learning_rate: float = 1e-3,  # of Adam at the start; falls along half a cosine to 0
     seed: int = 0,  # fixes weights and order
     run_folder: str | Path | None = None,  # where the state is kept after each epoch; the same folder for all workers
     resume: bool = False,  # continue from the state in run_folder
-) -> tuple[keras.Model, list[float]]:  # the trained network, and the mean loss of each epoch in square pixels
+) -> tuple[keras.Model, list[float]]:  # the network and the loss of each epoch
     """Train on shards, on all devices and machines of a strategy.
 
     Raises RunError where another worker is lost. Batch normalisation uses the statistics of each device's part by itself."""
