@@ -28,38 +28,55 @@ def mse(
     return float(np.nanmean((predicted - points) ** 2))
 
 
-def rmse(predicted: npt.NDArray[Any], points: npt.NDArray[Any]) -> float:
+def rmse(
+    predicted: npt.NDArray[Any],  # float [N,15,2], pixels
+    points: npt.NDArray[Any],  # the same shape, NaN where not labelled
+) -> float:  # pixels
     "Return the root mean squared error per coordinate, in pixels: Kaggle's score."
     return float(np.sqrt(mse(predicted, points)))
 
 
-def mae(predicted: npt.NDArray[Any], points: npt.NDArray[Any]) -> float:
+def mae(
+    predicted: npt.NDArray[Any],  # float [N,15,2], pixels
+    points: npt.NDArray[Any],  # the same shape, NaN where not labelled
+) -> float:  # pixels
     "Return the mean absolute error per coordinate, in pixels."
     predicted, points = check_shapes(predicted, points)
     return float(np.nanmean(np.abs(predicted - points)))
 
 # %% ../nbs/course/04_metrics.ipynb #4f0595cf
-def interocular_distance(points: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def interocular_distance(
+    points: npt.NDArray[Any],  # float [N,15,2], pixels
+) -> npt.NDArray[Any]:  # [N], pixels
     "Return the distance between the eye centres of each face, float64 [N], pixels; NaN where it is unknown or zero."
     left, right = KEYPOINTS.index("left_eye_center"), KEYPOINTS.index("right_eye_center")
     distance = np.linalg.norm(np.asarray(points, np.float64)[:, left] - np.asarray(points, np.float64)[:, right], axis=1)
     return np.where(distance > 0, distance, np.nan)
 
 
-def normalized_errors(predicted: npt.NDArray[Any], points: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def normalized_errors(
+    predicted: npt.NDArray[Any],  # float [N,15,2], pixels
+    points: npt.NDArray[Any],  # the same shape, NaN where not labelled
+) -> npt.NDArray[Any]:  # [N,15], share of the interocular distance
     "Return the distance of each prediction from its label as a share of the interocular distance, float64 [N,15]."
     predicted, points = check_shapes(predicted, points)
     return np.linalg.norm(predicted - points, axis=2) / interocular_distance(points)[:, None]
 
 
-def face_errors(predicted: npt.NDArray[Any], points: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def face_errors(
+    predicted: npt.NDArray[Any],  # float [N,15,2], pixels
+    points: npt.NDArray[Any],  # the same shape, NaN where not labelled
+) -> npt.NDArray[Any]:  # [N], mean normalized error of each face
     "Return the mean normalised error of each face, float64 [N]; NaN for a face without both eye centres."
     relative = normalized_errors(predicted, points)
     count = np.isfinite(relative).sum(axis=1)
     return np.where(count > 0, np.nansum(relative, axis=1) / np.maximum(count, 1), np.nan)
 
 
-def nme(predicted: npt.NDArray[Any], points: npt.NDArray[Any]) -> float:
+def nme(
+    predicted: npt.NDArray[Any],  # float [N,15,2], pixels
+    points: npt.NDArray[Any],  # the same shape, NaN where not labelled
+) -> float:  # share of the interocular distance
     "Return the normalised mean error: the mean of the faces' errors, as a share of the interocular distance."
     return nan_mean(face_errors(predicted, points))
 
@@ -67,42 +84,66 @@ def nme(predicted: npt.NDArray[Any], points: npt.NDArray[Any]) -> float:
 FAILURE_LIMIT = 0.08  # share of the interocular distance
 
 
-def pck(predicted: npt.NDArray[Any], points: npt.NDArray[Any], threshold: float = 0.1) -> float:
+def pck(
+    predicted: npt.NDArray[Any],  # float [N,15,2], pixels
+    points: npt.NDArray[Any],  # the same shape, NaN where not labelled
+    threshold: float = 0.1,  # share of the interocular distance
+) -> float:  # share of the keypoints, 0 to 1
     "Return the share of labelled points that are predicted within a threshold, a share of the interocular distance."
     relative = normalized_errors(predicted, points)
     return nan_mean(np.where(np.isfinite(relative), relative <= threshold, np.nan))
 
 
-def ced_curve(predicted: npt.NDArray[Any], points: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+def ced_curve(
+    predicted: npt.NDArray[Any],  # float [N,15,2], pixels
+    points: npt.NDArray[Any],  # the same shape, NaN where not labelled
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:  # errors in rising order and the share of faces up to each
     "Return the sorted errors of the faces, and the share of faces up to each of them."
     errors = face_errors(predicted, points)
     errors = np.sort(errors[np.isfinite(errors)])
     return errors, np.arange(1, len(errors) + 1) / max(len(errors), 1)
 
 
-def auc_contributions(errors: npt.NDArray[Any], limit: float = FAILURE_LIMIT) -> npt.NDArray[Any]:
+def auc_contributions(
+    errors: npt.NDArray[Any],  # [N], of faces
+    limit: float = FAILURE_LIMIT,  # end of the curve, share of the interocular distance
+) -> npt.NDArray[Any]:  # [N], 0 to 1
     "Return what each face adds to the area: it lifts the curve from its error up to the limit."
     return np.maximum(0, 1 - errors / limit)
 
 
-def auc(predicted: npt.NDArray[Any], points: npt.NDArray[Any], limit: float = FAILURE_LIMIT) -> float:
+def auc(
+    predicted: npt.NDArray[Any],  # float [N,15,2], pixels
+    points: npt.NDArray[Any],  # the same shape, NaN where not labelled
+    limit: float = FAILURE_LIMIT,  # end of the curve, share of the interocular distance
+) -> float:  # 0 to 1
     "Return the area under the CED curve up to the limit, as a share of a perfect model's area."
     return nan_mean(auc_contributions(face_errors(predicted, points), limit))
 
 
-def failure_rate(predicted: npt.NDArray[Any], points: npt.NDArray[Any], limit: float = FAILURE_LIMIT) -> float:
+def failure_rate(
+    predicted: npt.NDArray[Any],  # float [N,15,2], pixels
+    points: npt.NDArray[Any],  # the same shape, NaN where not labelled
+    limit: float = FAILURE_LIMIT,  # end of the curve, share of the interocular distance
+) -> float:  # share of the faces, 0 to 1
     "Return the share of faces with an error beyond the limit."
     errors = face_errors(predicted, points)
     return nan_mean(np.where(np.isfinite(errors), errors > limit, np.nan))
 
 # %% ../nbs/course/04_metrics.ipynb #7346580d
-def rmse_by_keypoint(predicted: npt.NDArray[Any], points: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def rmse_by_keypoint(
+    predicted: npt.NDArray[Any],  # float [N,15,2], pixels
+    points: npt.NDArray[Any],  # the same shape, NaN where not labelled
+) -> npt.NDArray[Any]:  # [15], pixels
     "Return the RMSE of each keypoint, float64 [15], pixels; NaN for a keypoint without labels."
     predicted, points = check_shapes(predicted, points)
     return np.sqrt([nan_mean((predicted[:, index] - points[:, index]) ** 2) for index in range(len(KEYPOINTS))])
 
 # %% ../nbs/course/04_metrics.ipynb #03948ae8
-def accuracy_per_face(predicted: npt.NDArray[Any], points: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def accuracy_per_face(
+    predicted: npt.NDArray[Any],  # float [N,15,2], pixels
+    points: npt.NDArray[Any],  # the same shape, NaN where not labelled
+) -> npt.NDArray[Any]:  # [N], 1, 0 or NaN
     "Return 1 where the largest coordinate is in the same column, 0 where it is not, NaN for incomplete faces."
     values, labels = (array.reshape(len(array), -1).astype(np.float32) for array in (predicted, points))
     complete = np.isfinite(labels).all(axis=1)
@@ -110,6 +151,9 @@ def accuracy_per_face(predicted: npt.NDArray[Any], points: npt.NDArray[Any]) -> 
     return np.where(complete, same, np.nan)
 
 
-def keras_accuracy(predicted: npt.NDArray[Any], points: npt.NDArray[Any]) -> float:
+def keras_accuracy(
+    predicted: npt.NDArray[Any],  # float [N,15,2], pixels
+    points: npt.NDArray[Any],  # the same shape, NaN where not labelled
+) -> float:  # 0 to 1
     "Return what Keras calls accuracy on 30 outputs, over complete faces."
     return nan_mean(accuracy_per_face(*check_shapes(predicted, points)))
