@@ -103,7 +103,7 @@ def ced_curve(
     errors = np.sort(errors[np.isfinite(errors)])
     return errors, np.arange(1, len(errors) + 1) / max(len(errors), 1)
 
-
+# %% ../nbs/course/04_metrics.ipynb #fc758373
 def auc_contributions(
     errors: npt.NDArray[Any],  # [N], of faces
     limit: float = FAILURE_LIMIT,  # end of the curve, share of the interocular distance
