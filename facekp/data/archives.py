@@ -62,7 +62,7 @@ def open_zip(
     if unpacked > MAX_UNPACKED:
         raise UserError(f"{where}: unpacks to {unpacked / 2**30:,.1f} GiB, expected at most "
                         f"{MAX_UNPACKED / 2**30:g} GiB; don't trust this file, or set "
-                        "facekp.data.MAX_UNPACKED higher")
+                        "facekp.data.archives.MAX_UNPACKED higher")
     return archive
 
 # %% ../../nbs/library/data/archives.ipynb #7f162e70
