@@ -11,43 +11,50 @@ __all__ = ['PROFILES', 'Settings', 'find_settings_file', 'load_settings']
 import configparser
 import os
 from dataclasses import dataclass, fields, replace
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from .errors import UserError, did_you_mean
 
 # %% ../nbs/library/config.ipynb #d88d1c26
+def _parser() -> configparser.ConfigParser:
+    return configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#",))
+
+
+_SHIPPED = _parser()  # the copy of the repository's settings.ini in the package
+_SHIPPED.read_string(resources.files("facekp").joinpath("settings.ini").read_text(encoding="utf-8"))
+PROFILES = tuple(name for name in _SHIPPED.sections() if name not in ("course", "paths"))
+
+
+def _shipped(key: str) -> str:
+    "Return the value of a key in settings.ini, for the profile quick where profiles differ."
+    return next(_SHIPPED[section][key] for section in ("course", "paths", "quick") if key in _SHIPPED[section])
+
+
 @dataclass(frozen=True)
 class Settings:
     "The course's settings: one value each, the same names as in settings.ini."
-    profile: str = "quick"  # quick or full
-    data: str = "synthetic"  # which faces: synthetic, synthetic:N, kaggle or a path
-    seed: int = 0  # the first seed; a profile with more seeds goes on from it
-    data_folder: str = "data"  # what the user puts or the package makes
-    runs_folder: str = "runs"  # checkpoints of runs, ignored by git
-    results_folder: str = "results"  # one JSON a run, and the tables made of them
-    photos_folder: str = "photos"  # pictures of README, docs and slides
-    weights: str = "data/weights"  # what pretrained nets start from: imagenet, none, or a folder with a file a net
-    synthetic_faces: int = 1500  # how many drawn faces `synthetic` means in this profile
-    test_share: float = 0.2  # share of the groups held out, 0-1
-    gap_share: float = 0.7  # share of the training faces that lose points in Kaggle's pattern, where nothing is missing
-    models: str = "mean baseline cnn"  # the models of the comparison
-    labels: str = "complete ffill knn masked"  # the label repairs of the comparison
-    augment: int = 12  # augmented copies a face: 1,000 faces become 13,000
-    seeds: int = 1  # trainings of every cell
-    baseline_images: int = 30_000  # how many images the two-layer net sees in a training
-    cnn_images: int = 10_000  # how many images a convolutional net sees in a training
-    transfer_images: int = 2_000  # how many images a pretrained net sees, half of them after the thaw
-    minutes_per_trial: int = 10  # trainings that would take longer than this on a core are listed, not run
-    batch_size: int = 32  # faces a step
-
-
-PROFILES = {
-    "quick": {},
-    "full": {"synthetic_faces": 7049, "seeds": 2, "baseline_images": 60_000, "cnn_images": 30_000,
-             "transfer_images": 10_000,
-             "models": "mean baseline cnn heatmap nouri2014 naimishnet mobilenetv2 resnet50 efficientnetb7",
-             "labels": "complete ffill knn ridge masked"},
-}
+    profile: str = _shipped("profile")  # quick or full
+    data: str = _shipped("data")  # which faces: synthetic, synthetic:N, kaggle or a path
+    seed: int = int(_shipped("seed"))  # the first seed; a profile with more seeds counts up from it
+    data_folder: str = _shipped("data_folder")  # data sets and what was parsed of them
+    runs_folder: str = _shipped("runs_folder")  # checkpoints of runs, ignored by git
+    results_folder: str = _shipped("results_folder")  # records and tables
+    photos_folder: str = _shipped("photos_folder")  # figures of README, site and slides
+    weights: str = _shipped("weights")  # initial weights of pretrained networks: imagenet, none, or a folder with one file per network
+    synthetic_faces: int = int(_shipped("synthetic_faces"))  # how many faces `synthetic` means in this profile
+    test_share: float = float(_shipped("test_share"))  # share of the groups in the test set, 0-1
+    gap_share: float = float(_shipped("gap_share"))  # share of the training faces that lose points in Kaggle's pattern, where nothing is missing
+    models: str = _shipped("models")  # models of the comparison
+    labels: str = _shipped("labels")  # label strategies of the comparison
+    augment: int = int(_shipped("augment"))  # augmented copies per face: 1,000 faces become 13,000
+    seeds: int = int(_shipped("seeds"))  # runs per configuration
+    baseline_images: int = int(_shipped("baseline_images"))  # images shown to the two-layer network in a run
+    cnn_images: int = int(_shipped("cnn_images"))  # images shown to a convolutional network in a run
+    transfer_images: int = int(_shipped("transfer_images"))  # images shown to a pretrained network in a run, half of them after unfreezing
+    minutes_per_trial: int = int(_shipped("minutes_per_trial"))  # longer runs are listed, not started
+    batch_size: int = int(_shipped("batch_size"))  # faces per step
 
 # %% ../nbs/library/config.ipynb #8aa61e8d
 def find_settings_file(
@@ -63,9 +70,9 @@ def load_settings(
     profile: str | None = None,  # quick or full; else FACEKP_PROFILE, else what the file says
     start: str | Path | None = None,  # where to look for settings.ini from, upwards
 ) -> Settings:  # all values filled in; folders are absolute and lie beside settings.ini, or in the working folder without one
-    "Read the settings: defaults, then the file, then the environment (FACEKP_PROFILE, FACEKP_DATA), then `profile`."
+    "Read the settings: those shipped, then the file, then the environment (FACEKP_PROFILE, FACEKP_DATA), then `profile`."
     path = find_settings_file(start)
-    parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#",))
+    parser = _parser()
     if path:
         try:
             parser.read(path, encoding="utf-8")
@@ -89,25 +96,27 @@ def load_settings(
     if chosen not in PROFILES:
         raise UserError(f"profile '{chosen}' is unknown{did_you_mean(chosen, PROFILES)}")
     from_file = dict(parser[chosen]) if parser.has_section(chosen) else {}
-    values = {**PROFILES[chosen], **values, **from_file, "profile": chosen}
-    settings = Settings(**{key: _read_value(path, key, value) for key, value in values.items()})
+    text = {**_SHIPPED[chosen], **values, **from_file, "profile": chosen}
+    read: dict[str, Any] = {key: _read_value(path, key, value) for key, value in text.items()}
+    settings = Settings(**read)
     base = path.parent if path else Path(start or ".").resolve()
     paths = ([key for key in known if key.endswith("_folder")] + ["weights"]
              * (settings.weights not in ("imagenet", "none")))
-    return replace(settings, **{key: str(base / getattr(settings, key)) for key in paths})
+    absolute: dict[str, Any] = {key: str(base / getattr(settings, key)) for key in paths}
+    return replace(settings, **absolute)
 
 # %% ../nbs/library/config.ipynb #5af72861
-def _read_value(path: Path | None, key: str, value: object) -> object:
+def _read_value(path: Path | None, key: str, text: str) -> str | int | float:
     "Turn the text of a setting into its type, and check its range."
     wanted = type(getattr(Settings, key))
     try:
-        value = wanted(value)
+        value: str | int | float = wanted(text)
     except ValueError as error:
-        raise UserError(f"{path or 'environment'}: {key} = {value!r}, expected "
+        raise UserError(f"{path or 'environment'}: {key} = {text!r}, expected "
                         f"{'a whole number' if wanted is int else 'a number'}") from error
-    if wanted is int and value < (0 if key in ("seed", "augment") else 1):
+    if isinstance(value, int) and value < (0 if key in ("seed", "augment") else 1):
         raise UserError(f"{path}: {key} = {value}, expected "
                         f"{'0 or more' if key in ('seed', 'augment') else '1 or more'}")
-    if wanted is float and not 0 < value < 1:
+    if isinstance(value, float) and not 0 < value < 1:
         raise UserError(f"{path}: {key} = {value}, expected a share between 0 and 1")
     return value

@@ -30,11 +30,22 @@ TOOLS = ROOT / "nbs" / "_site"
 sys.path.insert(0, str(TOOLS))
 
 import modelcard
-import tables
 import tryit
 from browser import find_browser
 from build import lesson_modules, module_pages
-from lessons import NOTEBOOKS, alternative_text, box_as_list, colab_url, course_paths, lesson_paths, library_paths, page_name, read_cells, repository_url, title_of
+from lessons import (
+    NOTEBOOKS,
+    alternative_text,
+    box_as_list,
+    colab_url,
+    course_paths,
+    lesson_paths,
+    library_paths,
+    page_name,
+    read_cells,
+    repository_url,
+    title_of,
+)
 from reference import entries, exported_names, module_name, reference_page
 from tables import best_rows, comparison_folders, read_table
 
