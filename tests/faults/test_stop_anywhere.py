@@ -20,7 +20,7 @@ FACES, EPOCHS = 150, 91
 def server():
     "Processes that are born with TensorFlow loaded, since each would need seconds for that."
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["facekp.train", "facekp.compare", "facekp.kaggle"])
+    context.set_forkserver_preload(["facekp.training.loop", "facekp.experiments.run", "facekp.experiments.two_sources", "facekp.models.cnn"])
     first = context.Process(target=quiet)  # waits until all is loaded, so that the moments after it are those of the training
     first.start()
     first.join(300)

@@ -28,9 +28,10 @@ tensorflow.config.threading.set_intra_op_parallelism_threads(1)
 tensorflow.config.threading.set_inter_op_parallelism_threads(2)
 import keras
 import numpy as np
-from facekp.core import RunError
-from facekp import distributed
-from facekp.distributed import fit_shards, read_shards, worker_strategy
+from facekp.errors import RunError
+from facekp.training import distributed
+from facekp.training.distributed import fit_shards, worker_strategy
+from facekp.training.shards import read_shards
 
 def net():
     return keras.Sequential([keras.Input((96, 96, 1)), keras.layers.Rescaling(1 / 255), keras.layers.AveragePooling2D(8), keras.layers.Flatten(),

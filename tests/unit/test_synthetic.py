@@ -200,19 +200,19 @@ def test_wrong_requests_are_refused(call, message):
 
 def test_written_folder_reads_back_exactly(written):
     folder, training, test = written
-    rows = list(csv.reader(folder / "training.csv".read_text().splitlines()))
+    rows = list(csv.reader((folder / "training.csv").read_text().splitlines()))
     assert rows[0] == [*COLUMNS, "Image"] and len(rows) == 61
     points = np.array([[value or "nan" for value in row[:30]] for row in rows[1:]], np.float32).reshape(-1, 15, 2)
     assert np.array_equal(points, training.points, equal_nan=True)
     assert (np.array([row[30].split() for row in rows[1:]], np.uint8).reshape(-1, 96, 96) == training.images).all()
-    rows = list(csv.reader(folder / "test.csv".read_text().splitlines()))
+    rows = list(csv.reader((folder / "test.csv").read_text().splitlines()))
     assert rows[0] == ["ImageId", "Image"] and [row[0] for row in rows[1:]] == test.image_id.tolist()
     assert (np.array([row[1].split() for row in rows[1:]], np.uint8).reshape(-1, 96, 96) == test.images).all()
 
 
 def test_lookup_table_lists_what_is_asked_for_in_order(written):
     folder, _, test = written
-    rows = list(csv.DictReader(folder / "IdLookupTable.csv".read_text().splitlines()))
+    rows = list(csv.DictReader((folder / "IdLookupTable.csv").read_text().splitlines()))
     assert list(rows[0]) == ["RowId", "ImageId", "FeatureName", "Location"] and rows[0]["Location"] == ""
     assert [int(row["RowId"]) for row in rows] == list(range(1, len(rows) + 1))
     asked = {(int(row["ImageId"]) - 1, COLUMNS.index(row["FeatureName"])) for row in rows}
@@ -222,7 +222,7 @@ def test_lookup_table_lists_what_is_asked_for_in_order(written):
 def test_truth_file_knows_points_and_flaws(written):
     folder, training, _ = written
     flaws = known_flaws(60, seed=2)
-    rows = [row for row in csv.DictReader(folder / "truth.csv".read_text().splitlines()) if row["Set"] == "training"]
+    rows = [row for row in csv.DictReader((folder / "truth.csv").read_text().splitlines()) if row["Set"] == "training"]
     truth = np.array([[row[column] for column in COLUMNS] for row in rows], np.float32).reshape(-1, 15, 2)
     assert np.array_equal(truth, training.truth)
     assert [int(row["Row"]) for row in rows if row["CopyOf"]] == sorted(flaws.copies.tolist())
