@@ -16,7 +16,7 @@ import pandas as pd
 from ..labels import LABEL_STRATEGIES
 from ..models.registry import list_models
 
-# %% ../../nbs/library/experiments/charts.ipynb #aaf97f0a
+# %% ../../nbs/library/experiments/charts.ipynb #ef9fc948
 def show_comparison(
     table: pd.DataFrame,  # as summarize_runs returns it
     title: str = "",  # above the chart: the message, or the data
@@ -27,10 +27,11 @@ def show_comparison(
     models = [model for model in list_models() if model in set(table.model)]
     strategies = [labels for labels in LABEL_STRATEGIES if labels in set(table.labels)]
     columns = -(-len(models) // -(-len(models) // 5))  # rows of at most five panels, as even as possible
+    width, height = max(2.4, 6 / columns), max(2.8, 1.4 + 0.45 * len(strategies))  # inches of a panel; title and legend need room in a small chart
     shown = table.assign(training=(table.augment > 0).map({False: "not augmented", True: "augmented"}))
     grid = sns.FacetGrid(shown, col="model", col_order=models, col_wrap=columns, hue="training", hue_order=["not augmented", "augmented"],
                          palette=sns.color_palette("colorblind", 2), hue_kws={"marker": ["o", "s"], "shift": [-0.14, 0.14]},
-                         height=1.4 + 0.45 * len(strategies), aspect=2.4 / (1.4 + 0.45 * len(strategies)), sharex=True, sharey=True)
+                         height=height, aspect=width / height, sharex=True, sharey=True)
     grid.map_dataframe(_draw_intervals, strategies=strategies)
     grid.set_titles("{col_name}", size=14)
     grid.set_axis_labels("RMSE in pixels", "", fontsize=12)
@@ -39,7 +40,7 @@ def show_comparison(
         _mark_missing(axis, strategies, set(table.labels[table.model == model]))
     grid.figure.supylabel("label strategy", fontsize=12)
     found = {name: handle for axis in grid.axes.flat for handle, name in zip(*axis.get_legend_handles_labels())}
-    grid.figure.suptitle(textwrap.fill(title, 24 * columns), fontsize=14)
+    grid.figure.suptitle(textwrap.fill(title, int(10 * width * columns)), fontsize=14)
     grid.figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=2, fontsize=12, frameon=False)
     grid.figure.set_layout_engine("constrained")
     return grid.figure
