@@ -101,6 +101,7 @@ export: dev
 	cp settings.ini facekp/settings.ini
 	$(BIN)/nbdev-export
 	$(BIN)/nbdev-clean
+	$(BIN)/python nbs/_site/solutions.py
 
 readme: dev
 	$(BIN)/python -m jupyter nbconvert --to markdown --TagRemovePreprocessor.remove_input_tags=hide_input \

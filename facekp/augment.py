@@ -39,7 +39,8 @@ class MirrorFace(A.HorizontalFlip):
 
     def apply_to_keypoints(self, keypoints: np.ndarray, **params: Any) -> np.ndarray:
         "Flip the coordinates, then put the mirrored left eye where the right eye is expected."
-        return super().apply_to_keypoints(keypoints, **params)[list(FLIP_ORDER)]
+        flipped: np.ndarray = super().apply_to_keypoints(keypoints, **params)
+        return flipped[list(FLIP_ORDER)]
 
 # %% ../nbs/course/07_augmentation.ipynb #511c385f
 def mirror(
@@ -77,7 +78,7 @@ class Warp(A.DualTransform):
     "Shift 5 x 5 control points of the image at random and interpolate between them, as if it were another face of the same person."
     _targets = A.HorizontalFlip._targets
 
-    class InitSchema(A.DualTransform.InitSchema):  # type: ignore[name-defined,misc]
+    class InitSchema(A.DualTransform.InitSchema):  # type: ignore[misc]
         limit: float
 
     def __init__(
@@ -97,15 +98,15 @@ class Warp(A.DualTransform):
     def apply(self, img: np.ndarray, offsets: np.ndarray, **params: Any) -> np.ndarray:
         "Fetch each pixel of the result from its shifted place."
         rows, columns = np.mgrid[:IMAGE_SIZE, :IMAGE_SIZE].astype(np.float32)
-        return cv2.remap(img, np.dstack([columns, rows]) + offsets, None, cv2.INTER_LINEAR,
-                         borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(cv2.remap(img, columns + offsets[..., 0], rows + offsets[..., 1], cv2.INTER_LINEAR,
+                                    borderMode=cv2.BORDER_REPLICATE))
 
     def apply_to_keypoints(self, keypoints: np.ndarray, offsets: np.ndarray, **params: Any) -> np.ndarray:
         "Solve y + offsets(y) = x for each keypoint x by fixed-point iteration."
         moved = keypoints.copy()
         for _ in range(6):
             at = np.clip(np.nan_to_num(moved[:, :2]), 0, IMAGE_SIZE - 1).astype(np.float32)
-            moved[:, :2] = keypoints[:, :2] - cv2.remap(offsets, at[:, None], None, cv2.INTER_LINEAR)[:, 0]
+            moved[:, :2] = keypoints[:, :2] - cv2.remap(offsets, at[:, :1], at[:, 1:], cv2.INTER_LINEAR)[:, 0]
         return moved
 
 # %% ../nbs/course/07_augmentation.ipynb #da6a796e

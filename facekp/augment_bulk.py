@@ -79,7 +79,7 @@ def _augment_points(points: np.ndarray, amounts: dict[str, np.ndarray]) -> np.nd
     copied = np.tile(points, (len(matrix) // len(points), 1, 1))
     flipped = copied[:, FLIP_ORDER] * [-1, 1] + [IMAGE_SIZE - 1, 0]
     copied = np.where(amounts["mirror"][:, None, None], flipped, copied)
-    return (copied @ matrix[:, :, :2].transpose(0, 2, 1) + matrix[:, None, :, 2]).astype(np.float32)
+    return np.asarray(copied @ matrix[:, :, :2].transpose(0, 2, 1) + matrix[:, None, :, 2], np.float32)
 
 # %% ../nbs/library/augment_bulk.ipynb #8adc006b
 def _apply_recipe_to_block(faces: Faces, start: int, seed: int, recipe: Callable[[int], A.Compose],

@@ -60,7 +60,7 @@ def normalized_errors(
 ) -> npt.NDArray[Any]:  # [N,15], share of the interocular distance
     "Return the distance of each prediction from its label as a share of the interocular distance, float64 [N,15]."
     predicted, points = check_shapes(predicted, points)
-    return np.linalg.norm(predicted - points, axis=2) / interocular_distance(points)[:, None]
+    return np.asarray(np.linalg.norm(predicted - points, axis=2) / interocular_distance(points)[:, None])
 
 
 def face_errors(

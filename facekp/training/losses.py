@@ -8,6 +8,8 @@ Docs: https://facekp.github.io/facekp/course/baseline.html.md"""
 __all__ = ['masked_mse', 'masked_mae']
 
 # %% ../../nbs/course/06_baseline.ipynb #95284cb5
+from typing import Any
+
 import facekp.training.backend  # noqa: F401  first: it imports Keras quietly
 
 import keras
@@ -17,7 +19,7 @@ import numpy as np
 def masked_mse(
     points: np.ndarray,  # float32 [N,15,2], pixels, NaN where not labelled
     predicted: np.ndarray,  # float32 [N,15,2], pixels
-):  # scalar tensor, square pixels
+) -> Any:  # scalar tensor, square pixels
     "Return the mean squared error per coordinate over the labelled coordinates."
     known = keras.ops.logical_not(keras.ops.isnan(points))
     difference = keras.ops.where(known, predicted - keras.ops.where(known, points, 0.0), 0.0)
@@ -28,7 +30,7 @@ def masked_mse(
 def masked_mae(
     points: np.ndarray,  # float32 [N,15,2], pixels, NaN where not labelled
     predicted: np.ndarray,  # float32 [N,15,2], pixels
-):  # scalar tensor, pixels
+) -> Any:  # scalar tensor, pixels
     "Return the mean absolute error per coordinate over the labelled coordinates."
     known = keras.ops.logical_not(keras.ops.isnan(points))
     difference = keras.ops.where(known, predicted - keras.ops.where(known, points, 0.0), 0.0)
