@@ -78,7 +78,7 @@ class Warp(A.DualTransform):
     "Shift 5 x 5 control points of the image at random and interpolate between them, as if it were another face of the same person."
     _targets = A.HorizontalFlip._targets
 
-    class InitSchema(A.DualTransform.InitSchema):  # type: ignore[misc]
+    class InitSchema(A.DualTransform.InitSchema):
         limit: float
 
     def __init__(

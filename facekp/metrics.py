@@ -44,7 +44,7 @@ def mae(
     predicted, points = check_shapes(predicted, points)
     return float(np.nanmean(np.abs(predicted - points)))
 
-# %% ../nbs/course/04_metrics.ipynb #4f0595cf
+# %% ../nbs/course/04_metrics.ipynb #9764abff
 def interocular_distance(
     points: npt.NDArray[Any],  # float [N,15,2], pixels
 ) -> npt.NDArray[Any]:  # [N], pixels
@@ -53,7 +53,7 @@ def interocular_distance(
     distance = np.linalg.norm(np.asarray(points, np.float64)[:, left] - np.asarray(points, np.float64)[:, right], axis=1)
     return np.where(distance > 0, distance, np.nan)
 
-
+# %% ../nbs/course/04_metrics.ipynb #4f0595cf
 def normalized_errors(
     predicted: npt.NDArray[Any],  # float [N,15,2], pixels
     points: npt.NDArray[Any],  # the same shape, NaN where not labelled
@@ -103,7 +103,7 @@ def ced_curve(
     errors = np.sort(errors[np.isfinite(errors)])
     return errors, np.arange(1, len(errors) + 1) / max(len(errors), 1)
 
-# %% ../nbs/course/04_metrics.ipynb #fc758373
+# %% ../nbs/course/04_metrics.ipynb #95e35652
 def auc_contributions(
     errors: npt.NDArray[Any],  # [N], of faces
     limit: float = FAILURE_LIMIT,  # end of the curve, share of the interocular distance
