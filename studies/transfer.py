@@ -28,8 +28,9 @@ from facekp.experiments.results import add_runs
 from facekp.faces import concatenate
 from facekp.files import write_json
 from facekp.labels import apply_label_strategy
+from facekp.models.backbones import split_backbone
 from facekp.models.files import save_model
-from facekp.models.transfer import build_transfer, split_backbone
+from facekp.models.transfer import build_transfer
 from facekp.synthetic.renderer import synthetic_faces
 from facekp.training.seeds import set_seeds
 from facekp.training.transfer import compute_features, fit_transfer

@@ -114,12 +114,13 @@ def find_weights(
     model: str,  # one of list_models()
     weights: str,  # the setting: 'imagenet', 'none', or a folder
 ) -> str | Path | None:  # 'imagenet', a file, or None for random weights
-    "Find the initial weights of a model: in a folder, the first .keras or .h5 file whose name begins with the model's."
+    "Find the initial weights of a model: in a folder, the first .keras, .h5 or .npz file whose name begins with the model's."
     if not model_spec(model).pretrained or weights == "none":
         return None
     if weights == "imagenet":
         return "imagenet"
-    files = [path for path in sorted(Path(weights).glob("[!.]*")) if path.suffix in (".keras", ".h5")]
+    files = [path for path in Path(weights).glob("[!.]*") if path.suffix in (".keras", ".h5", ".npz")]
+    files.sort(key=lambda path: (path.suffix == ".npz", path))  # 8-bit copies last
     return next((path for path in files if model in _name_prefixes(path.name)), None)
 
 

@@ -18,18 +18,22 @@ import numpy as np
 
 from ..errors import UserError
 from .files import load_model
+from .int8_weights import load_int8_weights
 
 # %% ../../nbs/library/models/pretrained.ipynb #299d9626
 def load_application_weights(
     application: keras.Model,  # without its top; changed in place
     name: str,  # of the application, for messages
-    path: Path,  # .weights.h5 or .h5
+    path: Path,  # .weights.h5, .h5, or .npz with 8 bits per weight
 ) -> None:
-    "Load weights in one of Keras's formats into a whole application. Raises UserError for a file of another network."
+    "Load weights into a whole application. Raises UserError for a file of another network."
+    if path.suffix == ".npz":
+        load_int8_weights(application, path)
+        return
     try:
         shapes = _array_shapes(path)
     except OSError as error:
-        why = "there is no such file" if not path.exists() else "it holds no weights in Keras's format (.weights.h5, .h5 or .keras)"
+        why = "there is no such file" if not path.exists() else "it holds no weights in Keras's format (.weights.h5, .h5, .keras or .npz)"
         raise UserError(f"{path}: {why}; give the weights of {name} without its top, or weights=None") from error
     wanted = [tuple(array.shape) for array in application.weights]
     try:

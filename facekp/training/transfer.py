@@ -28,7 +28,8 @@ from ..errors import UserError
 from ..faces import Faces
 from ..files import atomic_path
 from ..models.pretrained import backbone_layers
-from ..models.transfer import as_list, split_backbone, unfreeze
+from ..models.transfer import unfreeze
+from ..models.backbones import as_list, split_backbone
 from ..progress import progress
 from .loop import TrainingRun, check_faces, fit
 from .losses import masked_mse

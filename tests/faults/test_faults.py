@@ -27,7 +27,7 @@ from facekp.data.sources import load_faces
 from facekp.errors import RunError, UserError
 from facekp.faces import hash_faces
 from facekp.files import atomic_path, hash_file, write_json
-from facekp.models.transfer import _build_application
+from facekp.models.backbones import _build_application
 
 
 @pytest.fixture
@@ -268,7 +268,7 @@ def test_weights_that_come_in_part_or_are_others_are_not_taken(tmp_path, monkeyp
         raise ValueError("Incomplete or corrupted file detected. The auto file hash does not match the provided value of abc.")
 
     for trouble, words in ((cut, "could not be fetched"), (other, "corrupted file")):
-        monkeypatch.setattr("facekp.models.transfer._applications", lambda trouble=trouble: {"mobilenetv2": trouble})
+        monkeypatch.setattr("facekp.models.backbones._applications", lambda trouble=trouble: {"mobilenetv2": trouble})
         with pytest.raises(UserError, match=words):
             _build_application("mobilenetv2", None, "imagenet", {})
 

@@ -65,7 +65,7 @@ def test_unknown_names_are_named(settings, wrong, words):
 
 
 @pytest.mark.parametrize("name, model", [
-    ("mobilenet_v2_imagenet_notop.weights.h5", "mobilenetv2"), ("MobileNetV2.h5", "mobilenetv2"),
+    ("mobilenet_v2_imagenet_notop.weights.h5", "mobilenetv2"), ("mobilenetv2_imagenet_int8.npz", "mobilenetv2"), ("MobileNetV2.h5", "mobilenetv2"),
     ("efficientnetb7_notop.h5", "efficientnetb7"), ("resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5", "resnet50"),
     ("resnet50-faces.keras", "resnet50"), ("resnet50v2_notop.h5", None), ("efficientnetb70.h5", None), ("my_resnet50.h5", None),
     ("resnet50.txt", None)])

@@ -10,9 +10,10 @@ from keras.src.utils import file_utils
 from facekp.errors import UserError
 from facekp.experiments.plan import describe_weights
 from facekp.experiments.record import Record, read_record, write_record
+from facekp.models.backbones import automatic_precision, split_backbone
 from facekp.models.files import load_model, save_model
 from facekp.models.pretrained import backbone_layers
-from facekp.models.transfer import _automatic_precision, build_transfer, freeze, split_backbone, unfreeze
+from facekp.models.transfer import build_transfer, freeze, unfreeze
 from facekp.synthetic.renderer import synthetic_faces
 from facekp.training.batches import predict_points
 from facekp.training.losses import masked_mse
@@ -59,7 +60,7 @@ def test_every_backbone_is_cut_at_its_tap_and_learns(name, faces):
 
 
 def test_every_application_of_keras_has_its_own_scaling():
-    from facekp.models.transfer import _applications, _own_scaling
+    from facekp.models.backbones import _applications, _own_scaling
 
     picture = np.full((1, 1, 1, 3), 200, np.float32)
     for name, module in (("resnet50", keras.applications.resnet50), ("resnet50v2", keras.applications.resnet_v2),
@@ -166,7 +167,7 @@ def test_the_pooled_head_starts_at_the_mean_face(faces):
 
 def test_sixteen_bits_only_with_a_graphics_card():
     for cards, expected in ((0, "float32"), (1, "mixed_float16")):
-        with _automatic_precision(cards):
+        with automatic_precision(cards):
             assert keras.config.dtype_policy().name == expected
     assert keras.config.dtype_policy().name == "float32"
 
