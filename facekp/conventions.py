@@ -87,4 +87,4 @@ def has_two_sources(
     faces: Faces,  # any faces
 ) -> bool:  # True where there is at least one row of each
     "Say whether rows of both labelling sources are there."
-    return 0 < is_second_source(faces).sum() < len(faces)
+    return bool(0 < is_second_source(faces).sum() < len(faces))

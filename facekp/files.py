@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -85,7 +86,7 @@ def write_text(
 # %% ../nbs/library/files.ipynb #319576cf
 def write_json(
     path: str | Path,  # where to write
-    content: dict | list,  # numbers, strings, lists and dicts; numpy's numbers and arrays are turned into Python's
+    content: dict[str, Any] | list[Any],  # numbers, strings, lists and dicts; numpy's numbers and arrays are turned into Python's
 ) -> Path:  # the path written
     "Write JSON whole or not at all; NaN becomes null."
     return write_text(path, json.dumps(to_plain(content), indent=1, ensure_ascii=False,

@@ -17,6 +17,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any, cast
 
 from ..errors import RunError, UserError
 
@@ -48,7 +49,7 @@ def reading(
 
 
 def open_zip(
-    file: object,  # path or open file
+    file: Any,  # path or open file
     where: str,  # name for the message
 ) -> zipfile.ZipFile:  # closes itself
     "Open a zip and refuse one whose paths leave the folder or that unpacks to more than any face data set."
@@ -96,7 +97,7 @@ def require_table(
 
 
 def _find_in_zip(archive: zipfile.ZipFile, name: str, where: str,
-                 depth: int = 2) -> io.BufferedIOBase | None:
+                 depth: int = 2) -> IO[bytes] | None:
     "Open a table inside a zip, or inside the zip of that name within the zip, as Kaggle packs it; a zip may hold itself, so the depth has an end."
     members = {member.filename.replace("\\", "/").split("/")[-1]: member
                for member in archive.infolist()}
@@ -113,7 +114,7 @@ def _find_in_zip(archive: zipfile.ZipFile, name: str, where: str,
 def open_table(
     path: Path,  # folder, zip or file
     name: str,  # file name of the table, such as training.csv
-) -> Iterator[io.BufferedIOBase]:
+) -> Iterator[IO[bytes]]:
     "Open a table that lies as it is or within a zip."
     with reading(path), open(path, "rb", buffering=1 << 18) as file:
         if path.suffix.lower() != ".zip":
@@ -125,5 +126,5 @@ def open_table(
         if table is None:
             raise UserError(f"{path}: holds no {name}; expected Kaggle's {COMPETITION}.zip or a "
                             f"zip with {name}")
-        with io.BufferedReader(table, 1 << 18) as buffered:
+        with io.BufferedReader(cast(io.RawIOBase, table), 1 << 18) as buffered:
             yield buffered

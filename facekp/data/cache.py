@@ -21,6 +21,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,7 @@ CACHE_FORMAT = 1  # one more whenever what is parsed changes
 
 def _row_sums(images: np.ndarray) -> np.ndarray:
     "Add up each image as 64-bit words: quick to compute, and another number when a byte is another."
-    return np.ascontiguousarray(images).reshape(len(images), -1).view(np.uint64).sum(axis=1)
+    return np.asarray(np.ascontiguousarray(images).reshape(len(images), -1).view(np.uint64).sum(axis=1))
 
 
 def write_cache(
@@ -52,7 +53,7 @@ def write_cache(
         with atomic_path(folder / f"{key}.npy") as waiting, open(waiting, "wb") as file:
             np.save(file, images)
         with atomic_path(folder / f"{key}.npz") as waiting, open(waiting, "wb") as file:
-            np.savez(file, **arrays, row_sums=_row_sums(images))
+            np.savez(file, **arrays, row_sums=_row_sums(images))  # type: ignore[arg-type]
     except RunError:  # a full disk: give back what was taken of it
         (folder / f"{key}.npy").unlink(missing_ok=True)
         raise
@@ -76,13 +77,13 @@ def read_cache(
         return None
 
 # %% ../../nbs/library/data/cache.ipynb #f509d36d
-def _stamps(files: list[Path], base: Path) -> list[list]:
+def _stamps(files: list[Path], base: Path) -> list[list[Any]]:
     "Take what changes when a file changes: name, size and times."
     stats = [(path.relative_to(base).as_posix(), path.stat()) for path in files]
     return [[name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns] for name, stat in stats]
 
 
-def _is_settled(stamps: list[list], now: int) -> bool:
+def _is_settled(stamps: list[list[Any]], now: int) -> bool:
     "Say whether files were at rest for 0.05 seconds, or two seconds where a disk keeps whole seconds only."
     return all(now - changed > (2e9 if changed % 10**9 == 0 else 5e7)
                for *_, modified, made in stamps for changed in (modified, made))
@@ -125,7 +126,9 @@ def cached(
     _remember(note, known.get("hash", ""),
               {"files": stamps, "settled": _is_settled(stamps, now), "hash": pending.result()},
               parsed)
-    return replace(parsed if faces is None else faces, name=name)
+    found = parsed if faces is None else faces
+    assert found is not None
+    return replace(found, name=name)
 
 
 def _cache_key(content_hash: str) -> str:
@@ -133,7 +136,7 @@ def _cache_key(content_hash: str) -> str:
     return f"{content_hash[:16]}-{CACHE_FORMAT}"
 
 # %% ../../nbs/library/data/cache.ipynb #3e7dd6e8
-def _read_note(path: Path) -> dict:
+def _read_note(path: Path) -> dict[str, Any]:
     "Read which cache belongs to which files; nothing where there is no such note."
     try:
         note = json.loads(path.read_text(encoding="utf-8"))
@@ -142,7 +145,7 @@ def _read_note(path: Path) -> dict:
         return {}
 
 
-def _remember(note: Path, former: str, content: dict, faces: Faces | None) -> None:
+def _remember(note: Path, former: str, content: dict[str, Any], faces: Faces | None) -> None:
     "Write cache and note, and drop the cache of the files' former content."
     try:
         if faces is not None:

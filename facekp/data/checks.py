@@ -8,8 +8,6 @@ Docs: https://facekp.github.io/facekp/library/data/checks.html.md"""
 __all__ = ['POINT_LIMITS', 'check_points', 'raise_problems']
 
 # %% ../../nbs/library/data/checks.ipynb #e04e3f09
-import re
-
 import numpy as np
 
 from ..errors import UserError
@@ -40,9 +38,9 @@ def raise_problems(
     problems: list[str],  # one line per problem; empty raises nothing
 ) -> None:
     "Raise the first of the problems, and say how many rows have one."
-    first_of_row = {}
+    first_of_row: dict[int, str] = {}
     for problem in problems:
-        first_of_row.setdefault(int(re.match(r"row (\d+)", problem)[1]), problem)
+        first_of_row.setdefault(int(problem.split()[1].rstrip(":")), problem)
     if first_of_row:
         rows = sorted(first_of_row)
         more = f" (broken rows in all: {len(rows)}, the next is {rows[1]})" if len(rows) > 1 else ""

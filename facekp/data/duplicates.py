@@ -30,7 +30,7 @@ def _band_pass(images: np.ndarray, size: int, fine: float, coarse: float) -> np.
 def _normalize(vectors: np.ndarray) -> np.ndarray:
     "Scale vectors to length one; what is (nearly) nothing stays so."
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return vectors * np.where(length > 1, 1 / np.maximum(length, 1), 0).astype(vectors.dtype)
+    return np.asarray(vectors * np.where(length > 1, 1 / np.maximum(length, 1), 0).astype(vectors.dtype))
 
 
 def _candidates(images: np.ndarray, limit: float = 0.88) -> np.ndarray:

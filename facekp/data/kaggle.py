@@ -8,7 +8,6 @@ Docs: https://facekp.github.io/facekp/library/data/kaggle.html.md"""
 __all__ = ['parse_training', 'broken_rows', 'load_kaggle', 'load_kaggle_test']
 
 # %% ../../nbs/library/data/kaggle.ipynb #bb99be19
-import re
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +41,7 @@ def broken_rows(
 ) -> list[str]:  # what is wrong with which row, in their order; empty when all is well
     "List everything that is wrong with the rows of a training.csv."
     problems = parse_training(require_table(Path(path), "training.csv"))[2]
-    return sorted(problems, key=lambda problem: int(re.match(r"row (\d+)", problem)[1]))
+    return sorted(problems, key=lambda problem: int(problem.split()[1].rstrip(":")))
 
 # %% ../../nbs/library/data/kaggle.ipynb #e14dfe51
 def load_kaggle(

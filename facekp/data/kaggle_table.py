@@ -10,11 +10,11 @@ __all__ = ['IMAGE_VALUES', 'MAX_LINE', 'MAX_PROBLEMS', 'read_table']
 # %% ../../nbs/library/data/kaggle_table.ipynb #a3855d57
 import csv
 import functools
-import io
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -159,7 +159,7 @@ def _as_number(cell: bytes) -> float | None:
 
 # %% ../../nbs/library/data/kaggle_table.ipynb #aebf7cb1
 def read_table(
-    file: io.BufferedIOBase,  # a table in Kaggle's format, opened for reading bytes
+    file: IO[bytes],  # a table in Kaggle's format, opened for reading bytes
     columns: tuple[str, ...],  # the columns of numbers to read beside Image
     where: str,  # the table's name for messages
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:  # numbers float64 [N,columns], images uint8 [N,96,96], what is wrong, row by row

@@ -42,7 +42,7 @@ def save_npz(
     if path.suffix.lower() != ".npz":
         raise UserError(f"{path}: expected a name that ends with .npz")
     with atomic_path(path) as waiting, open(waiting, "wb") as file:
-        np.savez(file, **to_arrays(faces))
+        np.savez(file, **to_arrays(faces))  # type: ignore[arg-type]
     return path
 
 # %% ../../nbs/library/data/npz.ipynb #3cd69208

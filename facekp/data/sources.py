@@ -31,7 +31,7 @@ SOURCES = "synthetic, synthetic:N, kaggle, or the path of a Kaggle folder or .zi
 
 # %% ../../nbs/library/data/sources.ipynb #dfce87ba
 def load_faces(
-    source: str | Path | list | None = None,  # synthetic, synthetic:N, kaggle, or a path; several joined by ' + ' or as a list; None: as the settings say
+    source: str | Path | list[str] | None = None,  # synthetic, synthetic:N, kaggle, or a path; several joined by ' + ' or as a list; None: as the settings say
     data_folder: str | Path | None = None,  # where `kaggle` and the synthetic sets are kept; `data` when not given, or the settings' folder where source is None
     seed: int = 0,  # which synthetic faces
 ) -> Faces:  # all faces of all sources
