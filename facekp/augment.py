@@ -15,6 +15,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from .errors import require_train
+
+require_train("Augmentation", "albumentations")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise its import looks for a newer version on the internet
 import albumentations as A
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "nbs" / "_site"))
 
 from colab import as_text, with_colab
-from lessons import lesson_paths
+from lessons import lesson_paths, page_name
 
 STAND_IN = {"cell_type": "code", "execution_count": None, "id": "stand-in", "metadata": {}, "outputs": [],
             "source": ["import sys, types\n", "sys.modules['google.colab'] = types.ModuleType('google.colab')"]}
@@ -34,7 +34,7 @@ def make_environment(folder: Path) -> Path:
     venv.create(folder / "env", with_pip=True)
     python = folder / "env" / ("Scripts" if os.name == "nt" else "bin") / "python"
     wheel = next((folder / "dist").glob("facekp-*.whl"))
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel, "nbclient", "ipykernel"], check=True, cwd=folder)
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"{wheel}[train]", "nbclient", "ipykernel"], check=True, cwd=folder)
     return python
 
 
@@ -42,7 +42,7 @@ def run_alone(path: Path, python: Path) -> str:
     "Run a lesson in an empty folder; the end of its error, or nothing."
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("FACEKP", "PYTHON"))}
     with tempfile.TemporaryDirectory() as empty, tempfile.TemporaryDirectory() as beside:
-        notebook = with_colab(json.loads(path.read_text(encoding="utf-8")), path.stem)
+        notebook = with_colab(json.loads(path.read_text(encoding="utf-8")), page_name(path))
         notebook["cells"].insert(0, STAND_IN)
         copy = Path(beside) / path.name
         copy.write_text(as_text(notebook), encoding="utf-8")

@@ -5,15 +5,18 @@ python tools/release_check.py [--faces FILE.npz]: with --faces, also that no pic
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 import venv
 import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+LARGEST_BASE = 450  # MB of the base installation, without pip
 LARGEST = 1_500_000  # bytes; the shipped models are the largest files of the package
 PICTURES = {".png", ".jpg", ".jpeg", ".npz", ".npy", ".zip", ".csv", ".h5", ".keras"}
 SMALLEST = "[course]\ndata = synthetic:60\nprofile = quick\n[quick]\nmodels = mean baseline\nlabels = complete masked\naugment = 1\nbaseline_images = 300\n"
@@ -42,9 +45,18 @@ def faults(members: dict[str, bytes], faces: list[bytes]) -> list[str]:
     found = [f"{name} has {len(content):,} bytes, more than {LARGEST:,}" for name, content in members.items() if len(content) > LARGEST]
     found += [f"{name} is a picture, a table or a data set" for name in members if Path(name).suffix.lower() in PICTURES]
     found += [f"{name} holds a face of the given file" for name, content in members.items() if any(face in content for face in faces)]
-    modules = {Path(name).name for name in members if Path(name).parent.name == "facekp"}
-    wanted = {path.name for path in (ROOT / "facekp").iterdir() if path.suffix in (".py", ".onnx", ".json", ".tflite")}
-    return found + [f"{name} of the package is missing" for name in sorted(wanted - modules)]
+    inside = {name.split("facekp/", 1)[1] for name in members if re.search(r"(^|/)facekp/", name)}
+    wanted = {path.relative_to(ROOT / "facekp").as_posix() for path in (ROOT / "facekp").rglob("*")
+              if path.suffix in (".py", ".pyi", ".onnx", ".txt", ".ini", ".typed") or path.name == "py.typed"}
+    return found + [f"{name} of the package is missing" for name in sorted(wanted - inside)]
+
+
+def licence_faults(members: dict[str, bytes]) -> list[str]:
+    "What is wrong with the licences of a wheel: code and weights have their own texts."
+    metadata = next(content.decode() for name, content in members.items() if name.endswith(".dist-info/METADATA"))
+    files = {Path(name).name for name in members if "/licenses/" in name}
+    return [f"{name} is missing" for name in ("LICENSE", "LICENSE-WEIGHTS.md") if name not in files] + \
+        ([] if "License-Expression: Apache-2.0 AND LicenseRef-" in metadata else ["the licence expression does not tell code from weights"])
 
 
 def parts_of_faces(path: Path | None) -> list[bytes]:
@@ -56,24 +68,47 @@ def parts_of_faces(path: Path | None) -> list[bytes]:
     return [image[40:42].tobytes() for image in np.load(path, allow_pickle=False)["images"] if image[40:42].std() > 5]
 
 
+def installed_mb(folder: Path) -> float:
+    "Size of what is installed below an environment's site-packages, without pip, in MB."
+    packages = next(folder.rglob("site-packages"))
+    return sum(path.stat().st_size for path in packages.rglob("*") if path.is_file() and path.relative_to(packages).parts[0].split("-")[0] not in ("pip", "setuptools")) / 2**20
+
+
+def try_base(wheel: Path, folder: Path, environment: dict[str, str]) -> None:
+    "Install the wheel alone in a fresh environment: predict, read data, and hear what training needs."
+    venv.create(folder / "base", with_pip=True)
+    scripts, desk = folder / "base" / ("Scripts" if os.name == "nt" else "bin"), folder / "desk"
+    started = time.perf_counter()
+    run(scripts / "python", "-m", "pip", "install", "--quiet", "--no-compile", "--disable-pip-version-check", wheel, cwd=folder)
+    seconds, size = time.perf_counter() - started, installed_mb(folder / "base")
+    print(f"base installation: {size:.0f} MB in {seconds:.0f} s")
+    if size > LARGEST_BASE:
+        raise SystemExit(f"the base installation has {size:.0f} MB, expected at most {LARGEST_BASE}")
+    draw = ("import cv2, numpy, facekp; face = facekp.synthetic_faces(1, seed=3, workers=1).images[0]; "
+            "photo = numpy.full((600, 800), 90, numpy.uint8); photo[100:484, 200:584] = cv2.resize(face, (384, 384)); cv2.imwrite('photo.png', photo)")
+    run(scripts / "python", "-c", draw, cwd=desk, env=environment)
+    print(run(scripts / "facekp", "predict", "photo.png", "--out", "out", cwd=desk, env=environment, timeout=300))
+    if not list((desk / "out").rglob("*.png")):
+        raise SystemExit("facekp predict wrote no image")
+    print(run(scripts / "facekp", "data", "info", "synthetic:20", cwd=desk, env=environment, timeout=300))
+    told = subprocess.run([scripts / "facekp", "course"], cwd=desk, env=environment, capture_output=True, text=True, check=False)
+    if told.returncode != 2 or "pip install" not in told.stderr or "Traceback" in told.stderr:
+        raise SystemExit(f"without the extra `train`, facekp course ended with {told.returncode}: {told.stderr}")
+    print(told.stderr.strip())
+
+
 def try_wheel(wheel: Path, folder: Path) -> None:
-    "Install the wheel in a fresh environment outside the repository and run the command."
-    venv.create(folder / "env", with_pip=True)
-    scripts = folder / "env" / ("Scripts" if os.name == "nt" else "bin")
-    run(scripts / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel, cwd=folder)
+    "Try the wheel in fresh environments outside the repository: the base installation, and with the extra `train`."
     desk = folder / "desk"
     desk.mkdir()
     (desk / "settings.ini").write_text(SMALLEST)
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("FACEKP", "PYTHON"))}
+    try_base(wheel, folder, environment)
+    venv.create(folder / "env", with_pip=True)
+    scripts = folder / "env" / ("Scripts" if os.name == "nt" else "bin")
+    run(scripts / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"{wheel}[train]", cwd=folder)
     print(run(scripts / "facekp", "--version", cwd=desk, env=environment).strip())
     print(run(scripts / "facekp", "course", cwd=desk, env=environment, timeout=900))
-    if "predict" in run(scripts / "facekp", "--help", cwd=desk, env=environment):
-        draw = ("import cv2, numpy, facekp.draw as d; face = d.draw_faces(1, seed=3, workers=1).images[0]; "
-                "photo = numpy.full((600, 800), 90, numpy.uint8); photo[100:484, 200:584] = cv2.resize(face, (384, 384)); cv2.imwrite('photo.png', photo)")
-        run(scripts / "python", "-c", draw, cwd=desk, env=environment)
-        print(run(scripts / "facekp", "predict", "photo.png", "--out", "out", cwd=desk, env=environment, timeout=300))
-        if not list((desk / "out").rglob("*.png")):
-            raise SystemExit("facekp predict wrote no picture")
 
 
 def main() -> int:
@@ -88,7 +123,7 @@ def main() -> int:
         faces = parts_of_faces(options.faces)
         for archive in archives:
             members = read_members(archive)
-            wrong = faults(members, faces)
+            wrong = faults(members, faces) + (licence_faults(members) if archive.suffix == ".whl" else [])
             print(f"{archive.name}: {len(members)} files, {archive.stat().st_size:,} bytes, {len(faces)} faces looked for")
             if wrong:
                 raise SystemExit("\n".join(wrong))

@@ -2,7 +2,7 @@
 
     python tools/versions.py oldest --python python3.10
     python tools/versions.py newest --python python3.13
-    python tools/versions.py newest --python python3.13 --folder somewhere nbs/00_core.ipynb tests/unit/test_data.py
+    python tools/versions.py newest --python python3.13 --folder somewhere nbs/library/geometry.ipynb tests/unit/test_data.py
 
 Takes a clone of the last commit into --folder, with an environment of its own in it (half an hour with the tests; nothing is changed here but the record).
 oldest: uv resolves the package and its dev extra with every lower bound as the version (`--resolution lowest-direct`; what they need in turn is as new
@@ -25,14 +25,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 TOLD = """
 import importlib.metadata, json, platform, re, sys
-names = {re.split(r"[ <>=!~;\\[(]", told)[0] for told in importlib.metadata.requires("facekp") if "extra ==" not in told or "dev" in told or "docs" in told or "deploy" in told}
+names = {re.split(r"[ <>=!~;\\[(]", told)[0] for told in importlib.metadata.requires("facekp") if "extra ==" not in told or "train" in told or "dev" in told or "docs" in told or "deploy" in told}
 found = {}
 for name in sorted(names - {"facekp"}):
     try:
         found[name] = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         pass
-from facekp.train import describe_machine
+from facekp.experiments.record import describe_machine
 print(json.dumps({"machine": describe_machine(), "versions": {"python": platform.python_version(), **found}}))
 """
 COMMAND = {"oldest": "python tools/versions.py oldest --python python3.10", "newest": "python tools/versions.py newest --python python3.13"}
@@ -61,13 +61,13 @@ def set_up(which: str, python: str, folder: Path) -> Path:
 
 def all_files(folder: Path) -> list[str]:
     "Every notebook and every file of tests."
-    return [str(path.relative_to(folder)) for pattern in ("nbs/*.ipynb", "tests/test_*.py") for path in sorted(folder.glob(pattern))]
+    return [str(path.relative_to(folder)) for pattern in ("nbs/index.ipynb", "nbs/course/*.ipynb", "nbs/library/**/*.ipynb", "tests/*/test_*.py") for path in sorted(folder.glob(pattern))]
 
 
 def run_notebook(python: Path, folder: Path, name: str) -> dict:
     "Run a notebook as a test."
     started = time.perf_counter()
-    done = subprocess.run([python.parent / "nbdev-test", "--file-glob", Path(name).name, "--n-workers", "0", "--do-print"], cwd=folder / "nbs", stdout=subprocess.PIPE,
+    done = subprocess.run([python.parent / "nbdev-test", Path(name).relative_to("nbs").as_posix(), "--n-workers", "0", "--do-print"], cwd=folder / "nbs", stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True, check=False)
     sys.stderr.write(done.stdout if done.returncode else "")
     assert done.returncode or "Starting" in done.stdout, f"{name} was not run:\n{done.stdout}"
