@@ -60,10 +60,10 @@ lint: dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# lessons and tests write 0.4 GB of temporary files, which are removed; some tests read them as another user
+# the solutions of the exercises run in test-long; lessons and tests write 0.4 GB of temporary files, which are removed; some tests read them as another user
 test: dev browser lint
 	scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && chmod 755 "$$scratch" && export TMPDIR="$$scratch" && \
-		(cd nbs && ../$(BIN)/nbdev-test --n-workers $(WORKERS) --timing --do-print) && \
+		(cd nbs && ../$(BIN)/nbdev-test --skip-folder-re '^[_.]|^solutions$$' --n-workers $(WORKERS) --timing --do-print) && \
 		$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 # two of them need Dask and Ray; the record is results/reliability/test_long.json

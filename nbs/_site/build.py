@@ -169,7 +169,8 @@ def write_pages(pages: Path, only: list[str] | None = None) -> None:
     if results_cells():
         write_notebook(pages / "results.ipynb", results_cells())
     texts = {"index": start_page(pages / "static"), "comparison": comparison_page(), "library/index": library_index(), "contributing": contributing_page(),
-             **{f"library/{module_pages()[module]}": reference_page(module, f"../{page_name(lesson)}.ipynb") for module, lesson in lesson_modules().items()},
+             **{f"library/{module_pages()[module]}": reference_page(module, "../" * (module_pages()[module].count("/") + 1) + f"{page_name(lesson)}.ipynb")
+                for module, lesson in lesson_modules().items()},
              "model": card_page(), **({"try": write_try(pages / "static")} if "try" in model_pages() else {}),
              **({"reliability": reliability_page()} if "reliability" in model_pages() else {}),
              **({"slides": (HERE / "slides.md").read_text(encoding="utf-8")} if "slides" in extra_pages() else {})}
