@@ -11,12 +11,13 @@ __all__ = ['BLOCK', 'STRIP', 'augment_faces']
 from collections.abc import Callable
 from dataclasses import replace
 
+from .augment import MAX_BLUR, MAX_BRIGHTNESS, MAX_DEGREES, MAX_NOISE, MAX_SHIFT, apply_recipe  # first: it says what is missing in a base installation
+
 import albumentations as A
 import cv2
 import numpy as np
 from joblib import Parallel, delayed
 
-from .augment import MAX_BLUR, MAX_BRIGHTNESS, MAX_DEGREES, MAX_NOISE, MAX_SHIFT, apply_recipe
 from .errors import UserError
 from .faces import Faces
 from .keypoints import FLIP_ORDER, IMAGE_SIZE

@@ -68,8 +68,8 @@ def test_a_dot_and_its_point_are_enlarged_to_one_place_and_found_there_by_the_ne
         mean = copies.points[copies.image_id == faces.image_id[number]].mean(axis=(0, 1))
         assert np.abs(mean - grown.points[number, 0]).max() < 1, "copies lie around the window"
     within = script.build_compact()
-    around = script.with_window(within, script.build_compact(script.CLOSE))
-    corner, enlarged = script.enlargement(script.CLOSE)
+    around = script.with_window(within, script.build_compact(script.CLOSE_WINDOW))
+    corner, enlarged = script.enlargement(script.CLOSE_WINDOW)
     back = (script.predict_points(within, grown.images) + 0.5) / enlarged - 0.5 + corner
     assert np.abs(script.predict_points(around, faces.images) - back).max() < 0.1
 
@@ -175,7 +175,7 @@ def test_sixteen_bits_leave_places_their_fractions(script, drawn):
 
 def test_branches_start_from_the_same_weights_and_their_mean_goes_on_while_what_is_there_is_not_trained_again(script, tmp_path, monkeypatch):
     options = argparse.Namespace(out=tmp_path, without=[], instead=[], seed=0, only=None)
-    model = script.build_compact(script.CLOSE)
+    model = script.build_compact(script.CLOSE_WINDOW)
     started, trained = [weight.copy() for weight in model.get_weights()], []
 
     def add(options, model, parts, validation, name, seed, budget):
@@ -233,7 +233,7 @@ def test_without_the_window_copies_are_as_large_as_the_faces(script, drawn):
     copies = script.copies_of(options, {"photographs": drawn}, 0, {"copies": {"photographs": 200}, "mirrored": 0.0})
     eyes = np.linalg.norm(copies.points[:, 0] - copies.points[:, 1], axis=1).mean()
     assert 0.95 < eyes / np.linalg.norm(drawn.points[:, 0] - drawn.points[:, 1], axis=1).mean() < 1.05
-    same = script.enlarge(drawn, script.WHOLE)
+    same = script.enlarge(drawn, script.FULL_WINDOW)
     assert np.array_equal(same.images, drawn.images) and np.allclose(same.points, drawn.points, equal_nan=True)
 
 
@@ -268,7 +268,7 @@ def test_the_wing_is_steep_near_the_mark_and_straight_away_from_it(script):
     assert wing(0.2) / 0.2 > 3 * wing(20) / 20
 
 
-@pytest.mark.parametrize("window", ["WHOLE", "CLOSE"])
+@pytest.mark.parametrize("window", ["FULL_WINDOW", "CLOSE_WINDOW"])
 def test_rows_of_bins_answer_with_the_mean_place_in_the_frame_and_their_loss_is_least_at_the_mark(script, drawn, window):
     keras, window = script.keras, getattr(script, window)
     plain = script.build_coordinates(window)
@@ -279,7 +279,7 @@ def test_rows_of_bins_answer_with_the_mean_place_in_the_frame_and_their_loss_is_
     logits = -((marks[..., None] - places) ** 2) / (2 * 1.5**2)
     head = keras.Model(chances.input, plain.output)
     assert start > 0 and np.allclose(head.predict(logits, verbose=0), (marks + 0.5) / enlarged - 0.5 + corner, atol=1e-2)
-    fast = script.make_fast(script.build_coordinates(script.WHOLE), "float32")
+    fast = script.make_fast(script.build_coordinates(script.FULL_WINDOW), "float32")
     loss, softmax = script.coordinate_loss(fast), fast.get_layer("chances")
 
     def at(shift):

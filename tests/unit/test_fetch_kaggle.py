@@ -81,7 +81,7 @@ def left_in(folder) -> list[str]:
 
 def test_without_kagglehub(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "kagglehub", None)
-    with pytest.raises(UserError, match=r"pip install 'facekp\[kaggle\]'"):
+    with pytest.raises(UserError, match=r"pip install 'facekp\[kaggle\]( @ git\+\S+)?'"):
         load_faces("kaggle", data_folder=tmp_path)
     assert left_in(tmp_path) == []
 
