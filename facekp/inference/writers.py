@@ -36,10 +36,20 @@ FrameWriter = Callable[[int, float, np.ndarray, list[Face]], None]  # number, se
 class Writer(Protocol):
     "Writes predictions in one format."
 
-    def write_image(self, prediction: Prediction, name: str) -> Path | None:
+    def write_image(
+        self,
+        prediction: Prediction,  # of one image
+        name: str,  # file name without ending
+    ) -> Path | None:  # the file written, if any
         "Write the faces of an image; return the file of its own that was written."
 
-    def open_video(self, source: str, name: str, size: tuple[int, int], rate: float) -> contextlib.AbstractContextManager[tuple[FrameWriter, Path | None]]:
+    def open_video(
+        self,
+        source: str,  # as the user named it
+        name: str,  # file name without ending
+        size: tuple[int, int],  # width and height, pixels
+        rate: float,  # frames per second
+    ) -> contextlib.AbstractContextManager[tuple[FrameWriter, Path | None]]:  # a function that writes a frame, and the file
         "Begin a video of a width and height; give what writes a frame, and the file."
 
 # %% ../../nbs/library/inference/writers.ipynb #6effb9c1
@@ -76,12 +86,22 @@ class DrawingWriter:
     ):
         self.folder, self.ending = folder, ending
 
-    def write_image(self, prediction: Prediction, name: str) -> Path | None:
+    def write_image(
+        self,
+        prediction: Prediction,  # of one image
+        name: str,  # file name without ending
+    ) -> Path | None:  # the file written, if any
         "Write the drawn image."
         return prediction.save(self.folder / f"{name}{RESULT_SUFFIX}.{self.ending}")
 
     @contextlib.contextmanager
-    def open_video(self, source: str, name: str, size: tuple[int, int], rate: float) -> Iterator[tuple[FrameWriter, Path | None]]:
+    def open_video(
+        self,
+        source: str,  # as the user named it
+        name: str,  # file name without ending
+        size: tuple[int, int],  # width and height, pixels
+        rate: float,  # frames per second
+    ) -> Iterator[tuple[FrameWriter, Path | None]]:  # a function that writes a frame, and the file
         "Write an MP4 with the frame rate of the source. Raises RunError where OpenCV has no encoder."
         path = self.folder / f"{name}{RESULT_SUFFIX}.mp4"
         width, height = size[0] // 2 * 2, size[1] // 2 * 2  # the codec needs even sides
@@ -110,7 +130,11 @@ class JsonWriter:
     ):
         self.folder = folder
 
-    def write_image(self, prediction: Prediction, name: str) -> Path | None:
+    def write_image(
+        self,
+        prediction: Prediction,  # of one image
+        name: str,  # file name without ending
+    ) -> Path | None:  # the file written, if any
         "Write what Prediction.to_dict returns."
         if not self.folder:
             print(_json_line(prediction.to_dict()), flush=True)
@@ -121,7 +145,13 @@ class JsonWriter:
         return path
 
     @contextlib.contextmanager
-    def open_video(self, source: str, name: str, size: tuple[int, int], rate: float) -> Iterator[tuple[FrameWriter, Path | None]]:
+    def open_video(
+        self,
+        source: str,  # as the user named it
+        name: str,  # file name without ending
+        size: tuple[int, int],  # width and height, pixels
+        rate: float,  # frames per second
+    ) -> Iterator[tuple[FrameWriter, Path | None]]:  # a function that writes a frame, and the file
         "Write a document with a list of frames, or a line per frame."
         if not self.folder:
             yield lambda number, seconds, image, faces: print(
@@ -165,13 +195,23 @@ class CsvWriter:
             self._table.writerow([*start, number if face.track_id is None else face.track_id,
                                   *face_to_row(face)])
 
-    def write_image(self, prediction: Prediction, name: str) -> Path | None:
+    def write_image(
+        self,
+        prediction: Prediction,  # of one image
+        name: str,  # file name without ending
+    ) -> Path | None:  # the file written, if any
         "Write the rows of an image."
         self._write_rows(prediction.name, None, prediction.faces)
         return None
 
     @contextlib.contextmanager
-    def open_video(self, source: str, name: str, size: tuple[int, int], rate: float) -> Iterator[tuple[FrameWriter, Path | None]]:
+    def open_video(
+        self,
+        source: str,  # as the user named it
+        name: str,  # file name without ending
+        size: tuple[int, int],  # width and height, pixels
+        rate: float,  # frames per second
+    ) -> Iterator[tuple[FrameWriter, Path | None]]:  # a function that writes a frame, and the file
         "Write the rows of each frame."
         yield lambda number, seconds, image, faces: self._write_rows(source, number, faces), None
 

@@ -383,7 +383,7 @@ def test_table_sorts_and_search_opens_from_the_keyboard(tab, address):
     tab.goto(f"{address}/comparison.html")
     table = tab.locator("table.sortable").first
     first = [cell.inner_text() for cell in table.locator("tbody tr td:first-child").all()]
-    heading = table.get_by_role("button", name="weights")
+    heading = table.get_by_role("button", name="parameters")
     column = heading.evaluate("(button) => button.closest('th').cellIndex") + 1
     heading.focus()
     for order, better in (("ascending", min), ("descending", max)):
