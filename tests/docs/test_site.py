@@ -32,6 +32,7 @@ sys.path.insert(0, str(TOOLS))
 import modelcard
 import tryit
 from browser import find_browser
+from build import lesson_modules, module_pages
 from lessons import (
     NOTEBOOKS,
     alternative_text,
@@ -47,8 +48,6 @@ from lessons import (
 )
 from reference import entries, exported_names, module_name, reference_page
 from tables import best_rows, comparison_folders, read_table
-
-from build import lesson_modules, module_pages
 
 NEEDED = ("sphinx", "myst_nb", "sphinx_book_theme", "latex2mathml", "ziamath", "sphinx_revealjs")
 needs_docs = pytest.mark.skipif(not all(map(importlib.util.find_spec, NEEDED)), reason="the `docs` extra is not installed")
