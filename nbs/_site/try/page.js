@@ -199,7 +199,7 @@ document.addEventListener("drop", (event) => {
 addEventListener("pagehide", stop);
 
 const first = $("first"); // what is shown before the first press
-createImageBitmap(first).then((bitmap) => {
+first.decode().then(() => createImageBitmap(first)).then((bitmap) => {
   if (!shown) show(bitmap, bitmap, [], "One drawn face");
 });
 $("unserved").hidden = true;
