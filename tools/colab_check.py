@@ -41,6 +41,7 @@ def make_environment(folder: Path) -> Path:
 def run_alone(path: Path, python: Path) -> str:
     "Run a lesson in an empty folder; the end of its error, or nothing."
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("FACEKP", "PYTHON"))}
+    environment["FACEKP_REPOSITORY_FILES"] = str(ROOT)  # stands in for the download of results and weights from the repository
     with tempfile.TemporaryDirectory() as empty, tempfile.TemporaryDirectory() as beside:
         notebook = with_colab(json.loads(path.read_text(encoding="utf-8")), page_name(path))
         notebook["cells"].insert(0, STAND_IN)
