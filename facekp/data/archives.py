@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/data/archives.html.md"""
 # %% auto #0
 __all__ = ['MAX_UNPACKED', 'COMPETITION', 'reading', 'open_zip', 'find_table', 'require_table', 'open_table']
 
-# %% ../../nbs/library/data/archives.ipynb #cb0df42b
+# %% ../../nbs/library/data/archives.ipynb #e05457e4
 import contextlib
 import csv
 import io
@@ -21,15 +21,12 @@ from typing import IO, Any, cast
 
 from ..errors import RunError, UserError
 
-# %% ../../nbs/library/data/archives.ipynb #19db8a78
-MAX_UNPACKED = 4 << 30  # bytes; Kaggle's own files unpack to 0.3 GB
-
-
+# %% ../../nbs/library/data/archives.ipynb #59aba401
 @contextlib.contextmanager
 def reading(
-    path: str | Path,  # the file, for the message
-) -> Iterator[None]:
-    "Turn what can go wrong while a file is read into one line for the user."
+    path: str | Path,  # file that is read, begins the message
+) -> Iterator[None]:  # context manager; errors of facekp pass unchanged
+    "Translate errors of reading a file into a `UserError` of one line."
     try:
         yield
     except (UserError, RunError):
@@ -37,22 +34,25 @@ def reading(
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file or folder") from error
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError,
-            UnicodeDecodeError) as error:  # the last: names in a zip
+            UnicodeDecodeError) as error:  # UnicodeDecodeError: member names of a zip
         raise UserError(f"{path}: is no zip file or a damaged one ({error}); fetch it again") from error
     except csv.Error as error:
         raise UserError(f"{path}: can't be read as a table ({error}); expected Kaggle's columns, "
                         "separated by commas") from error
-    except RuntimeError as error:  # zipfile's word for a member with a password
+    except RuntimeError as error:  # zipfile raises it for an encrypted member
         raise UserError(f"{path}: can't be read ({error})") from error
     except OSError as error:
         raise UserError(f"{path}: can't be read ({error.strerror or error})") from error
 
+# %% ../../nbs/library/data/archives.ipynb #b0bff9bf
+MAX_UNPACKED = 4 << 30  # bytes; Kaggle's own files unpack to 0.3 GB
+
 
 def open_zip(
-    file: Any,  # path or open file
-    where: str,  # name for the message
-) -> zipfile.ZipFile:  # closes itself
-    "Open a zip and refuse one whose paths leave the folder or that unpacks to more than any face data set."
+    file: Any,  # path or open binary file
+    where: str,  # name of the file, begins the message
+) -> zipfile.ZipFile:  # open archive; also a context manager
+    "Open a zip file and reject unsafe paths and more than `MAX_UNPACKED` bytes."
     archive = zipfile.ZipFile(file)
     for member in archive.infolist():
         name = member.filename.replace("\\", "/")
@@ -66,15 +66,15 @@ def open_zip(
                         "facekp.data.archives.MAX_UNPACKED higher")
     return archive
 
-# %% ../../nbs/library/data/archives.ipynb #7f162e70
+# %% ../../nbs/library/data/archives.ipynb #4c061c6a
 COMPETITION = "facial-keypoints-detection"
 
 
 def find_table(
-    path: Path,  # a folder, a zip, or the table itself
-    name: str,  # training.csv, test.csv, ...
-) -> Path | None:  # the file that holds the table: itself or a zip around it
-    "Find which file of a Kaggle folder holds a table."
+    path: Path,  # folder, zip file or the table itself
+    name: str,  # file name of the table, such as training.csv
+) -> Path | None:  # the table or the zip file that contains it; None where a folder has neither
+    "Find the file of a Kaggle folder that contains a table."
     if path.is_file():
         return path
     candidates = (path / name, path / f"{Path(name).stem}.zip", path / f"{name}.zip",
@@ -83,10 +83,10 @@ def find_table(
 
 
 def require_table(
-    path: Path,  # folder or file
+    path: Path,  # folder, zip file or the table itself
     name: str,  # file name of the table, such as training.csv
-) -> Path:
-    "Find a table or say what was looked for."
+) -> Path:  # the table or the zip file that contains it
+    "Find the file that contains a table, or raise a `UserError` that lists the expected names."
     table = find_table(path, name)
     if table is None and not path.exists():
         raise UserError(f"{path}: no such file or folder")
@@ -95,10 +95,10 @@ def require_table(
                         f"{COMPETITION}.zip in it")
     return table
 
-
+# %% ../../nbs/library/data/archives.ipynb #25478083
 def _find_in_zip(archive: zipfile.ZipFile, name: str, where: str,
                  depth: int = 2) -> IO[bytes] | None:
-    "Open a table inside a zip, or inside the zip of that name within the zip, as Kaggle packs it; a zip may hold itself, so the depth has an end."
+    "Open a table in a zip file, or in the nested zip file of the same name."
     members = {member.filename.replace("\\", "/").split("/")[-1]: member
                for member in archive.infolist()}
     if name in members:
@@ -109,13 +109,13 @@ def _find_in_zip(archive: zipfile.ZipFile, name: str, where: str,
     return _find_in_zip(open_zip(io.BytesIO(archive.read(inner)), f"{where}/{inner.filename}"),
                         name, where, depth - 1)
 
-# %% ../../nbs/library/data/archives.ipynb #fb7f8de4
+# %% ../../nbs/library/data/archives.ipynb #f16e8c89
 @contextlib.contextmanager
 def open_table(
-    path: Path,  # folder, zip or file
+    path: Path,  # the table or a zip file that contains it, from `find_table`
     name: str,  # file name of the table, such as training.csv
-) -> Iterator[IO[bytes]]:
-    "Open a table that lies as it is or within a zip."
+) -> Iterator[IO[bytes]]:  # context manager of the table, opened for reading bytes
+    "Open a table, unpacked or in a zip file."
     with reading(path), open(path, "rb", buffering=1 << 18) as file:
         if path.suffix.lower() != ".zip":
             yield file

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/data/cache.html.md"""
 # %% auto #0
 __all__ = ['CACHE_FOLDER', 'CACHE_FORMAT', 'write_cache', 'read_cache', 'cached']
 
-# %% ../../nbs/library/data/cache.ipynb #d80addf3
+# %% ../../nbs/library/data/cache.ipynb #76f08407
 import hashlib
 import json
 import os
@@ -31,22 +31,22 @@ from ..errors import RunError, UserError
 from ..faces import Faces
 from ..files import atomic_path, write_json, write_text
 
-# %% ../../nbs/library/data/cache.ipynb #36c883b4
+# %% ../../nbs/library/data/cache.ipynb #7feb5b77
 CACHE_FOLDER = ".facekp_cache"
-CACHE_FORMAT = 1  # one more whenever what is parsed changes
+CACHE_FORMAT = 1  # version of the entries; increment it when the result of parsing changes
 
 
 def _row_sums(images: np.ndarray) -> np.ndarray:
-    "Add up each image as 64-bit words: quick to compute, and another number when a byte is another."
+    "Return the sum of each image's 64-bit words: a fast checksum that changes with any single byte."
     return np.asarray(np.ascontiguousarray(images).reshape(len(images), -1).view(np.uint64).sum(axis=1))
 
 
 def write_cache(
-    folder: Path,  # folder of the cache
+    folder: Path,  # folder of the cache; created where missing
     key: str,  # name of the entry, from the hash of the source
-    faces: Faces,
+    faces: Faces,  # faces to store
 ) -> None:
-    "Write faces to the cache: the images first, and then the file that vouches for them."
+    "Write faces to the cache, the images first and the checksums last."
     arrays = to_arrays(faces)
     images = arrays.pop("images")
     try:
@@ -54,17 +54,17 @@ def write_cache(
             np.save(file, images)
         with atomic_path(folder / f"{key}.npz") as waiting, open(waiting, "wb") as file:
             np.savez(file, **arrays, row_sums=_row_sums(images))  # type: ignore[arg-type]
-    except RunError:  # a full disk: give back what was taken of it
+    except RunError:  # such as a full disk: free the space again
         (folder / f"{key}.npy").unlink(missing_ok=True)
         raise
     write_text(folder / ".gitignore", "*\n")
 
-
+# %% ../../nbs/library/data/cache.ipynb #69c159b0
 def read_cache(
     folder: Path,  # folder of the cache
     key: str,  # name of the entry, from the hash of the source
-) -> Faces | None:  # None where the entry is missing or broken
-    "Read faces from the cache; anything that is not whole counts as nothing."
+) -> Faces | None:  # None where the entry is missing, incomplete or damaged
+    "Read faces from the cache and verify the checksums of the images."
     try:
         with np.load(folder / f"{key}.npz", allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
@@ -76,21 +76,21 @@ def read_cache(
             zipfile.BadZipFile, zlib.error):
         return None
 
-# %% ../../nbs/library/data/cache.ipynb #f509d36d
+# %% ../../nbs/library/data/cache.ipynb #a02219a1
 def _stamps(files: list[Path], base: Path) -> list[list[Any]]:
-    "Take what changes when a file changes: name, size and times."
+    "Return name, size, modification time and change time of each file, in nanoseconds."
     stats = [(path.relative_to(base).as_posix(), path.stat()) for path in files]
     return [[name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns] for name, stat in stats]
 
 
 def _is_settled(stamps: list[list[Any]], now: int) -> bool:
-    "Say whether files were at rest for 0.05 seconds, or two seconds where a disk keeps whole seconds only."
+    "Return whether the last change was 0.05 s ago, or 2 s where the file system stores whole seconds."
     return all(now - changed > (2e9 if changed % 10**9 == 0 else 5e7)
                for *_, modified, made in stamps for changed in (modified, made))
 
 
 def _hash_files(files: list[Path], base: Path) -> str:
-    "Hash the names of files and a checksum of each MiB of them: four times as quick as hashing it all, and any change shows."
+    "Hash names, sizes and the CRC-32 of each MiB: four times as fast as SHA-256 of all bytes."
     digest = hashlib.sha256()
     for path in files:
         with open(path, "rb") as file:
@@ -99,14 +99,14 @@ def _hash_files(files: list[Path], base: Path) -> str:
                 digest.update(zlib.crc32(block).to_bytes(4, "little"))
     return digest.hexdigest()
 
-# %% ../../nbs/library/data/cache.ipynb #01edf47f
+# %% ../../nbs/library/data/cache.ipynb #e4a7f8eb
 def cached(
-    files: list[Path],  # the files that the faces are read from
-    parse: Callable[[], Faces],  # reads them
-    name: str,  # what the set is called
-    base: Path | None = None,  # the folder they all lie in; that of the first when not given
-) -> Faces:  # the faces, read or remembered
-    "Read files once; as long as they are the same, take what was read from the cache beside them."
+    files: list[Path],  # source files of the faces
+    parse: Callable[[], Faces],  # reads the source files
+    name: str,  # name of the set
+    base: Path | None = None,  # folder that contains all files and the cache; None: the folder of the first file
+) -> Faces:  # the faces, parsed or from the cache
+    "Parse files, or load the faces from the cache while the files are unchanged."
     base = base or files[0].parent
     note = base / CACHE_FOLDER / ("+".join(path.name for path in files[:2]) + ".json")
     with reading(base):
@@ -132,12 +132,12 @@ def cached(
 
 
 def _cache_key(content_hash: str) -> str:
-    "Name a cache by the hash of its files and the way they are read."
+    "Return the name of an entry: hash of the contents and version of the format."
     return f"{content_hash[:16]}-{CACHE_FORMAT}"
 
-# %% ../../nbs/library/data/cache.ipynb #3e7dd6e8
+# %% ../../nbs/library/data/cache.ipynb #67ead959
 def _read_note(path: Path) -> dict[str, Any]:
-    "Read which cache belongs to which files; nothing where there is no such note."
+    "Read the note; empty where it is missing or damaged."
     try:
         note = json.loads(path.read_text(encoding="utf-8"))
         return note if re.fullmatch("[0-9a-f]{64}", note["hash"]) else {}
@@ -146,7 +146,7 @@ def _read_note(path: Path) -> dict[str, Any]:
 
 
 def _remember(note: Path, former: str, content: dict[str, Any], faces: Faces | None) -> None:
-    "Write cache and note, and drop the cache of the files' former content."
+    "Write entry and note, and delete the entry of the files' former content."
     try:
         if faces is not None:
             write_cache(note.parent, _cache_key(content["hash"]), faces)

@@ -7,20 +7,20 @@ Docs: https://facekp.github.io/facekp/library/data/checks.html.md"""
 # %% auto #0
 __all__ = ['POINT_LIMITS', 'check_points', 'raise_problems']
 
-# %% ../../nbs/library/data/checks.ipynb #e04e3f09
+# %% ../../nbs/library/data/checks.ipynb #9c2dc4ac
 import numpy as np
 
 from ..errors import UserError
 from ..keypoints import KEYPOINTS
 
-# %% ../../nbs/library/data/checks.ipynb #2523b609
-POINT_LIMITS = (-96.0, 192.0)  # pixels
+# %% ../../nbs/library/data/checks.ipynb #c6e6616c
+POINT_LIMITS = (-96.0, 192.0)  # pixels; valid range of a coordinate
 
 
 def check_points(
     points: np.ndarray,  # [N,15,2], pixels, NaN where not labelled
-) -> list[str]:  # what is wrong, row by row
-    "Find coordinates that can't be meant: not finite, far outside the picture, or x without y."
+) -> list[str]:  # one line per problem, such as "row 3: nose_tip_x is 500, expected -96 to 192 pixels"
+    "Find coordinates that are infinite, far outside the image, or lack their x or y."
     low, high = POINT_LIMITS
     problems = []
     for row, point, axis in np.argwhere(~np.isnan(points) & ~((points >= low) & (points <= high))):
@@ -32,12 +32,12 @@ def check_points(
                         "both or neither")
     return problems
 
-
+# %% ../../nbs/library/data/checks.ipynb #77e9d3d3
 def raise_problems(
-    where: str,  # file, begins the message
-    problems: list[str],  # one line per problem; empty raises nothing
+    where: str,  # file name, begins the message
+    problems: list[str],  # one line per problem, beginning with "row N"; nothing is raised where empty
 ) -> None:
-    "Raise the first of the problems, and say how many rows have one."
+    "Raise a `UserError` with the first problem and the number of rows with problems."
     first_of_row: dict[int, str] = {}
     for problem in problems:
         first_of_row.setdefault(int(problem.split()[1].rstrip(":")), problem)

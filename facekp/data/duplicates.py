@@ -7,15 +7,15 @@ Docs: https://facekp.github.io/facekp/library/data/duplicates.html.md"""
 # %% auto #0
 __all__ = ['connected_components', 'near_duplicates']
 
-# %% ../../nbs/library/data/duplicates.ipynb #44191f89
+# %% ../../nbs/library/data/duplicates.ipynb #ee8a1427
 import cv2
 import numpy as np
 
 from ..keypoints import IMAGE_SIZE
 
-# %% ../../nbs/library/data/duplicates.ipynb #e389f8da
+# %% ../../nbs/library/data/duplicates.ipynb #d58a3292
 def _band_pass(images: np.ndarray, size: int, fine: float, coarse: float) -> np.ndarray:
-    "Shrink pictures to size x size and keep what lies between two widths of blur, neither noise nor light: float32 [N,size,size]."
+    "Resize images and apply a difference of Gaussians, in pixels of the result: float32 [N,size,size]."
     small = np.stack([cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
                       for image in images]).astype(np.float32)
     distance = np.arange(size)[:, None] - np.arange(size)
@@ -28,13 +28,13 @@ def _band_pass(images: np.ndarray, size: int, fine: float, coarse: float) -> np.
 
 
 def _normalize(vectors: np.ndarray) -> np.ndarray:
-    "Scale vectors to length one; what is (nearly) nothing stays so."
+    "Scale vectors to length one; set vectors shorter than 1 grey value to zero."
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.asarray(vectors * np.where(length > 1, 1 / np.maximum(length, 1), 0).astype(vectors.dtype))
 
 
 def _candidates(images: np.ndarray, limit: float = 0.88) -> np.ndarray:
-    "Find pairs that look alike at 16x16 pixels: int [pairs,2]."
+    "Find pairs with a cosine similarity above the limit at 16x16 pixels: int [pairs,2]."
     small = _normalize(_band_pass(images, 16, 1, 2)[:, 1:-1, 1:-1].reshape(len(images), -1))
     pairs = [np.zeros((0, 2), int)]
     for start in range(0, len(small), 512):
@@ -43,10 +43,10 @@ def _candidates(images: np.ndarray, limit: float = 0.88) -> np.ndarray:
         pairs.append(np.stack([first, second], axis=1)[second > first] + start)
     return np.concatenate(pairs)
 
-# %% ../../nbs/library/data/duplicates.ipynb #62e9238b
+# %% ../../nbs/library/data/duplicates.ipynb #1b4bdf33
 def _agree(images: np.ndarray, pairs: np.ndarray, size: int, fine: float, coarse: float,
            limit: float) -> np.ndarray:
-    "Say which pairs agree at size x size pixels, in the best of the shifts by up to two of the picture's own pixels: bool [pairs]."
+    "Return which pairs correlate above the limit at the best shift of up to two image pixels: bool [pairs]."
     if not len(pairs):
         return np.zeros(0, bool)
     rows, places = np.unique(pairs, return_inverse=True)
@@ -57,9 +57,9 @@ def _agree(images: np.ndarray, pairs: np.ndarray, size: int, fine: float, coarse
                                        cv2.TM_CCOEFF_NORMED).max() > limit
                      for first, second in places.reshape(-1, 2)])
 
-# %% ../../nbs/library/data/duplicates.ipynb #3a07e382
+# %% ../../nbs/library/data/duplicates.ipynb #fae5da96
 def connected_components(
-    pairs: np.ndarray,  # int [pairs,2], indices of the nodes that are linked
+    pairs: np.ndarray,  # int [pairs,2], the edges, as indices of nodes
     count: int,  # number of nodes
 ) -> np.ndarray:  # int [count], component of each node, numbered in the order of their first nodes
     "Number the connected components of an undirected graph."
@@ -75,11 +75,11 @@ def connected_components(
             return np.unique(labels, return_inverse=True)[1]
         labels = joined
 
-# %% ../../nbs/library/data/duplicates.ipynb #41e3bf0e
+# %% ../../nbs/library/data/duplicates.ipynb #3541dde5
 def near_duplicates(
     images: np.ndarray,  # uint8 [N,96,96]
-) -> np.ndarray:  # int [N], one number a picture: copies, exact or near, share it
-    "Find pictures that are the same one: byte for byte, or after compression, other light or a shift of up to two pixels."
+) -> np.ndarray:  # int [N], id of each image's set of copies, numbered in order of first appearance
+    "Give exact copies and copies after compression, other lighting or a shift of up to 2 px the same id."
     if not len(images):
         return np.zeros(0, int)
     _, firsts, exact = np.unique([hash(image.tobytes()) for image in images], return_index=True,
