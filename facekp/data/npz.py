@@ -20,24 +20,24 @@ from ..faces import Faces
 from ..files import atomic_path
 from ..keypoints import KEYPOINTS
 
-# %% ../../nbs/library/data/npz.ipynb #e7b9c6f4
+# %% ../../nbs/library/data/npz.ipynb #121a77fc
 ARRAY_NAMES = ("images", "points", "group", "source", "image_id")
 
 
 def to_arrays(
-    faces: Faces,
-) -> dict[str, np.ndarray]:  # arrays by their names in the file
-    "Take faces apart into plain arrays."
+    faces: Faces,  # any set of faces
+) -> dict[str, np.ndarray]:  # the arrays by name; truth only where the set has it
+    "Return the arrays of a set of faces, with groups, sources and ids as text."
     arrays = {part: np.asarray(getattr(faces, part)) for part in (*ARRAY_NAMES, "truth")
               if getattr(faces, part) is not None}
     return arrays | {part: arrays[part].astype(str) for part in ARRAY_NAMES[2:]}
 
-# %% ../../nbs/library/data/npz.ipynb #76e59d1f
+# %% ../../nbs/library/data/npz.ipynb #ce2d1e10
 def save_npz(
-    faces: Faces,  # what to save
-    path: str | Path,  # where, ending with .npz
-) -> Path:  # the path written
-    "Save faces in one file, whole or not at all."
+    faces: Faces,  # faces to save
+    path: str | Path,  # path of the file, with the suffix .npz
+) -> Path:  # path of the file written
+    "Save faces in one .npz file, atomically."
     path = Path(path)
     if path.suffix.lower() != ".npz":
         raise UserError(f"{path}: expected a name that ends with .npz")
@@ -45,11 +45,11 @@ def save_npz(
         np.savez(file, **to_arrays(faces))  # type: ignore[arg-type]
     return path
 
-# %% ../../nbs/library/data/npz.ipynb #3cd69208
+# %% ../../nbs/library/data/npz.ipynb #564c16c5
 def load_npz(
-    path: str | Path,  # a file that save_npz wrote, or your own with the same arrays
-) -> Faces:  # the faces; groups, sources and ids as text
-    "Load faces from an .npz file and check them; pickled objects are never opened."
+    path: str | Path,  # file written by `save_npz`, or any .npz file with the same arrays
+) -> Faces:  # faces, named after the file; groups, sources and ids as text
+    "Load faces from an .npz file and check every array."
     path = Path(path)
     with reading(path), open(path, "rb") as file:
         if not file.read(1):
@@ -79,9 +79,9 @@ def load_npz(
     except UserError as error:
         raise UserError(f"{path}: {str(error).removeprefix(path.name + ': ')}") from error
 
-# %% ../../nbs/library/data/npz.ipynb #ed254ee1
+# %% ../../nbs/library/data/npz.ipynb #0812f2d7
 def _read_array(path: Path, stored: np.lib.npyio.NpzFile, part: str) -> np.ndarray:
-    "Read one array of an .npz and check its type; text and ids become text."
+    "Read one array of an .npz file, check its type, and convert groups, sources and ids to text."
     try:
         array = np.asarray(stored[part])
     except (ValueError, TypeError, OverflowError, MemoryError, tokenize.TokenError) as error:

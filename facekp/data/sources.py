@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/data/sources.html.md"""
 # %% auto #0
 __all__ = ['SOURCES', 'load_faces']
 
-# %% ../../nbs/library/data/sources.ipynb #ad80cc6b
+# %% ../../nbs/library/data/sources.ipynb #5bb6afea
 import hashlib
 import warnings
 from dataclasses import replace
@@ -29,13 +29,13 @@ from ..faces import Faces, concatenate
 # %% ../../nbs/library/data/sources.ipynb #376192a1
 SOURCES = "synthetic, synthetic:N, kaggle, or the path of a Kaggle folder or .zip, a training.csv, an .npz or a 300-W folder"
 
-# %% ../../nbs/library/data/sources.ipynb #dfce87ba
+# %% ../../nbs/library/data/sources.ipynb #0e094475
 def load_faces(
-    source: str | Path | list[str] | None = None,  # synthetic, synthetic:N, kaggle, or a path; several joined by ' + ' or as a list; None: as the settings say
-    data_folder: str | Path | None = None,  # where `kaggle` and the synthetic sets are kept; `data` when not given, or the settings' folder where source is None
-    seed: int = 0,  # which synthetic faces
-) -> Faces:  # all faces of all sources
-    "Load faces from any source."
+    source: str | Path | list[str] | None = None,  # synthetic, synthetic:N, kaggle or a path; several joined by ' + ' or in a list; None: from the settings
+    data_folder: str | Path | None = None,  # folder of the Kaggle files and of cached synthetic faces; None: `data`, or the settings' folder where source is None
+    seed: int = 0,  # random seed of the synthetic faces
+) -> Faces:  # faces of all sources in one set
+    "Load faces from one or more sources."
     if source is None:
         settings = load_settings()
         source = (f"synthetic:{settings.synthetic_faces}" if settings.data == "synthetic"
@@ -50,9 +50,9 @@ def load_faces(
     parts = [_load_one(str(name), Path(data_folder), seed) for name in names]
     return parts[0] if len(parts) == 1 else concatenate(_disambiguate_groups(parts))
 
-
+# %% ../../nbs/library/data/sources.ipynb #88802f2f
 def _check_source(source: str) -> None:
-    "Refuse a source that is not there, before any other is loaded."
+    "Raise a `UserError` for a source that does not exist."
     if source == "kaggle" or source.split(":")[0] == "synthetic" or (source and _exists(source)):
         return
     near = did_you_mean(source, ("synthetic", "kaggle")).split(" Known")[0]
@@ -62,20 +62,20 @@ def _check_source(source: str) -> None:
 
 
 def _split_source(source: str) -> list[str]:
-    "Split 'a + b' into its sources, unless a file is called so."
+    "Split 'a + b' into its sources, unless a file has that name."
     return [source] if _exists(source) else [name.strip() for name in source.split("+")]
 
 
 def _exists(name: str) -> bool:
-    "Say whether there is such a file; a name that no file can have is none."
+    "Return whether a file or folder exists; False for names that are not valid paths."
     try:
         return Path(name).expanduser().exists()
     except (OSError, ValueError, RuntimeError):
         return False
 
-# %% ../../nbs/library/data/sources.ipynb #b6cc7356
+# %% ../../nbs/library/data/sources.ipynb #7121bd08
 def _disambiguate_groups(parts: list[Faces]) -> list[Faces]:
-    "Put the set's name before its groups where two sets use the same names for different people."
+    "Prefix groups with the name of their set where two sets use the same group names."
     names = [set(part.group.tolist()) for part in parts]
     if sum(map(len, names)) == len(set().union(*names)):
         return parts
@@ -97,9 +97,9 @@ def _load_one(source: str, data_folder: Path, seed: int) -> Faces:
         raise UserError(f"{path}: can't tell what this is from its ending; expected {SOURCES}")
     return loaders[path.suffix.lower()](path)
 
-# %% ../../nbs/library/data/sources.ipynb #8c3bcffd
+# %% ../../nbs/library/data/sources.ipynb #3197b0e3
 def _load_synthetic(source: str, data_folder: Path, seed: int) -> Faces:
-    "Draw the synthetic training set, or take it from the cache where the same program has drawn it before."
+    "Render the synthetic training set, or load it from the cache."
     from facekp.synthetic.dataset import synthetic_training_set
     from facekp.synthetic.gaps import TRAINING_ROWS
 
@@ -123,6 +123,6 @@ def _load_synthetic(source: str, data_folder: Path, seed: int) -> Faces:
                 if not path.name.startswith(key):
                     path.unlink(missing_ok=True)
         except (OSError, UserError, RunError) as error:
-            warnings.warn("the drawn faces could not be kept for the next time, and loading goes "
+            warnings.warn("the synthetic faces could not be kept for the next time, and loading goes "
                           f"on without it: {error}", stacklevel=5)
     return replace(faces, name=source)

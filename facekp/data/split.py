@@ -7,29 +7,29 @@ Docs: https://facekp.github.io/facekp/library/data/split.html.md"""
 # %% auto #0
 __all__ = ['split_by_group']
 
-# %% ../../nbs/library/data/split.ipynb #22e473d0
+# %% ../../nbs/library/data/split.ipynb #08e73ec5
 import numpy as np
 
 from .duplicates import connected_components, near_duplicates
 from ..errors import UserError
 from ..faces import Faces
 
-# %% ../../nbs/library/data/split.ipynb #16984fea
+# %% ../../nbs/library/data/split.ipynb #287ba5b4
 def _connected_groups(faces: Faces) -> np.ndarray:
-    "Number what must stay together: int [N], one number for all faces that are linked by group or by copies."
+    "Number the sets of faces that are connected by groups or copies: int [N]."
     groups = np.unique(faces.group, return_inverse=True)[1]
     copies = near_duplicates(faces.images)
     count = groups.max(initial=-1) + 1
     components = connected_components(np.stack([groups, count + copies], axis=1), count + len(faces))
     return np.unique(components[groups], return_inverse=True)[1]
 
-# %% ../../nbs/library/data/split.ipynb #40e0c5ca
+# %% ../../nbs/library/data/split.ipynb #55b545ad
 def split_by_group(
     faces: Faces,  # all faces
-    test_share: float = 0.2,  # share of the faces to hold out, between 0 and 1
-    seed: int = 0,  # which split; the same seed gives the same split
+    test_share: float = 0.2,  # share of the faces in the test part, between 0 and 1 (exclusive)
+    seed: int = 0,  # random seed of the split
 ) -> tuple[Faces, Faces]:  # training part and test part, each in the order of `faces`
-    "Split faces so that no group and no copy of a picture stands on both sides."
+    "Split faces into a training and a test part that share no group and no near duplicate."
     if not 0 < test_share < 1:
         raise UserError(f"test_share is {test_share}, expected a share between 0 and 1, like 0.2")
     bundles = _connected_groups(faces)
@@ -39,7 +39,7 @@ def split_by_group(
                         "photo or copies), expected at least two groups; add other faces, or give "
                         "each person a group")
     in_test, held_out, wanted = np.zeros(len(sizes), bool), 0, test_share * len(faces)
-    for bundle in np.random.default_rng(seed).permutation(len(sizes))[:-1]:  # the last one always trains
+    for bundle in np.random.default_rng(seed).permutation(len(sizes))[:-1]:  # the last set is always in the training part
         if held_out + sizes[bundle] / 2 < wanted:
             in_test[bundle] = True
             held_out += sizes[bundle]

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/data/w300.html.md"""
 # %% auto #0
 __all__ = ['PHOTO_ENDINGS', 'read_pts', 'load_300w']
 
-# %% ../../nbs/library/data/w300.ipynb #43b0c7b8
+# %% ../../nbs/library/data/w300.ipynb #1404d166
 import re
 from pathlib import Path
 
@@ -23,11 +23,11 @@ from ..images import MAX_PIXELS, read_image
 from ..keypoints import IMAGE_SIZE, MEAN_FACE
 from ..progress import progress
 
-# %% ../../nbs/library/data/w300.ipynb #42935ee2
+# %% ../../nbs/library/data/w300.ipynb #bd33ead5
 def read_pts(
-    path: str | Path,  # a .pts file of 68 points
+    path: str | Path,  # .pts file of 68 points
 ) -> np.ndarray:  # float [68,2], pixels, 0-based
-    "Read the points of one 300-W face; MATLAB counts from 1, so 1 is taken away."
+    "Read the 68 landmarks of a .pts file and convert them from 1-based to 0-based pixels."
     with reading(path):
         text = Path(path).read_text(encoding="utf-8", errors="replace")
     inside = re.search(r"\{(.*)\}", text, re.DOTALL)
@@ -46,12 +46,12 @@ def read_pts(
                         "and y in pixels")
     return np.array(values).reshape(68, 2) - 1
 
-
+# %% ../../nbs/library/data/w300.ipynb #22300362
 PHOTO_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")
 
 
 def _image_of(marks: Path) -> Path:
-    "Find the picture that a .pts file belongs to."
+    "Find the photo of a .pts file: same folder, same name, any suffix of `PHOTO_ENDINGS`."
     found = [path for ending in PHOTO_ENDINGS
              for path in (marks.with_suffix(ending), marks.with_suffix(ending.upper()))
              if path.is_file()]
@@ -60,12 +60,12 @@ def _image_of(marks: Path) -> Path:
                         f"{marks.stem}.jpg or {marks.stem}.png")
     return found[0]
 
-# %% ../../nbs/library/data/w300.ipynb #3b182d6c
+# %% ../../nbs/library/data/w300.ipynb #7b49873e
 def load_300w(
-    folder: str | Path,  # pictures with a .pts of the same name beside each, subfolders included
-    name: str | None = None,  # what the set is called; the folder's name when not given
+    folder: str | Path,  # folder with photos and a .pts file for each, subfolders included
+    name: str | None = None,  # name of the set; None: the folder's name
 ) -> Faces:  # faces in Kaggle's framing; faces of one photo (name_1, name_2) share a group
-    "Load a folder of 300-W: cut each face to Kaggle's framing and map its 68 points to 15."
+    "Load a 300-W folder: crop each face to Kaggle's framing and map its 68 landmarks to 15 keypoints."
     folder = Path(folder)
     marks = sorted(path for path in folder.rglob("*.pts") if not path.name.startswith("."))
     if not marks:
@@ -75,9 +75,9 @@ def load_300w(
     files = [path for pair in zip(marks, pictures) for path in pair]
     return cached(files, lambda: _load_300w(folder, marks, pictures), name or folder.name, folder)
 
-# %% ../../nbs/library/data/w300.ipynb #780bc085
+# %% ../../nbs/library/data/w300.ipynb #3c380ea2
 def _load_300w(folder: Path, marks: list[Path], pictures: list[Path]) -> Faces:
-    "Read and cut all faces of a 300-W folder."
+    "Read and crop all faces of a 300-W folder."
     images, points = [], []
     for path, picture in progress(list(zip(marks, pictures)),
                                   f"cutting the faces of {folder.name}"):
