@@ -12,37 +12,37 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# %% ../../nbs/library/synthetic/appearance.ipynb #144a07ed
+# %% ../../nbs/library/synthetic/appearance.ipynb #703859ea
 @dataclass
 class Appearance:
-    "How one face looks and how it is photographed."
+    "Appearance of one face and its illumination."
     tone: float  # reflectance of the skin, 0-1
     hair: float  # reflectance of the hair, 0-1
     age: float  # 0 smooth to 1 wrinkled
-    male: bool  # a man or a boy: other hair and brows, perhaps a beard
-    child: bool  # no beard, a shorter chin, larger eyes
+    male: bool  # distribution of hair style, brows and beard
+    child: bool  # no beard, shorter chin, larger eyes
     hair_style: str  # bald, short, fringe, long, tied, hat, scarf
     beard: str  # none, stubble, moustache, full, goatee
     glasses: str  # none, wire, frame, sun
     makeup: float  # 0-1
-    width: float  # of the head
-    jaw: float  # width of the jaw
-    chin: float  # pixels longer
-    ambient: float  # share of the light that comes from everywhere
-    light: np.ndarray  # [3] direction the main light comes from
+    width: float  # of the head, relative to the average
+    jaw: float  # width of the jaw, relative to the average
+    chin: float  # additional length, pixels
+    ambient: float  # share of ambient light
+    light: np.ndarray  # float [3], unit vector towards the main light
 
-# %% ../../nbs/library/synthetic/appearance.ipynb #8c97c0d9
+# %% ../../nbs/library/synthetic/appearance.ipynb #602614b6
 def sample_appearance(
     rng: np.random.Generator,  # where the chance comes from
-) -> Appearance:  # one look
-    "Draw by lot how a face looks."
+) -> Appearance:  # the sampled appearance
+    "Sample the appearance of a face."
     male, child = rng.random() < 0.5, rng.random() < 0.12
     tone = float(np.clip(rng.normal(0.62, 0.13) if rng.random() < 0.8 else rng.normal(0.36, 0.09), 0.18, 0.88))
     hair = float(np.clip(rng.choice([0.06, 0.13, 0.3, 0.5, 0.65], p=[0.4, 0.25, 0.15, 0.12, 0.08]) * rng.uniform(0.6, 1.4), 0.03, 0.8))
     age = 0.0 if child else rng.random() ** 1.5
     styles = ("bald", "short", "fringe", "long", "tied", "hat", "scarf")
-    chances = [0.14, 0.56, 0.14, 0.05, 0.02, 0.08, 0.01] if male else [0.01, 0.14, 0.17, 0.42, 0.17, 0.05, 0.04]
-    style = styles[rng.choice(7, p=chances)]
+    probabilities = [0.14, 0.56, 0.14, 0.05, 0.02, 0.08, 0.01] if male else [0.01, 0.14, 0.17, 0.42, 0.17, 0.05, 0.04]
+    style = styles[rng.choice(7, p=probabilities)]
     beards = ("none", "stubble", "moustache", "full", "goatee")
     beard = beards[rng.choice(5, p=[0.58, 0.22, 0.06, 0.08, 0.06])] if male and not child else "none"
     glasses = ("none", "wire", "frame", "sun")[rng.choice(4, p=[0.83, 0.08, 0.075, 0.015])]

@@ -15,58 +15,60 @@ import numpy as np
 
 from .shape import SHAPE_MEAN, cached_array
 
-# %% ../../nbs/library/synthetic/head.ipynb #a5acd05a
+# %% ../../nbs/library/synthetic/head.ipynb #4efb4278
 KEYPOINT_DEPTH = np.array([0, 0, 2.5, -1, 2.5, -1, 7.5, -2, 7.5, -2, 18, 6, 6, 11.5, 11])
 _EYES = (SHAPE_MEAN[0:2] + SHAPE_MEAN[2:4]) / 2
 TEMPLATE = np.column_stack([SHAPE_MEAN.reshape(15, 2) - _EYES, KEYPOINT_DEPTH])
-#: rows of the head seen from the front: y, half width, depth of the middle, half depth
+#: cross-sections of the head from top to bottom: y, half width, depth of the centre, half depth
 HEAD_ROWS = np.array([
     [-64, 6, -36, 12], [-60, 17, -36, 24], [-53, 26, -35, 31], [-42, 33.5, -33, 36], [-25, 37.5, -30, 36], [-10, 38.5, -28, 35],
     [5, 38.5, -26, 34], [20, 37, -22, 32], [33, 33.5, -15, 28], [43, 28.5, -8, 22], [51, 21.5, -2, 15], [57, 14, 1, 10], [60.5, 7, 2, 6],
     [61.5, 2, 3, 3]])
 
-
+# %% ../../nbs/library/synthetic/head.ipynb #13073c3b
 @dataclass
 class Pose:
-    "How a head is held: angles in radians, the scale of the drawing and the point between the eyes in pixels."
-    yaw: float  # turned to the right of the picture is positive
-    pitch: float  # looking up is positive
-    roll: float  # leaning clockwise is positive
-    scale: float  # 1 is the average face
-    origin: np.ndarray  # [2], pixels
+    "Pose of a head."
+    yaw: float  # radians, positive to the right of the image
+    pitch: float  # radians, positive upwards
+    roll: float  # radians, positive clockwise
+    scale: float  # relative to the average face
+    origin: np.ndarray  # [2], point between the eyes, pixels
 
-# %% ../../nbs/library/synthetic/head.ipynb #54300f0b
+# %% ../../nbs/library/synthetic/head.ipynb #bc6025f0
 def project(
-    solid: np.ndarray,  # [N,3], x right, y down, z towards the viewer, from the point between the eyes of the average head
-    pose: Pose,  # how the head is held
+    solid: np.ndarray,  # [N,3], points of the head in pixels of the average head: x right, y down, z towards the viewer, origin between the eyes
+    pose: Pose,  # pose of the head
 ) -> np.ndarray:  # [N,2], pixels
-    "Turn points of the head and look at them from the front."
+    "Project points of the head into the image."
     return solid @ camera_matrix(pose) + pose.origin
 
-# %% ../../nbs/library/synthetic/head.ipynb #6c6f665d
+# %% ../../nbs/library/synthetic/head.ipynb #092a8940
 def camera_matrix(
-    pose: Pose,  # how the head is held
-) -> np.ndarray:  # [3,2]: what a step right, down and forward on the head is in the picture
-    "Turn to the side, nod, lean and scale, as one matrix."
+    pose: Pose,  # pose of the head
+) -> np.ndarray:  # [3,2], displacement in the image per unit along x, y and z of the head
+    "Return the matrix that rotates, scales and projects points of the head."
     sin_yaw, cos_yaw, sin_pitch, cos_pitch = np.sin(pose.yaw), np.cos(pose.yaw), np.sin(pose.pitch), np.cos(pose.pitch)
-    turned = np.array([[cos_yaw, sin_yaw * sin_pitch], [0, cos_pitch], [sin_yaw, -cos_yaw * sin_pitch]])
-    return turned @ roll_matrix(pose)
+    rotation = np.array([[cos_yaw, sin_yaw * sin_pitch], [0, cos_pitch], [sin_yaw, -cos_yaw * sin_pitch]])
+    return rotation @ roll_matrix(pose)
 
 
-def roll_matrix(pose: Pose) -> np.ndarray:
-    "The matrix [2,2] that leans and scales."
+def roll_matrix(
+    pose: Pose,  # pose of the head
+) -> np.ndarray:  # [2,2], multiplied from the right
+    "Return the matrix of roll and scale."
     cos, sin = pose.scale * np.cos(pose.roll), pose.scale * np.sin(pose.roll)
     return np.array([[cos, sin], [-sin, cos]])
 
-# %% ../../nbs/library/synthetic/head.ipynb #ef2340aa
+# %% ../../nbs/library/synthetic/head.ipynb #fee5bb99
 def estimate_pose(
     points: np.ndarray,  # [15,2], pixels
-) -> Pose:  # the pose of an average head that fits the points best
-    "Find out how the head is held that has these keypoints."
+) -> Pose:  # pose of the average head that fits the keypoints best
+    "Estimate the pose of the head from its keypoints."
     camera = _pose_solver() @ points
     roll = np.arctan2(camera[0, 1], camera[0, 0])
-    turn = np.array([[np.cos(roll), np.sin(roll)], [-np.sin(roll), np.cos(roll)]])
-    (xx, _), _, (xz, yz) = camera[:3] @ turn.T
+    rotation = np.array([[np.cos(roll), np.sin(roll)], [-np.sin(roll), np.cos(roll)]])
+    (xx, _), _, (xz, yz) = camera[:3] @ rotation.T
     scale = np.hypot(xx, xz)
     yaw = np.arctan2(xz, xx)
     pitch = np.clip(-0.6 * yz / scale, -0.5, 0.5)
@@ -75,37 +77,37 @@ def estimate_pose(
 
 @cached_array
 def _pose_solver() -> np.ndarray:
-    "The matrix [4,15] that fits an affine camera to keypoints by least squares."
+    "Return the matrix [4,15] that fits an affine camera to keypoints by least squares."
     return np.linalg.pinv(np.column_stack([TEMPLATE, np.ones(15)]))
 
-# %% ../../nbs/library/synthetic/head.ipynb #4be2256c
+# %% ../../nbs/library/synthetic/head.ipynb #35873883
 def rotate_pose(
     points: np.ndarray,  # [15,2], pixels
-    yaw: float,  # radians to the right of the picture
-    pitch: float,  # radians up
-    roll: float,  # radians clockwise
-) -> np.ndarray:  # [15,2], pixels
-    "Turn a head further: each point goes as far as its depth says; the point between the eyes stays."
+    yaw: float,  # additional yaw, radians, positive to the right of the image
+    pitch: float,  # additional pitch, radians, positive upwards
+    roll: float,  # additional roll, radians, positive clockwise
+) -> np.ndarray:  # [15,2], pixels, after the rotation
+    "Rotate a head about the point between the eyes; keypoints move according to their depth."
     pose = estimate_pose(points)
-    more = Pose(pose.yaw + yaw, pose.pitch + pitch, pose.roll + roll, pose.scale, pose.origin)
-    lean = np.array([[np.cos(roll), np.sin(roll)], [-np.sin(roll), np.cos(roll)]])
-    return project(TEMPLATE, more) + (points - project(TEMPLATE, pose)) @ lean
+    target = Pose(pose.yaw + yaw, pose.pitch + pitch, pose.roll + roll, pose.scale, pose.origin)
+    rotation = np.array([[np.cos(roll), np.sin(roll)], [-np.sin(roll), np.cos(roll)]])
+    return project(TEMPLATE, target) + (points - project(TEMPLATE, pose)) @ rotation
 
-# %% ../../nbs/library/synthetic/head.ipynb #32faeb51
+# %% ../../nbs/library/synthetic/head.ipynb #7acd96c0
 class Head:
-    "The geometry of one head: what is drawn anywhere in its face goes where its keypoints want it."
+    "Geometry of one head: maps the average head to an image with given keypoints."
 
     def __init__(
         self,
         points: np.ndarray,  # [15,2], pixels
-        width: float = 1.0,  # of the head, 1 is average
-        jaw: float = 1.0,  # width of the jaw, 1 is average
-        chin: float = 0.0,  # pixels that the chin is longer
-    ):
+        width: float = 1.0,  # width of the head relative to the average
+        jaw: float = 1.0,  # width of the jaw relative to the average
+        chin: float = 0.0,  # additional length of the chin, pixels
+    ) -> None:
         self.points = points
         self.pose = estimate_pose(points)
         self._camera = camera_matrix(self.pose)
-        self._bend = _warp_solver() @ (points - project(TEMPLATE, self.pose))
+        self._warp_weights = _warp_solver() @ (points - project(TEMPLATE, self.pose))
         rows = HEAD_ROWS.copy()
         low = np.clip((rows[:, 0] - 5) / 35, 0, 1)
         rows[:, 1] *= width * (1 + (jaw - 1) * low)
@@ -114,32 +116,32 @@ class Head:
 
     def place(
         self,
-        solid: np.ndarray | list,  # [N,3], pixels of the average head: x right, y down, z towards the viewer, from the point between the eyes
+        solid: np.ndarray | list,  # [N,3], points of the head in pixels of the average head: x right, y down, z towards the viewer, origin between the eyes
     ) -> np.ndarray:  # [N,2], pixels
-        "Where points of the average head are in this picture."
+        "Map points of the average head to the image."
         solid = np.asarray(solid, float)
-        return solid @ self._camera + self.pose.origin + _warp_kernel(solid) @ self._bend
+        return solid @ self._camera + self.pose.origin + _warp_kernel(solid) @ self._warp_weights
 
     def surface(
         self,
-        flat: np.ndarray | list,  # [N,2], x and y on the average head, in its pixels
-        lift: float = 0.0,  # pixels above the skull, towards the viewer
-    ) -> np.ndarray:  # [N,3], x, y and z on the average head, as `place` takes them
-        "Points on the skull (without nose)."
+        flat: np.ndarray | list,  # [N,2], x and y in pixels of the average head
+        lift: float = 0.0,  # distance in front of the skull, pixels
+    ) -> np.ndarray:  # [N,3], points of the average head for `place`
+        "Return points on the surface of the skull (without the nose)."
         flat = np.asarray(flat, float)
         width, middle, depth = (np.interp(flat[:, 1], self.rows[:, 0], self.rows[:, k]) for k in (1, 2, 3))
         z = middle + depth * np.sqrt(np.clip(1 - (flat[:, 0] / width) ** 2, 0, 1)) + lift
         return np.column_stack([flat, z])
 
-# %% ../../nbs/library/synthetic/head.ipynb #2c9ace21
+# %% ../../nbs/library/synthetic/head.ipynb #dd44a2f8
 def outline_head(
-    head: Head,  # of which
-    grow: float = 0.0,  # pixels farther out than the skin, as hair is
-    top: float = -70,  # y on the average head where the edge begins; the crown is at -64
-    bottom: float = 70,  # y where it ends; the chin is near 61
-    sides: bool = False,  # the left and the right edge apart, each from top to bottom
+    head: Head,  # geometry of the head
+    grow: float = 0.0,  # distance from the skin outwards, pixels, for example for hair
+    top: float = -70,  # y on the average head where the outline starts; the crown is at -64
+    bottom: float = 70,  # y on the average head where it ends; the chin is near 61
+    sides: bool = False,  # return the left and the right edge separately, each from top to bottom
 ) -> np.ndarray | list[np.ndarray]:  # a polygon [80,2] in pixels, or two lines [40,2]
-    "The edge of the turned head."
+    "Return the outline of the rotated head."
     y = np.linspace(max(top, head.rows[0, 0] + 0.01), min(bottom, head.rows[-1, 0] - 0.01), 40)
     width, middle, depth = (np.interp(y, head.rows[:, 0], head.rows[:, k]) for k in (1, 2, 3))
     yaw, pitch = head.pose.yaw, head.pose.pitch
@@ -147,17 +149,17 @@ def outline_head(
     center = middle * np.sin(yaw)
     down = y * np.cos(pitch) - middle * np.cos(yaw) * np.sin(pitch) - grow * np.clip((-30 - y) / 30, 0, 1)
     edges = [np.stack([center + sign * half, down], 1) @ roll_matrix(head.pose) + head.pose.origin
-             + _warp_kernel(np.stack([sign * 0.8 * width, y], 1)) @ head._bend for sign in (-1, 1)]
+             + _warp_kernel(np.stack([sign * 0.8 * width, y], 1)) @ head._warp_weights for sign in (-1, 1)]
     return edges if sides else np.concatenate([edges[1], edges[0][::-1]])
 
-
+# %% ../../nbs/library/synthetic/head.ipynb #27a9b7af
 def _warp_kernel(solid: np.ndarray) -> np.ndarray:
-    "How much each keypoint [15] pulls at points [N,3] of the head."
+    "Return the weight of each keypoint [15] for points [N,3] of the head."
     squares = (solid[:, None, 0] - TEMPLATE[:, 0]) ** 2 + (solid[:, None, 1] - TEMPLATE[:, 1]) ** 2
     return np.exp(squares / (-2 * 16.0**2))
 
 
 @cached_array
 def _warp_solver() -> np.ndarray:
-    "The matrix [15,15] from keypoint residuals to weights of the kernel."
+    "Return the matrix [15,15] from keypoint residuals to weights of the kernel."
     return np.linalg.inv(_warp_kernel(TEMPLATE) + 0.01 * np.eye(15))

@@ -15,31 +15,42 @@ import numpy as np
 from ..keypoints import IMAGE_SIZE
 from .shape import cached_array
 
-# %% ../../nbs/library/synthetic/painting.ipynb #5fd02850
-ZOOM = 2
-CANVAS_SIZE = ZOOM * IMAGE_SIZE
+# %% ../../nbs/library/synthetic/painting.ipynb #ccbf9a88
+ZOOM = 2  # canvas pixels per pixel of the image
+CANVAS_SIZE = ZOOM * IMAGE_SIZE  # pixels
 
-
+# %% ../../nbs/library/synthetic/painting.ipynb #7d61cf8e
 @cached_array
-def spline_matrix(count: int, closed: bool, steps: int) -> np.ndarray:
-    "The matrix from `count` knots to the points of a smooth line through them (Catmull-Rom)."
-    around = np.eye(count)
-    ends = (around[-1:], around[:2]) if closed else (2 * around[:1] - around[1:2], 2 * around[-1:] - around[-2:-1])
-    around = np.concatenate([ends[0], around, ends[1]])
-    before, here, there, after = around[:-3, None], around[1:-2, None], around[2:-1, None], around[3:, None]
+def spline_matrix(
+    count: int,  # number of knots
+    closed: bool,  # join the last knot with the first
+    steps: int,  # points per segment
+) -> np.ndarray:  # float [points,count]
+    "Return the matrix from knots to the points of a Catmull-Rom spline."
+    knots = np.eye(count)
+    ends = (knots[-1:], knots[:2]) if closed else (2 * knots[:1] - knots[1:2], 2 * knots[-1:] - knots[-2:-1])
+    knots = np.concatenate([ends[0], knots, ends[1]])
+    before, here, there, after = knots[:-3, None], knots[1:-2, None], knots[2:-1, None], knots[3:, None]
     t = np.arange(steps)[None, :, None] / steps
     line = here + 0.5 * t * (there - before + t * (2 * before - 5 * here + 4 * there - after + t * (3 * (here - there) + after - before)))
     line = line.reshape(-1, count)
     return line if closed else np.concatenate([line, np.eye(count)[-1:]])
 
 
-def smooth_curve(knots, closed: bool = False, steps: int = 6) -> np.ndarray:
-    "A smooth line through knots [N,2], `steps` points from knot to knot."
+def smooth_curve(
+    knots: np.ndarray,  # float [N,2], knots in pixels
+    closed: bool = False,  # join the last knot with the first
+    steps: int = 6,  # points per segment
+) -> np.ndarray:  # float [M,2], pixels
+    "Return a Catmull-Rom spline through knots."
     return spline_matrix(len(knots), closed, steps) @ knots
 
-
-def ribbon(line: np.ndarray, widths) -> np.ndarray:
-    "The polygon around a line [N,2] that is `widths` pixels wide."
+# %% ../../nbs/library/synthetic/painting.ipynb #2a6f064f
+def ribbon(
+    line: np.ndarray,  # float [N,2], pixels
+    widths: np.ndarray | float,  # width at each point, pixels; one value or [N]
+) -> np.ndarray:  # float [2N,2], pixels
+    "Return the polygon of a line with a width."
     along = np.empty_like(line)
     along[1:-1] = line[2:] - line[:-2]
     along[0], along[-1] = line[1] - line[0], line[-1] - line[-2]
@@ -48,27 +59,46 @@ def ribbon(line: np.ndarray, widths) -> np.ndarray:
     return np.concatenate([line + across, (line - across)[::-1]])
 
 
-def taper(count: int, start: float, middle: float, end: float) -> np.ndarray:
-    "Widths of a ribbon with thin ends."
+def taper(
+    count: int,  # points of the line
+    start: float,  # width of the first point
+    middle: float,  # width of the points between
+    end: float,  # width of the last point
+) -> np.ndarray:  # float [count]
+    "Return the widths of a ribbon with thin ends."
     return np.array([start] + [middle] * (count - 2) + [end])
 
-# %% ../../nbs/library/synthetic/painting.ipynb #51a73285
+# %% ../../nbs/library/synthetic/painting.ipynb #ce373b21
 @cached_array
-def superellipse(power: float, count: int) -> np.ndarray:
-    "A circle of radius 1 as `count` points; a higher power makes it squarer."
-    turn = np.linspace(0, 2 * np.pi, count, endpoint=False)
-    circle = np.stack([np.cos(turn), np.sin(turn)], 1)
+def superellipse(
+    power: float,  # exponent: 2 is a circle, higher values approach a square
+    count: int,  # number of points
+) -> np.ndarray:  # float [count,2]
+    "Return a superellipse with semi-axes of 1."
+    angle = np.linspace(0, 2 * np.pi, count, endpoint=False)
+    circle = np.stack([np.cos(angle), np.sin(angle)], 1)
     return np.sign(circle) * np.abs(circle) ** (2 / power)
 
 
-def ellipse(center, half, angle: float = 0.0, power: float = 2.0, count: int = 24) -> np.ndarray:
-    "The polygon of an ellipse; a higher power makes it squarer."
+def ellipse(
+    center: np.ndarray | list,  # x and y, pixels
+    half: np.ndarray | list | float,  # semi-axes, pixels
+    angle: float = 0.0,  # radians, clockwise
+    power: float = 2.0,  # exponent: 2 is an ellipse, higher values approach a rectangle
+    count: int = 24,  # number of points
+) -> np.ndarray:  # float [count,2], pixels
+    "Return the polygon of an ellipse or superellipse."
     cos, sin = np.cos(angle), np.sin(angle)
     return (superellipse(power, count) * half) @ np.array([[cos, sin], [-sin, cos]]) + center
 
-
-def fill_polygons(polygons: list, values: list, ground: int, soft: float):
-    "Fill polygons (pixels) with values 0-255: the slices of the part of the picture that they touch, and that part; None if outside."
+# %% ../../nbs/library/synthetic/painting.ipynb #4d1fbe00
+def fill_polygons(
+    polygons: list,  # arrays [N,2], pixels
+    values: list,  # value of each polygon, 0-255
+    ground: int,  # value of the background, 0-255
+    soft: float,  # standard deviation of the blurred edge, pixels
+) -> tuple[tuple[slice, slice], np.ndarray] | None:  # the region of the canvas and its values; None if it is outside the canvas
+    "Rasterise polygons with constant values, each over the previous ones."
     corners = (np.concatenate(polygons) * (16 * ZOOM) + (8 * ZOOM - 7.5)).astype(np.int32)
     left, top, width, height = (side / 16 for side in cv2.boundingRect(corners))
     margin = 2 + 2.5 * soft * ZOOM
@@ -89,16 +119,26 @@ def fill_polygons(polygons: list, values: list, ground: int, soft: float):
             filled = cv2.blur(filled, (size, size))
     return (slice(top, bottom), slice(left, right)), filled
 
-# %% ../../nbs/library/synthetic/painting.ipynb #7e9bbe78
-def coverage(polygon, soft: float = 0.0):
-    "How much of each pixel a polygon (or a list of them) covers, 0-1: the slices of its surroundings and the cover there; None if outside."
+# %% ../../nbs/library/synthetic/painting.ipynb #4e578a81
+def coverage(
+    polygon: np.ndarray | list,  # a polygon [N,2] or a list of polygons
+    soft: float = 0.0,  # standard deviation of the blurred edge, pixels
+) -> tuple[tuple[slice, slice], np.ndarray] | None:  # the region of the canvas and float32 coverage 0-1; None if it is outside the canvas
+    "Return how much of each canvas pixel polygons cover."
     polygons = polygon if isinstance(polygon, list) else [polygon]
     filled = fill_polygons(polygons, [255] * len(polygons), 0, soft)
     return filled and (filled[0], filled[1] * np.float32(1 / 255))
 
 
-def paint_polygons(picture: np.ndarray, polygon, value, opacity: float = 1.0, soft: float = 0.0, within=None) -> None:
-    "Cover a polygon (or several) with a grey value (or with a whole picture of them), only where `within` (opacity 0-1) lets it."
+def paint_polygons(
+    picture: np.ndarray,  # float32 [192,192], the canvas, changed in place
+    polygon: np.ndarray | list,  # a polygon [N,2] or a list of polygons
+    value: np.ndarray | float,  # grey value 0-1, or a canvas of grey values
+    opacity: float = 1.0,  # 0-1
+    soft: float = 0.0,  # standard deviation of the blurred edge, pixels
+    within: np.ndarray | None = None,  # float32 [192,192], mask 0-1; everywhere when not given
+) -> None:
+    "Paint polygons over the canvas."
     covered = coverage(polygon, soft)
     if covered is None:
         return
@@ -109,9 +149,15 @@ def paint_polygons(picture: np.ndarray, polygon, value, opacity: float = 1.0, so
     value = value[part] if isinstance(value, np.ndarray) else np.float32(value)
     picture[part] += cover * (value - picture[part])
 
-
-def tint_polygons(picture: np.ndarray, polygons: list, factors: list, soft: float = 0.0, within=None) -> None:
-    "Make what lies in polygons darker (factor below 1) or brighter (up to 2); a later polygon wins over an earlier one."
+# %% ../../nbs/library/synthetic/painting.ipynb #3d0cc723
+def tint_polygons(
+    picture: np.ndarray,  # float32 [192,192], the canvas, changed in place
+    polygons: list,  # arrays [N,2], pixels; later ones replace earlier ones
+    factors: list,  # one per polygon, 0-2; below 1 darkens
+    soft: float = 0.0,  # standard deviation of the blurred edge, pixels
+    within: np.ndarray | None = None,  # float32 [192,192], mask 0-1; everywhere when not given
+) -> None:
+    "Multiply the canvas inside polygons by factors."
     filled = fill_polygons(polygons, [min(int(127.5 * factor + 0.5), 255) for factor in factors], 128, soft)
     if filled is None:
         return
@@ -120,18 +166,21 @@ def tint_polygons(picture: np.ndarray, polygons: list, factors: list, soft: floa
         factor = 1 + (factor - 1) * within[part]
     picture[part] *= factor
 
-
+# %% ../../nbs/library/synthetic/painting.ipynb #58f6cdd3
 @cached_array
 def _noise_bank(cells: int) -> np.ndarray:
-    "A large sheet of smooth noise, of standard deviation 1, with `cells` blobs across the width of a picture."
+    "Generate smooth noise of standard deviation 1 with `cells` knots per width of the canvas."
     size = 3 * cells + 4
-    sheet = np.random.default_rng(cells).standard_normal((size, size), np.float32)
-    sheet = cv2.resize(sheet, None, fx=CANVAS_SIZE / cells, fy=CANVAS_SIZE / cells, interpolation=cv2.INTER_CUBIC)
-    return sheet / sheet.std()
+    bank = np.random.default_rng(cells).standard_normal((size, size), np.float32)
+    bank = cv2.resize(bank, None, fx=CANVAS_SIZE / cells, fy=CANVAS_SIZE / cells, interpolation=cv2.INTER_CUBIC)
+    return bank / bank.std()
 
-# %% ../../nbs/library/synthetic/painting.ipynb #605f6755
-def smooth_noise(rng: np.random.Generator, cells: int) -> np.ndarray:
-    "Smooth noise [192,192] of standard deviation about 1: a piece of a large sheet that is made once."
-    sheet = _noise_bank(cells)
-    top, left = rng.integers(0, sheet.shape[0] - CANVAS_SIZE, 2)
-    return sheet[top:top + CANVAS_SIZE, left:left + CANVAS_SIZE]
+
+def smooth_noise(
+    rng: np.random.Generator,  # random number generator
+    cells: int,  # knots per width of the canvas; more give finer noise
+) -> np.ndarray:  # float32 [192,192], standard deviation about 1
+    "Return a random section of smooth noise."
+    bank = _noise_bank(cells)
+    top, left = rng.integers(0, bank.shape[0] - CANVAS_SIZE, 2)
+    return bank[top:top + CANVAS_SIZE, left:left + CANVAS_SIZE]

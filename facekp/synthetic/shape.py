@@ -63,27 +63,29 @@ _SMALL_COMPONENTS = [
      -0.2, 0.01, -0.3, 0.09, 0.17, -0.17, -0.02, -0.14, -0.09, -0.16, 0.09, 0.13, 0.04, 0.21, -0.01]]
 SHAPE_COMPONENTS = np.array(_LARGE_COMPONENTS + _SMALL_COMPONENTS)
 
-# %% ../../nbs/library/synthetic/shape.ipynb #106dde04
+# %% ../../nbs/library/synthetic/shape.ipynb #483867d2
 def sample_shapes(
-    count: int,  # how many
-    rng: np.random.Generator,  # where the chance comes from
+    count: int,  # number of shapes
+    rng: np.random.Generator,  # random number generator
 ) -> np.ndarray:  # float64 [count,15,2], pixels
-    "Draw face shapes from the mean and the principal components of the real labels."
+    "Sample face shapes from a principal component model of real labels."
     weights = rng.standard_normal((count, len(SHAPE_COMPONENTS)))
     length = np.linalg.norm(weights, axis=1, keepdims=True)
     limit = 1.35 * np.sqrt(len(SHAPE_COMPONENTS))
     weights *= np.minimum(1, limit / length)
     return (SHAPE_MEAN + weights @ SHAPE_COMPONENTS).reshape(count, 15, 2)
 
-
-def cached_array(make: Callable) -> Callable:
-    "Remember what a function made for its arguments (as functools.cache does, but other processes can be sent it too)."
-    made = {}
+# %% ../../nbs/library/synthetic/shape.ipynb #63a4dc32
+def cached_array(
+    make: Callable,  # function of hashable arguments
+) -> Callable:  # a function that computes each result once; unlike functools.cache it can be serialised for other processes
+    "Cache the results of a function by its arguments."
+    cache = {}
 
     @wraps(make)
-    def remembered(*arguments):
-        if arguments not in made:
-            made[arguments] = make(*arguments)
-        return made[arguments]
+    def cached(*arguments):
+        if arguments not in cache:
+            cache[arguments] = make(*arguments)
+        return cache[arguments]
 
-    return remembered
+    return cached
