@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/data/kaggle.html.md"""
 # %% auto #0
 __all__ = ['parse_training', 'broken_rows', 'load_kaggle', 'load_kaggle_test']
 
-# %% ../../nbs/library/data/kaggle.ipynb #bb99be19
+# %% ../../nbs/library/data/kaggle.ipynb #e9072b40
 from pathlib import Path
 
 import numpy as np
@@ -24,31 +24,31 @@ from ..errors import UserError, did_you_mean
 from ..faces import Faces
 from ..keypoints import COLUMNS, KEYPOINTS
 
-# %% ../../nbs/library/data/kaggle.ipynb #9394b2ec
+# %% ../../nbs/library/data/kaggle.ipynb #277cd684
 def parse_training(
-    table: Path,  # training.csv
-) -> tuple[np.ndarray, np.ndarray, list[str]]:  # points float32 [N,15,2], images uint8 [N,96,96], problems found
-    "Read points, images and problems of a training.csv."
+    table: Path,  # training.csv, or a zip file that contains it
+) -> tuple[np.ndarray, np.ndarray, list[str]]:  # points float32 [N,15,2], images uint8 [N,96,96], one line per problem
+    "Parse a training.csv and check its coordinates."
     with open_table(table, "training.csv") as file:
         numbers, images, problems = read_table(file, COLUMNS, str(table))
     points = numbers.reshape(-1, len(KEYPOINTS), 2)
     problems += check_points(points)
     return np.where(np.abs(points) < 1e6, points, np.nan).astype(np.float32), images, problems
 
-# %% ../../nbs/library/data/kaggle.ipynb #0fbfc2f4
+# %% ../../nbs/library/data/kaggle.ipynb #10ebd19c
 def broken_rows(
-    path: str | Path,  # a training.csv, or the Kaggle folder or zip that holds it
-) -> list[str]:  # what is wrong with which row, in their order; empty when all is well
-    "List everything that is wrong with the rows of a training.csv."
+    path: str | Path,  # training.csv, or the Kaggle folder or zip file that contains it
+) -> list[str]:  # one line per problem, sorted by row; empty for a valid table
+    "List the problems of all rows of a training.csv."
     problems = parse_training(require_table(Path(path), "training.csv"))[2]
     return sorted(problems, key=lambda problem: int(problem.split()[1].rstrip(":")))
 
-# %% ../../nbs/library/data/kaggle.ipynb #e14dfe51
+# %% ../../nbs/library/data/kaggle.ipynb #9e14ad80
 def load_kaggle(
-    path: str | Path,  # a Kaggle folder, Kaggle's zip, or a training.csv alone
-    name: str | None = None,  # what the set is called; the file's name when not given
-) -> Faces:  # all rows; exact and near copies share a group
-    "Load Kaggle's training set, or any table in its format; where a truth.csv of drawn faces lies beside it, the true points as well."
+    path: str | Path,  # Kaggle folder, Kaggle's zip file or training.csv
+    name: str | None = None,  # name of the set; None: the name of the file or folder
+) -> Faces:  # all rows; near duplicates share a group; truth only for synthetic data
+    "Load Kaggle's training set or a table in its format, with the truth.csv of synthetic faces where there is one."
     path = Path(path)
     table = require_table(path, "training.csv")
     truth = path / "truth.csv" if path.is_dir() and (path / "truth.csv").is_file() else None
@@ -57,7 +57,7 @@ def load_kaggle(
 
 
 def _load_kaggle(table: Path, truth_table: Path | None) -> Faces:
-    "Load Kaggle's training set from its files."
+    "Parse the training set and derive groups and annotation sources."
     points, images, problems = parse_training(table)
     raise_problems(str(table), problems)
     copies = near_duplicates(images)
@@ -69,9 +69,9 @@ def _load_kaggle(table: Path, truth_table: Path | None) -> Faces:
                  group=np.char.add("kaggle-", first_rows[copies].astype(str)), source=source,
                  image_id=np.arange(len(points)).astype(str), truth=truth)
 
-# %% ../../nbs/library/data/kaggle.ipynb #98eef9fe
+# %% ../../nbs/library/data/kaggle.ipynb #cb29803e
 def _read_truth(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
-    "Read the true points and sources that lie beside drawn faces."
+    "Read the true points and the sources of synthetic faces."
     try:
         with reading(path):
             table = pd.read_csv(path)
@@ -87,12 +87,12 @@ def _read_truth(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
                         f"{count:,}; write the folder again")
     return truth.reshape(-1, len(KEYPOINTS), 2), source
 
-# %% ../../nbs/library/data/kaggle.ipynb #9bb8a253
+# %% ../../nbs/library/data/kaggle.ipynb #7f822de4
 def load_kaggle_test(
-    source: str | Path,  # kaggle, a Kaggle folder or zip, or a test.csv
-    data_folder: str | Path = "data",  # where `kaggle` lies or is fetched to
-) -> tuple[Faces, pd.DataFrame | None]:  # faces without points, image_id as in the table; the lookup table, None where there is none
-    "Load Kaggle's test set and the list of the values that the competition asks for."
+    source: str | Path,  # "kaggle", a Kaggle folder or zip file, or test.csv
+    data_folder: str | Path = "data",  # folder that contains the folder `kaggle`, or receives the download
+) -> tuple[Faces, pd.DataFrame | None]:  # faces without labels, image_id as in the table; lookup table, None where missing
+    "Load Kaggle's test set and the lookup table of the coordinates to predict."
     path = fetch_kaggle(data_folder) if source == "kaggle" else Path(source).expanduser()
     table = require_table(path, "test.csv")
     with open_table(table, "test.csv") as file:
@@ -110,9 +110,9 @@ def load_kaggle_test(
     return faces, _read_lookup(path.parent if table == path and path.suffix.lower() != ".zip"
                                else path)
 
-# %% ../../nbs/library/data/kaggle.ipynb #057a7b5d
+# %% ../../nbs/library/data/kaggle.ipynb #cbd3faaa
 def _read_lookup(path: Path) -> pd.DataFrame | None:
-    "Read IdLookupTable.csv from a folder or zip, where there is one."
+    "Read IdLookupTable.csv from a folder or zip file; None where it is missing."
     table = find_table(path, "IdLookupTable.csv")
     if table is None:
         return None

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/data/kaggle_download.html.md"""
 # %% auto #0
 __all__ = ['COMPETITION_PAGE', 'SIGN_IN', 'fetch_kaggle']
 
-# %% ../../nbs/library/data/kaggle_download.ipynb #36facdde
+# %% ../../nbs/library/data/kaggle_download.ipynb #df2b597a
 import logging
 import os
 import shutil
@@ -25,11 +25,11 @@ SIGN_IN = ("create an API token at https://www.kaggle.com/settings/api and put i
            "~/.kaggle/access_token or the environment variable KAGGLE_API_TOKEN (in Colab: the "
            "secret of that name), then run again")
 
-# %% ../../nbs/library/data/kaggle_download.ipynb #233944fd
+# %% ../../nbs/library/data/kaggle_download.ipynb #d9952945
 def fetch_kaggle(
-    data_folder: str | Path = "data",  # where the folder `kaggle` lies or shall be
-) -> Path:  # the folder with training.csv, test.csv and IdLookupTable.csv
-    "Fetch the competition's files once, with the user's own Kaggle account."
+    data_folder: str | Path = "data",  # parent of the folder `kaggle`; created where missing
+) -> Path:  # folder with training.csv, test.csv and IdLookupTable.csv
+    "Download the competition's files, unless the folder `kaggle` contains them already."
     folder = Path(data_folder) / "kaggle"
     if folder.is_dir() and find_table(folder, "training.csv"):
         return folder
@@ -55,9 +55,9 @@ def fetch_kaggle(
         shutil.rmtree(staging, ignore_errors=True)
     return folder
 
-# %% ../../nbs/library/data/kaggle_download.ipynb #20c33f7f
+# %% ../../nbs/library/data/kaggle_download.ipynb #0b13df1d
 def _unpack_competition(downloaded: Path, folder: Path) -> None:
-    "Copy the competition's tables into a folder, out of the zips that Kaggle wraps them in."
+    "Unpack the competition's tables into a folder."
     for name in ("training.csv", "test.csv", "IdLookupTable.csv"):
         found = next((path for pattern in (name, f"{Path(name).stem}.zip")
                       for path in downloaded.rglob(pattern)), None)
@@ -68,16 +68,16 @@ def _unpack_competition(downloaded: Path, folder: Path) -> None:
             shutil.copyfileobj(source, target, 1 << 20)
             os.fsync(target.fileno())
 
-# %% ../../nbs/library/data/kaggle_download.ipynb #d6007230
+# %% ../../nbs/library/data/kaggle_download.ipynb #313eb5ae
 def _download_competition() -> Path:
-    "Let kagglehub download the competition, and say in one line what to do where it can't."
+    "Download the competition with kagglehub and translate its errors."
     try:
         import kagglehub
         import requests
         from kagglehub import exceptions
     except ImportError as error:
         raise UserError(f"kaggle: kagglehub is not installed; run: pip install '{requirement('kaggle')}'") from error
-    # it writes to standard output, where results belong
+    # kagglehub logs to standard output, which is reserved for results
     logging.getLogger("kagglehub").setLevel(logging.WARNING)
     try:
         return Path(kagglehub.competition_download(COMPETITION))
@@ -99,9 +99,9 @@ def _download_competition() -> Path:
             raise _drop_broken_archive() from error
         raise UserError(f"kaggle: {' '.join(str(error).split())}; {SIGN_IN}") from error
 
-# %% ../../nbs/library/data/kaggle_download.ipynb #2ce903d0
+# %% ../../nbs/library/data/kaggle_download.ipynb #85c1d506
 def _explain_refusal(status: int | None) -> Exception:
-    "Say what to do when Kaggle answers with an error."
+    "Return the error for an HTTP status of Kaggle's service."
     if status == 401:
         return UserError(f"kaggle: Kaggle refused your token; {SIGN_IN}")
     if status == 403:
@@ -114,7 +114,7 @@ def _explain_refusal(status: int | None) -> Exception:
 
 
 def _drop_broken_archive() -> RunError:
-    "Remove an archive that kagglehub would take for complete for ever after."
+    "Delete a damaged archive, which kagglehub would treat as complete, and return the error."
     from kagglehub.config import get_cache_folder
 
     Path(get_cache_folder(), "competitions", f"{COMPETITION}.archive").unlink(missing_ok=True)

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/data/kaggle_table.html.md"""
 # %% auto #0
 __all__ = ['IMAGE_VALUES', 'MAX_LINE', 'MAX_PROBLEMS', 'read_table']
 
-# %% ../../nbs/library/data/kaggle_table.ipynb #a3855d57
+# %% ../../nbs/library/data/kaggle_table.ipynb #82d93d62
 import csv
 import functools
 import os
@@ -22,13 +22,13 @@ from ..errors import UserError
 from ..keypoints import COLUMNS, IMAGE_SIZE
 from ..progress import progress
 
-# %% ../../nbs/library/data/kaggle_table.ipynb #10e5fa3c
+# %% ../../nbs/library/data/kaggle_table.ipynb #febb5a7a
 IMAGE_VALUES = IMAGE_SIZE**2
 
 
 @functools.cache
 def _numbers_of_triples() -> np.ndarray:
-    "Map three bytes, as one number, to one more than the grey value that ends with them; 0 where there is none."
+    "Return the lookup table: three bytes as a little-endian integer to grey value + 1, or 0 for invalid bytes."
     table = np.zeros(1 << 24, np.uint16)
     for value in range(256):
         digits = str(value).encode()
@@ -40,7 +40,7 @@ def _numbers_of_triples() -> np.ndarray:
 
 
 def _parse_block(texts: list[bytes]) -> np.ndarray | None:
-    "Parse some well-formed cells of the Image column at once; None says that one of them needs care."
+    "Parse well-formed cells of the Image column at once; return None if any cell is unusual."
     joined = np.frombuffer(b"   " + b" ".join(texts) + b" ", np.uint8)
     spaces = np.flatnonzero(joined[3:] == ord(" "))
     stops = np.cumsum([len(text) + 1 for text in texts]) - 1
@@ -53,9 +53,9 @@ def _parse_block(texts: list[bytes]) -> np.ndarray | None:
     values = _numbers_of_triples().take(triples)
     return (values - 1).astype(np.uint8).reshape(len(texts), IMAGE_VALUES) if values.min() else None
 
-# %% ../../nbs/library/data/kaggle_table.ipynb #cd24959b
+# %% ../../nbs/library/data/kaggle_table.ipynb #4f494374
 def _parse_one_image(text: bytes) -> np.ndarray:
-    "Parse one cell of the Image column with care; a ValueError says what is wrong with it."
+    "Parse one cell of the Image column; raise a ValueError that names the first invalid value."
     values = text.split()
     if len(values) != IMAGE_VALUES:
         raise ValueError(f"Image has {len(values):,} values, expected {IMAGE_VALUES:,} (96x96)")
@@ -68,7 +68,7 @@ def _parse_one_image(text: bytes) -> np.ndarray:
 
 
 def _parse_with_care(texts: list[bytes], first_row: int, problems: list[str]) -> np.ndarray:
-    "Parse a block cell by cell; broken pictures become black and are noted."
+    "Parse a block cell by cell; append a problem for each invalid image and make it black."
     images = np.zeros((len(texts), IMAGE_VALUES), np.uint8)
     for index, text in enumerate(texts):
         try:
@@ -80,20 +80,20 @@ def _parse_with_care(texts: list[bytes], first_row: int, problems: list[str]) ->
 
 def _parse_images(texts: list[bytes], first_row: int, problems: list[str],
                   pool: ThreadPoolExecutor) -> np.ndarray:
-    "Parse cells of the Image column on all cores, eight at a time, which is what a core's own memory holds."
+    "Parse cells of the Image column on all cores, in blocks of eight, which fit a core's cache."
     blocks = [texts[start:start + 8] for start in range(0, len(texts), 8)]
     parsed = pool.map(_parse_block, blocks)
     return np.concatenate([images if images is not None
                            else _parse_with_care(block, first_row + 8 * index, problems)
                            for index, (block, images) in enumerate(zip(blocks, parsed))])
 
-
+# %% ../../nbs/library/data/kaggle_table.ipynb #7fda10e8
 MAX_LINE = 1 << 20  # bytes; a row of the table has about 34,000
-MAX_PROBLEMS = 10_000  # then reading ends: so much of a table is not broken by accident, and each broken row would take 9 KB of memory
+MAX_PROBLEMS = 10_000  # reading stops there: the file has another format, and each row with a problem takes 9 KB of memory
 
-# %% ../../nbs/library/data/kaggle_table.ipynb #ef471cd6
+# %% ../../nbs/library/data/kaggle_table.ipynb #f8dfb1a1
 def _read_header(line: bytes, columns: tuple[str, ...], where: str) -> list[str]:
-    "Read the column names, in any order, and say which one is missing."
+    "Read the column names; raise a `UserError` for a missing or repeated column."
     if not line.strip():
         raise UserError(f"{where}: the file is empty; expected Kaggle's columns in the first line")
     header = [name.strip()
@@ -115,7 +115,7 @@ def _read_header(line: bytes, columns: tuple[str, ...], where: str) -> list[str]
 
 
 def _blocks(lines: Iterator[bytes], size: int) -> Iterator[list[bytes]]:
-    "Group the lines that are not empty into lists."
+    "Group the lines into lists of the given size, without empty lines."
     block = []
     for line in lines:
         line = line.rstrip(b"\r\n")
@@ -127,7 +127,7 @@ def _blocks(lines: Iterator[bytes], size: int) -> Iterator[list[bytes]]:
     if block:
         yield block
 
-# %% ../../nbs/library/data/kaggle_table.ipynb #47414e04
+# %% ../../nbs/library/data/kaggle_table.ipynb #382a8343
 def _split_line(line: bytes, image_is_last: bool) -> list[bytes]:
     "Split a row into its cells."
     if b'"' in line:
@@ -139,7 +139,7 @@ def _split_line(line: bytes, image_is_last: bool) -> list[bytes]:
 
 
 def _read_numbers(cells: list[bytes], columns: tuple[str, ...]) -> tuple[list[float], str]:
-    "Turn the cells of a row into numbers, NaN where a cell is empty, and say what is wrong with the first bad one."
+    "Convert the cells of a row to numbers, NaN where empty; return also the problem of the first invalid cell."
     try:
         return [float(cell) if cell else np.nan for cell in cells], ""
     except ValueError:
@@ -151,19 +151,19 @@ def _read_numbers(cells: list[bytes], columns: tuple[str, ...]) -> tuple[list[fl
 
 
 def _as_number(cell: bytes) -> float | None:
-    "Turn a cell into a number, NaN where it is blank, None where it is none."
+    "Convert a cell to a number: NaN where blank, None where invalid."
     try:
         return float(cell) if cell.strip() else np.nan
     except ValueError:
         return None
 
-# %% ../../nbs/library/data/kaggle_table.ipynb #aebf7cb1
+# %% ../../nbs/library/data/kaggle_table.ipynb #c9976952
 def read_table(
-    file: IO[bytes],  # a table in Kaggle's format, opened for reading bytes
-    columns: tuple[str, ...],  # the columns of numbers to read beside Image
-    where: str,  # the table's name for messages
-) -> tuple[np.ndarray, np.ndarray, list[str]]:  # numbers float64 [N,columns], images uint8 [N,96,96], what is wrong, row by row
-    "Read a table of numbers and one Image column, block by block."
+    file: IO[bytes],  # table in Kaggle's format, opened for reading bytes
+    columns: tuple[str, ...],  # numeric columns to read besides Image
+    where: str,  # name of the table, begins the messages
+) -> tuple[np.ndarray, np.ndarray, list[str]]:  # numbers float64 [N,columns], images uint8 [N,96,96], one line per problem
+    "Read numeric columns and the Image column of a table, in blocks of 512 rows."
     lines = iter(lambda: file.readline(MAX_LINE), b"")
     header = _read_header(next(lines, b""), columns, where)
     places, image_place = [header.index(column) for column in columns], header.index("Image")
