@@ -14,9 +14,14 @@ from .appearance import Appearance
 from .head import Head, outline_head
 from .painting import ellipse, paint_polygons, ribbon, smooth_curve, smooth_noise, tint_polygons
 
-# %% ../../nbs/library/synthetic/accessories.ipynb #88ed0719
-def paint_hat(picture: np.ndarray, head: Head, appearance: Appearance, rng: np.random.Generator) -> None:
-    "A cap, a knitted hat or a headscarf."
+# %% ../../nbs/library/synthetic/accessories.ipynb #a71f8cce
+def paint_hat(
+    picture: np.ndarray,  # float32 [192,192], the canvas, changed in place
+    head: Head,  # geometry of the head
+    appearance: Appearance,  # appearance of the face
+    rng: np.random.Generator,  # random number generator
+) -> None:
+    "Paint a cap, a knitted hat or a headscarf."
     if appearance.hair_style not in ("hat", "scarf"):
         return
     value = np.float32(rng.uniform(0.03, 0.9)) * (0.9 + 0.1 * smooth_noise(rng, rng.choice([7, 20, 60])))
@@ -36,9 +41,14 @@ def paint_hat(picture: np.ndarray, head: Head, appearance: Appearance, rng: np.r
         tint_polygons(picture, [peak + np.array([0, 4])], [0.6], soft=2.5)
         paint_polygons(picture, peak, value * np.float32(rng.uniform(0.5, 1.1)), soft=0.4)
 
-# %% ../../nbs/library/synthetic/accessories.ipynb #842e6838
-def paint_glasses(picture: np.ndarray, head: Head, appearance: Appearance, rng: np.random.Generator) -> None:
-    "Frames, bridge, temples, tint and reflections."
+# %% ../../nbs/library/synthetic/accessories.ipynb #99b6e0ff
+def paint_glasses(
+    picture: np.ndarray,  # float32 [192,192], the canvas, changed in place
+    head: Head,  # geometry of the head
+    appearance: Appearance,  # appearance of the face
+    rng: np.random.Generator,  # random number generator
+) -> None:
+    "Paint frames, bridge, temples, tint and reflections."
     if appearance.glasses == "none":
         return
     half, drop = np.array([rng.uniform(9, 12.5), rng.uniform(5.5, 9.5)]), rng.normal(2.0, 1.2)
@@ -59,9 +69,14 @@ def paint_glasses(picture: np.ndarray, head: Head, appearance: Appearance, rng: 
     lines = [*(np.concatenate([rim, rim[:2]]) for rim in rims), *arms, bridge]
     paint_polygons(picture, [ribbon(line, np.full(len(line), wide)) for line in lines], value, rng.uniform(0.6, 1), soft=0.15)
 
-
-def paint_occluder(picture: np.ndarray, head: Head, appearance: Appearance, rng: np.random.Generator) -> None:
-    "Now and then something before the face: a hand, a microphone, somebody's shoulder."
+# %% ../../nbs/library/synthetic/accessories.ipynb #cc31739d
+def paint_occluder(
+    picture: np.ndarray,  # float32 [192,192], the canvas, changed in place
+    head: Head,  # geometry of the head
+    appearance: Appearance,  # appearance of the face
+    rng: np.random.Generator,  # random number generator
+) -> None:
+    "Paint an object in front of the face for a tenth of the calls."
     if rng.random() > 0.1:
         return
     value = appearance.tone * rng.uniform(0.6, 1.1) if rng.random() < 0.5 else rng.uniform(0.03, 0.9)

@@ -17,35 +17,35 @@ from .head import Head
 from .painting import (
     coverage, ellipse, fill_polygons, paint_polygons, ribbon, smooth_curve, smooth_noise, taper, tint_polygons)
 
-# %% ../../nbs/library/synthetic/features.ipynb #173010f5
+# %% ../../nbs/library/synthetic/features.ipynb #ba18b22c
 @dataclass
 class _Eye:
-    "One eye in the picture: its axes, lids and the height of its lids, in pixels."
-    middle: np.ndarray
+    "One eye in the image: axes, eyelids and their heights, in pixels."
+    middle: np.ndarray  # halfway between the corners
     along: np.ndarray  # from the inner to the outer corner, length 1
-    down: np.ndarray
-    length: float
-    lift: float  # of the eye's center below the line of the corners
-    upper: float
-    lower: float
-    beyond: float = 0.09  # how far the lids go on beyond the outer corner's label, in lengths of the eye
+    down: np.ndarray  # perpendicular to `along`, length 1
+    length: float  # distance of the corners
+    lift: float  # of the eye centre below the line between the corners
+    upper: float  # height of the upper lid below that line
+    lower: float  # height of the lower lid below that line
+    beyond: float = 0.09  # extension of the lids past the outer keypoint, in lengths of the eye
 
-    def __post_init__(self):
-        "Lay the lines of both lids."
+    def __post_init__(self) -> None:
+        "Compute the curves of both lids."
         self.top, self.bottom = self.line(self.upper, -0.05), self.line(self.lower, 0.06)
 
     def lashes(self, tail: float) -> np.ndarray:
-        "The upper lid and, beyond the outer corner, its shadow."
+        "Return the upper lid, extended past the outer corner by its shadow."
         return np.concatenate([self.top, self.top[-1:] + tail * (self.along + 0.3 * self.down)])
 
     def line(self, height: float, skew: float = 0.0, ends: float = 1.0) -> np.ndarray:
-        "A lid: from corner to corner through a point `height` below their line."
+        "Return a lid: a curve between the corners through a point `height` below the line between them."
         places, heights = np.array([-0.5 * ends, -0.3, skew, 0.3, 0.5 * ends + self.beyond]), np.array([0, 0.72, 1, 0.75, 0])
         return smooth_curve(self.middle + np.outer(places * self.length, self.along) + np.outer(heights * height, self.down), steps=5)
 
 
 def _locate_eye(head: Head, center: int, inner: int, outer: int, opening: float) -> _Eye:
-    "Measure one eye of a head."
+    "Locate one eye of a head from its three keypoints."
     center, inner, outer = head.points[center], head.points[inner], head.points[outer]
     length = np.hypot(*(outer - inner))
     along = (outer - inner) / length
@@ -55,9 +55,16 @@ def _locate_eye(head: Head, center: int, inner: int, outer: int, opening: float)
     upper, lower = (lift - opening * 0.52, lift + opening * 0.45) if opening else (lift + 1.2, lift + 1.2)
     return _Eye(middle, along, down, length, lift, upper, lower)
 
-# %% ../../nbs/library/synthetic/features.ipynb #44ea3d64
-def paint_eyes(picture: np.ndarray, head: Head, appearance: Appearance, shade: np.ndarray, face: np.ndarray, rng: np.random.Generator) -> None:
-    "Sockets, eyeballs, lids and lashes."
+# %% ../../nbs/library/synthetic/features.ipynb #bc260a5c
+def paint_eyes(
+    picture: np.ndarray,  # float32 [192,192], the canvas, changed in place
+    head: Head,  # geometry of the head
+    appearance: Appearance,  # appearance of the face
+    shade: np.ndarray,  # float32 [192,192], illumination, about 1 on average
+    face: np.ndarray,  # float32 [192,192], mask of the face, 0-1
+    rng: np.random.Generator,  # random number generator
+) -> None:
+    "Paint sockets, eyeballs, eyelids and lashes."
     scale = head.pose.scale
     opening = 0.0 if rng.random() < 0.05 else np.clip(rng.normal(4.0, 0.95), 1.2, 7.0) * scale * (1.15 if appearance.child else 1)
     eyes = [_locate_eye(head, 0, 2, 3, opening), _locate_eye(head, 1, 4, 5, opening)]
@@ -79,9 +86,9 @@ def paint_eyes(picture: np.ndarray, head: Head, appearance: Appearance, shade: n
     paint_polygons(picture, [ribbon(eye.lashes(tail), weight) for eye in eyes], 0.03 + 0.1 * appearance.tone, lash, soft=0.3)
     paint_polygons(picture, [ribbon(eye.bottom, np.full(21, 0.7 * scale)) for eye in eyes], 0.3 * appearance.tone, 0.5 * lash, soft=0.35)
 
-# %% ../../nbs/library/synthetic/features.ipynb #4263782b
+# %% ../../nbs/library/synthetic/features.ipynb #a7c2bbcf
 def _paint_eyeballs(picture: np.ndarray, head: Head, appearance: Appearance, eyes: list, shade: np.ndarray, rng: np.random.Generator) -> None:
-    "White, iris, pupil and glint, seen through the opening of the lids."
+    "Paint white, iris, pupil and highlight within the opening of the lids."
     openings = [np.concatenate([eye.top, eye.bottom[::-1]]) for eye in eyes]
     covered = coverage(openings, 0.15)
     if covered is None:
@@ -90,11 +97,11 @@ def _paint_eyeballs(picture: np.ndarray, head: Head, appearance: Appearance, eye
     scale = head.pose.scale
     size = rng.uniform(3.0, 3.6) * (1.1 if appearance.child else 1) * scale
     iris = rng.choice([0.1, 0.18, 0.3, 0.42], p=[0.35, 0.27, 0.23, 0.15]) * rng.uniform(0.7, 1.3)
-    gaze, glint = rng.normal(0, [0.9, 0.3]) * scale, rng.normal(0, 0.9, 2) + [0, -1]
+    gaze, highlight = rng.normal(0, [0.9, 0.3]) * scale, rng.normal(0, 0.9, 2) + [0, -1]
     white = min(rng.uniform(0.4, 0.75), appearance.tone * 1.05 + 0.08)
     balls = [(1.0, 0.7 * iris), (0.8, iris), (0.42, 0.04)]
     disks = [(center + gaze, size * share, value) for center in head.points[:2] for share, value in balls]
-    disks += [(center + gaze + glint, 0.65, rng.uniform(0.5, 1)) for center in head.points[:2]]
+    disks += [(center + gaze + highlight, 0.65, rng.uniform(0.5, 1)) for center in head.points[:2]]
     painted = fill_polygons([ellipse(center, half, count=16) for center, half, _ in disks], [int(255 * value) for _, _, value in disks],
                     int(255 * white), 0.3)
     ball = np.float32(white) * shade
@@ -103,9 +110,15 @@ def _paint_eyeballs(picture: np.ndarray, head: Head, appearance: Appearance, eye
     tint_polygons(ball, [ribbon(eye.top, np.full(21, 3.0)) for eye in eyes], [0.55, 0.55], soft=0.6)
     picture[part] += cover * (ball[part] - picture[part])
 
-
-def paint_brows(picture: np.ndarray, head: Head, appearance: Appearance, face: np.ndarray, rng: np.random.Generator) -> None:
-    "Two brows of hair."
+# %% ../../nbs/library/synthetic/features.ipynb #11d3d65c
+def paint_brows(
+    picture: np.ndarray,  # float32 [192,192], the canvas, changed in place
+    head: Head,  # geometry of the head
+    appearance: Appearance,  # appearance of the face
+    face: np.ndarray,  # float32 [192,192], mask of the face, 0-1
+    rng: np.random.Generator,  # random number generator
+) -> None:
+    "Paint both brows."
     scale = head.pose.scale
     thick, arch = rng.uniform(2.2, 4.6) * (1.1 if appearance.male else 0.85) * scale, rng.normal(2.4, 0.9) * scale
     value = np.float32(np.clip(appearance.hair * rng.uniform(0.7, 1.3) + 0.02, 0.03, appearance.tone * 0.85))
@@ -119,31 +132,44 @@ def paint_brows(picture: np.ndarray, head: Head, appearance: Appearance, face: n
         brows.append(ribbon(line, np.interp(np.linspace(0, 1, len(line)), [0, 0.15, 0.5, 0.8, 1], [0.6, 1, 0.95, 0.6, 0.1]) * thick))
     paint_polygons(picture, brows, value + np.float32(0.03) * smooth_noise(rng, 60), strength, soft=rng.uniform(0.35, 0.95), within=face)
 
-# %% ../../nbs/library/synthetic/features.ipynb #27d9bb2f
-def paint_nose(picture: np.ndarray, head: Head, appearance: Appearance, face: np.ndarray, rng: np.random.Generator) -> None:
-    "Nostrils, wings and the shadow below the nose."
-    wide, low, scale = rng.normal(1.05, 0.1), rng.normal(-0.9, 0.7), head.pose.scale
-    below = smooth_curve(head.place([[-6 * wide, 25.5 + low, 12], [0, 26 + low, 14], [6 * wide, 25.5 + low, 12], [4, 29 + low, 12],
+# %% ../../nbs/library/synthetic/features.ipynb #d4f867eb
+def paint_nose(
+    picture: np.ndarray,  # float32 [192,192], the canvas, changed in place
+    head: Head,  # geometry of the head
+    appearance: Appearance,  # appearance of the face
+    face: np.ndarray,  # float32 [192,192], mask of the face, 0-1
+    rng: np.random.Generator,  # random number generator
+) -> None:
+    "Paint the sides, the base and the nostrils of the nose."
+    width, low, scale = rng.normal(1.05, 0.1), rng.normal(-0.9, 0.7), head.pose.scale
+    below = smooth_curve(head.place([[-6 * width, 25.5 + low, 12], [0, 26 + low, 14], [6 * width, 25.5 + low, 12], [4, 29 + low, 12],
                                [-4, 29 + low, 12]]), closed=True)
     bridge = ribbon(smooth_curve(head.place([[0, 2, 8], [0, 10, 13], [0, 19, 18]])), np.full(13, 4.5))
     tip = ellipse(head.place([[0, 19.6, 18]])[0], [3.2, 2.6])
     flanks = [ribbon(smooth_curve(head.place([[sign * 6.5, 2, 2], [sign * 6, 9, 5], [sign * 8, 18, 7]])), np.full(13, 2.6)) for sign in (-1, 1)]
     side, bright = rng.uniform(0.84, 1.0), rng.uniform(1.02, 1.2)
     tint_polygons(picture, [*flanks, bridge, below, tip], [side, side, bright, rng.uniform(0.78, 1.05), bright], soft=1.3, within=face)
-    wings = [smooth_curve(head.place([[sign * 8 * wide, 18.5 + low, 9], [sign * 9.8 * wide, 22.5 + low, 8], [sign * 8.2 * wide, 26 + low, 9],
-                                [sign * 5 * wide, 26.6 + low, 11]])) for sign in (-1, 1)]
-    base = smooth_curve(head.place([[-8.2 * wide, 24 + low, 9], [-5 * wide, 26 + low, 11], [0, 26.6 + low, 14], [5 * wide, 26 + low, 11],
-                              [8.2 * wide, 24 + low, 9]]))
+    wings = [smooth_curve(head.place([[sign * 8 * width, 18.5 + low, 9], [sign * 9.8 * width, 22.5 + low, 8], [sign * 8.2 * width, 26 + low, 9],
+                                [sign * 5 * width, 26.6 + low, 11]])) for sign in (-1, 1)]
+    base = smooth_curve(head.place([[-8.2 * width, 24 + low, 9], [-5 * width, 26 + low, 11], [0, 26.6 + low, 14], [5 * width, 26 + low, 11],
+                              [8.2 * width, 24 + low, 9]]))
     edges = [ribbon(wing, taper(len(wing), 0.4, 1.4, 0.6)) for wing in wings]
     edges.append(ribbon(base, taper(len(base), 0.8, rng.uniform(1.2, 3.2), 0.8)))
-    holes = [ellipse(head.place([[sign * 4.3 * wide, 25.2 + low, 13]])[0], [2.2 * scale * wide, 1.1 * scale], head.pose.roll + sign * 0.25)
+    holes = [ellipse(head.place([[sign * 4.3 * width, 25.2 + low, 13]])[0], [2.2 * scale * width, 1.1 * scale], head.pose.roll + sign * 0.25)
              for sign in (-1, 1)]
     factors = [rng.uniform(0.6, 0.95)] * 2 + [rng.uniform(0.58, 0.95)] + [rng.uniform(0.35, 0.85)] * 2
     tint_polygons(picture, edges + holes, factors, soft=0.7, within=face)
 
-# %% ../../nbs/library/synthetic/features.ipynb #db0cdeb7
-def paint_mouth(picture: np.ndarray, head: Head, appearance: Appearance, shade: np.ndarray, face: np.ndarray, rng: np.random.Generator) -> None:
-    "Lips, teeth and what lies between."
+# %% ../../nbs/library/synthetic/features.ipynb #05451a40
+def paint_mouth(
+    picture: np.ndarray,  # float32 [192,192], the canvas, changed in place
+    head: Head,  # geometry of the head
+    appearance: Appearance,  # appearance of the face
+    shade: np.ndarray,  # float32 [192,192], illumination, about 1 on average
+    face: np.ndarray,  # float32 [192,192], mask of the face, 0-1
+    rng: np.random.Generator,  # random number generator
+) -> None:
+    "Paint the lips and, if the mouth is open, its inside."
     left, right, top, bottom = head.points[11:15]
     across = (left - right) / max(np.hypot(*(left - right)), 1)
     down = np.array([-across[1], across[0]])
@@ -153,11 +179,7 @@ def paint_mouth(picture: np.ndarray, head: Head, appearance: Appearance, shade: 
     if gap < 0.8:
         upper, lower, gap = upper * height / (upper + lower), lower * height / (upper + lower), 0.0
     value = np.float32(appearance.tone * rng.uniform(0.68, 1.05) * (1 - 0.35 * appearance.makeup)) * shade
-    places, rise = np.array([0, 0.38, 0.78, 1, 0.78, 0.38, 0]), np.array([0, 0.1, -0.55, 0, -0.55, 0.1, 0])
-    corners = np.stack([right] * 3 + [top] + [left] * 3)
-    edge_top = smooth_curve(corners + places[:, None] * (top - corners) + np.outer(rise, down))
-    line_top, line_bottom = smooth_curve(_sag(right, left, top + upper * down)), smooth_curve(_sag(right, left, bottom - lower * down))
-    edge_bottom = smooth_curve(_sag(right, left, bottom, full=0.86))
+    edge_top, line_top, line_bottom, edge_bottom = _lip_lines(head.points[11:15], upper, lower, down)
     under = np.array([[-8, 0.2], [-4, 0.9], [0, 1.1], [4, 0.9], [8, 0.2], [5, 3.0], [0, 4.0], [-5, 3.0]])
     hollow = smooth_curve(bottom + np.outer(under[:, 0], across) + np.outer(under[:, 1], down), closed=True, steps=4)
     tint_polygons(picture, [hollow], [rng.uniform(0.66, 0.98)], soft=1.3, within=face)
@@ -172,9 +194,19 @@ def paint_mouth(picture: np.ndarray, head: Head, appearance: Appearance, shade: 
     tint_polygons(picture, [gloss, *dimples, *seam], [rng.uniform(1.0, 1.3), *[rng.uniform(0.55, 0.9)] * 2, *[rng.uniform(0.2, 0.5)] * len(seam)],
           soft=0.4, within=face)
 
-# %% ../../nbs/library/synthetic/features.ipynb #da5ee9e7
-def _sag(right: np.ndarray, left: np.ndarray, middle: np.ndarray, full: float = 0.8) -> np.ndarray:
-    "Knots of a line from one corner of the mouth to the other through a point between; `full` makes it a bowl and not a V."
+# %% ../../nbs/library/synthetic/features.ipynb #271df297
+def _lip_lines(keypoints: np.ndarray, upper: float, lower: float, down: np.ndarray) -> tuple[np.ndarray, ...]:
+    "Return four curves from top to bottom: the outer and inner edge of the upper lip, the inner and outer edge of the lower."
+    left, right, top, bottom = keypoints
+    places, rise = np.array([0, 0.38, 0.78, 1, 0.78, 0.38, 0]), np.array([0, 0.1, -0.55, 0, -0.55, 0.1, 0])
+    corners = np.stack([right] * 3 + [top] + [left] * 3)
+    edge_top = smooth_curve(corners + places[:, None] * (top - corners) + np.outer(rise, down))
+    line_top, line_bottom = smooth_curve(_arc_knots(right, left, top + upper * down)), smooth_curve(_arc_knots(right, left, bottom - lower * down))
+    return edge_top, line_top, line_bottom, smooth_curve(_arc_knots(right, left, bottom, full=0.86))
+
+
+def _arc_knots(right: np.ndarray, left: np.ndarray, middle: np.ndarray, full: float = 0.8) -> np.ndarray:
+    "Return the knots of a curve between the corners of the mouth through a point; `full` rounds it."
     across = (left - right) / max(np.hypot(*(left - right)), 1)
     down = np.array([-across[1], across[0]])
     bow = (2 * full - 1.1) * np.dot(middle - (left + right) / 2, down) * down
@@ -182,10 +214,10 @@ def _sag(right: np.ndarray, left: np.ndarray, middle: np.ndarray, full: float = 
     corners = np.stack([right] * 3 + [middle] + [left] * 3)
     return corners + places * (middle - corners) + np.array([0, 0.3, 0.35, 0, 0.35, 0.3, 0])[:, None] * bow
 
-
+# %% ../../nbs/library/synthetic/features.ipynb #3280fce9
 def _paint_teeth(picture: np.ndarray, line_top: np.ndarray, line_bottom: np.ndarray, gap: float, across: np.ndarray, down: np.ndarray,
                  shade: np.ndarray, rng: np.random.Generator) -> None:
-    "The open mouth: dark, with teeth where it smiles."
+    "Paint the inside of an open mouth: dark, often with teeth or the tongue."
     covered = coverage(np.concatenate([line_top, line_bottom[::-1]]), 0.3)
     if covered is None:
         return
@@ -205,9 +237,15 @@ def _paint_teeth(picture: np.ndarray, line_top: np.ndarray, line_bottom: np.ndar
     tint_polygons(inside, ends, [rng.uniform(0.3, 0.7)] * 2, soft=1.5)
     picture[part] += cover * (inside[part] - picture[part])
 
-# %% ../../nbs/library/synthetic/features.ipynb #a7896f7e
-def paint_folds(picture: np.ndarray, head: Head, appearance: Appearance, face: np.ndarray, rng: np.random.Generator) -> None:
-    "Folds beside the mouth, lines on the forehead, moles."
+# %% ../../nbs/library/synthetic/features.ipynb #3e355fab
+def paint_folds(
+    picture: np.ndarray,  # float32 [192,192], the canvas, changed in place
+    head: Head,  # geometry of the head
+    appearance: Appearance,  # appearance of the face
+    face: np.ndarray,  # float32 [192,192], mask of the face, 0-1
+    rng: np.random.Generator,  # random number generator
+) -> None:
+    "Paint folds beside the mouth, bags under the eyes, forehead lines and moles."
     smile = np.clip((head.points[14, 1] + head.points[13, 1] - head.points[11, 1] - head.points[12, 1]) / 8, 0, 1)
     fold = 1 - np.clip(0.05 + 0.28 * appearance.age + 0.2 * smile, 0, 0.45) * rng.random()
     folds = [smooth_curve(head.place([[sign * 9.5, 23, 7], [sign * 14, 28, 5], [sign * 17.5, 34, 3], [sign * 19, 41, 1]])) for sign in (-1, 1)]

@@ -17,15 +17,22 @@ from .head import Head, outline_head
 from .painting import CANVAS_SIZE, paint_polygons, smooth_curve, smooth_noise, tint_polygons
 from .shape import cached_array
 
-# %% ../../nbs/library/synthetic/hair.ipynb #3a83e9b2
+# %% ../../nbs/library/synthetic/hair.ipynb #11ebf807
+#: x and y in pixels of the average head
 _FULL_BEARD = np.array([[-37, 6], [-34, 22], [-26, 31], [-17, 32], [-10, 29], [0, 30], [10, 29], [17, 32], [26, 31],
                         [34, 22], [37, 6], [36, 30], [28, 48], [16, 60], [0, 66], [-16, 60], [-28, 48], [-36, 30]])
 _MOUSTACHE = np.array([[0, 28], [7, 28.5], [13, 32], [17, 40], [13, 39], [0, 35], [-13, 39], [-17, 40], [-13, 32], [-7, 28.5]])
 _GOATEE = np.array([[-15, 40], [-9, 46], [0, 47], [9, 46], [15, 40], [14, 56], [0, 64], [-14, 56]])
 
-
-def paint_beard(picture: np.ndarray, head: Head, appearance: Appearance, face: np.ndarray, rng: np.random.Generator) -> None:
-    "Stubble, moustache, goatee or a full beard; drawn before the lips."
+# %% ../../nbs/library/synthetic/hair.ipynb #9e1ae66d
+def paint_beard(
+    picture: np.ndarray,  # float32 [192,192], the canvas, changed in place
+    head: Head,  # geometry of the head
+    appearance: Appearance,  # appearance of the face
+    face: np.ndarray,  # float32 [192,192], mask of the face, 0-1
+    rng: np.random.Generator,  # random number generator
+) -> None:
+    "Paint stubble, a moustache, a goatee or a full beard."
     if appearance.beard == "none":
         return
     strength = {"stubble": rng.uniform(0.12, 0.4), "moustache": 0.8, "full": rng.uniform(0.6, 0.95), "goatee": 0.75}[appearance.beard]
@@ -35,30 +42,40 @@ def paint_beard(picture: np.ndarray, head: Head, appearance: Appearance, face: n
     polygons = [smooth_curve(head.place(head.surface(area)), closed=True, steps=4) for area in areas]
     paint_polygons(picture, polygons, value, strength, soft=1.4, within=face)
 
-
-def sample_strands(head: Head, appearance: Appearance, rng: np.random.Generator) -> np.ndarray:
-    "Hair [192,192]: noise drawn out along rays from the crown, with a sheen."
+# %% ../../nbs/library/synthetic/hair.ipynb #e41da042
+def sample_strands(
+    head: Head,  # geometry of the head
+    appearance: Appearance,  # appearance of the face
+    rng: np.random.Generator,  # random number generator
+) -> np.ndarray:  # float32 [192,192], grey values of strands that radiate from the crown
+    "Generate the hair texture."
     crown = head.place([[rng.normal(0, 8), -52, -10]])[0]
     ramp = np.arange(0.25, IMAGE_SIZE, 1, np.float32)
     dx, dy = (ramp - np.float32(crown[0]))[None], (ramp - np.float32(crown[1]))[:, None]
     angle, radius = np.arctan2(dx, dy + 20), np.sqrt(dx**2 + dy**2)
-    bend, left, top = np.float32(rng.normal(0, 0.01)), rng.integers(0, 100), rng.integers(0, 400)
-    along, across = radius * 0.13 + np.float32(2 + top), (angle + bend * radius) * 38 + np.float32(130 + left)
+    curl, left, top = np.float32(rng.normal(0, 0.01)), rng.integers(0, 100), rng.integers(0, 400)
+    along, across = radius * 0.13 + np.float32(2 + top), (angle + curl * radius) * 38 + np.float32(130 + left)
     texture = cv2.remap(_hair_bank(), across, along, cv2.INTER_LINEAR)
     side = np.sin(np.clip(angle, -1.5, 1.5)) * np.float32(appearance.light[0] * rng.uniform(0, 0.7))
     value = np.float32(appearance.hair) * np.clip(1 + np.float32(rng.uniform(0.12, 0.4)) * texture + side, 0.25, 2.5)
     return cv2.resize(value, (CANVAS_SIZE, CANVAS_SIZE), interpolation=cv2.INTER_LINEAR)
 
-# %% ../../nbs/library/synthetic/hair.ipynb #53b237da
+# %% ../../nbs/library/synthetic/hair.ipynb #a62d6a7a
 @cached_array
 def _hair_bank() -> np.ndarray:
-    "A sheet of strands."
+    "Generate the texture that strands are sampled from."
     fine = np.random.default_rng(0).standard_normal((440, 400), np.float32)
     return fine * 0.6 + cv2.GaussianBlur(fine, (0, 0), 4) * 5
 
-
-def paint_back_hair(picture: np.ndarray, head: Head, appearance: Appearance, strands: np.ndarray, rng: np.random.Generator) -> None:
-    "Hair that hangs behind the face."
+# %% ../../nbs/library/synthetic/hair.ipynb #e8b2d924
+def paint_back_hair(
+    picture: np.ndarray,  # float32 [192,192], the canvas, changed in place
+    head: Head,  # geometry of the head
+    appearance: Appearance,  # appearance of the face
+    strands: np.ndarray,  # float32 [192,192], hair texture
+    rng: np.random.Generator,  # random number generator
+) -> None:
+    "Paint hair that falls behind the face."
     if appearance.hair_style not in ("long", "fringe", "scarf") or (appearance.hair_style == "fringe" and appearance.male):
         return
     edge = outline_head(head, grow=rng.uniform(3, 13), bottom=20)
@@ -67,13 +84,14 @@ def paint_back_hair(picture: np.ndarray, head: Head, appearance: Appearance, str
     hem = edge[half - 1:half + 1] + fall + rng.normal(0, 4, (2, 2))
     paint_polygons(picture, np.concatenate([edge[:half], hem, edge[half:]]), strands * np.float32(0.8), soft=0.5)
 
-
+# %% ../../nbs/library/synthetic/hair.ipynb #c788dbf0
+#: x and y in pixels of the average head, from ear to ear
 _HAIRLINE = np.array([[-38.4, 0], [-34, -4], [-32, -14], [-28, -24], [-20, -35], [-8, -40], [0, -40],
                       [8, -40], [20, -35], [28, -24], [32, -14], [34, -4], [38.4, 0]])
 
 
 def _hairline(appearance: Appearance, rng: np.random.Generator) -> np.ndarray:
-    "The lower edge of the hair [13,2] on the average head: x and y from ear to ear."
+    "Sample the lower edge of the hair [13,2] on the average head, from ear to ear."
     flat = _HAIRLINE.copy()
     flat[[0, 1, 11, 12], 1] += rng.uniform(0, 12) if appearance.male else rng.uniform(-8, 6)
     flat[3:10, 1] += rng.normal(0, 4) - 5 * appearance.age * appearance.male + rng.normal(0, 2.5) * np.array([1, 0.5, 0, -1, 0, 0.5, 1])
@@ -85,9 +103,15 @@ def _hairline(appearance: Appearance, rng: np.random.Generator) -> np.ndarray:
     flat[1:-1] += rng.normal(0, 0.8, (11, 2))
     return flat
 
-# %% ../../nbs/library/synthetic/hair.ipynb #513e6845
-def paint_front_hair(picture: np.ndarray, head: Head, appearance: Appearance, strands: np.ndarray, rng: np.random.Generator) -> None:
-    "Hair above the forehead and at the sides, with its shadow."
+# %% ../../nbs/library/synthetic/hair.ipynb #14a415de
+def paint_front_hair(
+    picture: np.ndarray,  # float32 [192,192], the canvas, changed in place
+    head: Head,  # geometry of the head
+    appearance: Appearance,  # appearance of the face
+    strands: np.ndarray,  # float32 [192,192], hair texture
+    rng: np.random.Generator,  # random number generator
+) -> None:
+    "Paint hair above the forehead and at the sides, with its shadow."
     if appearance.hair_style == "bald":
         return
     thick = rng.uniform(1, 5) if appearance.hair_style in ("short", "tied") else rng.uniform(2, 9)
@@ -104,7 +128,7 @@ def paint_front_hair(picture: np.ndarray, head: Head, appearance: Appearance, st
 
 
 def _paint_locks(picture: np.ndarray, head: Head, strands: np.ndarray, thick: float, rng: np.random.Generator) -> None:
-    "Long hair that falls beside the face and before the cheeks."
+    "Paint long hair in front of the cheeks."
     locks = []
     for sign in (-1, 1):
         inner, reach = rng.uniform(27, 37), rng.uniform(30, 75)

@@ -18,8 +18,8 @@ from .painting import (
     CANVAS_SIZE, coverage, ellipse, paint_polygons, smooth_curve, smooth_noise, tint_polygons)
 from .shape import cached_array
 
-# %% ../../nbs/library/synthetic/skin.ipynb #ba062eff
-#: bumps and hollows of a face: part, height in pixels, then x, y, width and height of Gaussians in pixels of the average head
+# %% ../../nbs/library/synthetic/skin.ipynb #334498b1
+#: relief of the face: part, height in pixels, then x, y, width and height of Gaussians in pixels of the average head
 _BUMPS = (
     ("nose", 4.8, [(0, 16, 6.2, 7), (0, 9, 5.2, 7), (0, 1, 4.6, 7)]),
     ("nose", 3.2, [(0, 20.0, 5.0, 4.6)]),
@@ -37,12 +37,12 @@ _BUMPS = (
     ("folds", -1.6, [(-14, 30, 2.2, 6), (14, 30, 2.2, 6)]),
 )
 _PARTS = tuple(dict.fromkeys(part for part, _, _ in _BUMPS))
-_TEMPLATE_LEFT, _TEMPLATE_TOP = -48, -52
+_TEMPLATE_LEFT, _TEMPLATE_TOP = -48, -52  # pixels of the average head
 
-
+# %% ../../nbs/library/synthetic/skin.ipynb #0c3441c4
 @cached_array
 def _bump_slopes() -> np.ndarray:
-    "Slopes [parts,2,128,96] in x and y of each part of the face, on the average head from the front."
+    "Return the slopes [parts,2,128,96] of the relief in x and y, for each part of the frontal average head."
     y, x = np.mgrid[_TEMPLATE_TOP:_TEMPLATE_TOP + 128, _TEMPLATE_LEFT:_TEMPLATE_LEFT + 96].astype(np.float32)
     heights = np.zeros((len(_PARTS), 128, 96), np.float32)
     for part, height, blobs in _BUMPS:
@@ -52,30 +52,58 @@ def _bump_slopes() -> np.ndarray:
     return np.stack(slopes, 1)
 
 
+#: points of the skull beyond the keypoints, x and y in pixels of the average head
 _ANCHORS = np.array([[0, -38], [-26, -32], [26, -32], [-35, -6], [35, -6], [-33, 18], [33, 18], [-25, 42], [25, 42], [0, 56], [0, -12]])
 
-# %% ../../nbs/library/synthetic/skin.ipynb #25089ca0
-def template_grid(head: Head) -> tuple[np.ndarray, np.ndarray]:
-    "For each pixel [96,96] where on the average head it is: x and y, as cv2.remap wants them."
-    here = np.concatenate([head.points, head.place(head.surface(_ANCHORS))])
-    distance = np.sqrt(((here[:, None] - here) ** 2).sum(2))
-    count = len(here)
+# %% ../../nbs/library/synthetic/skin.ipynb #a01f5476
+def template_grid(
+    head: Head,  # geometry of the head
+) -> tuple[np.ndarray, np.ndarray]:  # two arrays float32 [96,96], x and y as cv2.remap takes them
+    "Map each pixel of the image to the average head."
+    nodes = np.concatenate([head.points, head.place(head.surface(_ANCHORS))])
+    distance = np.sqrt(((nodes[:, None] - nodes) ** 2).sum(2))
+    count = len(nodes)
     system = np.zeros((count + 3, count + 3))
     system[:count, :count] = distance - 2.0 * np.eye(count)
-    system[:count, count:count + 2], system[:count, count + 2] = here, 1
+    system[:count, count:count + 2], system[:count, count + 2] = nodes, 1
     system[count:] = system[:, count:].T
     weights = np.linalg.solve(system, np.concatenate([TEMPLATE[:, :2], _ANCHORS, np.zeros((3, 2))]))
     steps = np.arange(-4, IMAGE_SIZE + 8, 8) + 3.5
     grid = np.stack(np.meshgrid(steps, steps), -1).reshape(-1, 2)
-    squares = (grid**2).sum(1)[:, None] + (here**2).sum(1) - 2 * grid @ here.T
-    place = np.sqrt(np.maximum(squares, 0)) @ weights[:count] + grid @ weights[count:-1] + weights[-1]
-    place = place.reshape(len(steps), len(steps), 2).astype(np.float32)
-    fine = cv2.resize(place, None, fx=8, fy=8, interpolation=cv2.INTER_CUBIC)[4:4 + IMAGE_SIZE, 4:4 + IMAGE_SIZE]
+    squares = (grid**2).sum(1)[:, None] + (nodes**2).sum(1) - 2 * grid @ nodes.T
+    mapped = np.sqrt(np.maximum(squares, 0)) @ weights[:count] + grid @ weights[count:-1] + weights[-1]
+    mapped = mapped.reshape(len(steps), len(steps), 2).astype(np.float32)
+    fine = cv2.resize(mapped, None, fx=8, fy=8, interpolation=cv2.INTER_CUBIC)[4:4 + IMAGE_SIZE, 4:4 + IMAGE_SIZE]
     return fine[..., 0] - _TEMPLATE_LEFT, fine[..., 1] - _TEMPLATE_TOP
 
-# %% ../../nbs/library/synthetic/skin.ipynb #5c5d8418
-def shade_skin(head: Head, appearance: Appearance, grid, rng: np.random.Generator) -> np.ndarray:
-    "How much light falls on each pixel [192,192] of the head; about 1 on average."
+# %% ../../nbs/library/synthetic/skin.ipynb #a198dd2d
+def shade_skin(
+    head: Head,  # geometry of the head
+    appearance: Appearance,  # appearance of the face
+    grid: tuple[np.ndarray, np.ndarray],  # result of `template_grid`
+    rng: np.random.Generator,  # random number generator
+) -> np.ndarray:  # float32 [192,192], about 1 on average
+    "Compute the illumination of the head."
+    pose = head.pose
+    side, steep = _coarse_normal(head)
+    amounts = rng.normal(1.0, 0.22, len(_PARTS)).astype(np.float32)
+    slopes = np.tensordot(amounts, _bump_slopes(), 1)
+    slope_x, slope_y = (cv2.remap(slope, *grid, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for slope in slopes)
+    forward = np.sqrt(1 - side**2)
+    normal = np.stack([side - slope_x * forward * 0.8, steep - slope_y * 0.8, forward])
+    normal /= np.sqrt((normal**2).sum(0))
+    rotation = np.array([[np.cos(pose.roll), np.sin(pose.roll), 0], [-np.sin(pose.roll), np.cos(pose.roll), 0], [0, 0, 1]])
+    light = (rotation @ appearance.light).astype(np.float32)
+    direct = (np.tensordot(light, normal, 1) + 0.2) / 1.2
+    diffuse = np.float32((1 - appearance.ambient) / max(light[2], 0.45))
+    shade = np.float32(appearance.ambient) * (0.82 + 0.18 * forward - 0.12 * normal[1]) + diffuse * np.maximum(direct, 0)
+    fourth = np.square(np.square(np.maximum(direct, 0)))
+    specular = np.float32(rng.random() ** 2 * 0.35) * fourth * fourth * fourth
+    return cv2.resize(shade + specular, (CANVAS_SIZE, CANVAS_SIZE), interpolation=cv2.INTER_LINEAR)
+
+# %% ../../nbs/library/synthetic/skin.ipynb #052a98e0
+def _coarse_normal(head: Head) -> tuple[np.ndarray, np.ndarray]:
+    "Return the horizontal and vertical component [96,96] of the normals of a head without relief."
     pose = head.pose
     cos, sin = np.float32(np.cos(pose.roll) / pose.scale), np.float32(np.sin(pose.roll) / pose.scale)
     x, y = (np.arange(IMAGE_SIZE, dtype=np.float32) - np.float32(start) for start in pose.origin)
@@ -83,28 +111,17 @@ def shade_skin(head: Head, appearance: Appearance, grid, rng: np.random.Generato
     left, right = outline_head(head, sides=True)
     level = (left[:, 1] - pose.origin[1]) * cos - (left[:, 0] - pose.origin[0]) * sin
     edges = [(edge[:, 0] - pose.origin[0]) * cos + (edge[:, 1] - pose.origin[1]) * sin for edge in (left, right)]
-    row = np.clip((down + 100) * 4, 0, 799).astype(np.int32)
-    low, high = (np.interp(np.arange(-100, 100, 0.25), level, edge).astype(np.float32)[row] for edge in edges)
+    rows = np.clip((down + 100) * 4, 0, 799).astype(np.int32)
+    low, high = (np.interp(np.arange(-100, 100, 0.25), level, edge).astype(np.float32)[rows] for edge in edges)
     side = np.clip((2 * across - low - high) / np.maximum(high - low, 4), -0.97, 0.97)
-    steep = np.clip((down - 12) / 55, -1.3, 1.1) * 0.55
-    amounts = rng.normal(1.0, 0.22, len(_PARTS)).astype(np.float32)
-    slopes = np.tensordot(amounts, _bump_slopes(), 1)
-    slope_x, slope_y = (cv2.remap(slope, *grid, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for slope in slopes)
-    forward = np.sqrt(1 - side**2)
-    normal = np.stack([side - slope_x * forward * 0.8, steep - slope_y * 0.8, forward])
-    normal /= np.sqrt((normal**2).sum(0))
-    turn = np.array([[np.cos(pose.roll), np.sin(pose.roll), 0], [-np.sin(pose.roll), np.cos(pose.roll), 0], [0, 0, 1]])
-    light = (turn @ appearance.light).astype(np.float32)
-    direct = (np.tensordot(light, normal, 1) + 0.2) / 1.2
-    lamp = np.float32((1 - appearance.ambient) / max(light[2], 0.45))
-    shade = np.float32(appearance.ambient) * (0.82 + 0.18 * forward - 0.12 * normal[1]) + lamp * np.maximum(direct, 0)
-    fourth = np.square(np.square(np.maximum(direct, 0)))
-    shine = np.float32(rng.random() ** 2 * 0.35) * fourth * fourth * fourth
-    return cv2.resize(shade + shine, (CANVAS_SIZE, CANVAS_SIZE), interpolation=cv2.INTER_LINEAR)
+    return side, np.clip((down - 12) / 55, -1.3, 1.1) * 0.55
 
-# %% ../../nbs/library/synthetic/skin.ipynb #258fba45
-def paint_background(picture: np.ndarray, rng: np.random.Generator) -> None:
-    "A wall, a gradient, or something out of focus."
+# %% ../../nbs/library/synthetic/skin.ipynb #3b771224
+def paint_background(
+    picture: np.ndarray,  # float32 [192,192], the canvas, changed in place
+    rng: np.random.Generator,  # random number generator
+) -> None:
+    "Paint a wall, a gradient or an out-of-focus scene."
     level = rng.choice([rng.uniform(0, 0.2), rng.uniform(0.1, 0.6), rng.uniform(0.5, 1.0)], p=[0.45, 0.38, 0.17])
     ramp = np.linspace(-1, 1, CANVAS_SIZE, dtype=np.float32)
     slope = rng.normal(0, 0.12, 2).astype(np.float32)
@@ -118,9 +135,15 @@ def paint_background(picture: np.ndarray, rng: np.random.Generator) -> None:
                soft=rng.choice([0, 0.8, 3]))
     np.clip(picture, 0.01, 1, picture)
 
-
-def paint_neck(picture: np.ndarray, head: Head, appearance: Appearance, shade: np.ndarray, rng: np.random.Generator) -> None:
-    "Neck, shoulders and clothes."
+# %% ../../nbs/library/synthetic/skin.ipynb #4ec044b6
+def paint_neck(
+    picture: np.ndarray,  # float32 [192,192], the canvas, changed in place
+    head: Head,  # geometry of the head
+    appearance: Appearance,  # appearance of the face
+    shade: np.ndarray,  # float32 [192,192], illumination, about 1 on average
+    rng: np.random.Generator,  # random number generator
+) -> None:
+    "Paint the neck, shoulders and clothes."
     wide = 26 * appearance.width * (1.08 if appearance.male else 0.92)
     neck = [[-wide, 30, -26], [-wide * 0.95, 60, -24], [-wide * 1.1, 90, -22], [wide * 1.1, 90, -22], [wide * 0.95, 60, -24],
             [wide, 30, -26]]
@@ -134,17 +157,29 @@ def paint_neck(picture: np.ndarray, head: Head, appearance: Appearance, shade: n
 _EAR = np.array([[-2, -8, -34], [4, -9, -40], [5.5, -2, -42], [3.5, 8, -38], [0.5, 16, -32], [-3, 15, -30]])
 
 
-def paint_ears(picture: np.ndarray, head: Head, appearance: Appearance, shade: np.ndarray, rng: np.random.Generator) -> None:
-    "Both ears; the head will hide what it stands before."
+def paint_ears(
+    picture: np.ndarray,  # float32 [192,192], the canvas, changed in place
+    head: Head,  # geometry of the head
+    appearance: Appearance,  # appearance of the face
+    shade: np.ndarray,  # float32 [192,192], illumination, about 1 on average
+    rng: np.random.Generator,  # random number generator
+) -> None:
+    "Paint both ears; the skin hides what is behind the head."
     size, out = rng.normal(1, 0.1), rng.uniform(1.0, 1.1)
     width = np.interp(5, head.rows[:, 0], head.rows[:, 1]) * out
     rims = [_EAR * [size * sign, size, 1] + [sign * width, 5, 0] for sign in (-1, 1)]
     paint_polygons(picture, [smooth_curve(head.place(rim), closed=True) for rim in rims], appearance.tone * 0.85 * shade)
     tint_polygons(picture, [smooth_curve(head.place(rim * 0.6 + 0.4 * rim.mean(0)), closed=True) for rim in rims], [0.72, 0.72], soft=0.6)
 
-# %% ../../nbs/library/synthetic/skin.ipynb #2cb5b78d
-def paint_skin(picture: np.ndarray, head: Head, appearance: Appearance, shade: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    "The head without hair; gives back how much [192,192] of each pixel is face."
+# %% ../../nbs/library/synthetic/skin.ipynb #22faf2ff
+def paint_skin(
+    picture: np.ndarray,  # float32 [192,192], the canvas, changed in place
+    head: Head,  # geometry of the head
+    appearance: Appearance,  # appearance of the face
+    shade: np.ndarray,  # float32 [192,192], illumination, about 1 on average
+    rng: np.random.Generator,  # random number generator
+) -> np.ndarray:  # float32 [192,192], mask of the face, 0-1
+    "Paint the head without features and hair."
     face = np.zeros((CANVAS_SIZE, CANVAS_SIZE), np.float32)
     part, cover = coverage(outline_head(head), 0.35)
     face[part] = cover
