@@ -8,7 +8,7 @@ Docs: https://facekp.github.io/facekp/library/models/backbones.html.md"""
 __all__ = ['list_backbones', 'list_feature_levels', 'as_list', 'choose_feature_levels', 'automatic_precision', 'build_backbone',
            'split_backbone']
 
-# %% ../../nbs/library/models/backbones.ipynb #b3fef04e
+# %% ../../nbs/library/models/backbones.ipynb #843bea2e
 import contextlib
 import importlib
 from collections.abc import Callable, Iterator, Sequence
@@ -24,9 +24,9 @@ from ..errors import UserError, did_you_mean
 from ..keypoints import IMAGE_SIZE
 from .pretrained import load_application_weights
 
-# %% ../../nbs/library/models/backbones.ipynb #b5d7dbea
-def list_backbones() -> list[str]:  # lower case
-    "List the names that build_transfer knows: all applications of Keras."
+# %% ../../nbs/library/models/backbones.ipynb #564e9c51
+def list_backbones() -> list[str]:  # lower-case names, sorted
+    "List the names of all Keras applications, which are the valid backbones."
     return sorted(_applications())
 
 
@@ -48,11 +48,11 @@ def _preprocess(grey: keras.KerasTensor, application: Callable[..., keras.Model]
     x = keras.layers.Concatenate(name="three_channels")([grey, grey, grey])
     return keras.layers.Rescaling(slope, offset, name="rescale")(x)
 
-# %% ../../nbs/library/models/backbones.ipynb #c2260144
+# %% ../../nbs/library/models/backbones.ipynb #5ff9bcb6
 def list_feature_levels(
-    application: keras.Model,  # a whole Keras application, without its top
-) -> dict[int, str]:  # cells from side to side -> name of the layer
-    "Return the last layer at each size of feature map, preferably one through which all later layers get their input."
+    application: keras.Model,  # a complete Keras application, without its classification layers
+) -> dict[int, str]:  # name of the layer for each number of cells from side to side
+    "Return the last layer at each size of feature map, preferably one without a skip connection around it."
     last_use = {id(tensor): number for number, step in enumerate(application.operations) for tensor in as_list(step.input)}
     anywhere: dict[int, str] = {}
     bottleneck: dict[int, str] = {}
@@ -70,14 +70,14 @@ def list_feature_levels(
 def as_list(
     tensors: Any,  # one tensor or a list of them
 ) -> list[Any]:  # tensors, or arrays
-    "Return one tensor as a list of one, several as a list."
+    "Return a tensor, or a list of tensors, as a list."
     return list(tensors) if isinstance(tensors, (list, tuple)) else [tensors]
 
-# %% ../../nbs/library/models/backbones.ipynb #45659d4a
+# %% ../../nbs/library/models/backbones.ipynb #998aa6ce
 def choose_feature_levels(
-    application: keras.Model,  # a whole Keras application, without its top
-    feature_level: str | Sequence[str] | None,  # one layer, or several; 'out' is the last map; None chooses
-) -> list[keras.KerasTensor]:  # the feature maps
+    application: keras.Model,  # a complete Keras application, without its classification layers
+    feature_level: str | Sequence[str] | None,  # name of one layer, or of several; 'out' is the last map; None: the default
+) -> list[keras.KerasTensor]:  # the feature maps, in the requested order
     "Return the requested feature maps, or the last one with at least six cells from side to side. Raises UserError for an unknown layer."
     levels = list_feature_levels(application)
     known = {step.name: step.output for step in application.operations if len(step.output.shape) == 4}
@@ -90,11 +90,11 @@ def choose_feature_levels(
             raise UserError(f"feature_level: no layer '{name}' with a feature map{did_you_mean(name, [*levels.values(), 'out'])}")
     return [known[name] for name in names]
 
-# %% ../../nbs/library/models/backbones.ipynb #fc093ac4
+# %% ../../nbs/library/models/backbones.ipynb #f6cde2e3
 @contextlib.contextmanager
 def automatic_precision(
-    gpu_count: int,  # mixed precision where there is at least one
-) -> Iterator[None]:
+    gpu_count: int,  # number of GPUs; with at least one, layers use mixed precision
+) -> Iterator[None]:  # a context; the previous policy is restored at its end
     "Build layers with mixed precision if there is a GPU."
     before = keras.config.dtype_policy()
     if gpu_count:
@@ -104,13 +104,14 @@ def automatic_precision(
     finally:
         keras.config.set_dtype_policy(before)
 
-# %% ../../nbs/library/models/backbones.ipynb #f8d0a52d
+# %% ../../nbs/library/models/backbones.ipynb #d42764b8
 def _is_file(weights: str | Path | None) -> bool:
+    "Return whether the weights are given as a file."
     return weights is not None and weights != "imagenet"
 
 
 def _build_application(name: str, image: keras.KerasTensor, weights: str | Path | None, options: dict[str, Any]) -> keras.Model:
-    "Build the whole Keras application without its top, with random or ImageNet weights."
+    "Build a Keras application without its classification layers, with random or ImageNet weights."
     fetched = "imagenet" if weights == "imagenet" else None
     try:
         return _applications()[name](include_top=False, weights=fetched, input_tensor=image, **options)
@@ -124,10 +125,10 @@ def _build_application(name: str, image: keras.KerasTensor, weights: str | Path 
 def build_backbone(
     name: str,  # one of list_backbones()
     weights: str | Path | None,  # 'imagenet', a file (.npz, .weights.h5, .h5; .keras is left to copy_weights), or None for random ones
-    feature_level: str | Sequence[str] | None = None,  # the layer to cut after, or several
-    **options: Any,  # for the Keras application
+    feature_level: str | Sequence[str] | None = None,  # name of the layer to cut after, or of several; None: the default
+    **options: Any,  # of the Keras application, such as alpha=0.25
 ) -> tuple[keras.KerasTensor, list[keras.KerasTensor]]:  # the input: grey [N,96,96,1]; the feature maps
-    "Build a Keras application on grey 96x96 images and return its input and feature maps. Raises UserError for a name, layer or file that does not fit."
+    "Build a Keras application on grey 96x96 images and return its input and feature maps. Raises UserError for an unknown name or layer, or for unsuitable weights."
     known = _applications()
     if name not in known:
         raise UserError(f"backbone '{name}' is unknown{did_you_mean(name, list(known))}")
@@ -137,11 +138,11 @@ def build_backbone(
         load_application_weights(application, name, Path(weights))
     return grey, choose_feature_levels(application, feature_level)
 
-# %% ../../nbs/library/models/backbones.ipynb #21041660
+# %% ../../nbs/library/models/backbones.ipynb #0af491d4
 def split_backbone(
-    model: keras.Model,  # of build_transfer, or such a model loaded from disk
-) -> tuple[keras.Model, keras.Model]:  # from grey to feature maps; from feature maps to pixels
-    "Split a network into backbone and head; both share their weights with it."
+    model: keras.Model,  # from build_transfer, also loaded from a file
+) -> tuple[keras.Model, keras.Model]:  # backbone, from grey to feature maps; head, from feature maps to pixels
+    "Split a network into backbone and head, which share its weights. Raises UserError for a network without such a head."
     head = [layer for layer in model.layers if layer.name.startswith("head_")]
     if not head:
         raise UserError(f"{model.name} has no head of build_transfer; only such a network can be split")

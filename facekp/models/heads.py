@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/models/heads.html.md"""
 # %% auto #0
 __all__ = ['HEATMAP_SIZE', 'heatmap_head', 'pooled_head']
 
-# %% ../../nbs/library/models/heads.ipynb #7639f8af
+# %% ../../nbs/library/models/heads.ipynb #7f20b390
 import facekp.training.backend  # noqa: F401  first: it imports Keras quietly
 
 import keras
@@ -16,7 +16,7 @@ from ..keypoints import COLUMNS, IMAGE_SIZE, KEYPOINTS
 from .layers import SoftArgmax, SpatialPrior
 from .regression import start_at_mean_face
 
-# %% ../../nbs/library/models/heads.ipynb #53963887
+# %% ../../nbs/library/models/heads.ipynb #312dcbc3
 HEATMAP_SIZE = 24  # cells from side to side of a heatmap
 
 
@@ -31,14 +31,14 @@ def _resize(x: keras.KerasTensor, size: int, name: str) -> keras.KerasTensor:
     "Resize a map to `size` cells from side to side."
     if x.shape[1] == size:
         return x
-    return keras.layers.Resizing(size, size, name=f"head_{name}")(x, training=False)  # its default, True, would pass to later layers
+    return keras.layers.Resizing(size, size, name=f"head_{name}")(x, training=False)  # the default, True, would be passed on to later layers
 
-# %% ../../nbs/library/models/heads.ipynb #4f1516c9
+# %% ../../nbs/library/models/heads.ipynb #9f564dcd
 def heatmap_head(
     maps: list[keras.KerasTensor],  # feature maps [N,H,W,C], the coarsest first
-    width: int = 64,  # filters of the first convolution; halved at each upsampling, down to 32
+    width: int = 64,  # filters of the first convolution; halved at each upsampling, but at least 32
 ) -> keras.KerasTensor:  # [N,15,2], pixels
-    "Predict keypoints from feature maps, the coarsest first: convolve, upsample to 24 cells from side to side, concatenate earlier maps."
+    "Predict keypoints from feature maps with a decoder: convolve, upsample to 24x24 cells, concatenate finer maps."
     x, earlier, size = _head_block(maps[0], width, 1, "reduce"), list(maps[1:]), maps[0].shape[1]
     x = _head_block(x, width, 3, f"block{size}")
     while size != HEATMAP_SIZE:
@@ -52,9 +52,9 @@ def heatmap_head(
     x = keras.layers.Conv2D(len(KEYPOINTS), 1, name="head_heatmaps")(x)
     return SoftArgmax(dtype="float32", name="head_points")(SpatialPrior(dtype="float32", name="head_prior")(x))
 
-# %% ../../nbs/library/models/heads.ipynb #42115c95
+# %% ../../nbs/library/models/heads.ipynb #17350b7e
 def pooled_head(
-    features: keras.KerasTensor,  # [N,H,W,C]
+    features: keras.KerasTensor,  # feature map [N,H,W,C]
 ) -> keras.KerasTensor:  # [N,15,2], pixels
     "Predict keypoints from the mean of each feature over the whole face."
     x = keras.layers.GlobalAveragePooling2D(name="head_pool")(features)

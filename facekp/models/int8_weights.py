@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/models/int8_weights.html.md"""
 # %% auto #0
 __all__ = ['LARGEST_LEVEL', 'quantize_per_channel', 'save_int8_weights', 'load_int8_weights']
 
-# %% ../../nbs/library/models/int8_weights.ipynb #47820168
+# %% ../../nbs/library/models/int8_weights.ipynb #7592aae6
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,21 +21,21 @@ import numpy.typing as npt
 from ..errors import UserError
 from ..files import atomic_path
 
-# %% ../../nbs/library/models/int8_weights.ipynb #046d3c8c
+# %% ../../nbs/library/models/int8_weights.ipynb #4fb8fde6
 LARGEST_LEVEL = 127  # of a signed 8-bit number; -128 is not used, so that the levels are symmetric
 
 
 def quantize_per_channel(
     kernel: npt.NDArray[np.float32],  # at least two axes
-    channel_axis: int = -1,  # the axis of the output channels
-) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:  # levels of the kernel's shape; scales that broadcast to it
+    channel_axis: int = -1,  # axis of the output channels
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:  # levels, of the kernel's shape; scales, which broadcast to it
     "Round a kernel to 8 bits with one scale per output channel."
     others = tuple(axis for axis in range(kernel.ndim) if axis != channel_axis % kernel.ndim)
     largest = np.abs(kernel).max(axis=others, keepdims=True)
     scale = np.where(largest > 0, largest, 1).astype(np.float32) / np.float32(LARGEST_LEVEL)
     return np.rint(kernel / scale).astype(np.int8), scale
 
-# %% ../../nbs/library/models/int8_weights.ipynb #1db2eaf4
+# %% ../../nbs/library/models/int8_weights.ipynb #1c2e3cb6
 def _named_arrays(model: keras.Model) -> Iterator[tuple[str, keras.layers.Layer, keras.Variable]]:
     "Yield name, layer and variable of each array of weights."
     for layer in model.layers:
@@ -45,9 +45,9 @@ def _named_arrays(model: keras.Model) -> Iterator[tuple[str, keras.layers.Layer,
 
 def save_int8_weights(
     model: keras.Model,  # without nested models
-    path: str | Path,  # .npz; an existing file is replaced
+    path: str | Path,  # .npz file; an existing one is replaced
 ) -> None:
-    "Save the kernels of a network with 8 bits per weight and one scale per output channel, the rest with 32 bits."
+    "Save kernels with 8 bits per weight and one scale per output channel, all other weights with 32 bits."
     arrays: dict[str, npt.NDArray[np.generic]] = {}
     for name, layer, variable in _named_arrays(model):
         array = np.asarray(variable, np.float32)
@@ -59,12 +59,12 @@ def save_int8_weights(
     with atomic_path(Path(path)) as part, open(part, "wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
-# %% ../../nbs/library/models/int8_weights.ipynb #8c4eac25
+# %% ../../nbs/library/models/int8_weights.ipynb #c3e427f7
 def load_int8_weights(
     model: keras.Model,  # the saved network or its first layers; changed in place
-    path: str | Path,  # of save_int8_weights
+    path: str | Path,  # .npz file, written by save_int8_weights
 ) -> None:
-    "Load weights saved with 8 bits. Raises UserError for a file that is missing, broken or of another network."
+    "Load weights saved with 8 bits. Raises UserError for a file that is missing or broken, or belongs to another network."
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}

@@ -16,11 +16,11 @@ import numpy as np
 from ..errors import UserError
 from ..keypoints import COLUMNS, IMAGE_SIZE, KEYPOINTS, MEAN_FACE
 
-# %% ../../nbs/library/models/regression.ipynb #fbe96f26
+# %% ../../nbs/library/models/regression.ipynb #b14e8398
 def build_mean(
-    points: np.ndarray,  # float32 [N,15,2], pixels, NaN where not labelled: the training labels
+    points: np.ndarray,  # training labels, float32 [N,15,2], pixels, NaN where not labelled
 ) -> keras.Model:  # from grey [N,96,96,1] to pixels [N,15,2], the same points for every image
-    "Build a model that predicts the mean face. Raises UserError if a keypoint has no label at all."
+    "Build a model that predicts the mean face of the labels. Raises UserError for a keypoint without any label."
     missing = np.isnan(points).all(axis=0).any(axis=-1)
     if missing.any():
         raise UserError(f"no face has a label for {KEYPOINTS[int(np.argmax(missing))]}; the mean "
@@ -34,11 +34,11 @@ def build_mean(
     model.trainable = False
     return model
 
-# %% ../../nbs/library/models/regression.ipynb #0ed8459d
+# %% ../../nbs/library/models/regression.ipynb #91dde920
 def build_baseline(
     hidden: int = 100,  # units of the hidden layer
 ) -> keras.Model:  # uncompiled, from grey [N,96,96,1] to pixels [N,15,2]
-    "Build the two-layer network of the original project, with all scaling inside."
+    "Build the baseline: one hidden layer with ReLU, then an output layer for the 30 coordinates."
     inputs = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1), name="grey")
     x = keras.layers.Rescaling(1 / 127.5, -1, name="rescale")(inputs)
     x = keras.layers.Flatten(name="pixels")(x)
@@ -50,9 +50,9 @@ def build_baseline(
     start_at_mean_face(model.get_layer("coordinates"))
     return model
 
-# %% ../../nbs/library/models/regression.ipynb #18af9bf6
+# %% ../../nbs/library/models/regression.ipynb #049906dd
 def start_at_mean_face(
-    layer: keras.layers.Dense,  # the output layer, 30 units, whose outputs are later multiplied by 48 and increased by 48
+    layer: keras.layers.Dense,  # the output layer, 30 units; its outputs are multiplied by 48 and increased by 48 afterwards
 ) -> None:
     "Initialise an output layer so that the network predicts the mean face for every image."
     layer.kernel.assign(np.zeros(layer.kernel.shape))

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/training/backend.html.md"""
 # %% auto #0
 __all__ = ['silence_stderr']
 
-# %% ../../nbs/library/training/backend.ipynb #b2157202
+# %% ../../nbs/library/training/backend.ipynb #91b62023
 import contextlib
 import importlib
 import logging
@@ -16,10 +16,10 @@ from collections.abc import Iterator
 
 from ..errors import require_train
 
-# %% ../../nbs/library/training/backend.ipynb #6832b447
+# %% ../../nbs/library/training/backend.ipynb #f9ed9fa9
 @contextlib.contextmanager
-def silence_stderr() -> Iterator[None]:
-    "Discard what is written to standard error, also by libraries outside Python."
+def silence_stderr() -> Iterator[None]:  # a context; standard error is restored at its end
+    "Discard output to standard error, also that of C and C++ libraries."
     kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(null, 2)
@@ -31,16 +31,16 @@ def silence_stderr() -> Iterator[None]:
 
 
 def _count_gpus() -> int:
-    "Count the GPUs that Keras's backend can use."
+    "Count the GPUs that the Keras backend can use."
     if keras.backend.backend() == "tensorflow":
         return len(importlib.import_module("tensorflow").config.list_physical_devices("GPU"))
     return sum(not device.startswith("cpu") for device in keras.distribution.list_devices())
 
-# %% ../../nbs/library/training/backend.ipynb #422b8f86
+# %% ../../nbs/library/training/backend.ipynb #a57a3de4
 require_train("Training")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 with silence_stderr():
     import keras
 
     GPU_COUNT = _count_gpus()
-logging.getLogger("tensorflow").setLevel(logging.ERROR)  # a warning for each new shape; set after the import, which sets it as well
+logging.getLogger("tensorflow").setLevel(logging.ERROR)  # TensorFlow warns at each new input shape; set after the import, which resets the level

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/training/batches.html.md"""
 # %% auto #0
 __all__ = ['Inputs', 'select_inputs', 'FaceBatches', 'epochs_for', 'predict_points']
 
-# %% ../../nbs/library/training/batches.ipynb #8e62c7da
+# %% ../../nbs/library/training/batches.ipynb #f8155637
 from typing import Any
 
 import facekp.training.backend  # noqa: F401  first: it imports Keras quietly
@@ -18,18 +18,18 @@ import numpy.typing as npt
 
 from ..keypoints import KEYPOINTS
 
-Inputs = npt.NDArray[Any] | tuple[npt.NDArray[Any], ...]  # images uint8 [N,96,96], or arrays with N rows for a model with other inputs
+Inputs = npt.NDArray[Any] | tuple[npt.NDArray[Any], ...]  # images uint8 [N,96,96], or a tuple of arrays with N rows each, such as features of a frozen backbone
 
-# %% ../../nbs/library/training/batches.ipynb #f3a67328
+# %% ../../nbs/library/training/batches.ipynb #94ca095d
 def select_inputs(
-    images: Inputs,  # of all faces
-    rows: Any,  # an index or a slice
-) -> Inputs:  # uint8 [n,96,96,1], or a tuple of float32 arrays
-    "Return the input of a model for some faces."
+    images: Inputs,  # images or features of all faces
+    rows: Any,  # index array or slice: the faces of the batch
+) -> Inputs:  # uint8 [n,96,96,1], or a tuple of float32 arrays with n rows
+    "Select the model input of some faces."
     return (tuple(part[rows].astype(np.float32) for part in images) if isinstance(images, tuple)
             else images[rows, ..., None])
 
-# %% ../../nbs/library/training/batches.ipynb #5c7a7b4b
+# %% ../../nbs/library/training/batches.ipynb #ca7be783
 class FaceBatches(keras.utils.PyDataset):
     "Batches of faces in an order that depends on the seed and the epoch alone."
 
@@ -38,9 +38,9 @@ class FaceBatches(keras.utils.PyDataset):
         images: Inputs,  # uint8 [N,96,96], grey values 0-255; or a tuple of arrays with N rows
         points: npt.NDArray[np.float32],  # [N,15,2], pixels, NaN where not labelled
         batch_size: int = 64,  # faces per step
-        seed: int = 0,  # fixes the order
-        epoch: int = 0,  # the epoch to begin with
-        faces_per_epoch: int | None = None,  # all N when not given
+        seed: int = 0,  # of the order
+        epoch: int = 0,  # first epoch; a resumed run starts with a later one
+        faces_per_epoch: int | None = None,  # faces shown in an epoch; all N when not given
     ) -> None:
         super().__init__()
         self.images, self.points, self.batch_size, self.seed = images, points, batch_size, seed
@@ -48,7 +48,7 @@ class FaceBatches(keras.utils.PyDataset):
         self._order = self._shuffle(epoch)
 
     def _shuffle(self, epoch: int) -> npt.NDArray[np.int64]:
-        "Return the rows of an epoch: the next ones of consecutive passes over all faces, each pass in its own order."
+        "Return the rows of an epoch: its part of the sequence of shuffled passes over all faces."
         passes, places = divmod(np.arange(epoch * self.faces_per_epoch,
                                           (epoch + 1) * self.faces_per_epoch), len(self.points))
         orders = {number: np.random.default_rng([self.seed, number]).permutation(len(self.points))
@@ -63,13 +63,13 @@ class FaceBatches(keras.utils.PyDataset):
         return select_inputs(self.images, rows), self.points[rows]
 
     def on_epoch_begin(self) -> None:
-        "Shuffle for the epoch that begins; Keras calls this before every epoch."
+        "Shuffle for the next epoch. Keras calls this method before each epoch."
         self._order = self._shuffle(self.next_epoch)
         self.next_epoch += 1
 
-# %% ../../nbs/library/training/batches.ipynb #2a98b07d
+# %% ../../nbs/library/training/batches.ipynb #57100b92
 def epochs_for(
-    images_shown: int,  # the budget: images shown in training
+    images_shown: int,  # training budget: images shown in all epochs together
     count: int,  # faces in the training set
 ) -> int:  # at least 1
     "Return the number of epochs for a budget of images."
@@ -78,8 +78,8 @@ def epochs_for(
 
 def predict_points(
     model: keras.Model,  # from grey [N,96,96,1] to pixels [N,15,2]
-    images: Inputs,  # uint8 [N,96,96], grey values 0-255; or a tuple of arrays, as for FaceBatches
-    batch_size: int = 256,  # faces per call of the network
+    images: Inputs,  # uint8 [N,96,96], grey values 0-255; or a tuple of arrays with N rows each
+    batch_size: int = 256,  # faces per call of the model
 ) -> npt.NDArray[np.float32]:  # [N,15,2], pixels
     "Predict the keypoints of faces in batches."
     count = len(images[0]) if isinstance(images, tuple) else len(images)

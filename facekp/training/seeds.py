@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/training/seeds.html.md"""
 # %% auto #0
 __all__ = ['set_seeds']
 
-# %% ../../nbs/library/training/seeds.ipynb #e037b187
+# %% ../../nbs/library/training/seeds.ipynb #f6a5c0f8
 import random
 import sys
 
@@ -15,11 +15,11 @@ import numpy as np
 
 from ..errors import UserError
 
-# %% ../../nbs/library/training/seeds.ipynb #7bee56ba
+# %% ../../nbs/library/training/seeds.ipynb #93723b31
 def set_seeds(
-    seed: int,  # from 0 to 2**32 - 1
+    seed: int,  # from 0 to 2**32 - 1, the range of NumPy
 ) -> None:
-    "Seed the random numbers of Python, NumPy and, where it is imported, Keras with its backend. Raises UserError for a seed out of range."
+    "Seed Python, NumPy and, where it is imported, Keras with its backend. Raises UserError for a seed out of range."
     if not 0 <= seed < 2**32:
         raise UserError(f"seed {seed}: expected a whole number from 0 to {2**32 - 1}")
     random.seed(seed)

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/training/state.html.md"""
 # %% auto #0
 __all__ = ['write_state', 'read_state']
 
-# %% ../../nbs/library/training/state.ipynb #fd99ab90
+# %% ../../nbs/library/training/state.ipynb #f60b9800
 import json
 import tokenize
 import zipfile
@@ -25,28 +25,28 @@ import numpy.typing as npt
 from ..errors import UserError
 from ..files import atomic_path
 
-# %% ../../nbs/library/training/state.ipynb #5a897c29
+# %% ../../nbs/library/training/state.ipynb #bdce1c0e
 def write_state(
-    path: Path,  # an .npz file; replaced where there is one
-    variables: Sequence[keras.Variable],  # of the model
-    optimizer: keras.optimizers.Optimizer,  # built
-    progress: dict[str, Any],  # what else to keep, such as epoch and history; must fit into JSON
-    best_weights: Sequence[npt.NDArray[Any]] = (),  # the best weights so far
+    path: Path,  # .npz file; an existing one is replaced
+    variables: Sequence[keras.Variable],  # variables of the model
+    optimizer: keras.optimizers.Optimizer,  # built optimiser
+    progress: dict[str, Any],  # epoch, history and the like, in values that JSON can represent
+    best_weights: Sequence[npt.NDArray[Any]] = (),  # weights with the lowest validation RMSE so far
 ) -> None:
-    "Write weights, optimiser, best weights and progress of a run; an interrupted write keeps the old file."
+    "Write weights, optimiser, best weights and progress of a run atomically."
     state = {f"variable_{i}": variable.numpy() for i, variable in enumerate(variables)}
     state |= {f"optimizer_{i}": variable.numpy() for i, variable in enumerate(optimizer.variables)}
     state |= {f"best_{i}": weights for i, weights in enumerate(best_weights)}
     with atomic_path(path) as unfinished:
         np.savez(unfinished, story=json.dumps(progress), **state)
 
-# %% ../../nbs/library/training/state.ipynb #ad99254d
+# %% ../../nbs/library/training/state.ipynb #73fc40a1
 def read_state(
-    path: Path,  # of write_state
-    variables: Sequence[keras.Variable],  # of the same model; assigned
-    optimizer: keras.optimizers.Optimizer,  # the same, built; assigned
-) -> tuple[dict[str, Any], list[npt.NDArray[Any]]]:  # the progress and the best weights
-    """Restore the state of a run.
+    path: Path,  # .npz file, written by write_state
+    variables: Sequence[keras.Variable],  # variables of the same model; overwritten
+    optimizer: keras.optimizers.Optimizer,  # built optimiser of the same kind; overwritten
+) -> tuple[dict[str, Any], list[npt.NDArray[Any]]]:  # progress; best weights
+    """Read the state of a run into a model and its optimiser.
 
     Raises UserError for a file that is broken or belongs to another model."""
     try:

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/training/transfer.html.md"""
 # %% auto #0
 __all__ = ['LayerwiseAdam', 'layerwise_rates', 'compute_features', 'fit_transfer']
 
-# %% ../../nbs/library/training/transfer.ipynb #24cd10d7
+# %% ../../nbs/library/training/transfer.ipynb #5482e078
 import contextlib
 import hashlib
 import json
@@ -34,36 +34,41 @@ from ..progress import progress
 from .loop import TrainingRun, check_faces, fit
 from .losses import masked_mse
 
-# %% ../../nbs/library/training/transfer.ipynb #8e83a4d0
+# %% ../../nbs/library/training/transfer.ipynb #0d89777c
 class LayerwiseAdam(keras.optimizers.Adam):
-    "Adam with a learning rate for each array of weights."
+    "Adam with its own learning rate for each array of weights."
 
-    def __init__(self, learning_rate: Any, rates: list[float], **options: Any) -> None:
+    def __init__(
+        self,
+        learning_rate: Any,  # a number or a schedule
+        rates: list[float],  # factor of the learning rate for each trainable array, in the model's order
+        **options: Any,  # of keras.optimizers.Adam
+    ) -> None:
         super().__init__(learning_rate, **options)
         self.rates = rates
 
     def update_step(
         self,
         gradient: keras.KerasTensor,  # of the variable's shape
-        variable: keras.Variable,  # the array of weights to change
-        learning_rate: keras.KerasTensor,  # scalar, before it is multiplied
+        variable: keras.Variable,  # array of weights; changed
+        learning_rate: keras.KerasTensor,  # scalar, before the multiplication
     ) -> None:
-        "Update with the learning rate times the rate of this array."
+        "Update an array with the learning rate times the factor of this array."
         super().update_step(gradient, variable, learning_rate * self.rates[self._get_variable_index(variable)])
 
 
 def layerwise_rates(
-    model: keras.Model,  # of build_transfer, unfrozen
+    model: keras.Model,  # from build_transfer, unfrozen
     first_layer_share: float = 0.1,  # learning rate of the first layer over that of the head, 0-1
-) -> list[float]:  # one for each trainable array, in the order of model.trainable_variables; 1 in the head
-    "Return learning rates that fall from the head to the input by the same factor for each layer."
+) -> list[float]:  # factor for each array, in the order of model.trainable_variables; 1 in the head
+    "Return factors of the learning rate that decrease from the head to the input by the same ratio per layer."
     layers = [layer for layer in backbone_layers(model) if layer.trainable_variables]
     rates = {id(array): first_layer_share ** (1 - number / len(layers)) for number, layer in enumerate(layers) for array in layer.trainable_variables}
     return [rates.get(id(array), 1.0) for array in model.trainable_variables]
 
-# %% ../../nbs/library/training/transfer.ipynb #cc2567e5
+# %% ../../nbs/library/training/transfer.ipynb #13d9a6f8
 def _hash_features(backbone: keras.Model, images: npt.NDArray[np.uint8]) -> str:
-    "Return a short hash of everything that features depend on: layers, weights, images."
+    "Return a short hash of layers, weights and images, on which the features depend."
     digest = hashlib.sha256(np.ascontiguousarray(images).data)
     for layer in backbone.layers:
         config = {key: value for key, value in layer.get_config().items() if key not in ("name", "trainable", "batch_shape")}
@@ -75,13 +80,13 @@ def _hash_features(backbone: keras.Model, images: npt.NDArray[np.uint8]) -> str:
 
 
 def compute_features(
-    model: keras.Model,  # of build_transfer, with a frozen backbone
+    model: keras.Model,  # from build_transfer, with a frozen backbone
     images: npt.NDArray[np.uint8],  # [N,96,96], grey values 0-255
-    folder: str | Path,  # where features are kept
-    batch_size: int = 64,  # faces per call of the network
-    show_progress: bool = True,  # a bar for work of over two seconds
+    folder: str | Path,  # folder of the feature files
+    batch_size: int = 64,  # faces per call of the backbone
+    show_progress: bool = True,  # progress bar for work of over two seconds
 ) -> tuple[npt.NDArray[Any], ...]:  # float16 or float32 [N,H,W,C] for each feature level, memory-mapped
-    "Compute the features of a frozen backbone, or open those that are on disk."
+    "Compute the features of a frozen backbone, or open the stored ones."
     backbone, _ = split_backbone(model)
     key = _hash_features(backbone, images)
     paths = [Path(folder) / f"{key}-level{number}.npy" for number in range(len(backbone.outputs))]
@@ -89,9 +94,9 @@ def compute_features(
         _write_features(backbone, images, paths, batch_size, f"features of {model.name}" if show_progress else None)
     return tuple(np.load(path, mmap_mode="r", allow_pickle=False) for path in paths)
 
-# %% ../../nbs/library/training/transfer.ipynb #c907ecf8
+# %% ../../nbs/library/training/transfer.ipynb #32c42592
 def _write_features(backbone: keras.Model, images: npt.NDArray[np.uint8], paths: list[Path], batch_size: int, title: str | None) -> None:
-    "Write the features batch by batch, in 16 bits where their range allows."
+    "Write the features batch by batch, in 16 bits where their range permits it."
     kinds: list[str] = []
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(open(stack.enter_context(atomic_path(path)), "wb")) for path in paths]
@@ -105,13 +110,14 @@ def _write_features(backbone: keras.Model, images: npt.NDArray[np.uint8], paths:
             for file, kind, part in zip(files, kinds, maps):
                 file.write(part.astype(kind).tobytes())
 
-# %% ../../nbs/library/training/transfer.ipynb #9ba004ae
+# %% ../../nbs/library/training/transfer.ipynb #5f8dc57e
 def _fit_head(model: keras.Model, train: Faces, validation: Faces, images_shown: int, folder: Path, options: dict[str, Any]) -> TrainingRun:
-    "Train the head on features; of more faces than the budget shows, only that many are used."
+    "Train the head on features; where the budget is smaller than the training set, use a random part of it."
     if len(train) > images_shown:
         train = train[np.sort(np.random.default_rng(options["seed"]).permutation(len(train))[:images_shown])]
     show = options["show_progress"]
-    inputs = (compute_features(model, train.images, folder, show_progress=show), compute_features(model, validation.images, folder, show_progress=show))
+    inputs = (compute_features(model, train.images, folder, show_progress=show),
+              compute_features(model, validation.images, folder, show_progress=show))
     return fit(split_backbone(model)[1], train, validation, images_shown, inputs=inputs, **options)
 
 
@@ -137,30 +143,30 @@ def _check_rates(learning_rate: float, fine_tune_rate: float, fine_tune_share: f
     if not 0 <= fine_tune_share < 1:
         raise UserError(f"fine_tune_share {fine_tune_share:g}: expected 0 (no fine-tuning) or more, and below 1, since the head is trained first")
 
-# %% ../../nbs/library/training/transfer.ipynb #092abf9a
+# %% ../../nbs/library/training/transfer.ipynb #9c29a825
 def fit_transfer(
-    model: keras.Model,  # of build_transfer
-    train: Faces,  # training set; NaN points are left out of the loss
-    validation: Faces,  # validation set, which selects the best weights; other groups than in `train`
-    images_shown: int = 30_000,  # the budget: images shown in both stages together
+    model: keras.Model,  # from build_transfer
+    train: Faces,  # training set; missing labels (NaN) do not count in the loss
+    validation: Faces,  # validation set, used to select the best weights; no groups in common with `train`
+    images_shown: int = 30_000,  # training budget: images shown in both stages together
     fine_tune_share: float = 0.5,  # share of the budget for fine-tuning, 0-1; 0 leaves the backbone frozen
     batch_size: int = 32,  # faces per step
-    learning_rate: float = 2e-3,  # of the head, and of a network with random weights
-    fine_tune_learning_rate: float | None = None,  # of the head while fine-tuning; a tenth of learning_rate when not given, and never more
-    first_layer_share: float = 0.1,  # learning rate of the first layer over that, 0-1
-    first_layer: str | None = None,  # fine-tune from this layer on; all of them when not given
+    learning_rate: float = 2e-3,  # initial learning rate of the head, and of a network with random weights
+    fine_tune_learning_rate: float | None = None,  # learning rate of the head in fine-tuning, at most a tenth of learning_rate, which is the default
+    first_layer_share: float = 0.1,  # learning rate of the first layer over that of the head, 0-1
+    first_layer: str | None = None,  # name of the first layer to fine-tune; None: all layers
     loss: Callable[..., Any] = masked_mse,  # masked_mse or masked_mae
     patience: int = 6,  # validations without improvement before a stage ends
-    seed: int = 0,  # fixes order and dropout; build the model after set_seeds for its weights
-    run_folder: str | Path | None = None,  # where to keep the state of each stage; None keeps none
-    resume: bool = False,  # continue from the state in run_folder, where there is one
-    features_folder: str | Path | None = None,  # where features are kept; features in the runs folder of the settings when not given
-    show_progress: bool = True,  # a bar for stages of over two seconds
-    faces_per_epoch: int | None = None,  # while fine-tuning; the whole training set when not given
-) -> TrainingRun:  # the model with its best weights, and its history
+    seed: int = 0,  # of order and dropout; for reproducible initial weights, call set_seeds before building the model
+    run_folder: str | Path | None = None,  # folder for the state of each stage; None: no state is written
+    resume: bool = False,  # continue from the state in run_folder if there is one
+    features_folder: str | Path | None = None,  # folder of the feature files; None: features/ in the runs folder of the settings
+    show_progress: bool = True,  # progress bar for stages of over two seconds
+    faces_per_epoch: int | None = None,  # faces shown in an epoch of fine-tuning; None: the whole training set
+) -> TrainingRun:  # model with its best weights, and history of both stages
     """Train the head on frozen features, then fine-tune the whole network; train a network with random weights in one stage.
 
-    Raises UserError for rates that do not fit, for sets without faces or labels and for a state of another run."""
+    Raises UserError for invalid learning rates, for sets without faces or labels, and for the state of another run."""
     rate = learning_rate / 10 if fine_tune_learning_rate is None else fine_tune_learning_rate
     _check_rates(learning_rate, rate, fine_tune_share)
     check_faces(train, validation)
