@@ -31,9 +31,9 @@ class Appearance:
     ambient: float  # share of ambient light
     light: np.ndarray  # float [3], unit vector towards the main light
 
-# %% ../../nbs/library/synthetic/appearance.ipynb #602614b6
+# %% ../../nbs/library/synthetic/appearance.ipynb #99255308
 def sample_appearance(
-    rng: np.random.Generator,  # where the chance comes from
+    rng: np.random.Generator,  # random number generator
 ) -> Appearance:  # the sampled appearance
     "Sample the appearance of a face."
     male, child = rng.random() < 0.5, rng.random() < 0.12

@@ -20,20 +20,20 @@ from .gaps import TEST_ROWS, TRAINING_ROWS, synthetic_gaps
 from .labels import Flaws, RECURRING_TEST_IMAGES, _close_lips, annotate, corrupt_labels, known_flaws
 from .renderer import synthetic_faces
 
-# %% ../../nbs/library/synthetic/dataset.ipynb #0037c0ba
-FRAME_SHIFT = (0.65, 1.19)  # px, how far right and down source 2's eyes lie
-FRAME_SHIFT_STD = (0.7, 0.5)  # px, standard deviation beyond that of source 1
-FRAME_SCALE, FRAME_SCALE_STD = 0.985, 0.055
+# %% ../../nbs/library/synthetic/dataset.ipynb #567fc551
+FRAME_SHIFT = (0.65, 1.19)  # px, mean shift of the eyes of source 2 to the right and down
+FRAME_SHIFT_STD = (0.7, 0.5)  # px, standard deviation in addition to that of source 1
+FRAME_SCALE, FRAME_SCALE_STD = 0.985, 0.055  # size of a face relative to source 1
 FRAME_ROLL_STD = 3.5  # degrees
 
 
 def _reframe(faces: Faces, rows: np.ndarray, rng: np.random.Generator) -> None:
-    "Turn, scale and shift the pictures and true points of some rows about the middle of the eyes, in place."
-    turn = np.radians(rng.normal(0, FRAME_ROLL_STD, len(rows)))
+    "Rotate, scale and shift images and true points of some rows about the middle of the eyes, in place."
+    angle = np.radians(rng.normal(0, FRAME_ROLL_STD, len(rows)))
     scale = np.clip(rng.normal(FRAME_SCALE, FRAME_SCALE_STD, len(rows)), 0.8, 1.2)
     shift = np.clip(rng.normal(0, 1, (len(rows), 2)), -2.5, 2.5) * FRAME_SHIFT_STD + FRAME_SHIFT
-    linear = (scale * np.array([[np.cos(turn), -np.sin(turn)],
-                                [np.sin(turn), np.cos(turn)]])).transpose(2, 0, 1)
+    linear = (scale * np.array([[np.cos(angle), -np.sin(angle)],
+                                [np.sin(angle), np.cos(angle)]])).transpose(2, 0, 1)
     middle = faces.truth[rows, :2].mean(1)
     offset = middle + shift - np.einsum("nij,nj->ni", linear, middle)
     faces.truth[rows] = np.einsum("nij,nkj->nki", linear, faces.truth[rows]) + offset[:, None]
@@ -41,29 +41,29 @@ def _reframe(faces: Faces, rows: np.ndarray, rng: np.random.Generator) -> None:
         faces.images[row] = cv2.warpAffine(faces.images[row], matrix, (96, 96),
                                            flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
 
-# %% ../../nbs/library/synthetic/dataset.ipynb #a238179f
+# %% ../../nbs/library/synthetic/dataset.ipynb #ac9105d1
 def synthetic_training_set(
-    count: int = TRAINING_ROWS,  # how many faces; other than 7,049 scales all proportions
-    seed: int = 0,  # same seed, same faces
-) -> Faces:  # points as observed, with gaps and flaws; truth complete, in the meaning of each row's source
-    "Stand in for the competition's training set: its columns, counts, gaps, two sources, copies and wrong labels."
+    count: int = TRAINING_ROWS,  # number of faces; sizes other than 7,049 keep all proportions
+    seed: int = 0,  # seed; the same seed gives the same faces
+) -> Faces:  # points as annotated, with gaps and wrong labels; truth complete, in the convention of each row's source
+    "Generate a synthetic replacement for the competition's training set."
     labelled, cut = synthetic_gaps(count, seed)
     flaws = known_flaws(count, seed)
     original = np.arange(count)
     original[flaws.copies] = flaws.originals
-    shown, picture = np.unique(original, return_inverse=True)
+    shown, image_index = np.unique(original, return_inverse=True)
     rendered = synthetic_faces(len(shown), seed=seed)
     rng = np.random.default_rng([seed, 3])
     _reframe(rendered, np.flatnonzero(shown >= cut), rng)
-    return _label_set(rendered, picture, labelled, cut, flaws, rng,
+    return _label_set(rendered, image_index, labelled, cut, flaws, rng,
                       "synthetic" if count == TRAINING_ROWS else f"synthetic:{count}")
 
-
-def _label_set(rendered: Faces, picture: np.ndarray, labelled: np.ndarray, cut: int,
+# %% ../../nbs/library/synthetic/dataset.ipynb #d36f86bc
+def _label_set(rendered: Faces, image_index: np.ndarray, labelled: np.ndarray, cut: int,
                flaws: Flaws | None, rng: np.random.Generator,
                name: str) -> Faces:
-    "Put observed labels, sources and names to pictures; `picture` says which drawn face every row shows."
-    truth = _close_lips(rendered.truth[picture])
+    "Assign labels, sources and names to rendered images; `image_index` is the rendered face of each row."
+    truth = _close_lips(rendered.truth[image_index])
     truth[cut:] = to_second_convention(truth[cut:])
     points = annotate(truth, cut, rng)
     if flaws is not None:
@@ -71,19 +71,19 @@ def _label_set(rendered: Faces, picture: np.ndarray, labelled: np.ndarray, cut: 
     points = np.clip(points, 0.5, 95.5)
     points[~labelled] = np.nan
     rows = np.arange(len(points))
-    return Faces(images=rendered.images[picture], points=points, group=rendered.group[picture],
+    return Faces(images=rendered.images[image_index], points=points, group=rendered.group[image_index],
                  image_id=rows.astype(str), name=name, truth=truth,
                  source=np.where(rows < cut, "synthetic-1", "synthetic-2"))
 
+# %% ../../nbs/library/synthetic/dataset.ipynb #168529df
+TEST_START = 1_000_000  # index of the first test face in the series, beyond those of any training set
 
-TEST_START = 1_000_000  # test faces are drawn from this number on, far from those of any training set
 
-# %% ../../nbs/library/synthetic/dataset.ipynb #e78fe7a0
 def synthetic_test_set(
-    count: int = TEST_ROWS,  # how many faces; other than 1,783 scales all proportions
-    seed: int = 0,  # that of the training set it belongs to
-) -> Faces:  # points as observed, NaN where the competition doesn't ask; truth complete; image_id from 1 on
-    "Stand in for the competition's test set, whose second part asks for four points in the meaning of source 2."
+    count: int = TEST_ROWS,  # number of faces; sizes other than 1,783 keep all proportions
+    seed: int = 0,  # seed of the training set that it belongs to
+) -> Faces:  # points as annotated, NaN where the competition scores none; truth complete; image_id from 1
+    "Generate a synthetic replacement for the competition's test set."
     labelled, cut = synthetic_gaps(count, seed, test=True)
     rendered = synthetic_faces(count, seed=seed, start=TEST_START)
     rng = np.random.default_rng([seed, 4])

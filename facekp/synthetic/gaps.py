@@ -16,12 +16,12 @@ import numpy as np
 from ..errors import UserError
 from ..faces import Faces
 
-# %% ../../nbs/library/synthetic/gaps.ipynb #8e27635b
+# %% ../../nbs/library/synthetic/gaps.ipynb #6de200f6
 TRAINING_ROWS = 7049  # rows of training.csv
 SOURCE_CUT = 2284  # the first row (0-based) of the second labelling source
-TEST_ROWS = 1783  # pictures of test.csv
-TEST_CUT = 591  # the last ImageId that is asked for in the manner of the first source
-GAP_PATTERNS = {
+TEST_ROWS = 1783  # images of test.csv
+TEST_CUT = 591  # the last ImageId of which all fifteen points are scored
+GAP_PATTERNS = {  # number of training rows by source and pattern
     1: {
         "xxxxxxxxxxxxxxx": 2140, "xxxxxxx.xxxxxxx": 31, "xxxxxxxxx.xxxxx": 26,
         "xxxxxxxxxxxxxx.": 13, "xxxxxxx.x.xxxxx": 6,
@@ -47,8 +47,8 @@ GAP_PATTERNS = {
     },
 }
 
-# %% ../../nbs/library/synthetic/gaps.ipynb #194175fd
-TEST_PATTERNS = {
+# %% ../../nbs/library/synthetic/gaps.ipynb #d9b7d384
+TEST_PATTERNS = {  # number of test rows by source and pattern
     1: {
         "xxxxxxxxxxxxxxx": 556, "xxxxxxxxx.xxxxx": 8, "xxxxxxx.xxxxxxx": 7, "xxxxxxx.x.xxxxx": 4,
         "xxxxxx....xxxxx": 2,
@@ -63,21 +63,21 @@ TEST_PATTERNS = {
     },
 }
 
-
+# %% ../../nbs/library/synthetic/gaps.ipynb #f5c67244
 def _allocate(counts: dict[str, int], total: int) -> dict[str, int]:
-    "Scale counts so that they add up to a total: round down, then give the rest to the largest remainders."
+    "Scale counts to a total with the largest remainder method."
     exact = np.array(list(counts.values())) * total / sum(counts.values())
     whole = np.floor(exact).astype(int)
     whole[np.argsort(whole - exact, kind="stable")[:total - whole.sum()]] += 1
     return dict(zip(counts, whole.tolist()))
 
+# %% ../../nbs/library/synthetic/gaps.ipynb #dac04829
+LATE_SHARE = 0.92  # share of the first source's incomplete rows that are in its last third: 133 of 144
 
-LATE_SHARE = 0.92  # share of the first source's incomplete rows that stand in its last third: 133 of 144
 
-# %% ../../nbs/library/synthetic/gaps.ipynb #e2e3186c
 def _place_patterns(patterns: dict[str, int], count: int, late: float,
                     rng: np.random.Generator) -> np.ndarray:
-    "Give every row a pattern: bool [N,15], True where labelled; rows without the most frequent pattern tend to come late."
+    "Assign a pattern to each row: bool [N,15], True where labelled; `late` is the weight of the last third for incomplete rows."
     shares = _allocate(patterns, count)
     common = max(patterns, key=patterns.get)
     rest = [pattern for pattern, rows in shares.items() for _ in range(rows) if pattern != common]
@@ -90,16 +90,16 @@ def _place_patterns(patterns: dict[str, int], count: int, late: float,
 
 
 def _as_mask(pattern: str) -> np.ndarray:
-    "Turn fifteen letters into fifteen booleans."
+    "Convert a pattern to booleans [15]."
     return np.array([letter == "x" for letter in pattern])
 
-# %% ../../nbs/library/synthetic/gaps.ipynb #0598a08a
+# %% ../../nbs/library/synthetic/gaps.ipynb #f31b46f6
 def synthetic_gaps(
-    count: int = TRAINING_ROWS,  # how many rows
-    seed: int = 0,  # which of the many tables with these counts
-    test: bool = False,  # the pattern of the test set instead of the training set's
+    count: int = TRAINING_ROWS,  # number of rows
+    seed: int = 0,  # seed of the order of patterns
+    test: bool = False,  # patterns of the test set instead of the training set
 ) -> tuple[np.ndarray, int]:  # bool [N,15], True where labelled, and the first row of the second source
-    "Lay out which points are labelled in which row, as in Kaggle's table; a pure layout without pictures."
+    "Assign the missing-label patterns of Kaggle's table to rows."
     if count < 1:
         raise UserError(f"count {count}: expected 1 or more faces")
     patterns, rows, cut = ((TEST_PATTERNS, TEST_ROWS, TEST_CUT)
@@ -110,13 +110,13 @@ def synthetic_gaps(
     second = _place_patterns(patterns[2], count - cut, 1 / 3, rng)
     return np.concatenate([first, second]), cut
 
-# %% ../../nbs/library/synthetic/gaps.ipynb #7d7d121b
+# %% ../../nbs/library/synthetic/gaps.ipynb #35787c06
 def impose_gaps(
-    faces: Faces,  # any faces; points that are missing already stay so
+    faces: Faces,  # any faces; missing points stay missing
     share: float = 0.7,  # share of the faces that lose points, 0-1
-    seed: int = 0,  # which faces, and which points
-) -> Faces:  # the same faces with gaps; truth is what it was, or else the points that were there
-    "Take points away in the pattern of Kaggle's incomplete rows."
+    seed: int = 0,  # seed of the choice of faces and points
+) -> Faces:  # the same faces with gaps; truth as before, or the previous points if there was none
+    "Remove points in the patterns of Kaggle's incomplete rows."
     if not 0 <= share <= 1:
         raise UserError(f"share {share}: expected a share between 0 and 1")
     rng = np.random.default_rng([seed, 5])

@@ -20,22 +20,23 @@ from .dataset import synthetic_test_set, synthetic_training_set
 from .gaps import TEST_ROWS, TRAINING_ROWS
 from .labels import known_flaws
 
-# %% ../../nbs/library/synthetic/kaggle_files.ipynb #bfc00c10
-_FOUR_LETTERS = np.frombuffer(b"".join(f"{grey} ".ljust(4, "\0").encode() for grey in range(256)),
+# %% ../../nbs/library/synthetic/kaggle_files.ipynb #8d06c88d
+#: uint32 [256], the text of each grey value with a space, padded with zero bytes
+_GREY_TEXTS = np.frombuffer(b"".join(f"{grey} ".ljust(4, "\0").encode() for grey in range(256)),
                               np.uint32)
 
 
 def _grey_text(image: np.ndarray) -> bytes:
-    "Write uint8 grey values as numbers with spaces between, row by row."
-    return _FOUR_LETTERS[image.ravel()].tobytes().translate(None, b"\0")[:-1]
+    "Write uint8 grey values as text, separated by spaces, row by row."
+    return _GREY_TEXTS[image.ravel()].tobytes().translate(None, b"\0")[:-1]
 
-# %% ../../nbs/library/synthetic/kaggle_files.ipynb #9208afb2
+# %% ../../nbs/library/synthetic/kaggle_files.ipynb #bd7adeb4
 def write_kaggle_folder(
-    folder: str | Path,  # where to write; made where it is missing
+    folder: str | Path,  # target folder; created if missing
     count: int = TRAINING_ROWS,  # rows of training.csv; the test set is scaled with it
-    seed: int = 0,  # same seed, same files
+    seed: int = 0,  # seed; the same seed gives the same files
 ) -> Path:  # the folder, with training.csv, test.csv, IdLookupTable.csv and truth.csv
-    "Write the synthetic training and test set as the files that Kaggle offers, and what is true of them as truth.csv."
+    "Write the synthetic training and test set in Kaggle's format, and their truth as truth.csv."
     folder = Path(folder)
     training, test = synthetic_training_set(count, seed), synthetic_test_set(max(1, round(count * TEST_ROWS / TRAINING_ROWS)), seed)
     _write_table(folder / "truth.csv", "Set,Row," + ",".join(COLUMNS) + ",Source,Group,CopyOf,Flaw",
@@ -50,9 +51,9 @@ def write_kaggle_folder(
                                           progress(training.images, "writing training.csv"))))
     return folder
 
-
+# %% ../../nbs/library/synthetic/kaggle_files.ipynb #f562c4a4
 def _write_table(path: Path, header: str, lines) -> None:
-    "Write a header and lines of bytes, whole or not at all."
+    "Write a header and lines of bytes atomically."
     with atomic_path(path) as waiting, open(waiting, "wb") as file:
         file.write(header.encode() + b"\n")
         for line in lines:
@@ -60,24 +61,24 @@ def _write_table(path: Path, header: str, lines) -> None:
 
 
 def _values_text(points: np.ndarray) -> bytes:
-    "Write the 30 values of a row, so that they read back exactly; a missing one is nothing between two commas."
+    "Write the 30 values of a row with nine digits, which float32 needs to be read back exactly; missing values are empty."
     return ",".join("" if np.isnan(value) else f"{value:.9g}"
                     for value in points.ravel().tolist()).encode()
 
-# %% ../../nbs/library/synthetic/kaggle_files.ipynb #2c4fff45
+# %% ../../nbs/library/synthetic/kaggle_files.ipynb #8bfe875c
 def _lookup_lines(test: Faces):
-    "Say line by line which values the competition asks for."
+    "Yield the lines of IdLookupTable.csv, one per scored value."
     places = np.argwhere(np.isfinite(test.points.reshape(len(test), -1)))
     for number, (row, column) in enumerate(places.tolist(), 1):
         yield f"{number},{test.image_id[row]},{COLUMNS[column]},".encode()
 
 
 def _truth_lines(training: Faces, test: Faces, seed: int):
-    "Say line by line what is true: points, source, group, and for training rows the copies and flaws."
+    "Yield the lines of truth.csv: true points, source, group, and for training rows the copied row and the kind of wrong label."
     flaws = known_flaws(len(training), seed)
     copy_of, kind = dict(zip(flaws.copies, flaws.originals)), dict(zip(flaws.wrong, flaws.kinds))
     for name, faces in (("training", training), ("test", test)):
         for row in range(len(faces)):
-            noted = f"{copy_of.get(row, '')},{kind.get(row, '')}" if name == "training" else ","
+            flaw = f"{copy_of.get(row, '')},{kind.get(row, '')}" if name == "training" else ","
             yield f"{name},{faces.image_id[row]},".encode() + _values_text(faces.truth[row]) + \
-                f",{faces.source[row]},{faces.group[row]},{noted}".encode()
+                f",{faces.source[row]},{faces.group[row]},{flaw}".encode()

@@ -16,19 +16,23 @@ import numpy as np
 from ..conventions import BOTTOM_LIP, LIP_TO_LIP, TOP_LIP
 from .gaps import TRAINING_ROWS, _allocate, synthetic_gaps
 
-# %% ../../nbs/library/synthetic/labels.ipynb #522c41e6
-DUPLICATE_ROWS = 277  # rows whose picture is, byte for byte, the picture of an earlier row
-WRONG_LABELS = 56  # rows whose points are plainly wrong
-RECURRING_TEST_IMAGES = 18  # pictures of the test set that are in the training set too: a guess, the real number is unknown
-LABEL_NOISE = np.array([  # standard deviation in px of x and y, one line a keypoint
+# %% ../../nbs/library/synthetic/labels.ipynb #5a055138
+DUPLICATE_ROWS = 277  # rows with exactly the image of an earlier row
+WRONG_LABELS = 56  # rows with grossly wrong points
+RECURRING_TEST_IMAGES = 18  # test images that are also in the training set; an assumption, the real number is unknown
+LABEL_NOISE = np.array([  # standard deviation of x and y in px, one row per keypoint
     [0.5, 0.3], [0.5, 0.3], [0.5, 0.3], [0.5, 0.4], [0.5, 0.3], [0.5, 0.4], [1.0, 0.7], [0.9, 0.9],
                         [1.0, 0.7], [0.9, 0.9],
     [0.9, 1.0], [0.9, 0.6], [0.9, 0.6], [0.4, 1.0], [0.4, 1.0]], np.float32)
-LIP_DRIFT = 0.18  # how much source 2 wavers between upper and lower lip, standard deviation, as a share of the way between them
+LIP_DRIFT = 0.18  # standard deviation of the bottom lip in source 2, as a share of the distance between the lips
 
-
-def annotate(truth: np.ndarray, cut: int, rng: np.random.Generator) -> np.ndarray:
-    "Label as people do: near the truth, with source 2 (rows from the cut on) in doubt where a lip ends."
+# %% ../../nbs/library/synthetic/labels.ipynb #81c9d224
+def annotate(
+    truth: np.ndarray,  # float [N,15,2], true points in the convention of each row's source, pixels
+    cut: int,  # first row of the second source
+    rng: np.random.Generator,  # random number generator
+) -> np.ndarray:  # float32 [N,15,2], noisy labels
+    "Simulate annotators: add noise, and vary the bottom lip of source 2."
     points = truth + rng.normal(0, 1, truth.shape) * LABEL_NOISE
     lower_to_upper = (truth[cut:, BOTTOM_LIP] - truth[cut:, TOP_LIP]) / LIP_TO_LIP
     drift = np.clip(rng.normal(LIP_TO_LIP, LIP_DRIFT, len(truth) - cut), 0, 1) - LIP_TO_LIP
@@ -37,31 +41,31 @@ def annotate(truth: np.ndarray, cut: int, rng: np.random.Generator) -> np.ndarra
 
 
 def _close_lips(points: np.ndarray) -> np.ndarray:
-    "Where the lower lip came out above the upper, close the mouth: both go to the middle, 0.1 px apart."
+    "Close the mouth where the bottom lip is above the top lip: both move to the middle, 0.1 px apart."
     points = np.array(points)
     over = points[:, TOP_LIP, 1] > points[:, BOTTOM_LIP, 1] - 0.1
     middle = points[over][:, [TOP_LIP, BOTTOM_LIP]].mean(1)
     points[over, TOP_LIP], points[over, BOTTOM_LIP] = middle - [0, 0.05], middle + [0, 0.05]
     return points
 
+# %% ../../nbs/library/synthetic/labels.ipynb #4f4874fd
+WRONG_KINDS = {"another face": 20, "shifted": 16, "one point astray": 18, "lips swapped": 2}  # rows; only the last count is known
 
-WRONG_KINDS = {"another face": 20, "shifted": 16, "one point astray": 18, "lips swapped": 2}
 
-# %% ../../nbs/library/synthetic/labels.ipynb #15a9dc0f
 @dataclass(frozen=True)
 class Flaws:
-    "The flaws that were put into a synthetic training set, as 0-based rows."
-    copies: np.ndarray  # int [C], rows whose picture is that of an earlier row
-    originals: np.ndarray  # int [C], those earlier rows
+    "Flaws of a synthetic training set, as 0-based rows."
+    copies: np.ndarray  # int [C], rows with the image of an earlier row
+    originals: np.ndarray  # int [C], the earlier row for each copy
     wrong: np.ndarray  # int [W], rows with wrong labels
-    kinds: np.ndarray  # str [W], what is wrong with them
+    kinds: np.ndarray  # str [W], kind of error, see WRONG_KINDS
 
-# %% ../../nbs/library/synthetic/labels.ipynb #80e38367
+# %% ../../nbs/library/synthetic/labels.ipynb #f9b7e10a
 def known_flaws(
-    count: int = TRAINING_ROWS,  # how many rows the training set has
-    seed: int = 0,  # its seed
-) -> Flaws:  # where the flaws are; no row has two of them
-    "Tell which rows of `synthetic_training(count, seed)` are copies and which have wrong labels."
+    count: int = TRAINING_ROWS,  # rows of the training set
+    seed: int = 0,  # seed of the training set
+) -> Flaws:  # the flaws; each row has at most one
+    "Return which rows of `synthetic_training_set(count, seed)` are copies and which have wrong labels."
     labelled, cut = synthetic_gaps(count, seed)
     rng = np.random.default_rng([seed, 2])
     kinds = _allocate(WRONG_KINDS, round(count * WRONG_LABELS / TRAINING_ROWS))
@@ -74,29 +78,33 @@ def known_flaws(
     return Flaws(copies=pairs[:, 1], originals=pairs[:, 0], wrong=wrong,
                  kinds=np.array(["lips swapped"] * len(swapped) + others, dtype=str))
 
-
-def corrupt_labels(points: np.ndarray, labelled: np.ndarray, flaws: Flaws,
-           rng: np.random.Generator) -> None:
+# %% ../../nbs/library/synthetic/labels.ipynb #233dbfc7
+def corrupt_labels(
+    points: np.ndarray,  # float [N,15,2], changed in place
+    labelled: np.ndarray,  # bool [N,15], True where labelled
+    flaws: Flaws,  # rows and kinds of errors
+    rng: np.random.Generator,  # random number generator
+) -> None:
     "Make the labels of the listed rows wrong, in place."
     for row, kind in zip(flaws.wrong, flaws.kinds):
         face = points[row]
         low, high = face.min(0), face.max(0)
-        way = _direction(rng)
+        direction = _random_direction(rng)
         if kind == "lips swapped":
             face[[TOP_LIP, BOTTOM_LIP]] = face[[BOTTOM_LIP, TOP_LIP]]
         elif kind == "one point astray":
             chosen = rng.choice(np.flatnonzero(labelled[row]))
             inwards = np.where(face[chosen] > 48, -1, 1)
-            face[chosen] += inwards * np.abs(way) * rng.uniform(12, 28)
+            face[chosen] += inwards * np.abs(direction) * rng.uniform(12, 28)
         elif kind == "shifted":
-            face += way * rng.uniform(9, 16)
+            face += direction * rng.uniform(9, 16)
         else:
             size = rng.uniform(0.25, 0.55)
             corner = rng.uniform(2, 10, 2) + rng.integers(0, 2, 2) * (84 - size * (high - low))
             points[row] = (face - low) * size + corner
 
-# %% ../../nbs/library/synthetic/labels.ipynb #13699483
-def _direction(rng: np.random.Generator) -> np.ndarray:
-    "A random direction in the picture: float [2] of length 1."
+
+def _random_direction(rng: np.random.Generator) -> np.ndarray:
+    "Return a random direction in the image: float [2] of length 1."
     angle = rng.uniform(0, 2 * np.pi)
     return np.array([np.cos(angle), np.sin(angle)])

@@ -19,7 +19,7 @@ from .shape import cached_array
 ZOOM = 2  # canvas pixels per pixel of the image
 CANVAS_SIZE = ZOOM * IMAGE_SIZE  # pixels
 
-# %% ../../nbs/library/synthetic/painting.ipynb #7d61cf8e
+# %% ../../nbs/library/synthetic/painting.ipynb #ca1482c5
 @cached_array
 def spline_matrix(
     count: int,  # number of knots
@@ -30,9 +30,9 @@ def spline_matrix(
     knots = np.eye(count)
     ends = (knots[-1:], knots[:2]) if closed else (2 * knots[:1] - knots[1:2], 2 * knots[-1:] - knots[-2:-1])
     knots = np.concatenate([ends[0], knots, ends[1]])
-    before, here, there, after = knots[:-3, None], knots[1:-2, None], knots[2:-1, None], knots[3:, None]
+    before, first, second, after = knots[:-3, None], knots[1:-2, None], knots[2:-1, None], knots[3:, None]
     t = np.arange(steps)[None, :, None] / steps
-    line = here + 0.5 * t * (there - before + t * (2 * before - 5 * here + 4 * there - after + t * (3 * (here - there) + after - before)))
+    line = first + 0.5 * t * (second - before + t * (2 * before - 5 * first + 4 * second - after + t * (3 * (first - second) + after - before)))
     line = line.reshape(-1, count)
     return line if closed else np.concatenate([line, np.eye(count)[-1:]])
 

@@ -27,9 +27,9 @@ from .painting import CANVAS_SIZE, ZOOM
 from .shape import sample_shapes
 from .skin import paint_background, paint_ears, paint_neck, paint_skin, shade_skin, template_grid
 
-# %% ../../nbs/library/synthetic/renderer.ipynb #481907f3
+# %% ../../nbs/library/synthetic/renderer.ipynb #f67d4c8e
 def _simulate_camera(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    "Exposure, contrast, blur, the small sensor, noise and compression: uint8 [96,96]."
+    "Simulate optics, sensor and compression; return uint8 [96,96]."
     blur = rng.gamma(2.0, 0.22)
     picture = cv2.GaussianBlur(picture, (0, 0), max(blur * ZOOM, 0.3))
     if rng.random() < 0.08:
@@ -44,8 +44,8 @@ def _simulate_camera(picture: np.ndarray, rng: np.random.Generator) -> np.ndarra
         picture = cv2.resize(picture, (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_CUBIC)
     picture = np.clip(picture, 0.0, 1.4) ** np.float32(rng.uniform(0.55, 1.05))
     middle, spread = picture[16:90, 16:80].mean(), max(picture.std(), 0.05)
-    wanted, contrast = np.clip(rng.normal(0.48, 0.15), 0.14, 0.87), np.clip(rng.normal(0.21, 0.05), 0.08, 0.34)
-    picture = (picture - middle) * (contrast / spread) + wanted
+    brightness, contrast = np.clip(rng.normal(0.48, 0.15), 0.14, 0.87), np.clip(rng.normal(0.21, 0.05), 0.08, 0.34)
+    picture = (picture - middle) * (contrast / spread) + brightness
     picture += rng.standard_normal(picture.shape, np.float32) * np.float32(rng.gamma(1.2, 0.009))
     grey = np.clip(picture * 255, 0, 255).astype(np.uint8)
     if rng.random() < 0.6:
@@ -53,46 +53,46 @@ def _simulate_camera(picture: np.ndarray, rng: np.random.Generator) -> np.ndarra
         grey = cv2.imdecode(code, cv2.IMREAD_GRAYSCALE)
     return grey
 
+# %% ../../nbs/library/synthetic/renderer.ipynb #6866eaac
+_ROTATED_SHARE = 0.8  # share of the faces that are rotated further than their sampled shape
+_MAX_YAW = 0.75  # radians to either side (43 degrees); beyond, one eye would be hidden and the head is no longer plausible
 
-_ROTATED_SHARE = 0.8
-_MAX_YAW = 0.75  # radians to a side, 43 degrees; beyond, one eye would be hidden and the head behind the face looks wrong
-
-# %% ../../nbs/library/synthetic/renderer.ipynb #57c471d3
+# %% ../../nbs/library/synthetic/renderer.ipynb #1bff83d2
 def synthetic_face(
-    seed: int,  # which series of faces
-    index: int,  # which face of the series, 0 or more
-    steps: dict | None = None,  # filled with the picture [192,192] after each step, where given
-) -> tuple[np.ndarray, np.ndarray]:  # uint8 [96,96] and float32 [15,2] pixels
-    "Draw face number `index` of the series `seed`: always the same, whatever else is drawn."
+    seed: int,  # series of faces
+    index: int,  # face of the series, 0 or more
+    steps: dict | None = None,  # filled with a copy of the canvas [192,192] after each layer, if given
+) -> tuple[np.ndarray, np.ndarray]:  # image uint8 [96,96] and keypoints float32 [15,2], pixels
+    "Render face `index` of series `seed`, independently of all other faces."
     rng = np.random.default_rng([seed, index])
     points, appearance = sample_shapes(1, rng)[0], sample_appearance(rng)
     if rng.random() < _ROTATED_SHARE:
         yaw, pitch, roll = rng.normal(0, [0.29, 0.12, 0.08])
-        turned = estimate_pose(points).yaw
-        points = rotate_pose(points, np.clip(turned + yaw, -_MAX_YAW, _MAX_YAW) - turned, pitch, roll)
+        sampled_yaw = estimate_pose(points).yaw
+        points = rotate_pose(points, np.clip(sampled_yaw + yaw, -_MAX_YAW, _MAX_YAW) - sampled_yaw, pitch, roll)
     return render_face(points, appearance, rng, steps), points.astype(np.float32)
 
-# %% ../../nbs/library/synthetic/renderer.ipynb #02f1f39d
+# %% ../../nbs/library/synthetic/renderer.ipynb #750cbe9d
 def render_face(
     points: np.ndarray,  # [15,2], pixels
-    appearance: Appearance,  # everything that is not shape
-    rng: np.random.Generator,  # where the small things come from: strands, background, noise
-    steps: dict | None = None,  # filled with the picture [192,192] after each step, where given
+    appearance: Appearance,  # skin, hair, accessories and light
+    rng: np.random.Generator,  # random number generator of strands, background and noise
+    steps: dict | None = None,  # filled with a copy of the canvas [192,192] after each layer, if given
 ) -> np.ndarray:  # uint8 [96,96], grey
-    "Paint a face with these keypoints and this look, from the background to the camera."
+    "Render a face with given keypoints and appearance."
     steps = {} if steps is None else steps
     head = Head(points, appearance.width, appearance.jaw, appearance.chin)
     shade = shade_skin(head, appearance, template_grid(head), rng)
     strands = sample_strands(head, appearance, rng)
     picture = np.zeros((CANVAS_SIZE, CANVAS_SIZE), np.float32)
-    behind, camera = (np.random.default_rng(number) for number in rng.integers(2**63, size=2))
-    paint_background(picture, behind)
+    background, camera = (np.random.default_rng(number) for number in rng.integers(2**63, size=2))
+    paint_background(picture, background)
     paint_back_hair(picture, head, appearance, strands, rng)
     paint_neck(picture, head, appearance, shade, rng)
     paint_ears(picture, head, appearance, shade, rng)
     steps["background, neck, ears"] = picture.copy()
     face = paint_skin(picture, head, appearance, shade, rng)
-    steps["skin in its light"] = picture.copy()
+    steps["shaded skin"] = picture.copy()
     paint_folds(picture, head, appearance, face, rng)
     paint_beard(picture, head, appearance, face, rng)
     paint_nose(picture, head, appearance, face, rng)
@@ -106,15 +106,15 @@ def render_face(
     steps["hair or hat"] = picture.copy()
     paint_glasses(picture, head, appearance, rng)
     paint_occluder(picture, head, appearance, rng)
-    steps["glasses, things in front"] = picture
+    steps["glasses, occluder"] = picture
     return _simulate_camera(picture, camera)
 
+# %% ../../nbs/library/synthetic/renderer.ipynb #0b604edd
+_CHUNK = 64  # faces per job of a process
 
-_CHUNK = 64
-
-# %% ../../nbs/library/synthetic/renderer.ipynb #8442ecee
+# %% ../../nbs/library/synthetic/renderer.ipynb #dd153389
 def _render_chunk(seed: int, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    "Draw a run of faces in one process: images and points."
+    "Render consecutive faces in one process; return images and keypoints."
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
@@ -125,19 +125,19 @@ def _render_chunk(seed: int, first: int, count: int) -> tuple[np.ndarray, np.nda
 
 
 def _as_faces(seed: int, first: int, images: np.ndarray, points: np.ndarray) -> Faces:
-    "Put drawn pictures and points into Faces."
+    "Return rendered images and keypoints as Faces."
     names = np.array([f"drawn-{seed}-{index}" for index in range(first, first + len(images))], dtype=str)
     return Faces(images=images, points=points, group=names, source=np.full(len(images), "drawn"), image_id=names.copy(),
                  name="synthetic:drawn", truth=points.copy())
 
-# %% ../../nbs/library/synthetic/renderer.ipynb #6339d0d9
+# %% ../../nbs/library/synthetic/renderer.ipynb #c794aae2
 def synthetic_faces(
-    count: int,  # how many faces, 1 or more
-    seed: int = 0,  # which series of faces, 0 or more
-    start: int = 0,  # the first face of the series, 0 or more
+    count: int,  # number of faces, 1 or more
+    seed: int = 0,  # series of faces, 0 or more
+    start: int = 0,  # first face of the series, 0 or more
     workers: int | None = None,  # processes; all cores when not given
-) -> Faces:  # exact and complete points in Kaggle's first convention; points equal truth
-    "Draw faces; face `start + i` of a seed is the same however many are drawn by however many processes."
+) -> Faces:  # complete and exact keypoints in the first annotation convention of Kaggle's data; points equal truth
+    "Render faces; face `start + i` of a seed is the same for any count and number of processes."
     for name, value, least in (("count", count, 1), ("seed", seed, 0), ("start", start, 0), ("workers", workers or 1, 1)):
         if int(value) != value or value < least:
             raise UserError(f"{name} {value}: expected a whole number, {least} or more")
@@ -148,21 +148,21 @@ def synthetic_faces(
 
 
 def _run_chunks(jobs: list, workers: int) -> list:
-    "Draw chunks, here or in several processes, in order."
+    "Render chunks in this or in several processes, in order."
     if workers == 1:
-        return [_render_chunk(*job) for job in progress(jobs, "drawing faces")]
+        return [_render_chunk(*job) for job in progress(jobs, "rendering faces")]
     from joblib import Parallel, delayed
 
-    parallel = Parallel(n_jobs=workers, return_as="generator", idle_worker_timeout=10)  # seconds; longer would keep a script from ending
-    return list(progress(parallel(delayed(_render_chunk)(*job) for job in jobs), "drawing faces", total=len(jobs)))
+    parallel = Parallel(n_jobs=workers, return_as="generator", idle_worker_timeout=10)  # seconds; idle workers delay the end of a script
+    return list(progress(parallel(delayed(_render_chunk)(*job) for job in jobs), "rendering faces", total=len(jobs)))
 
-# %% ../../nbs/library/synthetic/renderer.ipynb #35f5b5b5
+# %% ../../nbs/library/synthetic/renderer.ipynb #7d53c5ad
 def stream_synthetic_faces(
-    seed: int = 0,  # which series of faces
-    batch: int = 256,  # faces at a time
+    seed: int = 0,  # series of faces
+    batch: int = 256,  # faces per batch
     workers: int | None = None,  # processes; all cores when not given
-) -> Iterator[Faces]:  # without end; memory stays flat
-    "Draw faces for as long as somebody asks for more: the same faces as draw_faces, batch after batch."
+) -> Iterator[Faces]:  # endless iterator; memory use is constant
+    "Yield batches of rendered faces without end: the same faces as `synthetic_faces`."
     start = 0
     while True:
         yield synthetic_faces(batch, seed=seed, start=start, workers=workers)
