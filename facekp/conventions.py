@@ -6,8 +6,8 @@ Docs: https://facekp.github.io/facekp/library/conventions.html.md"""
 
 # %% auto #0
 __all__ = ['NOSE', 'TOP_LIP', 'BOTTOM_LIP', 'NOSE_TO_LIP', 'LIP_TO_LIP', 'FOUR_KEYPOINTS', 'EYE_POINTS_OF_68', 'POINTS_OF_68',
-           'to_second_convention', 'to_first_convention', 'annotation_source', 'from_68_points', 'is_second_source',
-           'has_two_sources']
+           'to_second_convention', 'to_first_convention', 'annotation_source', 'is_second_source', 'has_two_sources',
+           'from_68_points']
 
 # %% ../nbs/library/conventions.ipynb #5e940533
 import numpy as np
@@ -15,47 +15,61 @@ import numpy as np
 from .faces import Faces
 from .keypoints import KEYPOINTS
 
-# %% ../nbs/library/conventions.ipynb #d2547a12
+# %% ../nbs/library/conventions.ipynb #be0e3a54
 NOSE, TOP_LIP, BOTTOM_LIP = (KEYPOINTS.index(name)
                              for name in ("nose_tip", "mouth_center_top_lip",
                                           "mouth_center_bottom_lip"))
-NOSE_TO_LIP = 0.467  # where source 2 puts the nose, on the way from the tip to the upper lip
-LIP_TO_LIP = 0.42  # where source 2 puts the bottom lip, on the way from the upper to the lower lip
+NOSE_TO_LIP = 0.467  # nose tip of source 2, as a share of the way from the nose tip to the top lip of source 1
+LIP_TO_LIP = 0.42  # bottom lip of source 2, as a share of the way from the top to the bottom lip of source 1
 
-# %% ../nbs/library/conventions.ipynb #a9160950
+# %% ../nbs/library/conventions.ipynb #278d0c0b
 def to_second_convention(
-    points: np.ndarray,  # float [N,15,2], pixels, as the first source means them
-) -> np.ndarray:  # float [N,15,2], pixels, as the second source means them; NaN where the upper lip is not known
-    "Say where the second labelling source would put nose tip and bottom lip."
+    points: np.ndarray,  # float [N,15,2], pixels, in the convention of source 1
+) -> np.ndarray:  # float [N,15,2], pixels, in the convention of source 2; nose tip and bottom lip are NaN where the top lip is
+    "Convert keypoints from the first annotation convention to the second: nose tip and bottom lip move."
     points = np.array(points)
     top = points[:, TOP_LIP]
     points[:, NOSE] += NOSE_TO_LIP * (top - points[:, NOSE])
     points[:, BOTTOM_LIP] = top + LIP_TO_LIP * (points[:, BOTTOM_LIP] - top)
     return points
 
-# %% ../nbs/library/conventions.ipynb #679aa0d7
+# %% ../nbs/library/conventions.ipynb #f0cf8719
 def to_first_convention(
-    points: np.ndarray,  # float [N,15,2], pixels, as the second source means them
-) -> np.ndarray:  # float [N,15,2], pixels, as the first source means them; NaN where the upper lip is not known
-    "Say where the first labelling source would put nose tip and bottom lip."
+    points: np.ndarray,  # float [N,15,2], pixels, in the convention of source 2
+) -> np.ndarray:  # float [N,15,2], pixels, in the convention of source 1; nose tip and bottom lip are NaN where the top lip is
+    "Convert keypoints from the second annotation convention to the first; the inverse of `to_second_convention`."
     points = np.array(points)
     top = points[:, TOP_LIP]
     points[:, NOSE] = (points[:, NOSE] - NOSE_TO_LIP * top) / (1 - NOSE_TO_LIP)
     points[:, BOTTOM_LIP] = top + (points[:, BOTTOM_LIP] - top) / LIP_TO_LIP
     return points
 
-
+# %% ../nbs/library/conventions.ipynb #2dd6bc93
 FOUR_KEYPOINTS = ("left_eye_center", "right_eye_center", "nose_tip", "mouth_center_bottom_lip")
 
-# %% ../nbs/library/conventions.ipynb #ff143a98
+
 def annotation_source(
     points: np.ndarray,  # float [N,15,2], NaN where not labelled
 ) -> np.ndarray:  # str [N], kaggle-1 or kaggle-2
-    "Tell which of Kaggle's two labelling sources a row is from: the second one labels four points and no other."
+    "Return Kaggle's annotation source of each row: kaggle-2 where no keypoint but the four is labelled."
     others = [index for index, keypoint in enumerate(KEYPOINTS) if keypoint not in FOUR_KEYPOINTS]
     return np.where(np.isfinite(points[:, others]).any(axis=(1, 2)), "kaggle-1", "kaggle-2")
 
+# %% ../nbs/library/conventions.ipynb #3afe95ce
+def is_second_source(
+    faces: Faces,  # any faces
+) -> np.ndarray:  # bool [N], True where the labels follow the convention of Kaggle's source 2
+    "Return which rows are from Kaggle's second source, or from its synthetic counterpart."
+    return np.isin(faces.source.astype(str), ("kaggle-2", "synthetic-2"))
 
+
+def has_two_sources(
+    faces: Faces,  # any faces
+) -> bool:  # True if each source has at least one row
+    "Return whether the set contains rows of both annotation sources."
+    return bool(0 < is_second_source(faces).sum() < len(faces))
+
+# %% ../nbs/library/conventions.ipynb #2f25d4c1
 EYE_POINTS_OF_68 = {"right_eye_center": range(36, 42), "left_eye_center": range(42, 48)}
 POINTS_OF_68 = {
     "right_eye_outer_corner": 36, "right_eye_inner_corner": 39, "left_eye_inner_corner": 42,
@@ -66,25 +80,11 @@ POINTS_OF_68 = {
     "mouth_center_bottom_lip": 57,
 }
 
-# %% ../nbs/library/conventions.ipynb #9be4939a
+
 def from_68_points(
-    landmarks: np.ndarray,  # float [...,68,2], 300-W's points in its order, in any frame
-) -> np.ndarray:  # float [...,15,2], Kaggle's points in the same frame
-    "Take Kaggle's fifteen keypoints from the 68 of 300-W; left is the person's own."
+    landmarks: np.ndarray,  # float [...,68,2], points of 300-W in its order, in any frame
+) -> np.ndarray:  # float [...,15,2], Kaggle's keypoints in the same frame
+    "Return the fifteen keypoints of faces annotated with the 68 points of 300-W; left is the subject's left."
     return np.stack([landmarks[..., POINTS_OF_68[keypoint], :] if keypoint in POINTS_OF_68 else
                      landmarks[..., list(EYE_POINTS_OF_68[keypoint]), :].mean(axis=-2)
                      for keypoint in KEYPOINTS], axis=-2)
-
-# %% ../nbs/library/conventions.ipynb #25aa9ba7
-def is_second_source(
-    faces: Faces,  # any faces
-) -> np.ndarray:  # bool [N], True where the points mean what Kaggle's second labelling source means
-    "Tell which rows Kaggle's second source labelled, or its drawn stand-in; every other set means what the first does."
-    return np.isin(faces.source.astype(str), ("kaggle-2", "synthetic-2"))
-
-# %% ../nbs/library/conventions.ipynb #603f8771
-def has_two_sources(
-    faces: Faces,  # any faces
-) -> bool:  # True where there is at least one row of each
-    "Say whether rows of both labelling sources are there."
-    return bool(0 < is_second_source(faces).sum() < len(faces))

@@ -11,7 +11,7 @@ __all__ = ['KEYPOINTS', 'COLUMNS', 'IMAGE_SIZE', 'MEAN_FACE', 'FLIP_PAIRS', 'FLI
 # %% ../nbs/library/keypoints.ipynb #5ecc14cc
 import numpy as np
 
-# %% ../nbs/library/keypoints.ipynb #1f1f84dd
+# %% ../nbs/library/keypoints.ipynb #fb07c833
 KEYPOINTS = (
     "left_eye_center", "right_eye_center",
     "left_eye_inner_corner", "left_eye_outer_corner", "right_eye_inner_corner",
@@ -21,19 +21,23 @@ KEYPOINTS = (
     "mouth_left_corner", "mouth_right_corner", "mouth_center_top_lip", "mouth_center_bottom_lip",
 )
 COLUMNS = tuple(f"{keypoint}_{axis}" for keypoint in KEYPOINTS for axis in "xy")
-IMAGE_SIZE = 96
-MEAN_FACE = np.array([
+
+# %% ../nbs/library/keypoints.ipynb #2c6235bd
+IMAGE_SIZE = 96  # pixels of a side of the images that the models take
+MEAN_FACE = np.array([  # float32 [15,2], pixels
     [66.2, 37.0], [30.0, 37.1], [59.2, 38.0], [73.4, 37.6], [36.6, 38.0], [22.4, 37.8],
     [56.1, 29.2], [79.5, 29.5],
     [39.3, 29.3], [15.8, 30.0], [48.0, 57.4], [63.4, 75.9], [32.8, 76.1], [48.1, 72.6],
     [48.2, 82.4]], np.float32)
-FLIP_PAIRS = ((0, 1), (2, 4), (3, 5), (6, 8), (7, 9), (11, 12))
-FLIP_ORDER = np.arange(len(KEYPOINTS))
+
+# %% ../nbs/library/keypoints.ipynb #7ee6881d
+FLIP_PAIRS = ((0, 1), (2, 4), (3, 5), (6, 8), (7, 9), (11, 12))  # indices of a left keypoint and of its right counterpart
+FLIP_ORDER = np.arange(len(KEYPOINTS))  # int [15]: mirrored keypoint i is keypoint FLIP_ORDER[i] of the original
 for _left, _right in FLIP_PAIRS:
     FLIP_ORDER[[_left, _right]] = _right, _left
-LEFT_COLOR, RIGHT_COLOR, MIDDLE_COLOR = "#e69f00", "#56b4e9", "#009e73"
 
-# %% ../nbs/library/keypoints.ipynb #62d91a4d
+# %% ../nbs/library/keypoints.ipynb #07db6575
+LEFT_COLOR, RIGHT_COLOR, MIDDLE_COLOR = "#e69f00", "#56b4e9", "#009e73"
 KEYPOINT_COLORS = tuple(
     LEFT_COLOR if "left" in keypoint else RIGHT_COLOR if "right" in keypoint else MIDDLE_COLOR
     for keypoint in KEYPOINTS)
