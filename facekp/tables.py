@@ -1,4 +1,4 @@
-"""Every Markdown table comes from here.
+"""Render a data frame as a Markdown table.
 
 Docs: https://facekp.github.io/facekp/library/tables.html.md"""
 
@@ -7,17 +7,17 @@ Docs: https://facekp.github.io/facekp/library/tables.html.md"""
 # %% auto #0
 __all__ = ['to_markdown']
 
-# %% ../nbs/library/tables.ipynb #bb556a07
+# %% ../nbs/library/tables.ipynb #e6427a62
 from collections.abc import Sequence
 
 import pandas as pd
 
-# %% ../nbs/library/tables.ipynb #dab9b4a7
+# %% ../nbs/library/tables.ipynb #27a7fd4b
 def to_markdown(
-    table: pd.DataFrame,  # columns as they shall be headed; text is shown as it is, so format numbers first
+    table: pd.DataFrame,  # column names become the header; cells are shown as text, so format numbers first
     text_columns: Sequence[str] = (),  # columns of words, aligned to the left; the others are aligned to the right
 ) -> str:  # a Markdown table without a final newline
     "Return a table in Markdown, words to the left and numbers to the right, without the index."
     align = tuple("left" if name in text_columns else "right" for name in table.columns)
-    shown = table.astype(str).replace("|", "\\|", regex=False)
+    shown = table.astype(str).replace(r"\|", r"\\|", regex=True)
     return str(shown.to_markdown(index=False, disable_numparse=True, colalign=align))
