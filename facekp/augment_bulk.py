@@ -7,11 +7,11 @@ Docs: https://facekp.github.io/facekp/library/augment_bulk.html.md"""
 # %% auto #0
 __all__ = ['BLOCK', 'STRIP', 'augment_faces']
 
-# %% ../nbs/library/augment_bulk.ipynb #d4e4415f
+# %% ../nbs/library/augment_bulk.ipynb #fc9f2cb3
 from collections.abc import Callable
 from dataclasses import replace
 
-from .augment import MAX_BLUR, MAX_BRIGHTNESS, MAX_DEGREES, MAX_NOISE, MAX_SHIFT, apply_recipe  # first: it says what is missing in a base installation
+from .augment import MAX_BLUR, MAX_BRIGHTNESS, MAX_DEGREES, MAX_NOISE, MAX_SHIFT, apply_recipe  # before albumentations: raises the error that names the extra `train`
 
 import albumentations as A
 import cv2
@@ -23,9 +23,9 @@ from .faces import Faces
 from .keypoints import FLIP_ORDER, IMAGE_SIZE
 from .progress import progress
 
-# %% ../nbs/library/augment_bulk.ipynb #c83aeed1
+# %% ../nbs/library/augment_bulk.ipynb #cc43a2c9
 def _sample_parameters(count: int, seed: int) -> dict[str, np.ndarray]:
-    "Draw the strength of each step for `count` copies, and the matrix [count,2,3] that rotates and shifts each of them."
+    "Sample the strength of each step for `count` copies, and compute the matrix [count,2,3] that rotates and shifts each of them."
     rng = np.random.default_rng(seed)
     amounts = {
         "mirror": rng.random(count) < 0.5,
@@ -42,11 +42,11 @@ def _sample_parameters(count: int, seed: int) -> dict[str, np.ndarray]:
     offset = middle - middle * turn.sum(axis=-1) + amounts["shift"]
     return {**amounts, "matrix": np.concatenate([turn, offset[..., None]], axis=-1)}
 
-
-BLOCK = 64  # copies that one worker makes at a time, with noise from one strip
+# %% ../nbs/library/augment_bulk.ipynb #89c28378
+BLOCK = 64  # copies per job of a thread; they share one strip of noise
 STRIP = 2**15  # random numbers in a strip, enough for three and a half images
 
-# %% ../nbs/library/augment_bulk.ipynb #c5fb9a0d
+
 def _augment_images(images: np.ndarray, amounts: dict[str, np.ndarray], start: int, seed: int,
                    out: np.ndarray) -> None:
     "Write the augmented copies from number `start` on to `out`; copy j shows face j % N. The noise depends on seed and start only."
@@ -70,30 +70,21 @@ def _augment_images(images: np.ndarray, amounts: dict[str, np.ndarray], start: i
     noise_of = strip[rng.integers(len(strip), size=len(out))]
     noise_of *= (255 * amounts["noise"][rows, None]).astype(np.float32)
     flat = (-1, IMAGE_SIZE)
-    # rounds, and stays within 0-255
+    # cv2.add rounds to whole numbers and clips to 0-255
     cv2.add(grey.reshape(flat), noise_of.reshape(flat), dst=out.reshape(flat), dtype=cv2.CV_8U)
 
-
+# %% ../nbs/library/augment_bulk.ipynb #eb99cd98
 def _augment_points(points: np.ndarray, amounts: dict[str, np.ndarray]) -> np.ndarray:
-    "Return the points [N,15,2] of all copies: mirrored where the image is, then rotated and shifted."
+    "Return the keypoints [N,15,2] of all copies: mirrored where the image is, then rotated and shifted."
     matrix = amounts["matrix"]
     copied = np.tile(points, (len(matrix) // len(points), 1, 1))
     flipped = copied[:, FLIP_ORDER] * [-1, 1] + [IMAGE_SIZE - 1, 0]
     copied = np.where(amounts["mirror"][:, None, None], flipped, copied)
     return np.asarray(copied @ matrix[:, :, :2].transpose(0, 2, 1) + matrix[:, None, :, 2], np.float32)
 
-# %% ../nbs/library/augment_bulk.ipynb #8adc006b
-def _apply_recipe_to_block(faces: Faces, start: int, seed: int, recipe: Callable[[int], A.Compose],
-                           images: np.ndarray, points: np.ndarray) -> None:
-    "Write the copies from number `start` on to images and points; their randomness depends on seed and start only."
-    compose = recipe(int(np.random.default_rng([seed, start]).integers(2**31)))
-    for row, number in enumerate(range(start, start + len(images))):
-        images[row], points[row] = apply_recipe(compose, faces.images[number % len(faces)],
-                                                points[row])
-
-
+# %% ../nbs/library/augment_bulk.ipynb #4d6fa7ec
 def _copy_in_bulk(faces: Faces, images: np.ndarray, seed: int, workers: int | None) -> dict[str, np.ndarray]:
-    "Write the plain recipe's copies to images, and return points and, where it is known, truth of originals and copies."
+    "Write the plain recipe's copies to `images`; return points and, if known, truth of originals and copies."
     total = len(images)
     amounts = _sample_parameters(total, seed)
     Parallel(n_jobs=workers or -1, backend="threading")(
@@ -102,10 +93,19 @@ def _copy_in_bulk(faces: Faces, images: np.ndarray, seed: int, workers: int | No
     return {part: np.concatenate([array, _augment_points(array, amounts)])
             for part in ("points", "truth") if (array := getattr(faces, part)) is not None}
 
+# %% ../nbs/library/augment_bulk.ipynb #3e116ad7
+def _apply_recipe_to_block(faces: Faces, start: int, seed: int, recipe: Callable[[int], A.Compose],
+                           images: np.ndarray, points: np.ndarray) -> None:
+    "Write the copies from number `start` on to images and points; their random strengths depend on seed and start only."
+    compose = recipe(int(np.random.default_rng([seed, start]).integers(2**31)))
+    for row, number in enumerate(range(start, start + len(images))):
+        images[row], points[row] = apply_recipe(compose, faces.images[number % len(faces)],
+                                                points[row])
+
 
 def _copy_by_recipe(faces: Faces, images: np.ndarray, seed: int, workers: int | None,
                     recipe: Callable[[int], A.Compose]) -> dict[str, np.ndarray | None]:
-    "Write a recipe's copies to images, and return the points of originals and copies. The truth is not kept."
+    "Write a recipe's copies to `images`; return the points of originals and copies, without truth."
     total = len(images)
     points = np.tile(faces.points, (total // len(faces) + 1, 1, 1))
     copied = points[len(faces):]
@@ -115,15 +115,15 @@ def _copy_by_recipe(faces: Faces, images: np.ndarray, seed: int, workers: int | 
         for start in progress(range(0, total, BLOCK), "augmenting"))
     return {"points": points, "truth": None}
 
-# %% ../nbs/library/augment_bulk.ipynb #e0
+# %% ../nbs/library/augment_bulk.ipynb #153a81fd
 def augment_faces(
     faces: Faces,  # the training set; a copy keeps group and source of its face
     copies: int = 12,  # augmented copies per face; 12 make 13,000 faces out of 1,000
-    seed: int = 0,  # same seed, same copies, with any number of workers
+    seed: int = 0,  # random seed; the copies do not depend on the number of workers
     workers: int | None = None,  # threads; None: all cores
-    recipe: Callable[[int], A.Compose] | None = None,  # such as strong_recipe: makes a recipe from a seed; None: the plain recipe, in bulk
+    recipe: Callable[[int], A.Compose] | None = None,  # makes a recipe from a seed, such as strong_recipe; None: the plain recipe, in bulk
 ) -> Faces:  # the given faces first, then the copies; NaN stays NaN, and with the plain recipe true points move along
-    "Add augmented copies to faces. Raises UserError for a negative number of copies or no worker."
+    "Add augmented copies to faces. Raises UserError for a negative number of copies or fewer than one worker."
     if copies < 0:
         raise UserError(f"copies = {copies}, expected 0 or more augmented copies per face")
     if workers is not None and workers < 1:

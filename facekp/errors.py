@@ -7,56 +7,56 @@ Docs: https://facekp.github.io/facekp/library/errors.html.md"""
 # %% auto #0
 __all__ = ['ON_PYPI', 'REPOSITORY', 'UserError', 'RunError', 'did_you_mean', 'requirement', 'require_train']
 
-# %% ../nbs/library/errors.ipynb #bd27c7dd
+# %% ../nbs/library/errors.ipynb #3faadf5d
 import difflib
 import importlib.util
 from collections.abc import Iterable
 
-# %% ../nbs/library/errors.ipynb #bad21449
+# %% ../nbs/library/errors.ipynb #16ced38b
 class UserError(ValueError):
-    "What the user gave is wrong: the message says which file, row, column or value, what was expected and what to do."
+    "Raised for invalid input. The message names the file, row, column or value, what was expected and what to do."
 
 
 class RunError(RuntimeError):
-    "The input was right and the work still failed: the message says what failed and how to go on."
+    "Raised where the input was valid and the work failed. The message names what failed and how to continue."
 
-# %% ../nbs/library/errors.ipynb #cdcbc7ae
+# %% ../nbs/library/errors.ipynb #f497211a
 def did_you_mean(
     wrong: str,  # name as the user wrote it
     names: Iterable[str],  # valid names
-) -> str:  # "; did you mean 'seed'? Known: ..." ready to end a sentence
-    "Suggest the valid name nearest to a misspelt one."
+) -> str:  # "; did you mean 'seed'? Known: ...", the end of a message
+    "Return the end of an error message that suggests the valid name nearest to a misspelt one."
     names = list(names)
     near = difflib.get_close_matches(wrong, names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"; {hint}Known: {', '.join(names)}"
 
-# %% ../nbs/library/errors.ipynb #83893f53
+# %% ../nbs/library/errors.ipynb #3ff65ace
 ON_PYPI = False  # True on the day that the project owns the name `facekp` on PyPI
 REPOSITORY = "https://github.com/facekp/facekp"
 
 
 def requirement(
     extra: str = "",  # train, kaggle, deploy, ...; empty for the base installation
-) -> str:  # what stands behind `pip install`, without quotes
+) -> str:  # the argument of `pip install`, without quotes
     "Return the requirement that installs this version of facekp."
     from facekp import __version__
 
     name = f"facekp[{extra}]" if extra else "facekp"
     return name if ON_PYPI else f"{name} @ git+{REPOSITORY}@v{__version__}"
 
-# %% ../nbs/library/errors.ipynb #333febf1
+# %% ../nbs/library/errors.ipynb #d3ed3022
 _TITLES = {"tensorflow": "TensorFlow", "keras": "Keras", "sklearn": "scikit-learn"}
 
 
 def require_train(
-    what: str,  # what needs the package, at the beginning of the message
+    what: str,  # the activity that needs the package; begins the message
     package: str = "tensorflow",  # name of the package as imported
 ) -> None:
-    "Raise a `UserError` with the installation line where a package of the extra `train` is missing."
+    "Raise a `UserError` with the installation line if a package of the extra `train` is missing."
     try:
         found = importlib.util.find_spec(package) is not None
-    except (ImportError, ValueError):  # ValueError: None stands for the package in sys.modules
+    except (ImportError, ValueError):  # ValueError: sys.modules holds None for the package
         found = False
     if not found:
         raise UserError(f"{what} needs {_TITLES.get(package, package)}: pip install '{requirement('train')}'")

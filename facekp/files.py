@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/files.html.md"""
 # %% auto #0
 __all__ = ['hash_file', 'atomic_path', 'write_text', 'write_json', 'to_plain']
 
-# %% ../nbs/library/files.ipynb #f7e8dcb1
+# %% ../nbs/library/files.ipynb #511778fd
 import contextlib
 import glob
 import hashlib
@@ -23,23 +23,23 @@ import numpy as np
 
 from .errors import RunError, UserError
 
-# %% ../nbs/library/files.ipynb #363ef89c
+# %% ../nbs/library/files.ipynb #4ea97f5c
 def hash_file(
-    path: str | Path,  # a file that can be read
+    path: str | Path,  # a readable file of any size
 ) -> str:  # 64 hexadecimal digits
-    "Hash a file piece by piece, so that its size does not matter."
+    "Return the SHA-256 hash of a file, read in blocks of 1 MB."
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
 
-# %% ../nbs/library/files.ipynb #b5b11ce9
+# %% ../nbs/library/files.ipynb #bb2f5631
 @contextlib.contextmanager
 def atomic_path(
-    path: str | Path,  # where the file shall be in the end; its folder is made where it is missing
-) -> Iterator[Path]:  # where to write it for now, in the same folder and with the same ending
-    "Give a name to write to, and move the file to its place only when it is whole."
+    path: str | Path,  # final path of the file; its folder is created if it is missing
+) -> Iterator[Path]:  # temporary path in the same folder with the same suffix; write the file there
+    "Yield a temporary path, and rename it to the final path once it is written. Raises UserError where writing is impossible, RunError where it fails."
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,38 +65,38 @@ def atomic_path(
     finally:
         waiting.unlink(missing_ok=True)
 
-
+# %% ../nbs/library/files.ipynb #c7b9264b
 def _drop_unfinished(path: Path) -> None:
-    "Remove what a process that was killed left of a file: not touched for an hour, so nobody is writing it."
+    "Remove the temporary files of earlier writes to a path that were not modified for an hour."
     for old in path.parent.glob(f".{glob.escape(path.stem)}-????????-unfinished{glob.escape(path.suffix)}"):
         with contextlib.suppress(OSError):
             if time.time() - old.stat().st_mtime > 3600:
                 old.unlink()
 
-# %% ../nbs/library/files.ipynb #38272a6c
+# %% ../nbs/library/files.ipynb #51cb4d2c
 def write_text(
-    path: str | Path,  # where to write
-    text: str,  # what to write, as UTF-8
+    path: str | Path,  # file to write
+    text: str,  # content, written as UTF-8
 ) -> Path:  # the path written
-    "Write a text file whole or not at all."
+    "Write a text file atomically."
     with atomic_path(path) as waiting:
         waiting.write_text(text, encoding="utf-8")
     return Path(path)
 
-# %% ../nbs/library/files.ipynb #319576cf
+
 def write_json(
-    path: str | Path,  # where to write
-    content: dict[str, Any] | list[Any],  # numbers, strings, lists and dicts; numpy's numbers and arrays are turned into Python's
+    path: str | Path,  # file to write
+    content: dict[str, Any] | list[Any],  # numbers, strings, lists and dicts; NumPy numbers and arrays are converted
 ) -> Path:  # the path written
-    "Write JSON whole or not at all; NaN becomes null."
+    "Write JSON atomically; NaN and infinity become null."
     return write_text(path, json.dumps(to_plain(content), indent=1, ensure_ascii=False,
                                        allow_nan=False) + "\n")
 
-# %% ../nbs/library/files.ipynb #b8bfc909
+
 def to_plain(
-    content: object,  # numbers, strings, lists, dicts, numpy's numbers and arrays
-) -> object:  # the same in Python's own types, with None for what is not a finite number
-    "Turn numpy's types into those that JSON knows."
+    content: object,  # numbers, strings, paths, lists, dicts, NumPy numbers and arrays
+) -> object:  # the same in Python's built-in types; None for NaN and infinity, text for paths
+    "Convert NumPy values and paths to types that JSON can represent."
     if isinstance(content, dict):
         return {str(key): to_plain(value) for key, value in content.items()}
     if isinstance(content, np.ndarray):

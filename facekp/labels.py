@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/labels.html.md"""
 # %% auto #0
 __all__ = ['REFERENCE_FACES', 'LABEL_STRATEGIES', 'apply_label_strategy']
 
-# %% ../nbs/library/labels.ipynb #e4a96187
+# %% ../nbs/library/labels.ipynb #9bf8fcb2
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -17,8 +17,8 @@ from .errors import UserError, did_you_mean
 from .faces import Faces
 from .impute import fill_knn, fill_ridge, forward_fill
 
-# %% ../nbs/library/labels.ipynb #7f439f16
-REFERENCE_FACES = 10_000  # reference faces of KNN at most: its time grows with faces times reference
+# %% ../nbs/library/labels.ipynb #593fa02a
+REFERENCE_FACES = 10_000  # largest number of reference faces of KNN; its time is proportional to faces times reference faces
 
 
 def _keep_complete(faces: Faces, seed: int) -> Faces:
@@ -35,7 +35,7 @@ def _forward_fill(faces: Faces, seed: int) -> Faces:
 
 
 def _fill_knn(faces: Faces, seed: int) -> Faces:
-    "Take missing values from the faces with the most similar known values."
+    "Impute missing values by k-nearest neighbours among the training faces, or a random sample of them."
     reference = faces.points
     if len(reference) > REFERENCE_FACES:
         reference = reference[np.random.default_rng(seed).choice(len(reference), REFERENCE_FACES, replace=False)]
@@ -46,27 +46,27 @@ def _fill_ridge(faces: Faces, seed: int) -> Faces:
     "Predict missing values from known ones by ridge regression."
     return replace(faces, points=fill_ridge(faces.points, faces.points))
 
-# %% ../nbs/library/labels.ipynb #e54bc779
+# %% ../nbs/library/labels.ipynb #1a82af44
 def _keep_missing(faces: Faces, seed: int) -> Faces:
-    "Leave missing values missing; the loss skips them."
+    "Keep missing values as NaN, which the masked loss ignores."
     return faces
 
 
 def _use_truth(faces: Faces, seed: int) -> Faces:
-    "Use the true points, which only synthetic faces and imposed gaps have."
+    "Replace the labels by the true keypoints, which only synthetic faces and sets with imposed gaps have."
     if faces.truth is None:
         raise UserError(f"{faces.name}: the true points are not known, so 'truth' cannot be used; it is for synthetic faces and imposed gaps")
     return replace(faces, points=faces.truth.astype(faces.points.dtype))
 
-
+# %% ../nbs/library/labels.ipynb #1d38621d
 LABEL_STRATEGIES: dict[str, Callable[[Faces, int], Faces]] = {
     "complete": _keep_complete, "ffill": _forward_fill, "knn": _fill_knn, "ridge": _fill_ridge, "masked": _keep_missing, "truth": _use_truth}
 
-# %% ../nbs/library/labels.ipynb #b18bbf2e
+
 def apply_label_strategy(
-    faces: Faces,  # the training part only
+    faces: Faces,  # the training set only
     method: str,  # a key of LABEL_STRATEGIES
-    seed: int = 0,  # which faces are KNN's reference where there are more than REFERENCE_FACES
+    seed: int = 0,  # random seed of KNN's reference sample, drawn from sets of more than REFERENCE_FACES faces
 ) -> Faces:  # without missing values, except for 'masked'; with fewer faces for 'complete'
     "Handle the missing labels of training faces by a named strategy. Raises UserError for an unknown name or faces that do not fit it."
     if method not in LABEL_STRATEGIES:

@@ -1,4 +1,4 @@
-"""Check labels and predictions before they are compared, and average what is labelled.
+"""Check labels and predictions before they are compared, and average over labelled values.
 
 Docs: https://facekp.github.io/facekp/library/metric_checks.html.md"""
 
@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/metric_checks.html.md"""
 # %% auto #0
 __all__ = ['check_shapes', 'nan_mean']
 
-# %% ../nbs/library/metric_checks.ipynb #m2
+# %% ../nbs/library/metric_checks.ipynb #0d9c0dab
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,12 @@ import numpy.typing as npt
 from .errors import UserError
 from .keypoints import KEYPOINTS
 
-# %% ../nbs/library/metric_checks.ipynb #m3
+# %% ../nbs/library/metric_checks.ipynb #7cd4c0db
 def check_shapes(
     predicted: npt.NDArray[Any],  # float [N,15,2], pixels, no NaN
     points: npt.NDArray[Any],  # float [N,15,2], pixels, NaN where not labelled
-) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:  # both as float64
-    "Return both arrays as float64. Raises UserError for wrong shapes, predictions that are not finite, and no label at all."
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:  # predicted and points as float64
+    "Return both arrays as float64. Raises UserError for wrong shapes, predictions that are not finite, and labels that are all missing."
     predicted, points = np.asarray(predicted, np.float64), np.asarray(points, np.float64)
     expected = (len(points), len(KEYPOINTS), 2)
     for name, array in (("predicted", predicted), ("points", points)):
@@ -38,10 +38,10 @@ def check_shapes(
                         "least one number that is not NaN")
     return predicted, points
 
-# %% ../nbs/library/metric_checks.ipynb #m4
+# %% ../nbs/library/metric_checks.ipynb #af5d924c
 def nan_mean(
     values: npt.NDArray[Any],  # float, any shape
-) -> float:  # NaN where no value is finite
+) -> float:  # NaN if no value is finite
     "Return the mean of the finite values."
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if finite.size else float("nan")

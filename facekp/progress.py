@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/progress.html.md"""
 # %% auto #0
 __all__ = ['Item', 'progress']
 
-# %% ../nbs/library/progress.ipynb #9f568f74
+# %% ../nbs/library/progress.ipynb #ae86a1c6
 import sys
 from collections.abc import Iterable
 from typing import TextIO, TypeVar
@@ -16,21 +16,21 @@ from tqdm import tqdm
 
 Item = TypeVar("Item")
 
-# %% ../nbs/library/progress.ipynb #a187f235
+# %% ../nbs/library/progress.ipynb #fd3b45c2
 def progress(
-    items: Iterable[Item],  # what to go through
-    description: str,  # what is being done, in a word or two
-    total: int | None = None,  # how many there are, where `items` can't say
-    show: bool = True,  # False keeps it silent
-) -> Iterable[Item]:  # the same items, one by one
-    "Go through items and show a bar for whatever takes more than two seconds."
+    items: Iterable[Item],  # items to iterate over
+    description: str,  # the activity, in one or two words; shown before the bar
+    total: int | None = None,  # number of items, for iterables without a length
+    show: bool = True,  # False: no bar
+) -> Iterable[Item]:  # the same items in order
+    "Iterate over items, with a progress bar once the work has taken two seconds."
     file = _bar_stream()
     return tqdm(items, desc=description, total=total, delay=2, leave=False, dynamic_ncols=True,
                 disable=not show or file is None, file=file)
 
-
-def _bar_stream() -> TextIO | None:  # an open file, or None for nowhere
-    "Standard error, so that results stay clean; in a notebook a cell's own output, for Jupyter leaves a red strip behind errors."
+# %% ../nbs/library/progress.ipynb #2398cb95
+def _bar_stream() -> TextIO | None:  # an open file, or None for no bar
+    "Return the stream for bars: standard error, or in a notebook the cell's standard output."
     in_cell, errors_in_cell = (type(file).__module__ == "ipykernel.iostream"
                                for file in (sys.stdout, sys.stderr))
     return sys.stdout if in_cell else None if errors_in_cell else sys.stderr
