@@ -7,9 +7,9 @@ Docs: https://facekp.github.io/facekp/library/inference/prediction.html.md"""
 # %% auto #0
 __all__ = ['Prediction']
 
-# %% ../../nbs/library/inference/prediction.ipynb #adbe1115
+# %% ../../nbs/library/inference/prediction.ipynb #7abd5a7b
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +18,13 @@ import numpy as np
 from ..images import encode_png, write_image
 from .drawing import draw_predictions
 from .results import FACE_COLUMNS, Face, face_to_row, faces_to_supervision
+from .schema import SCHEMA
 from ..keypoints import KEYPOINTS
 
 if TYPE_CHECKING:
     import pandas
 
-# %% ../../nbs/library/inference/prediction.ipynb #d6032f08
+# %% ../../nbs/library/inference/prediction.ipynb #4821d1a9
 @dataclass(frozen=True, eq=False)
 class Prediction:
     "The faces of one image."
@@ -31,6 +32,9 @@ class Prediction:
     faces: list[Face]  # largest confidence first
     name: str = ""  # the file, where there is one
     seconds: float = 0.0  # from pixels to points, without reading the file
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "faces", [replace(face, image=self.image) for face in self.faces])  # so that a face can be aligned
 
     def __len__(self) -> int:
         return len(self.faces)
@@ -67,9 +71,9 @@ class Prediction:
         "Write the drawn image atomically; the ending chooses the format."
         return write_image(self.draw(), path)
 
-    def to_dict(self) -> dict[str, Any]:  # file, width, height, seconds, faces
+    def to_dict(self) -> dict[str, Any]:  # schema, file, width, height, seconds, faces
         "Return the prediction in plain Python types, as the JSON file holds it."
-        return {"file": self.name, "width": self.image.shape[1], "height": self.image.shape[0],
+        return {"schema": SCHEMA, "file": self.name, "width": self.image.shape[1], "height": self.image.shape[0],
                 "seconds": round(self.seconds, 4), "faces": [face.to_dict() for face in self.faces]}
 
     def to_pandas(self) -> "pandas.DataFrame":  # a row per face with FACE_COLUMNS
