@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/evaluation.html.md"""
 # %% auto #0
 __all__ = ['METRICS', 'evaluate_points', 'compare_paired', 'rmse_by_source']
 
-# %% ../nbs/library/evaluation.ipynb #de89b6d2
+# %% ../nbs/library/evaluation.ipynb #df178c30
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,12 @@ from .metric_checks import check_shapes
 from .metrics import FAILURE_LIMIT, accuracy_per_face, auc_contributions, face_errors, normalized_errors, rmse
 from .statistics import bootstrap_sums, confidence_interval
 
-# %% ../nbs/library/evaluation.ipynb #01c949dc
+# %% ../nbs/library/evaluation.ipynb #b1b62b55
 METRICS = ("rmse", "mse", "mae", "accuracy", "nme", "pck", "auc", "failure_rate")
 
 
 def _face_sums(predicted: npt.NDArray[Any], points: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    "Return what each face adds to numerator and denominator of mse, mae, accuracy, nme, pck, auc, failure_rate and the MSE of 15 keypoints."
+    "Return each face's contribution [N,22] to numerator and denominator of mse, mae, accuracy, nme, pck, auc, failure_rate and the MSE of 15 keypoints."
     relative, per_face = normalized_errors(predicted, points), face_errors(predicted, points)
     squared = (predicted - points) ** 2
     each = {
@@ -41,9 +41,9 @@ def _face_sums(predicted: npt.NDArray[Any], points: npt.NDArray[Any]) -> tuple[n
     denominator = np.stack([np.isfinite(values).sum(axis=1) for values in each.values()], axis=1)
     return numerator, denominator
 
-
+# %% ../nbs/library/evaluation.ipynb #03f408c0
 def _ratios(numerator: npt.NDArray[Any], denominator: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
-    "Return the metrics and the RMSE of each keypoint, by name, from sums [..., 22]."
+    "Return the metrics and the RMSE of each keypoint, by name, from sums [...,22]."
     ratio = np.divide(numerator, denominator, out=np.full(np.shape(numerator), np.nan),
                       where=denominator > 0)
     values = dict(zip(("mse", "mae", "accuracy", "nme", "pck", "auc", "failure_rate"),
@@ -52,9 +52,9 @@ def _ratios(numerator: npt.NDArray[Any], denominator: npt.NDArray[Any]) -> dict[
     return {**{name: values[name] for name in METRICS},
             **dict(zip(KEYPOINTS, np.sqrt(np.moveaxis(ratio[..., 7:], -1, 0))))}
 
-# %% ../nbs/library/evaluation.ipynb #9cfd8e02
+# %% ../nbs/library/evaluation.ipynb #8dd2a460
 def _intervals(values: dict[str, npt.NDArray[Any]], groups: npt.NDArray[Any]) -> dict[str, list[float]]:
-    "Return the 95% interval of each resampled metric; NaN where there is a single group."
+    "Return the 95% interval of each resampled metric; NaN if there is a single group."
     several = len(np.unique(groups)) > 1
     return {name: list(confidence_interval(resampled)) if several else [float("nan")] * 2 for name, resampled in values.items()}
 
@@ -69,13 +69,13 @@ def _labelled_faces(points: npt.NDArray[Any], group: npt.NDArray[Any], *predicti
     labelled = np.isfinite(points).any(axis=(1, 2))
     return [array[labelled] for array in (*checked, points, group)]
 
-# %% ../nbs/library/evaluation.ipynb #22e19774
+# %% ../nbs/library/evaluation.ipynb #680c1c7a
 def evaluate_points(
     predicted: npt.NDArray[Any],  # float [N,15,2], pixels, no NaN
     points: npt.NDArray[Any],  # float [N,15,2], pixels, NaN where not labelled
     group: npt.NDArray[Any],  # str [N], the person or photo of each face
-    seed: int = 0,  # of the bootstrap; the same seed gives the same intervals
-    resamples: int = 1000,  # bootstrap resamples
+    seed: int = 0,  # random seed of the bootstrap; the same seed gives the same intervals
+    resamples: int = 1000,  # number of bootstrap resamples
 ) -> dict[str, Any]:  # METRICS as floats, n_faces, n_points, per_point {keypoint: RMSE in px}, intervals {metric or keypoint: [low, high]}
     "Return every metric with its 95% bootstrap interval over groups. Raises UserError for arrays that do not fit together."
     predicted, points, group = _labelled_faces(points, group, predicted)
@@ -90,16 +90,16 @@ def evaluate_points(
         "intervals": _intervals(_ratios(*np.split(resampled, 2, axis=1)), group),
     }
 
-# %% ../nbs/library/evaluation.ipynb #adab8dd9
+# %% ../nbs/library/evaluation.ipynb #203ecc33
 def compare_paired(
-    predicted_a: npt.NDArray[Any],  # float [N,15,2], pixels, of one model
-    predicted_b: npt.NDArray[Any],  # float [N,15,2], pixels, of another model on the same faces
+    predicted_a: npt.NDArray[Any],  # float [N,15,2], pixels, of model a
+    predicted_b: npt.NDArray[Any],  # float [N,15,2], pixels, of model b on the same faces
     points: npt.NDArray[Any],  # float [N,15,2], pixels, NaN where not labelled
     group: npt.NDArray[Any],  # str [N], the person or photo of each face
-    seed: int = 0,  # of the bootstrap
-    resamples: int = 1000,  # bootstrap resamples
+    seed: int = 0,  # random seed of the bootstrap
+    resamples: int = 1000,  # number of bootstrap resamples
 ) -> dict[str, Any]:  # METRICS as floats, each a - b (rmse below 0: a is better); intervals {metric: [low, high]} of the differences
-    "Return how two models differ on the same faces, with 95% bootstrap intervals over groups."
+    "Return the paired differences of two models in every metric, with 95% bootstrap intervals over groups. Raises UserError for arrays that do not fit together."
     predicted_a, predicted_b, points, group = _labelled_faces(points, group, predicted_a, predicted_b)
     values, resampled = [], []
     for predicted in (predicted_a, predicted_b):
@@ -110,12 +110,12 @@ def compare_paired(
     differences = {name: resampled[0][name] - resampled[1][name] for name in METRICS}
     return {**{name: float(values[0][name] - values[1][name]) for name in METRICS}, "intervals": _intervals(differences, group)}
 
-# %% ../nbs/library/evaluation.ipynb #ev0d
+# %% ../nbs/library/evaluation.ipynb #450fda79
 def rmse_by_source(
     predicted: npt.NDArray[Any],  # float [N,15,2], pixels
-    points: npt.NDArray[Any],  # float [N,15,2], pixels, NaN where there is nothing to score
+    points: npt.NDArray[Any],  # float [N,15,2], pixels, NaN where not labelled
     second: npt.NDArray[Any],  # bool [N], True for a row of the second annotation source
-) -> dict[str, float]:  # {"source 1": px, "source 2": px}, those that have points
+) -> dict[str, float]:  # {"source 1": px, "source 2": px}, without a source that has no labels
     "Return the RMSE of each annotation source's rows."
     return {f"source {number}": rmse(predicted[rows], points[rows])
             for number, rows in ((1, ~second), (2, second)) if np.isfinite(points[rows]).any()}
