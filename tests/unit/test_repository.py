@@ -75,6 +75,13 @@ def test_functions_are_short_and_modules_have_one_subject():
                     assert node.end_lineno - node.lineno < 50, f"{path.relative_to(ROOT)}: {node.name} has {node.end_lineno - node.lineno + 1} lines"
 
 
+def test_the_parser_s_table_is_what_its_record_holds():
+    parsers = json.loads((ROOT / "results" / "benchmarks" / "loading.json").read_text())["parsers"].values()
+    text = "".join(json.loads((ROOT / "nbs" / "library" / "data" / "kaggle_table.ipynb").read_text())["cells"][0]["source"])
+    shown = re.findall(r"^\|[^|]*\| ([\d.]+) \| (\d+) \| (\d+) \|$", text, re.MULTILINE)
+    assert shown == [(f"{min(parser['seconds']):.2f}", str(max(parser["peak_mb"])), str(parser["code_lines_with_diagnosis"])) for parser in parsers]
+
+
 def test_no_star_imports_and_no_unpickling():
     for path in (ROOT / "facekp").rglob("*.py"):
         text = path.read_text()
