@@ -108,7 +108,7 @@ def _add_export_job(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]")
     job.add_argument("--model", default="default", metavar="MODEL", help="default, a .keras file, or the folder of a run (default: default)")
     job.add_argument("--format", default="onnx", metavar="FORMAT", help="onnx, onnx-int8, litert, litert-int8 or saved_model (default: onnx)")
     job.add_argument("--out", required=True, metavar="PATH", help="a file ending with .onnx or .tflite, or a folder for saved_model")
-    job.add_argument("--weights", default="float16", metavar="KIND", help="how onnx stores them: float32, float16 or int8 (default: float16)")
+    job.add_argument("--weights", metavar="KIND", help="how ONNX files store them: float32, float16 or int8 (default: float16)")
     job.add_argument("--data", metavar="SRC", help="faces that calibrate the int8 formats, 500 of them (default: synthetic ones)")
 
 # %% ../nbs/library/cli.ipynb #6fbc8609

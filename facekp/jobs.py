@@ -190,11 +190,11 @@ def export_model(
     model: Any,  # a Keras model, or default, a .keras file, or the folder of a run
     out: str | Path,  # a file ending with .onnx or .tflite, or a folder for saved_model
     format: str = "onnx",  # onnx, onnx-int8, litert, litert-int8 or saved_model
-    weights: str = "float16",  # how onnx stores them: float32, float16 or int8
+    weights: str | None = None,  # how ONNX files store them: float32, float16 (the default) or int8
     data: "str | Path | Faces | None" = None,  # faces that calibrate the int8 formats, at most 500; synthetic ones when not given
 ) -> Path:  # the file or folder written
     "Write a model for other programs. Raises UserError for a format, name or model that does not fit."
-    if isinstance(model, (str, Path)) and str(model) == "default" and format == "onnx" and weights == "float16":
+    if isinstance(model, (str, Path)) and str(model) == "default" and format == "onnx" and data is None and weights in (None, "float16"):
         return _copy_default(Path(out))
     if isinstance(model, (str, Path)) and str(model).endswith((".onnx", ".tflite")):
         raise UserError(f"{model}: is exported already; give default, a .keras file or the folder of a run")
@@ -204,10 +204,12 @@ def export_model(
     from facekp.models.files import load_model
 
     check_target(out, format, weights)
+    if data is not None and not format.endswith("int8"):
+        raise UserError(f"data: faces calibrate the int8 formats only, not the format {format}; leave them out")
     calibration = None
     if isinstance(model, (str, Path)):
         model, calibration = load_default() if str(model) == "default" else (load_model(model), None)
-    images = faces_of(data, settings_with()).images[:500] if data is not None and format.endswith("int8") else None
+    images = faces_of(data, settings_with()).images[:500] if data is not None else None
     return Path(export_network(model, out, format, images, weights, calibration))
 
 

@@ -30,7 +30,17 @@ def progress(
 
 # %% ../nbs/library/progress.ipynb #2398cb95
 def _bar_stream() -> TextIO | None:  # an open file, or None for no bar
-    "Return the stream for bars: standard error, or in a notebook the cell's standard output."
+    "Return the stream for bars: standard error where it is a terminal, or in a notebook the cell's standard output."
     in_cell, errors_in_cell = (type(file).__module__ == "ipykernel.iostream"
                                for file in (sys.stdout, sys.stderr))
-    return sys.stdout if in_cell else None if errors_in_cell else sys.stderr
+    if in_cell:
+        return sys.stdout
+    return None if errors_in_cell or not _is_terminal(sys.stderr) else sys.stderr
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    "Tell whether a stream is shown on a terminal; False for a closed or missing one."
+    try:
+        return stream is not None and stream.isatty()
+    except (ValueError, AttributeError):
+        return False

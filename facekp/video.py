@@ -9,6 +9,7 @@ __all__ = ['VIDEO_ENDINGS', 'UNKNOWN_RATE', 'Frame', 'read_frames']
 
 # %% ../nbs/library/video.ipynb #9dbddf8f
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -79,18 +80,22 @@ class _Clock:
 
 # %% ../nbs/library/video.ipynb #c0a5715d
 _OPENCV_LOG = threading.Lock()
+_FFMPEG_LEVEL = "OPENCV_FFMPEG_LOGLEVEL"
 
 
 @contextlib.contextmanager
 def _quiet_opencv() -> Iterator[None]:
-    "Mute OpenCV's log."
+    "Mute OpenCV's log, and FFmpeg's where this is the first video of the process: OpenCV reads FFmpeg's level once, from the environment."
     logging = getattr(getattr(cv2, "utils", None), "logging", None)
     with _OPENCV_LOG:
-        kept = logging.getLogLevel() if logging else None
+        kept, level = logging.getLogLevel() if logging else None, os.environ.get(_FFMPEG_LEVEL)
         try:
             if logging:
                 logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+            os.environ.setdefault(_FFMPEG_LEVEL, "-8")  # AV_LOG_QUIET
             yield
         finally:
             if logging:
                 logging.setLogLevel(kept)
+            if level is None:
+                os.environ.pop(_FFMPEG_LEVEL, None)

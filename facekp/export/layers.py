@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
+from ..errors import UserError
 from ..keypoints import IMAGE_SIZE, KEYPOINTS
 from ..models.layers import SoftArgmax, WindowedLayer, cell_centers
 
@@ -65,9 +66,11 @@ def with_sigma(
     model: keras.Model,  # from grey [N,96,96,1] to pixels [N,15,2]
     calibration: Calibration | None = None,  # a and b; the plain width of the heatmap when not given
 ) -> keras.Model:  # gives {"points": [N,15,2]}, and {"sigma": [N,15]} too if it has heatmaps; the weights are shared
-    "Return a network with named outputs, and with sigma if it ends in a soft-argmax."
+    "Return a network with named outputs, and with sigma if it ends in a soft-argmax. Raises UserError for a calibration that has no use."
     last = model.layers[-1]
     if not isinstance(last, SoftArgmax):
+        if calibration is not None:
+            raise UserError(f"{model.name}: calibration is for networks with heatmaps, whose width gives sigma; this one has none, so leave it out")
         return keras.Model(model.input, {"points": model.output}, name=model.name)
     offset, slope = calibration or (0.0, 1.0)
     points, sigma = PointsAndSigma(offset, slope, window=last.window,

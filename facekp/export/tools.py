@@ -9,13 +9,13 @@ __all__ = ['require_packages', 'silence_converters', 'float_layers', 'belongs_to
 
 # %% ../../nbs/library/export/tools.ipynb #62830d91
 import contextlib
-import io
 import logging
+import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 
-from ..training.backend import silence_stderr  # first: it imports Keras quietly
+from ..training.backend import filter_stderr  # first: it imports Keras quietly
 
 import keras
 
@@ -28,23 +28,42 @@ def require_packages(
     "Raise UserError with the pip line for the first package that is missing."
     for package in packages:
         try:
-            with silence_stderr():
+            with filter_stderr():
                 import_module(package)
         except ImportError as error:
             raise UserError(f"this format needs the package {package.replace('_', '-')}: "
                             f"pip install '{requirement('deploy')}'") from error
 
+# %% ../../nbs/library/export/tools.ipynb #5e22cab8
+_CONVERTER_MODULES = r"(keras|tensorflow|tf2onnx|onnx|onnxruntime|ai_edge_litert|numpy)(\.|$)"
+_ONE_AT_A_TIME = threading.RLock()  # Python's list of warning filters belongs to the whole process
+
+
+def _all_handlers() -> list[logging.Handler]:
+    "Return every handler that can receive a message."
+    loggers = [logging.root, *(logger for logger in logging.root.manager.loggerDict.values() if isinstance(logger, logging.Logger))]
+    handlers = [handler for logger in loggers for handler in logger.handlers]
+    return handlers + ([logging.lastResort] if logging.lastResort else [])
+
 
 @contextlib.contextmanager
 def silence_converters() -> Iterator[None]:
-    "Suppress the output, warnings and log messages of converters."
-    logging.disable(logging.WARNING)
-    try:
-        with silence_stderr(), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    "Suppress log lines, messages and warnings of converters; what other threads write and log passes."
+    mine = threading.get_ident()
+
+    def passes(record: logging.LogRecord) -> bool:
+        return record.levelno > logging.WARNING or record.thread != mine
+
+    with _ONE_AT_A_TIME, filter_stderr(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=_CONVERTER_MODULES)
+        handlers = _all_handlers()
+        for handler in handlers:
+            handler.addFilter(passes)
+        try:
             yield
-    finally:
-        logging.disable(logging.NOTSET)
+        finally:
+            for handler in handlers:
+                handler.removeFilter(passes)
 
 # %% ../../nbs/library/export/tools.ipynb #49db1e94
 def float_layers(

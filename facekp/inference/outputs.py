@@ -81,13 +81,12 @@ def _predict_image(landmarker: FaceLandmarker, source: Source, writer: Writer) -
 
 def _predict_video(landmarker: FaceLandmarker, source: Source, writer: Writer,
                    max_frames: int | None, show_progress: bool) -> str:
-    "Track the faces of a video or webcam; return a line about the result. Ctrl-C ends a webcam."
+    "Track the faces of a video or webcam; return a line about the result. Ctrl-C ends a webcam; the result of a file that it cuts is not kept."
     webcam = is_webcam(source.path)
     frames = read_frames(webcam_number(source.path) if webcam else source.path, landmarker.max_pixels)
     first = next(frames)
     tracker, number, found, started = FaceTracker(landmarker), 0, 0, time.perf_counter()
     size = first.image.shape[1], first.image.shape[0]
-    stopped = None
     with writer.open_video(source.path, source.name, size, first.rate) as (write, path):
         try:
             for frame in progress(chain([first], frames), f"tracking {Path(source.path).name}",
@@ -97,10 +96,9 @@ def _predict_video(landmarker: FaceLandmarker, source: Source, writer: Writer,
                 number, found = number + 1, found + len(faces)
                 if number == max_frames:
                     break
-        except KeyboardInterrupt as stop:  # what is done is kept; it is how a webcam ends
-            stopped = stop
-    if stopped and not webcam:
-        raise stopped
+        except KeyboardInterrupt:
+            if not webcam:  # a cut video would pass for a whole one
+                raise
     early = (f"; it ends early, {first.total} are announced"
              if not webcam and number != max_frames and number < 0.95 * first.total - 1 else "")
     speed = number / (time.perf_counter() - started)

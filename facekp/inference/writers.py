@@ -71,6 +71,10 @@ def _json_line(content: dict[str, Any]) -> str:
 class _EscapingStream:
     "Standard output for a CSV table, with what it can't encode escaped."
 
+    def seekable(self) -> bool:
+        "Say that written rows cannot be taken back."
+        return False
+
     def write(self, text: str) -> None:
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
         sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
@@ -183,7 +187,7 @@ class CsvWriter:
         self,
         stream: Any,  # an open text file
     ):
-        self._table = csv.writer(stream)
+        self._stream, self._table = stream, csv.writer(stream)
         self._table.writerow(TABLE_COLUMNS)
 
     def _write_rows(self, source: str, frame: int | None, faces: Sequence[Face]) -> None:
@@ -212,8 +216,15 @@ class CsvWriter:
         size: tuple[int, int],  # width and height, pixels
         rate: float,  # frames per second
     ) -> Iterator[tuple[FrameWriter, Path | None]]:  # a function that writes a frame, and the file
-        "Write the rows of each frame."
-        yield lambda number, seconds, image, faces: self._write_rows(source, number, faces), None
+        "Write the rows of each frame; those of a video that does not come to its end are removed from a file."
+        begin = self._stream.tell() if self._stream.seekable() else None
+        try:
+            yield lambda number, seconds, image, faces: self._write_rows(source, number, faces), None
+        except BaseException:
+            if begin is not None:
+                self._stream.seek(begin)
+                self._stream.truncate()
+            raise
 
 # %% ../../nbs/library/inference/writers.ipynb #863ec8c5
 @contextlib.contextmanager

@@ -1,0 +1,209 @@
+"Faults of the command and of jobs: interruptions, files of others, standard error, options without effect."
+
+import csv
+import io
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from facekp.errors import UserError
+from facekp.inference.keypoint_model import SourceModels, load_keypoint_model
+from facekp.inference.landmarker import load
+from facekp.inference.outputs import predict_files
+from facekp.progress import progress
+from facekp.synthetic.renderer import synthetic_faces
+
+
+def write_video(path: Path, frames: int = 6) -> None:
+    "Write frames of one face."
+    face = cv2.resize(synthetic_faces(3, seed=3, workers=1).images[0], (120, 120))
+    image = np.repeat(cv2.copyMakeBorder(face, 60, 60, 60, 60, cv2.BORDER_REPLICATE)[..., None], 3, axis=2)
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (240, 240))
+    for _ in range(frames):
+        video.write(image)
+    video.release()
+
+
+# Ctrl-C in a folder of videos
+
+@pytest.mark.parametrize("format, expected", [("png", ["a-points.mp4"]), ("json", ["a.json"]), ("csv", ["predictions.csv"])])
+def test_ctrl_c_in_a_video_keeps_no_cut_file_and_ends_the_command(format, expected, tmp_path, monkeypatch):
+    for name in "abc":
+        write_video(tmp_path / f"{name}.avi")
+    calls, original = [0], __import__("facekp.inference.tracking", fromlist=["FaceTracker"]).FaceTracker.next
+
+    def stop_in_the_second_video(self, *arguments):
+        calls[0] += 1
+        if calls[0] == 9:
+            raise KeyboardInterrupt
+        return original(self, *arguments)
+
+    monkeypatch.setattr("facekp.inference.tracking.FaceTracker.next", stop_in_the_second_video)
+    with pytest.raises(KeyboardInterrupt, match="1 of 3 sources are done"):
+        predict_files(load(threads=1), [tmp_path], tmp_path / "out", format, show_progress=False)
+    assert calls[0] == 9
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == expected
+    if format == "csv":
+        rows = list(csv.DictReader((tmp_path / "out" / "predictions.csv").open()))
+        assert {Path(row["file"]).name for row in rows} == {"a.avi"} and len(rows) == 6
+
+
+# arrays of another shape
+
+@pytest.mark.parametrize("array", [np.zeros((2, 100, 96), np.uint8), np.zeros((96, 96), np.uint8), np.zeros((2, 96, 96, 1), np.uint8),
+                                   np.zeros((2, 96, 96, 3), np.uint8), np.zeros((640, 480, 3), np.uint8), "photo.jpg", None])
+def test_a_keypoint_model_names_the_shape_it_needs(array):
+    for model in (load_keypoint_model(), SourceModels(load_keypoint_model())):
+        with pytest.raises(UserError, match=r"expected grey values 0-255 of crops \[N,96,96\]"):
+            model.predict(array)
+
+
+# standard error belongs to the whole process
+
+def run_python(code: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, **options)
+
+
+def test_messages_of_other_threads_survive_the_import_of_tensorflow():
+    code = """
+import os, sys, threading, time
+stop = threading.Event()
+def talk():
+    number = 0
+    while not stop.is_set():
+        os.write(2, f"thread {number}\\n".encode()); print(f"python {number}", file=sys.stderr, flush=True)
+        number += 1; time.sleep(0.01)
+    print(number)
+thread = threading.Thread(target=talk); thread.start()
+import facekp.training.backend
+stop.set(); thread.join()
+"""
+    done = run_python(code)
+    count = int(done.stdout)
+    assert done.returncode == 0 and count > 20
+    lines = done.stderr.splitlines()
+    for who in ("thread", "python"):  # the last line inside and the first one outside may change places
+        assert sorted(line for line in lines if line.startswith(who)) == sorted(f"{who} {number}" for number in range(count))
+    assert len(lines) == 2 * count, [line for line in lines if not line.startswith(("thread", "python"))][:3]
+
+
+def test_many_threads_may_filter_at_once_and_standard_error_is_restored():
+    from facekp.training.backend import filter_stderr
+
+    with tempfile.TemporaryFile() as file:
+        kept = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            def use(number: int) -> None:
+                for turn in range(20):
+                    with filter_stderr():
+                        os.write(2, f"{number} {turn}\n".encode())
+                        time.sleep(0.001)
+
+            threads = [threading.Thread(target=use, args=(number,)) for number in range(6)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            os.write(2, b"after\n")
+            assert os.path.sameopenfile(2, file.fileno())
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+        file.seek(0)
+        lines = file.read().decode().splitlines()
+    assert sorted(lines) == sorted([f"{number} {turn}" for number in range(6) for turn in range(20)] + ["after"])
+
+
+def test_a_closed_standard_error_stops_nothing():
+    code = "import os; os.close(2); import facekp.training.backend; print(facekp.training.backend.GPU_COUNT)"
+    done = run_python(code)
+    assert done.returncode == 0 and done.stdout.strip().isdigit(), done.stdout
+
+
+def test_converters_are_silent_and_other_threads_are_heard(caplog):
+    import logging
+
+    from facekp.export.tools import silence_converters
+
+    before = list(warnings.filters)
+
+    def other() -> None:
+        logging.getLogger("mine").warning("from another thread")
+
+    with silence_converters():
+        logging.getLogger("tf2onnx.tfonnx").warning("from a converter")
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        print("printed meanwhile")
+    assert caplog.messages == ["from another thread"]
+    logging.getLogger("mine").warning("afterwards")
+    assert caplog.messages[-1] == "afterwards" and warnings.filters == before
+
+
+# progress bars and FFmpeg
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("stream, drawn", [(io.StringIO(), False), (Terminal(), True), (None, False)])
+def test_bars_are_drawn_on_terminals_only(stream, drawn, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", stream)
+    bar = progress(range(3), "working")
+    bar.delay = 0
+    assert list(bar) == [0, 1, 2]
+    assert bool(stream and stream.getvalue()) is drawn
+
+
+def test_a_closed_stream_draws_no_bar(monkeypatch):
+    stream = io.StringIO()
+    stream.close()
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert list(progress(range(3), "working")) == [0, 1, 2]
+
+
+def test_the_lines_of_ffmpeg_about_a_damaged_video_are_not_shown(tmp_path):
+    write_video(tmp_path / "damaged.avi", 30)
+    content = bytearray((tmp_path / "damaged.avi").read_bytes())
+    for place in np.random.default_rng(0).integers(len(content) // 4, len(content) * 3 // 4, 400):
+        content[place] ^= 0x55
+    (tmp_path / "damaged.avi").write_bytes(content)
+    (tmp_path / "cut.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(500))
+    code = """
+import os, sys
+from facekp.errors import UserError
+from facekp.video import read_frames
+for path in sys.argv[1:]:
+    try: print(sum(1 for _ in read_frames(path)))
+    except UserError as error: print("refused")
+assert "OPENCV_FFMPEG_LOGLEVEL" not in os.environ
+"""
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "damaged.avi", tmp_path / "cut.mp4"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == "" and done.stdout.split()[1] == "refused", done.stderr[:300]
+
+
+# options without effect
+
+def test_export_refuses_what_it_would_ignore(tmp_path):
+    from facekp.export.formats import export_model
+    from facekp.models.cnn import build_cnn
+
+    model = build_cnn()
+    for format, path, options, words in (("litert", "a.tflite", {"weights": "int8"}, "only ONNX files store"), ("saved_model", "a", {"weights": "float16"}, "only ONNX"),
+                                         ("litert", "a.tflite", {"notes": {"name": "mine"}}, "only ONNX files keep"),
+                                         ("onnx", "a.onnx", {"calibration": (1.0, 1.0)}, "networks with heatmaps"), ("onnx", "a.onnx", {"weights": "int4"}, "unknown")):
+        with pytest.raises(UserError, match=words):
+            export_model(model, tmp_path / path, format, **options)
+    assert not list(tmp_path.iterdir())
