@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/experiments/by_source.html.md"""
 # %% auto #0
 __all__ = ['SECOND_MODEL', 'load_models_by_source']
 
-# %% ../../nbs/library/experiments/by_source.ipynb #107063ed
+# %% ../../nbs/library/experiments/by_source.ipynb #7500a85c
 from pathlib import Path
 
 import facekp.training.backend  # noqa: F401  first: it imports Keras quietly
@@ -21,11 +21,11 @@ from ..models.files import load_model
 # %% ../../nbs/library/experiments/by_source.ipynb #a2348e84
 SECOND_MODEL = "source-2.keras"  # beside model.keras in the folder of a run
 
-# %% ../../nbs/library/experiments/by_source.ipynb #4f4d486e
+# %% ../../nbs/library/experiments/by_source.ipynb #5fda86a6
 def load_models_by_source(
-    path: str | Path,  # the folder of a run, or a .keras file
-) -> list[keras.Model]:  # one model for both sources, or one for each
-    "Load the models of a run. Raises UserError where one of two models is missing, or the second one is given alone."
+    path: str | Path,  # folder of a run, or a .keras file
+) -> list[keras.Model]:  # one model for both sources, or one for each; grey [N,96,96,1], 0-255, to pixels [N,15,2]
+    "Load the models of a run. Raises UserError if one of two models is missing, or if only the second one is given."
     path = Path(path)
     first, second, record = load_model(path), path / SECOND_MODEL, path / "record.json"
     if first.name.endswith("_source_2"):

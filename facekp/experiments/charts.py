@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/experiments/charts.html.md"""
 # %% auto #0
 __all__ = ['show_comparison']
 
-# %% ../../nbs/library/experiments/charts.ipynb #d1426f5f
+# %% ../../nbs/library/experiments/charts.ipynb #8612c8f6
 import textwrap
 from typing import Any
 
@@ -16,9 +16,9 @@ import pandas as pd
 from ..labels import LABEL_STRATEGIES
 from ..models.registry import list_models
 
-# %% ../../nbs/library/experiments/charts.ipynb #ef9fc948
+# %% ../../nbs/library/experiments/charts.ipynb #fb60d6bf
 def show_comparison(
-    table: pd.DataFrame,  # as summarize_runs returns it
+    table: pd.DataFrame,  # as summarize_runs returns it: model, labels, augment, and rmse, low and high in pixels
     title: str = "",  # above the chart: the message, or the data
 ) -> Any:  # matplotlib Figure
     "Draw error and 95% interval by model, label strategy and augmentation."
@@ -45,7 +45,7 @@ def show_comparison(
     grid.figure.set_layout_engine("constrained")
     return grid.figure
 
-# %% ../../nbs/library/experiments/charts.ipynb #5cefc268
+# %% ../../nbs/library/experiments/charts.ipynb #a31a7f55
 def _draw_intervals(data: pd.DataFrame, strategies: list[str], color: Any, label: str, marker: str, shift: float) -> None:
     "Draw the rows of one model and one kind of training into the current panel."
     import matplotlib.pyplot as plt
@@ -55,7 +55,7 @@ def _draw_intervals(data: pd.DataFrame, strategies: list[str], color: Any, label
 
 
 def _mark_missing(axis: Any, strategies: list[str], found: set[str]) -> None:
-    "Write 'not trained' where a model has no row, and dress the panel."
+    "Write 'not trained' where a model has no row, and set ticks and grid of the panel."
     for place, labels in enumerate(strategies):
         if labels not in found:
             axis.text(0.5, place, "not trained", transform=axis.get_yaxis_transform(), ha="center", va="center", color="#595959", fontsize=11)

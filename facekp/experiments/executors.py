@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/experiments/executors.html.md"""
 # %% auto #0
 __all__ = ['IDLE_SECONDS', 'run_jobs']
 
-# %% ../../nbs/library/experiments/executors.ipynb #ce92e1e0
+# %% ../../nbs/library/experiments/executors.ipynb #55a91a8e
 import os
 from typing import Any
 
@@ -16,15 +16,15 @@ from joblib import Parallel, parallel_config
 from ..errors import UserError, requirement
 from ..progress import progress
 
-# %% ../../nbs/library/experiments/executors.ipynb #9398158f
-IDLE_SECONDS = 10  # after which an idle process ends; longer would keep a script from ending
+# %% ../../nbs/library/experiments/executors.ipynb #9669cbb0
+IDLE_SECONDS = 10  # seconds after which an idle process ends; a script does not end before its processes
 
 
 def run_jobs(
-    jobs: list[Any],  # joblib.delayed calls
-    workers: int,  # processes on this machine; a cluster has its own number
-) -> list[Any]:  # results in the order in which the jobs end
-    "Run jobs in processes of one thread each, or on the cluster named by FACEKP_CLUSTER. Raises UserError for a cluster that does not answer."
+    jobs: list[Any],  # calls made with joblib.delayed; arguments and results must be picklable
+    workers: int,  # number of processes, 1 or more; ignored on a cluster, which has its own number
+) -> list[Any]:  # one result per job, in the order in which the jobs end
+    "Run jobs in processes of one thread each, or on the cluster in FACEKP_CLUSTER. Raises UserError for a cluster that cannot be reached."
     if os.environ.get("FACEKP_CLUSTER"):
         return _on_cluster(jobs, os.environ["FACEKP_CLUSTER"])
     threads = {name: os.environ.get(name) for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")}
@@ -36,7 +36,7 @@ def run_jobs(
         for name, value in threads.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 
-# %% ../../nbs/library/experiments/executors.ipynb #ex0e
+# %% ../../nbs/library/experiments/executors.ipynb #43871100
 def _on_cluster(jobs: list[Any], address: str) -> list[Any]:
     "Run jobs on the workers of a Dask scheduler, or of Ray ('ray' or its address)."
     ray = address.startswith("ray")
@@ -49,12 +49,12 @@ def _on_cluster(jobs: list[Any], address: str) -> list[Any]:
         first, others = ("ray start --head", "ray start --address ADDRESS") if ray else ("dask scheduler", "dask worker ADDRESS --nthreads 1")
         raise UserError(f"FACEKP_CLUSTER={address}: no scheduler answers there; start one with '{first}' and, on each machine, '{others}'") from error
     with parallel_config(**options):
-        if ray:  # its backend returns nothing before all is done, so joblib reports progress
+        if ray:  # its backend returns all results at the end, so joblib reports progress
             return list(Parallel(n_jobs=-1, batch_size=1, verbose=10)(jobs))
         done = Parallel(n_jobs=-1, return_as="generator_unordered", batch_size=1)(jobs)
         return list(progress(done, "training", total=len(jobs)))
 
-# %% ../../nbs/library/experiments/executors.ipynb #3affb4b5
+# %% ../../nbs/library/experiments/executors.ipynb #e36edc6b
 def _join_dask(address: str) -> dict[str, Any]:
     "Connect to Dask and return joblib's options."
     from distributed import Client

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/experiments/kaggle.html.md"""
 # %% auto #0
 __all__ = ['REQUESTED_VALUES', 'Requests', 'read_requests', 'write_submission', 'score_submission']
 
-# %% ../../nbs/library/experiments/kaggle.ipynb #60c51044
+# %% ../../nbs/library/experiments/kaggle.ipynb #272bd4e4
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,30 +24,30 @@ from ..keypoints import COLUMNS, IMAGE_SIZE, KEYPOINTS
 from ..metrics import rmse
 from ..synthetic.gaps import TEST_ROWS
 
-# %% ../../nbs/library/experiments/kaggle.ipynb #66d752d6
+# %% ../../nbs/library/experiments/kaggle.ipynb #b50044b6
 REQUESTED_VALUES = 27_124  # rows of Kaggle's IdLookupTable.csv
 
 
 @dataclass(frozen=True, eq=False)
 class Requests:
     "The requested values, in the order of Kaggle's table."
-    row_id: npt.NDArray[np.int64]  # [rows]
-    face: npt.NDArray[np.int64]  # [rows], index of the test face
-    column: npt.NDArray[np.int64]  # [rows], index into COLUMNS
-    asked: npt.NDArray[np.bool_]  # [N,15,2], the same by face
-    image_id: npt.NDArray[Any]  # str [N], the test faces' ids
+    row_id: npt.NDArray[np.int64]  # [R], RowId of each requested value
+    face: npt.NDArray[np.int64]  # [R], index of the test face, 0 to N-1
+    column: npt.NDArray[np.int64]  # [R], index into COLUMNS, 0-29
+    asked: npt.NDArray[np.bool_]  # [N,15,2], True for the requested coordinates of each face
+    image_id: npt.NDArray[Any]  # str [N], ImageId of each test face
 
     @property
-    def second(self) -> npt.NDArray[np.bool_]:  # [N]
-        "Mark the test faces whose requested keypoints are the four of the second annotation source."
+    def second(self) -> npt.NDArray[np.bool_]:  # [N], True for a face of the second annotation source
+        "Return which test faces have only the second source's four keypoints requested."
         return np.asarray(annotation_source(np.where(self.asked, 0.0, np.nan)) == "kaggle-2")
 
-# %% ../../nbs/library/experiments/kaggle.ipynb #cf41d09a
+# %% ../../nbs/library/experiments/kaggle.ipynb #24533996
 def read_requests(
-    lookup: pd.DataFrame | None,  # IdLookupTable.csv, as load_kaggle_test gives it
-    image_id: npt.NDArray[Any],  # str [N], the ImageId of each test face
-    where: str = "the data",  # name of the data in messages
-) -> Requests:  # row by row
+    lookup: pd.DataFrame | None,  # IdLookupTable.csv, as load_kaggle_test returns it; None raises UserError
+    image_id: npt.NDArray[Any],  # str [N], ImageId of each test face
+    where: str = "the data",  # name of the data in error messages
+) -> Requests:  # the requested values, in the order of the table
     "Match the table with the test faces. Raises UserError for a table that does not fit them or is incomplete."
     if lookup is None:
         raise UserError(f"{where}: holds no IdLookupTable.csv, the list of requested values; "
@@ -64,7 +64,7 @@ def read_requests(
 
 
 def _whole_numbers(lookup: pd.DataFrame, name: str, where: str) -> npt.NDArray[np.int64]:
-    "Return a column of whole numbers."
+    "Return a column as whole numbers; other entries raise UserError."
     numbers = pd.to_numeric(lookup[name], errors="coerce").to_numpy(float)
     bad = np.flatnonzero(~np.isfinite(numbers) | (numbers % 1 != 0))
     if len(bad):
@@ -73,10 +73,10 @@ def _whole_numbers(lookup: pd.DataFrame, name: str, where: str) -> npt.NDArray[n
                         f"{'empty' if pd.isna(found) else found}, expected a whole number")
     return numbers.astype(int)
 
-# %% ../../nbs/library/experiments/kaggle.ipynb #4bb35ec9
+# %% ../../nbs/library/experiments/kaggle.ipynb #54b88158
 def _check_requests(lookup: pd.DataFrame, row_id: npt.NDArray[Any], asked_id: npt.NDArray[Any], column: npt.NDArray[Any], face: npt.NDArray[Any],
                     image_id: npt.NDArray[Any], where: str) -> None:
-    "Refuse a table with rows that cannot be answered."
+    "Raise UserError for unknown keypoints, repeated ids, and ids without a test face."
     if (column < 0).any():
         row = int(np.argmax(column < 0))
         name = str(lookup["FeatureName"].iloc[row])
@@ -98,7 +98,7 @@ def _check_requests(lookup: pd.DataFrame, row_id: npt.NDArray[Any], asked_id: np
 
 
 def _check_requested_faces(asked: npt.NDArray[Any], image_id: npt.NDArray[Any], rows: int, where: str) -> None:
-    "Refuse a table that was cut short."
+    "Raise UserError for an incomplete table: a face without requested values, or fewer rows than the competition has."
     idle = image_id[~asked.any(axis=1)]
     if len(idle):
         raise UserError(f"{where}: IdLookupTable.csv asks for nothing of ImageId {idle[0]} (such "
@@ -108,13 +108,13 @@ def _check_requested_faces(asked: npt.NDArray[Any], image_id: npt.NDArray[Any], 
         raise UserError(f"{where}: IdLookupTable.csv has {rows:,} rows, but the competition asks "
                         f"for {REQUESTED_VALUES:,}; get the whole table")
 
-# %% ../../nbs/library/experiments/kaggle.ipynb #ba96008d
+# %% ../../nbs/library/experiments/kaggle.ipynb #1506f304
 def write_submission(
-    predicted: npt.NDArray[Any],  # float [N,15,2], pixels, for every test face
+    predicted: npt.NDArray[Any],  # float [N,15,2], pixels, a prediction for every test face
     requests: Requests,  # the requested values
-    path: str | Path,  # where to write
-) -> Path:  # the path written: RowId,Location in the order of the table, clipped to the image
-    "Write a submission, whole or not at all. Raises UserError for a prediction that is not a finite number."
+    path: str | Path,  # target file, replaced if it exists
+) -> Path:  # the path written: RowId,Location in the order of the table, clipped to 0-96 pixels
+    "Write a submission atomically. Raises UserError for a requested prediction that is not a finite number."
     answers = predicted.reshape(len(predicted), -1)[requests.face, requests.column].astype(float)
     bad = ~np.isfinite(answers)
     if bad.any():
@@ -128,13 +128,13 @@ def write_submission(
                                        np.clip(answers, 0, IMAGE_SIZE).tolist()))
     return write_text(path, "RowId,Location\n" + "".join(lines))
 
-# %% ../../nbs/library/experiments/kaggle.ipynb #df9deecd
+# %% ../../nbs/library/experiments/kaggle.ipynb #64d376e4
 def score_submission(
-    submission: str | Path,  # RowId,Location
+    submission: str | Path,  # CSV file with the columns RowId and Location, pixels
     requests: Requests,  # the requested values
-    truth: str | Path,  # truth.csv, which facekp writes beside synthetic files; Kaggle does not publish that of the competition
-) -> dict[str, float]:  # all, source 1, source 2: RMSE in pixels
-    "Return the leaderboard's score where the truth is known."
+    truth: str | Path,  # truth.csv, as write_kaggle_folder writes it
+) -> dict[str, float]:  # RMSE in pixels, by the names all, source 1 and source 2
+    "Compute the leaderboard's RMSE of a submission from the true points."
     answers = pd.read_csv(submission).set_index("RowId")["Location"].reindex(requests.row_id.tolist()).to_numpy(float)
     table = pd.read_csv(truth).query("Set == 'test'")
     true = table.set_index(table["Row"].astype(str)).loc[requests.image_id, list(COLUMNS)].to_numpy(float).reshape(requests.asked.shape)

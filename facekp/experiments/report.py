@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/experiments/report.html.md"""
 # %% auto #0
 __all__ = ['write_report']
 
-# %% ../../nbs/library/experiments/report.ipynb #360abfa9
+# %% ../../nbs/library/experiments/report.ipynb #26e7e64e
 from pathlib import Path
 
 import pandas as pd
@@ -18,11 +18,11 @@ from .statistics import compare_trials, summarize_runs
 from .tables import table_markdown
 from ..files import atomic_path, write_text
 
-# %% ../../nbs/library/experiments/report.ipynb #fa58bd1a
+# %% ../../nbs/library/experiments/report.ipynb #669d80ab
 def write_report(
     study: Study,  # runs on the same test faces
-    folder: str | Path,  # where to write: results/<profile>/<name>
-) -> tuple[pd.DataFrame, pd.DataFrame]:  # the table of configurations, the paired comparisons
+    folder: str | Path,  # target folder, usually results/<profile>/<name>; existing files are replaced
+) -> tuple[pd.DataFrame, pd.DataFrame]:  # the table of configurations and the paired comparisons
     "Write table.csv, table.md, answers.csv and comparison.png."
     import matplotlib.pyplot as plt
 

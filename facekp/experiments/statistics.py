@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/experiments/statistics.html.md"""
 # %% auto #0
 __all__ = ['summarize_runs', 'compare_trials', 'count_verdicts', 'select_configurations', 'rows_of_runs']
 
-# %% ../../nbs/library/experiments/statistics.ipynb #8f510485
+# %% ../../nbs/library/experiments/statistics.ipynb #ce7f77c9
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,11 @@ from .results import Study, read_study
 from ..models.registry import list_models
 from ..statistics import bootstrap_means, confidence_interval
 
-# %% ../../nbs/library/experiments/statistics.ipynb #1c8aa416
+# %% ../../nbs/library/experiments/statistics.ipynb #d021e3a0
 def summarize_runs(
     study: Study,  # runs on the same test faces
-    seed: int = 0,  # of the bootstrap
-) -> pd.DataFrame:  # one row per model, labels and augment, best first: rmse with low and high in pixels, mse, accuracy, nme, pck, faces, parameters, seconds, seeds
+    seed: int = 0,  # seed of the bootstrap
+) -> pd.DataFrame:  # one row per model, labels and augment, best first: rmse with low and high in pixels, mse in square pixels, accuracy, nme and pck (0-1), faces, parameters, seconds, seeds
     "Average the seeds of each configuration, with 95% intervals over groups."
     rows: list[dict[str, Any]] = []
     for (model, labels, augment), runs in study.runs.groupby(["model", "labels", "augment"], sort=False):
@@ -37,12 +37,12 @@ def summarize_runs(
                      "images": int(runs.images.iloc[0]), "weights_from": runs.weights_from.iloc[0]})
     return pd.DataFrame(rows).sort_values("rmse", ignore_index=True)
 
-# %% ../../nbs/library/experiments/statistics.ipynb #f450aeb5
+# %% ../../nbs/library/experiments/statistics.ipynb #b7dec311
 def compare_trials(
     study: Study,  # runs on the same test faces
-    seed: int = 0,  # of the bootstrap
-) -> pd.DataFrame:  # one row per comparison: model, augment, labels, question, mse_difference in square pixels with low and high, relative, verdict
-    "Return paired differences in MSE: complete faces against each label strategy, and augmented against not."
+    seed: int = 0,  # seed of the bootstrap
+) -> pd.DataFrame:  # one row per comparison: model, labels, augment, question, mse_difference in square pixels with low and high, relative (share of the second MSE), verdict
+    "Return paired differences in MSE: complete faces against each label strategy, and with augmentation against without."
     mean: dict[Any, Any] = {key: np.mean([study.errors_of(run) for run in runs.index], axis=0)
                             for key, runs in study.runs.groupby(["model", "labels", "augment"], sort=False)}
     pairs = []
@@ -60,11 +60,11 @@ def compare_trials(
                      "verdict": "lower" if high < 0 else "higher" if low > 0 else "no difference seen"})
     return pd.DataFrame(rows)
 
-# %% ../../nbs/library/experiments/statistics.ipynb #59b0c59e
+# %% ../../nbs/library/experiments/statistics.ipynb #b1a338cb
 def count_verdicts(
     answers: pd.DataFrame,  # as compare_trials returns it
-) -> pd.DataFrame:  # one row per question and trained model: comparisons, lower, no difference seen, higher, least and most relative difference
-    "Count how often each comparison came out which way, model by model."
+) -> pd.DataFrame:  # one row per question and trained model: comparisons, lower, no difference seen, higher (counts), least and most (relative difference)
+    "Count the verdicts of each question by model."
     rows: list[dict[str, Any]] = []
     for (question, model), part in answers[answers.model != "mean"].groupby(["question", "model"]):
         counts = part.verdict.value_counts()
@@ -75,22 +75,22 @@ def count_verdicts(
     rows.sort(key=lambda row: (row["question"], order.get(row["model"], len(order))))
     return pd.DataFrame(rows)
 
-# %% ../../nbs/library/experiments/statistics.ipynb #b01aee20
+# %% ../../nbs/library/experiments/statistics.ipynb #50ea303d
 def select_configurations(
-    study: Study,  # runs on the same test faces
+    study: Study,  # runs on the same test faces, with their validation RMSE
     table: pd.DataFrame,  # as summarize_runs returns it
-) -> pd.DataFrame:  # one row per model, best first: the configuration with the lowest validation RMSE, averaged over seeds
-    "Choose each model's label strategy and augmentation on the validation set, so that the test set chooses nothing."
+) -> pd.DataFrame:  # rows of the table, one per model, best first: the configuration with the lowest validation RMSE, averaged over seeds
+    "Choose the label strategy and augmentation of each model on the validation set."
     keys = ["model", "labels", "augment"]
     validation = study.runs.groupby(keys, sort=False).validation_rmse.mean().rename("chosen_by").reset_index()
     ranked = table.merge(validation, on=keys, how="left").sort_values("chosen_by", kind="stable")
     return ranked.drop_duplicates("model").drop(columns="chosen_by").sort_values("rmse", kind="stable", ignore_index=True)
 
-# %% ../../nbs/library/experiments/statistics.ipynb #8923d324
+# %% ../../nbs/library/experiments/statistics.ipynb #06832b3f
 def rows_of_runs(
     places: Iterable[str | Path],  # folders of runs with record.json, such files, or folders of results with runs.csv
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:  # one row per run: model, labels, augment, seed, rmse, low, high, accuracy, seconds; the data of each place
-    "Read single runs and whole studies as rows of one table. Raises UserError for a place that holds neither."
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:  # one row per run: model, labels, augment, seed, rmse, low and high in pixels, accuracy, seconds; and the description of the data of each place
+    "Read single runs and whole studies as rows of one table. Raises UserError for a place that contains neither."
     rows, data = [], []
     for place in map(Path, places):
         record_path = place / "record.json" if place.is_dir() else place

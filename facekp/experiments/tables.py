@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/experiments/tables.html.md"""
 # %% auto #0
 __all__ = ['table_text', 'table_markdown', 'not_run_text']
 
-# %% ../../nbs/library/experiments/tables.ipynb #05713843
+# %% ../../nbs/library/experiments/tables.ipynb #0e4f184f
 import re
 import textwrap
 from collections.abc import Sequence
@@ -21,24 +21,24 @@ from .plan import Experiment, PlannedTrial
 from ..models.registry import list_models
 from ..tables import to_markdown
 
-# %% ../../nbs/library/experiments/tables.ipynb #5196dc88
+# %% ../../nbs/library/experiments/tables.ipynb #2231a78f
 def table_text(
     table: pd.DataFrame,  # as summarize_runs returns it
-) -> str:  # under 100 columns
-    "Return the table for a terminal."
+) -> str:  # lines of fewer than 100 characters
+    "Format the table for a terminal."
     notes = [line for note in _notes(table) for line in textwrap.wrap(note, 98)]
     return "\n".join([_format_columns(table).to_string(index=False), "", *notes])
 
 
 def table_markdown(
     table: pd.DataFrame,  # as summarize_runs returns it
-) -> str:  # for README and docs
-    "Return the table in Markdown, with notes below it."
+) -> str:  # Markdown for README and site
+    "Format the table in Markdown, with notes below it."
     return "\n".join([to_markdown(_format_columns(table), text_columns=("model", "labels", "augmented")), "", *_notes(table), ""])
 
-# %% ../../nbs/library/experiments/tables.ipynb #904eb0c3
+# %% ../../nbs/library/experiments/tables.ipynb #6cd1a9a1
 def _format_columns(table: pd.DataFrame) -> pd.DataFrame:
-    "Return the columns for reading, as text."
+    "Return the columns of the table as text, with rounded numbers."
     return pd.DataFrame({
         "model": table.model, "labels": table.labels, "augmented": np.where(table.augment > 0, "yes", "no"),
         "RMSE px": table.rmse.map("{:.2f}".format), "95% CI": [f"{low:.2f}-{high:.2f}" for low, high in zip(table.low, table.high)],
@@ -47,7 +47,7 @@ def _format_columns(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _notes(table: pd.DataFrame) -> list[str]:
-    "Say how many images each model was shown, and where pretrained models started."
+    "Return notes on the images shown to each model and on the initial weights of pretrained models."
     trained = table[table.model != "mean"]
     budgets: dict[Any, str] = {images: " ".join(name for name in list_models() if name in set(part.model)) for images, part in trained.groupby("images")}
     notes = [f"Images shown, rounded up to whole epochs: {'; '.join(f'{names} {int(images):,}' for images, names in budgets.items())}."] if budgets else []
@@ -56,12 +56,12 @@ def _notes(table: pd.DataFrame) -> list[str]:
         notes += [f"{model} starts from: {', '.join(origins)}."] if origins else []
     return notes
 
-# %% ../../nbs/library/experiments/tables.ipynb #4c0d7348
+# %% ../../nbs/library/experiments/tables.ipynb #70d74971
 def not_run_text(
-    experiment: Experiment,  # the plan
-    missing: Sequence[PlannedTrial],  # the trials without a result
+    experiment: Experiment,  # plan of the comparison
+    missing: Sequence[PlannedTrial],  # trials without a result
 ) -> str:  # Markdown
-    "List the trials that were not run, and the command that runs them."
+    "List the trials that were not run, with their estimated time and the command that runs them."
     if not missing:
         return "Every trial of the plan has been run.\n"
     models = list(dict.fromkeys(planned.trial.model for planned in missing))

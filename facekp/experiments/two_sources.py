@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/experiments/two_sources.html.md"""
 # %% auto #0
 __all__ = ['run_by_source']
 
-# %% ../../nbs/library/experiments/two_sources.ipynb #f7a8133c
+# %% ../../nbs/library/experiments/two_sources.ipynb #292e0e78
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,9 +35,9 @@ from ..models.two_heads import add_second_head, choose_by_source, fit_two_heads,
 from ..training.batches import predict_points
 from ..training.seeds import set_seeds
 
-# %% ../../nbs/library/experiments/two_sources.ipynb #12934b0e
+# %% ../../nbs/library/experiments/two_sources.ipynb #ab74ebbd
 def _split_by_source(faces: Faces, settings: Settings) -> list[Faces]:
-    "Split by group into training, validation and test; each part must have rows of both sources."
+    "Split by group into training, validation and test set; raise UserError for a part without rows of both sources."
     rest, test = split_by_group(faces, settings.test_share, settings.seed)
     train, validation = split_by_group(rest, 0.15, settings.seed)
     for name, part in (("training", train), ("validation", validation), ("test", test)):
@@ -55,31 +55,31 @@ def _apply_to_first_source(faces: Faces, labels: str, seed: int) -> Faces:
     return concatenate([apply_label_strategy(faces[~second], labels, seed), faces[second]],
                        name=faces.name)
 
-
+# %% ../../nbs/library/experiments/two_sources.ipynb #08e21d31
 def _build_by_source(name: str, train: Faces, weights: str | Path | None, heads: int) -> keras.Model:
     "Build a model by name, with one head or two."
     if heads == 1:
         return build_model(name, train, weights)
     first, second = train.points[~is_second_source(train)], train.points[is_second_source(train)]
     model = add_second_head(build_model(name, train[~is_second_source(train)], weights))
-    if name == "mean":  # there is nothing to train, so the second mean face is put in; where it lacks a point, the first's serves
+    if name == "mean":  # nothing is trained, so the second mean face is set here; missing points are taken from the first
         known = np.isfinite(second)
         mean = np.where(known, second, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
         model.get_layer("mean_face_2").bias.assign(np.where(known.any(axis=0), mean,
                                                             np.nanmean(first, axis=0)).ravel())
     return model
 
-# %% ../../nbs/library/experiments/two_sources.ipynb #69ddeaa9
+# %% ../../nbs/library/experiments/two_sources.ipynb #94842305
 def run_by_source(
     trial: Trial,  # model, labels, augment and seed
     faces: Faces,  # all rows of Kaggle's training set, or of a set in its format
-    settings: Settings,  # the budgets, batch_size, weights, runs_folder, test_share and seed are used
-    heads: int = 2,  # a head for each annotation source, or 1 for both
-    run_folder: str | Path | None = None,  # keeps the models and the training state; None keeps neither
+    settings: Settings,  # budgets, batch_size, weights, runs_folder, test_share and seed are used
+    heads: int = 2,  # 2: one head per annotation source; 1: one head for both
+    run_folder: str | Path | None = None,  # folder for the models and the training state; None: nothing is stored
     resume: bool = False,  # continue from the state in run_folder
-    show_progress: bool = False,  # a progress bar
-) -> Record:  # scored on held-out rows of both sources, each by its own convention
-    "Train and score a model on rows of two annotation sources. Raises UserError where a part lacks one of them."
+    show_progress: bool = False,  # show a progress bar
+) -> Record:  # scored on held-out rows of both sources, each in its own convention
+    "Train and score a model on rows of two annotation sources. Raises UserError if a part of the split lacks one of them."
     train, validation, test = _split_by_source(faces, settings)
     planned = plan_trial(trial, settings)
     handled = _apply_to_first_source(train, trial.labels, trial.seed)
@@ -102,16 +102,16 @@ def run_by_source(
         "data": {**describe_data(train, validation, test), "gaps": "its own", "n_used": len(used),
                  "n_test_of_source": [int((~second).sum()), int(second.sum())]}})
 
-# %% ../../nbs/library/experiments/two_sources.ipynb #6736083a
+# %% ../../nbs/library/experiments/two_sources.ipynb #752b695f
 def _save_sources(models: list[keras.Model], folder: Path) -> None:
-    "Write one model or two; a second one of an earlier run is removed."
+    "Write one model or two; remove a second one of an earlier run."
     (folder / SECOND_MODEL).unlink(missing_ok=True)
     for model, name in zip(models, ("model.keras", SECOND_MODEL)):
         save_model(model, folder / name)
 
 
 def _score_by_source(predicted: np.ndarray, test: Faces) -> tuple[dict[str, Any], np.ndarray]:
-    "Return metrics with by_source, and the mean squared error of each face, on labelled points, against the truth where it is known."
+    "Return metrics with by_source and each face's mean squared error, on labelled points, against the truth if it is known."
     known = np.isfinite(test.points)
     points = np.where(known, test.points if test.truth is None else test.truth, np.nan)
     squared = np.where(known, np.square(predicted - points), 0).sum(axis=(1, 2)) / np.maximum(known.sum(axis=(1, 2)), 1)
