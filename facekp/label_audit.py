@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/label_audit.html.md"""
 # %% auto #0
 __all__ = ['REPORTED_ROWS', 'record_label_audit']
 
-# %% ../nbs/library/label_audit.ipynb #f51f0368
+# %% ../nbs/library/label_audit.ipynb #ee8d4e35
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -23,23 +23,23 @@ from .files import hash_file, write_json
 from .keypoints import COLUMNS
 from .label_errors import KEYPOINT_LIMIT, FACE_LIMIT
 
-# %% ../nbs/library/label_audit.ipynb #3e17bbc3
-REPORTED_ROWS = {  # rows of Kaggle's table that people reported after seeing the images
+# %% ../nbs/library/label_audit.ipynb #f18099c8
+REPORTED_ROWS = {  # 0-based row of Kaggle's training set: what is wrong with it
     85: "lips swapped", 1747: "points in wrong places", 1861: "a profile",
-                 1907: "points beside the face", 2117: "lips swapped",
+    1907: "points beside the face", 2117: "lips swapped",
     2194: "several people", 4263: "several people", 6492: "a board of many photos",
-                 6493: "a board of many photos"}
+    6493: "a board of many photos"}
 
 
 def _column_means(points: npt.NDArray[Any]) -> list[float | None]:
-    "Return the mean of each of the thirty columns over the rows that have it; None where no row has."
+    "Return the mean of each of the thirty columns over the rows that have a value; None for a column without values."
     return [float(np.nanmean(column)) if np.isfinite(column).any() else None
             for column in points.reshape(-1, 30).T]
 
-# %% ../nbs/library/label_audit.ipynb #20af379c
+# %% ../nbs/library/label_audit.ipynb #c93a368c
 def record_label_audit(
-    table: str | Path,  # a CSV with the 30 columns of Kaggle's training.csv, such as training.csv itself
-    record: str | Path,  # the JSON file to write
+    table: str | Path,  # CSV with the 30 label columns of Kaggle's training.csv, in pixels; other columns are ignored
+    record: str | Path,  # JSON file to write
 ) -> Path:  # the file written
     "Audit a label table and record the findings, with the table's hash and the versions used. Raises UserError for a file that is no label table."
     import pandas
