@@ -4,7 +4,9 @@ python nbs/_site/run.py [NAME ...]: all notebooks, or those whose names below nb
 tell whether a source was changed after its outputs were made. What libraries say on standard error is not stored, nor what a bar wrote over.
 """
 
+import base64
 import hashlib
+import io
 import os
 import re
 import subprocess
@@ -13,6 +15,7 @@ import time
 from pathlib import Path
 
 import nbformat
+from PIL import Image
 
 NOTEBOOKS = Path(__file__).resolve().parents[1]
 
@@ -34,6 +37,20 @@ def left_standing(text: str) -> str:
     return re.sub(r"[^\n]*\r(?!\n)", "", text)
 
 
+def compress_png(data: str) -> str:
+    "Return a PNG image, base64, with the same pixels in fewer bytes: without an alpha channel that is opaque, and with a palette where 256 colours do."
+    before = base64.b64decode(data)
+    image = Image.open(io.BytesIO(before))
+    if image.mode == "RGBA" and image.getextrema()[3] == (255, 255):
+        image = image.convert("RGB")
+    if image.mode == "RGB" and (colors := image.getcolors(256)):
+        palette = image.quantize(len(colors), dither=Image.Dither.NONE)
+        image = palette if palette.convert("RGB").tobytes() == image.tobytes() else image
+    after = io.BytesIO()
+    image.save(after, "png", optimize=True)
+    return base64.b64encode(after.getvalue()).decode() if after.tell() < len(before) else data
+
+
 def kept_outputs(outputs: list[dict]) -> list[dict]:
     "A cell's outputs without what went to standard error and what did not stay; what was printed in pieces is one text."
     kept = []
@@ -49,6 +66,8 @@ def kept_outputs(outputs: list[dict]) -> list[dict]:
     for output in kept:
         if output["output_type"] == "stream":
             output["text"] = left_standing(output["text"])
+        elif "image/png" in output.get("data", {}):
+            output["data"]["image/png"] = compress_png(output["data"]["image/png"])
     return [output for output in kept if output.get("text") or output["output_type"] != "stream"]
 
 

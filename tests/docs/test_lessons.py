@@ -1,18 +1,22 @@
 "What every lesson has: a promise, reading time, take-aways, exercises with checks that give a hint first, words for its figures, little visible code."
 
 import ast
+import base64
+import io
 import json
 import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "nbs" / "_site"))
 
 from lessons import FIGURE, FOLDED, has_figure, lesson_paths, library_paths, read_cells, summary_of
-from run import cell_ids, kept_outputs
+from run import cell_ids, compress_png, kept_outputs
 
 each_lesson = pytest.mark.parametrize("path", lesson_paths(), ids=lambda path: path.stem)
 each_notebook = pytest.mark.parametrize("path", [*lesson_paths(), *library_paths(), ROOT / "nbs" / "index.ipynb"], ids=lambda path: path.relative_to(ROOT / "nbs").as_posix())
@@ -80,6 +84,19 @@ def test_a_bar_that_was_written_over_is_not_stored():
     noise = {"output_type": "stream", "name": "stderr", "text": "a note of a library"}
     assert [output["text"] for output in kept_outputs([*printed[:2], noise, *printed[2:]])] == ["first\nlast\n"]
     assert kept_outputs(printed[1:4]) == []
+
+
+@pytest.mark.parametrize("colors, alpha", [(3, 255), (100_000, 255), (100_000, 128)])
+def test_images_are_stored_with_the_same_pixels_in_fewer_bytes(colors, alpha):
+    rng = np.random.default_rng(0)
+    palette = rng.integers(0, 256, (colors, 3), dtype=np.uint8)
+    pixels = np.dstack([palette[rng.integers(colors, size=(60, 80))], np.full((60, 80), alpha, np.uint8)])
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "png", compress_level=1)
+    before = base64.b64encode(file.getvalue()).decode()
+    after = kept_outputs([{"output_type": "display_data", "data": {"image/png": before}}])[0]["data"]["image/png"]
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(after))).convert("RGBA")), pixels)
+    assert len(after) <= len(before) and (alpha < 255 or len(after) < 0.9 * len(before)) and compress_png(after) == after
 
 
 def test_the_ids_of_cells_follow_their_sources():
