@@ -21,7 +21,7 @@ from pathlib import Path
 from lessons import ROOT, page_about
 
 from facekp.geometry import FRAME_SCALE
-from facekp.inference.face_detector import BEST_BOX, DETECTOR_SIZE, MIN_BOX, find_candidates, nms
+from facekp.inference.face_detector import BEST_BOX, DETECTOR_SIZE, LEVEL_STEP, MAX_ENLARGEMENT, MIN_BOX, find_candidates, nms
 from facekp.inference.landmarker import (
     CLEAR_CONFIDENCE,
     CLEAR_DETECTION,
@@ -103,7 +103,8 @@ def known() -> dict:
     import numpy as np
 
 
-    numbers = {"imageSize": IMAGE_SIZE, "netSize": DETECTOR_SIZE, "seenFrom": MIN_BOX, "bestSeen": BEST_BOX,
+    numbers = {"imageSize": IMAGE_SIZE, "netSize": DETECTOR_SIZE, "seenFrom": MIN_BOX, "bestSeen": BEST_BOX, "levelStep": LEVEL_STEP,
+               "maxEnlargement": MAX_ENLARGEMENT,
                "secondLook": SECOND_PASS_SCALE, "frameWidth": FRAME_SCALE, "clear": CLEAR_CONFIDENCE, "small": SMALL_FACE,
                "turned": TURNED_LIMIT, "apart": DISAGREEMENT_LIMIT, "sigma": SIGMA_LIMIT, "seenWell": CLEAR_DETECTION}
     numbers |= {"keypoints": KEYPOINTS, "colors": KEYPOINT_COLORS, "meanFace": np.round(MEAN_FACE.astype(float), 4).tolist(),

@@ -178,11 +178,12 @@ def test_frames_outside_the_picture_and_pictures_of_one_pixel_can_be_cut():
 
 
 @given(st.integers(1, 20_000), st.floats(0.005, 1))
-def test_the_pyramid_begins_small_and_never_goes_far_beyond_the_picture(longest, smallest):
+def test_the_levels_of_the_pyramid_cover_every_size_and_never_go_far_beyond_the_picture(longest, smallest):
     sides = pyramid_sizes(longest, smallest)
-    assert sides[0] == 128 and all(b == 2 * a for a, b in zip(sides, sides[1:]))
-    assert sides[-1] == 128 or sides[-1] < 1.6 * longest
-    assert sides[-1] * smallest >= 18 or sides[-1] * 1.25 >= longest
+    assert all(side % 32 == 0 for side in sides) and sides == sorted(set(sides)) and 128 <= sides[0] <= 192
+    assert all(b <= 6 * a for a, b in zip(sides, sides[1:])), "a box of 18 pixels at one level has at most 108 at the next"
+    assert sides[-1] == 128 or sides[-1] <= 1.25 * longest + 16
+    assert sides[-1] * smallest >= 18 - 16 * smallest or sides[-1] >= 1.25 * longest - 16
 
 
 def test_boxes_on_one_face_become_one():

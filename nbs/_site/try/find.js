@@ -174,10 +174,14 @@ export function mergeOverlaps(found, overlap = known.overlap) {
   return faces;
 }
 
+const toStride = (pixels) => 32 * Math.floor(pixels / 32 + 0.5);
+
 function pyramidSides(longest, smallest) {
-  const sides = [known.netSize];
-  while (sides.at(-1) * smallest < known.seenFrom && sides.at(-1) * 1.25 < longest) sides.push(2 * sides.at(-1));
-  return sides;
+  // the longer side of each size that the detector sees, smallest first
+  const finest = Math.max(known.netSize, toStride(Math.min(known.seenFrom / smallest, known.maxEnlargement * longest)));
+  const sides = [known.netSize, 2 * known.netSize];
+  while (known.levelStep * sides.at(-1) < finest) sides.push(known.levelStep * sides.at(-1));
+  return [...sides.filter((side) => 1.5 * side < finest), finest];
 }
 
 async function findCandidates(nets, picture, smallest) {
