@@ -1,9 +1,9 @@
-"""Time facekp's augmentation against the same steps in albumentations alone, in one run.
+"""Compare the speed of facekp's batch augmentation with the same steps in albumentations.
 
 python benchmarks/augmentation.py [--faces 200] [--copies 12] [--repeats 7] [--save results/benchmarks/augmentation.json]
 
-Measurements are paired: in every repeat each way runs once, in turn, and the medians of the repeats' ratios are printed, so that other
-work on the machine slows all ways alike. The times are of the clock.
+Measurements are paired: every repeat runs each variant once, and the median of the ratios per repeat is printed, so that other load on the
+machine affects all variants equally. Times are wall-clock times.
 """
 import argparse
 import os
@@ -23,7 +23,7 @@ from facekp.synthetic.shape import sample_shapes
 
 
 def smooth_faces(count: int) -> Faces:
-    "Pictures as smooth as faces, with points of real shape: quick to make, and as good as faces for timing."
+    "Return smooth random images with realistic keypoints: fast to make, and sufficient for timing."
     rng = np.random.default_rng(0)
     images = np.stack([cv2.GaussianBlur(rng.integers(0, 256, (96, 96)).astype(np.uint8), (0, 0), 2) for _ in range(count)])
     names = np.arange(count).astype(str)
@@ -31,7 +31,7 @@ def smooth_faces(count: int) -> Faces:
 
 
 def by_albumentations(faces: Faces, copies: int) -> None:
-    "A plain loop over the pictures, one after the other."
+    "Augment the images one by one in a plain loop."
     recipe = plain_recipe()
     images = np.empty((len(faces) * copies, 96, 96), np.uint8)
     points = np.empty((len(faces) * copies, 15, 2), np.float32)
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--faces", type=int, default=200)
     parser.add_argument("--copies", type=int, default=12)
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--save", type=Path, help="also write a JSON record there")
+    parser.add_argument("--save", type=Path, help="also write a JSON record to this file")
     options = parser.parse_args()
     faces = smooth_faces(options.faces)
     ways = {
@@ -54,7 +54,7 @@ def main() -> None:
     }
     seconds = {name: [] for name in ways}
     for way in ways.values():
-        way()  # nobody is timed while loading
+        way()  # untimed run, so that imports and caches do not count
     for _ in range(options.repeats):
         for name, way in ways.items():
             begin = time.perf_counter()

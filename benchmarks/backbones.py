@@ -1,8 +1,8 @@
-"""What facekp adds to a backbone: images a second beside the bare Keras application at the same batch, in training and in inference.
+"""Compare the speed of facekp's pretrained networks with the plain Keras applications, in images per second, in training and in inference.
 
-Run: python benchmarks/backbones.py --out results/benchmarks/backbones.json. The bare application is the whole net with its mean pooling and
-thirty outputs, fed colour pictures that are scaled already; ours repeats the grey, scales it, is cut at the default tap and paints heatmaps. Both are
-timed in turn, and the ratio is taken pair by pair, so that a busy machine slows both."""
+Run: python benchmarks/backbones.py --out results/benchmarks/backbones.json. The Keras application is the whole network with average pooling and
+thirty outputs, on colour images that are already scaled. facekp's network repeats the grey channel, scales it, ends at the default feature level and
+predicts heatmaps. Both are timed alternately with the same batch size, and ratios are taken per pair, so that other load affects both equally."""
 
 import argparse
 import gc
@@ -26,7 +26,7 @@ APPLICATIONS = {"mobilenetv2": keras.applications.MobileNetV2, "resnet50": keras
 
 
 def build_bare(name: str) -> keras.Model:
-    "The Keras application as it comes, with thirty outputs."
+    "Build the plain Keras application with thirty outputs."
     application = APPLICATIONS[name](include_top=False, weights=None, input_shape=(96, 96, 3), pooling="avg")
     points = keras.layers.Reshape((15, 2))(keras.layers.Dense(30)(application.output))
     return keras.Model(application.input, points)
@@ -40,7 +40,7 @@ def images_per_second(call, count: int) -> float:
 
 
 def compare(ours, bare, count: int, pairs: int) -> dict:
-    "Time two calls in turn."
+    "Time two calls alternately."
     ours(), bare()
     times = [(images_per_second(ours, count), images_per_second(bare, count)) if pair % 2 else
              (images_per_second(bare, count), images_per_second(ours, count))[::-1] for pair in range(pairs)]
@@ -53,8 +53,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbones", default="mobilenetv2 resnet50 efficientnetb7")
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--pairs", type=int, default=7, help="how often both are timed in turn")
-    parser.add_argument("--out", help="where to write the figures as JSON; figures of other backbones there are kept")
+    parser.add_argument("--pairs", type=int, default=7, help="number of paired measurements")
+    parser.add_argument("--out", help="JSON file to write; results of other backbones in it are kept")
     options = parser.parse_args()
     random = np.random.default_rng(0)
     grey = random.integers(0, 256, (options.batch_size, 96, 96, 1), np.uint8)

@@ -1,10 +1,10 @@
-"""Compare every export format of a trained net with Keras on real faces, each in its own runtime on one core.
+"""Compare every export format of a trained network with Keras on real faces, each in its own runtime on one core.
 
     python benchmarks/formats.py --model MODEL.keras --faces FACES.npz [--count 200] [--out results/deploy/formats.json]
 
-FACES.npz is split by split_by_group(faces, 0.2, 0): the held-out part is compared on (--count of it), and the int8 formats watch 500 faces of
-the rest. Every format runs alone in a process of its own, in turns, so that a busy moment of the machine hits all alike; the times are the
-processor's best and median over all turns. Nothing of the pictures is kept, only numbers. Needs: make dev
+FACES.npz is split by split_by_group(faces, 0.2, 0): formats are compared on --count faces of the test set, and the int8 formats are calibrated on
+500 faces of the rest. Every format runs in its own process, and formats take turns, so that other load on the machine affects all equally. Times are
+the best and the median CPU time over all turns. The record contains numbers only, no images. Needs: make dev
 """
 
 import argparse
@@ -33,7 +33,7 @@ VARIANTS = {  # name -> format, further options
 
 
 def measure(path: str, images: np.ndarray, seconds: float) -> dict:
-    "In a process of its own: load, answer for all faces, then one face again and again; milliseconds."
+    "Load a model, predict all faces, then time one face repeatedly, in milliseconds. Runs in its own process."
     if path.endswith(".keras"):
         from facekp.models.files import load_model
 
@@ -67,7 +67,7 @@ def in_own_process(path: Path, images: Path, seconds: float) -> dict:
 
 
 def size_of(path: Path) -> int:
-    "Bytes of a file or folder."
+    "Return the size of a file or folder in bytes."
     return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
 
 
@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--faces", required=True)
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of timing, a format and turn")
+    parser.add_argument("--seconds", type=float, default=2.0, help="seconds of timing per format and turn")
     parser.add_argument("--out", type=Path, default=Path("results/deploy/formats.json"))
     options = parser.parse_args()
     from facekp.experiments.record import describe_machine, describe_versions

@@ -1,7 +1,7 @@
-"""How long each net of the comparison takes for a face: milliseconds of one core's work, in batches of 64 and one at a time.
+"""Measure the prediction time of each network of the comparison: milliseconds per face on one core, in batches of 64 and one at a time.
 
-Run: TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 python benchmarks/inference.py --out results/benchmarks/inference.json. It is the time of the
-processor, not of the clock, so other programs on the machine count little; the best of several runs is taken. Weights are random, which costs the same."""
+Run: TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 python benchmarks/inference.py --out results/benchmarks/inference.json. CPU time is measured
+rather than wall-clock time, so that other programs matter little; the best of several runs counts. Weights are random, which does not change the time."""
 
 import argparse
 import gc
@@ -17,7 +17,7 @@ from facekp.training.seeds import set_seeds
 
 
 def milliseconds(call, count: int, repeats: int) -> float:
-    "The best time of the processor for one of `count` faces; the first call compiles and does not count."
+    "Return the best CPU time per face of a call on `count` faces; the first call compiles and is not timed."
     call()
     times = []
     for _ in range(repeats):
@@ -28,7 +28,7 @@ def milliseconds(call, count: int, repeats: int) -> float:
 
 
 def measure(name: str, faces: Faces, repeats: int) -> dict:
-    "Build a net and time it."
+    "Build a network and time its predictions."
     model, batch = build_model(name, faces), faces.images[..., None]
     return {"milliseconds_a_face": milliseconds(lambda: model.predict_on_batch(batch), len(batch), repeats),
             "milliseconds_one_face": milliseconds(lambda: model.predict_on_batch(batch[:1]), 1, 3 * repeats),

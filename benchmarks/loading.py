@@ -2,10 +2,10 @@
 
 python benchmarks/loading.py [--labels LABELS.csv] [--rows 7049] [--turns 2] [--slow-too] [--data data] [--results results]
 
-Loading: pandas and a split of every row, facekp, and facekp's cache. Parsing, each parser in a process of its own (seconds, peak memory, lines of code):
-facekp's parser, the same with numpy.fromstring for each image, and pandas.read_csv with numpy.fromstring. All three report broken tables row by row.
+Loading: pandas with a split of every row, facekp, and facekp's cache. Parsing, each parser in its own process (seconds, peak memory, lines of code):
+facekp's parser, the same with numpy.fromstring for each image, and pandas.read_csv with numpy.fromstring. All three report invalid rows of a table.
 
-Without arguments the table holds the synthetic training set, which is rendered on the first run (minutes) and kept in the data folder.
+Without arguments, the table is the synthetic training set, which is rendered on the first run (minutes) and stored in the data folder.
 --labels takes the label columns from a table of your own, such as the competition's. All times are from one run on one machine: read the ratios.
 Peak memory is read from /proc, so the script needs Linux. Writes benchmarks/loading.json into the results folder.
 """
@@ -45,13 +45,13 @@ def write_table(path: Path, points: np.ndarray, images: np.ndarray) -> None:
 
 
 def with_pandas(path: Path) -> np.ndarray:
-    "Load the pictures as most notebooks do, in the quicker of two common ways."
+    "Load the images as most notebooks do, with the faster of two common expressions."
     frame = pd.read_csv(path)
     return np.stack([np.array(text.split(), dtype=np.uint8) for text in frame["Image"]])
 
 
 def with_pandas_and_int(path: Path) -> np.ndarray:
-    "Load the pictures in the other common way."
+    "Load the images with the slower of two common expressions."
     frame = pd.read_csv(path)
     return np.array([list(map(int, text.split())) for text in frame["Image"]], dtype=np.uint8)
 
@@ -64,7 +64,7 @@ def seconds_of(function, *arguments) -> tuple[float, object]:
 
 
 def measure(path: Path, turns: int, ways: dict) -> dict[str, list[float]]:
-    "Time each way of loading; ways take turns, so that a busy moment hits them all."
+    "Time each loading method; methods take turns, so that other load affects all of them."
     seconds = {name: [] for name in (*ways, "facekp, first time", "facekp, from the cache")}
     for _ in range(turns):
         shutil.rmtree(path.parent / CACHE_FOLDER, ignore_errors=True)
@@ -77,12 +77,12 @@ def measure(path: Path, turns: int, ways: dict) -> dict[str, list[float]]:
             taken, images = seconds_of(function, path)
             seconds[name].append(taken)
             if not (images.reshape(faces.images.shape) == faces.images).all() or not (again.images == faces.images).all():
-                raise SystemExit(f"{name}: other pictures than facekp's")
+                raise SystemExit(f"{name}: images differ from those of facekp")
     return seconds
 
 
 def parse_digits(text: bytes) -> np.ndarray | None:
-    "Parse an image with numpy.fromstring; return None unless it holds 9,216 numbers from 0 to 255, of digits and spaces alone."
+    "Parse an image with numpy.fromstring; return None unless it consists of 9,216 numbers from 0 to 255, written with digits and spaces only."
     if text.translate(None, b"0123456789 "):
         return None
     values = np.fromstring(text, np.int64, sep=" ")
@@ -90,7 +90,7 @@ def parse_digits(text: bytes) -> np.ndarray | None:
 
 
 def parse_each_image(texts: list[bytes], first_row: int, problems: list[str], pool: object) -> np.ndarray:
-    "Parse images one by one; images that are not plain digits are diagnosed by facekp's slow path."
+    "Parse images one by one; images with other characters are passed to facekp's slower parser, which reports errors."
     parsed = [parse_digits(text) for text in texts]
     return np.stack([image if image is not None else kaggle_table._parse_with_care([text], first_row + row, problems)[0]
                      for row, (text, image) in enumerate(zip(texts, parsed))])
@@ -103,13 +103,13 @@ def read_facekp(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
 
 
 def read_fromstring(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    "Read a table with facekp's parser, in which numpy.fromstring parses the images."
+    "Read a table with facekp's parser, with numpy.fromstring for the images."
     kaggle_table._parse_images = parse_each_image
     return read_facekp(path)
 
 
 def read_pandas(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    "Read a table with pandas.read_csv and numpy.fromstring, and a table with anything unusual with facekp's row-by-row diagnosis."
+    "Read a table with pandas.read_csv and numpy.fromstring; use facekp's row-by-row parser for irregular tables."
     try:
         frame = pd.read_csv(path, usecols=[*COLUMNS, "Image"], dtype=dict.fromkeys(COLUMNS, float))
         images = [parse_digits(text.encode()) for text in frame["Image"]]
@@ -121,7 +121,7 @@ def read_pandas(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
 
 
 DIAGNOSIS = ("_parse_one_image", "_parse_with_care", "_read_header", "_blocks", "_split_line", "_read_numbers", "_as_number", "read_table")
-PARSERS = {  # name: reader, and the functions that it needs besides DIAGNOSIS, which all three share
+PARSERS = {  # name -> reader, and the functions that it needs in addition to DIAGNOSIS
     "facekp": (read_facekp, [kaggle_table._numbers_of_triples, kaggle_table._parse_block, kaggle_table._parse_images]),
     "facekp, numpy.fromstring": (read_fromstring, [parse_digits, parse_each_image]),
     "pandas.read_csv, numpy.fromstring": (read_pandas, [parse_digits, read_pandas]),
@@ -129,7 +129,7 @@ PARSERS = {  # name: reader, and the functions that it needs besides DIAGNOSIS, 
 
 
 def code_lines(functions: list) -> int:
-    "Count the lines of functions without comments, docstrings and line breaks inside of statements."
+    "Count the lines of functions without comments, docstrings and line breaks within statements."
     count = 0
     for function in functions:
         node = ast.parse(inspect.getsource(function)).body[0]
@@ -139,7 +139,7 @@ def code_lines(functions: list) -> int:
 
 
 def parse_alone(name: str, path: Path) -> None:
-    "Parse a table in this process and print seconds, CPU seconds, peak memory and hashes of what was read as JSON."
+    "Parse a table in this process; print seconds, CPU seconds, peak memory and hashes of the result as JSON."
     read, cpu = PARSERS[name][0], time.process_time()
     seconds, (numbers, images, problems) = seconds_of(read, path)
     cpu = time.process_time() - cpu
@@ -149,7 +149,7 @@ def parse_alone(name: str, path: Path) -> None:
 
 
 def measure_parsers(path: Path, turns: int) -> dict[str, dict[str, object]]:
-    "Measure each parser in a fresh process per turn; parsers take turns."
+    "Measure each parser in a new process per turn; parsers take turns."
     taken = {name: [] for name in PARSERS}
     for _ in range(turns):
         for name, runs in taken.items():
@@ -166,7 +166,7 @@ def measure_parsers(path: Path, turns: int) -> dict[str, dict[str, object]]:
 
 
 def print_results(seconds: dict[str, list[float]], parsers: dict[str, dict[str, object]]) -> None:
-    "Print the best time of each way of loading, and each parser's time, memory and lines."
+    "Print the best time of each loading method, and each parser's time, memory and lines of code."
     for name, values in seconds.items():
         print(f"{name:35} {min(values):8.3f} s   {min(seconds['pandas, split']) / min(values):7.1f} times as fast as pandas with split")
     for name, found in parsers.items():
@@ -175,7 +175,7 @@ def print_results(seconds: dict[str, list[float]], parsers: dict[str, dict[str, 
 
 
 def write_record(path: Path, data: dict, seconds: dict[str, list[float]], parsers: dict[str, dict[str, object]]) -> None:
-    "Write what was measured, with data, machine, versions and command."
+    "Write the measurements with data, machine, versions and command."
     best = {name: min(values) for name, values in seconds.items()}
     write_json(path, {
         "data": data, "seed": 0, "seconds": seconds, "best_seconds": best,
@@ -188,16 +188,16 @@ def write_record(path: Path, data: dict, seconds: dict[str, list[float]], parser
 
 
 def main() -> None:
-    "Measure, print and write."
+    "Measure, print and write the record."
     if sys.argv[1:2] == ["--parser"]:
         parse_alone(sys.argv[2], Path(sys.argv[3]))
         return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--labels", type=Path, help="a table with Kaggle's 30 label columns; else the synthetic faces' own labels")
+    parser.add_argument("--labels", type=Path, help="a table with Kaggle's 30 label columns; default: the labels of the synthetic faces")
     parser.add_argument("--rows", type=int, default=7049)
-    parser.add_argument("--turns", type=int, default=2, help="how often each way takes its turn")
+    parser.add_argument("--turns", type=int, default=2, help="number of measurements per method")
     parser.add_argument("--slow-too", action="store_true", help="time list(map(int, text.split())) as well, the slower of two common ways")
-    parser.add_argument("--data", type=Path, default=Path("data"), help="where the synthetic faces are kept")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the synthetic faces")
     parser.add_argument("--results", type=Path, default=Path("results"))
     arguments = parser.parse_args()
     faces = load_faces(f"synthetic:{arguments.rows}", data_folder=arguments.data)

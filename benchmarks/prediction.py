@@ -1,9 +1,9 @@
-"""Measure prediction on real faces: how far a frame may be off, how many faces are found, how fast it goes, how much memory it takes.
+"""Measure prediction on real faces: tolerance to errors of the crop, share of faces found, speed and memory.
 
     python benchmarks/prediction.py --data FACES.npz --photo PHOTO --out results/prediction/prediction.json [--faces 200]
 
-FACES.npz holds faces in Kaggle's framing that the model has not seen; PHOTO is a picture with one face (scikit-image's astronaut.png was used).
-Seconds are those of the processor (one thread), so that other work on the machine counts less. Nothing of the pictures is kept, only numbers.
+FACES.npz contains faces in Kaggle's framing that the model was not trained on; PHOTO is an image with one face (scikit-image's astronaut.png was used).
+Times are CPU times of one thread, so that other load on the machine matters less. The record contains numbers only, no images.
 """
 
 import argparse
@@ -33,7 +33,7 @@ CHANGES = {"shift": (0, 2, 4, 8, 12, 16, 24), "scale": (0.6, 0.7, 0.8, 0.9, 1.0,
 
 
 def changed_frames(kind: str, amount: float, count: int, rng: np.random.Generator) -> list[Crop]:
-    "Frames of faces in Kaggle's framing that are off by an amount, to a random side."
+    "Return crops of faces in Kaggle's framing, disturbed by an amount in a random direction."
     frames = np.tile([MIDDLE, MIDDLE, IMAGE_SIZE, 0.0], (count, 1))
     if kind == "shift":
         angle = rng.uniform(0, 2 * np.pi, count)
@@ -46,12 +46,12 @@ def changed_frames(kind: str, amount: float, count: int, rng: np.random.Generato
 
 
 def rmse(points: np.ndarray, truth: np.ndarray) -> float:
-    "Pixels of Kaggle's framing, over labelled points."
+    "Return the RMSE over labelled points, in pixels of Kaggle's framing."
     return float(np.sqrt(np.nanmean((points - truth) ** 2)))
 
 
 def passes_from(model, images: np.ndarray, frames: list[Crop], passes: int = 3) -> list[np.ndarray]:
-    "The points after each pass."
+    "Return the predicted points after each pass."
     after = []
     for _ in range(passes):
         cuts = np.stack([crop_image(image, frame) for image, frame in zip(images, frames)])
@@ -62,7 +62,7 @@ def passes_from(model, images: np.ndarray, frames: list[Crop], passes: int = 3) 
 
 
 def measure_framing(model, faces) -> dict:
-    "Error against shift, scale and roll of the frame, after one, two and three passes."
+    "Measure the error against shift, scale and roll of the crop, after one, two and three passes."
     rng, result = np.random.default_rng(0), {"as_given": rmse(model.predict(faces.images)[0], faces.points)}
     for kind, amounts in CHANGES.items():
         rows = [[rmse(points, faces.points) for points in passes_from(model, faces.images, changed_frames(kind, amount, len(faces), rng))]
@@ -72,7 +72,7 @@ def measure_framing(model, faces) -> dict:
 
 
 def measure_detection(detector, faces) -> dict:
-    "Each face alone in a larger picture, its edge continued: how many are found, and with which error."
+    "Detect each face in a larger image with continued edges; return the share of faces found and their error."
     result = {}
     for width in (20, 28, 40, 64, 96, 192, 400):
         found, points, truth, confidence, uncertain = 0, [], [], [], 0
@@ -98,7 +98,7 @@ def measure_detection(detector, faces) -> dict:
 
 
 def cold_start(photo: Path) -> dict:
-    "A fresh process from start to the first result: seconds on the clock and of the processor."
+    "Measure a new process from its start to the first result, in seconds of wall-clock and CPU time."
     code = ("import time, json, sys; started = time.time(); import facekp; answer = facekp.load().predict(sys.argv[1]); "
             "print(json.dumps([len(answer), 'tensorflow' in sys.modules, time.process_time()]))")
     clock, processor = [], []
@@ -112,7 +112,7 @@ def cold_start(photo: Path) -> dict:
 
 
 def measure_speed(photo: Path, repeats: int = 40) -> dict:
-    "Pictures a second of processor time, files read from disk, one thread, the photo at several sizes."
+    "Measure images per second of CPU time on one thread, with files read from disk, for several sizes of the photo."
     detector, result = facekp.load(threads=1), {}
     picture = Image.open(photo).convert("RGB")
     with tempfile.TemporaryDirectory() as folder:
@@ -134,7 +134,7 @@ def measure_speed(photo: Path, repeats: int = 40) -> dict:
 
 
 def measure_memory(photo: Path, count: int) -> dict:
-    "The largest memory of the process after 100 pictures and after all."
+    "Measure the peak memory of the process after 100 images and after all."
     detector = facekp.load(threads=1)
     picture = np.asarray(Image.open(photo).convert("RGB").resize((128, 128)))
     for index in range(count):
@@ -148,7 +148,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--photo", type=Path, required=True)
-    parser.add_argument("--model", type=Path, default=DEFAULT_MODEL, help="for framing and detection; on faces that the shipped weights learned from, the twin that has not")
+    parser.add_argument("--model", type=Path, default=DEFAULT_MODEL, help="model for framing and detection; for faces that the shipped model was trained on, the model trained without the test set")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--faces", type=int, default=200)
     parser.add_argument("--memory-pictures", type=int, default=10_000)

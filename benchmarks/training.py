@@ -1,6 +1,6 @@
-"""What the input pipeline costs: images a second of training with FaceBatches, beside Keras's own path for arrays in memory.
+"""Measure the cost of the input pipeline: training throughput in images per second with FaceBatches, compared with Keras's own array input.
 
-Run: python benchmarks/training.py. The two are timed in turn, and the ratio is taken pair by pair, so that a busy machine slows both."""
+Run: python benchmarks/training.py. Both are timed alternately, and ratios are taken per pair, so that other load affects both equally."""
 
 import argparse
 import statistics
@@ -27,8 +27,8 @@ def images_per_second(model, *data, **options) -> float:
 
 COUNT, BATCH_SIZE = 2048, 32
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--pairs", type=int, default=7, help="how often both are timed in turn")
-parser.add_argument("--out", help="where to write the figures as JSON")
+parser.add_argument("--pairs", type=int, default=7, help="number of paired measurements")
+parser.add_argument("--out", help="JSON file to write")
 options = parser.parse_args()
 
 faces = synthetic_faces(COUNT, seed=0)

@@ -1,10 +1,10 @@
-"""Find the blocks of different annotators in Kaggle's label table, and separate convention from kind of photograph.
+"""Find the blocks of different annotators in Kaggle's label table, and separate annotation convention from kind of photograph.
 
 python studies/annotation_blocks.py training.csv [--lfpw-kaggle FILE --lfpw-300w FILE --helen-afw FILE]
 
-training.csv may lack its Image column. The three .npz files hold faces as `facekp.data.npz` reads them: LFPW photographs with Kaggle's labels, the same
-photographs with 300-W's labels (the same `group`), and HELEN and AFW with 300-W's labels. Writes results/annotation_blocks/: change_points.csv (every cut at twice
-the shuffled T²; `kept` marks those at ten times), blocks.csv and same_photographs.csv (medians in px, eyes 35 px apart) and meta.json.
+The Image column of training.csv is not needed. The three .npz files contain faces in the format of `facekp.data.npz`: LFPW photographs with Kaggle's labels,
+the same photographs with 300-W's labels (same `group`), and HELEN and AFW with 300-W's labels. Writes results/annotation_blocks/: change_points.csv (every change point
+with at least twice the shuffled T²; `kept` marks those with at least ten times), blocks.csv and same_photographs.csv (medians in px, eyes 35 px apart) and meta.json.
 """
 
 import argparse
@@ -23,7 +23,7 @@ FOLDER = Path(__file__).parents[1] / "results" / "annotation_blocks"
 
 
 def measures(points: np.ndarray) -> dict[str, np.ndarray]:
-    "Measure each face from the midpoint of its eyes: {name: float [N]}, px, eyes 35 px apart."
+    "Return measures of each face relative to the midpoint of its eyes: {name: float [N]}, px, eyes 35 px apart."
     relative = dict(zip(KEYPOINTS, (35 * eye_coordinates(points)).transpose(1, 2, 0)))
 
     def half_width(name: str) -> np.ndarray:
@@ -37,7 +37,7 @@ def measures(points: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def medians(points: np.ndarray) -> dict[str, float]:
-    "Median of each measure over the faces that have it; NaN where fewer than half do."
+    "Return the median of each measure over the faces that have it; NaN if fewer than half do."
     return {name: float(np.nanmedian(values)) if np.isfinite(values).mean() > 0.5 else np.nan for name, values in measures(points).items()}
 
 
@@ -49,7 +49,7 @@ def load(path: str) -> dict[str, np.ndarray]:
 def same_photographs(kaggle: dict, other: dict, elsewhere: dict) -> tuple[pd.DataFrame, dict]:
     "Compare two annotators on the same photographs, and one annotator on different photographs."
     rows = [{group: row for row, group in enumerate(part["group"]) if (part["group"] == group).sum() == 1} for part in (kaggle, other)]
-    pairs = np.array([(row, rows[1][group]) for group, row in rows[0].items() if group in rows[1]])  # photographs of one face only
+    pairs = np.array([(row, rows[1][group]) for group, row in rows[0].items() if group in rows[1]])  # photographs with a single face
     table = pd.DataFrame([{"labels": "kaggle on LFPW", "faces": len(pairs), **medians(kaggle["points"][pairs[:, 0]])},
                           {"labels": "300-W on LFPW", "faces": len(pairs), **medians(other["points"][pairs[:, 1]])},
                           {"labels": "300-W on HELEN and AFW", "faces": len(elsewhere["points"]), **medians(elsewhere["points"])}])
@@ -68,7 +68,7 @@ def main() -> None:
     points = pd.read_csv(options.table, usecols=list(COLUMNS))[list(COLUMNS)].to_numpy(float).reshape(-1, 15, 2)
     kept = find_change_points(points)
     FOLDER.mkdir(parents=True, exist_ok=True)
-    # the stricter search first: its blocks, and so its T², are those that the lesson quotes
+    # the stricter search first: the lesson quotes its blocks and its T²
     weaker = [change for change in find_change_points(points, margin=2) if change.row not in {cut.row for cut in kept}]
     cuts = pd.DataFrame([(*change, change in kept) for change in sorted(kept + weaker)], columns=["row", "t2", "shuffled", "kept"])
     cuts.round(1).to_csv(FOLDER / "change_points.csv", index=False)

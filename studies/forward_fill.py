@@ -1,6 +1,6 @@
-"""Measure what forward fill does to Kaggle's label table in its own order.
+"""Measure the effect of forward fill on Kaggle's label table in its original order.
 
-python studies/forward_fill.py training.csv writes results/forward_fill/meta.json. training.csv may lack its Image column.
+python studies/forward_fill.py training.csv writes results/forward_fill/meta.json. The Image column of training.csv is not needed.
 """
 
 import argparse

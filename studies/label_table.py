@@ -1,4 +1,4 @@
-"""Measure on a real label table what no drawn face can stand for: the imputers' errors and what 'accuracy' says of a constant face.
+"""Measure on a real label table what synthetic faces cannot show: the errors of imputers, and the 'accuracy' of a constant prediction.
 
 python studies/label_table.py LABELS.csv [--seeds 10] [--results results]
 
@@ -27,7 +27,7 @@ HELD_OUT = 400
 
 
 def read_points(path: Path) -> np.ndarray:
-    "The 30 label columns of a table as float64 [N,15,2]."
+    "Read the 30 label columns of a table as float64 [N,15,2]."
     try:
         table = pd.read_csv(path, usecols=list(COLUMNS))
     except (OSError, ValueError) as error:
@@ -36,12 +36,12 @@ def read_points(path: Path) -> np.ndarray:
 
 
 def summary(values: list[float]) -> dict:
-    "Mean, standard deviation over seeds and every single value, in pixels."
+    "Return mean, standard deviation over seeds, and all values, in pixels."
     return {"mean": np.mean(values), "sd": np.std(values, ddof=1) if len(values) > 1 else None, "each": values}
 
 
 def forward_fill_in_table_order(points: np.ndarray, seed: int) -> float:
-    "Forward fill's error where the rows keep the table's own order, in pixels."
+    "Return the error of forward fill with rows in the order of the table, in pixels."
     complete = points[np.isfinite(points).all(axis=(1, 2))]
     rows = np.random.default_rng(seed).permutation(len(complete))[:HELD_OUT]
     hidden = [index for index in range(15) if index not in (0, 1, 10, 14)]
@@ -51,7 +51,7 @@ def forward_fill_in_table_order(points: np.ndarray, seed: int) -> float:
 
 
 def imputers(points: np.ndarray, seeds: list[int]) -> dict:
-    "Every imputer's error over several choices of the held-out faces."
+    "Measure the error of every imputer for several random choices of held-out faces."
     scores = [score_imputers(points, HELD_OUT, seed) for seed in seeds]
     mixed = [score_source_mix(points, HELD_OUT, seed) for seed in seeds]
     return {
@@ -67,7 +67,7 @@ def imputers(points: np.ndarray, seeds: list[int]) -> dict:
 
 
 def accuracy(points: np.ndarray) -> dict:
-    "What 'accuracy' and RMSE say of predictions that look at no picture, on the complete rows."
+    "Measure 'accuracy' and RMSE of predictions that do not depend on the image, on complete rows."
     complete = points[np.isfinite(points).all(axis=(1, 2))]
     mean_face = np.repeat(complete.mean(axis=0)[None], len(complete), axis=0)
     return {
@@ -80,8 +80,8 @@ def accuracy(points: np.ndarray) -> dict:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("labels", type=Path, help="training.csv or its label columns alone")
-    parser.add_argument("--seeds", type=int, default=10, help="choices of the held-out faces")
+    parser.add_argument("labels", type=Path, help="training.csv, or its label columns only")
+    parser.add_argument("--seeds", type=int, default=10, help="number of random choices of held-out faces")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of the records")
     options = parser.parse_args(arguments)
     try:

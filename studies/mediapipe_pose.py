@@ -1,10 +1,10 @@
-"""Head poses of faces by MediaPipe's Face Mesh, for studies/head_pose.py.
+"""Estimate head poses with MediaPipe's Face Mesh, for studies/uses.py.
 
     python3.11 -m venv runs/mediapipe && runs/mediapipe/bin/pip install mediapipe==0.10.14 "numpy<2"
     runs/mediapipe/bin/python studies/mediapipe_pose.py --out POSES.npz FACES.npz
 
-It runs in an environment of its own, since mediapipe 0.10.14 needs NumPy 1, and takes only `images` (grey faces [N,96,96]) from FACES.npz. Each face is padded by its own
-edge, enlarged three times and given to Face Mesh as a picture of its own. The pose is the rotation of a weighted Procrustes fit of MediaPipe's canonical face model onto
+The script runs in a separate environment, because mediapipe 0.10.14 needs NumPy 1, and reads only `images` (grey faces [N,96,96]) from FACES.npz. Each face is padded with
+its edge, enlarged three times and passed to Face Mesh as a single image. The pose is the rotation of a weighted Procrustes fit of MediaPipe's canonical face model onto
 the mesh (x, y and z), at the landmarks and with the weights of MediaPipe's own geometry pipeline, under parallel projection. POSES.npz: `rotation` [N,3,3], NaN where no
 face was found, from the axes of the canonical head (x to the right of the image, y down, z towards the viewer) to those of the image.
 """
@@ -15,8 +15,8 @@ import cv2
 import mediapipe
 import numpy as np
 
-BORDER, ENLARGE = 48, 3  # pixels of the face; times
-# landmark, its mirror image, weight, and place in the canonical model (x to the right of the image, y up, z towards the viewer, centimetres); from
+BORDER, ENLARGE = 48, 3  # padding in pixels of the face; enlargement factor
+# landmark, its mirror image, weight, and position in the canonical model (x to the right of the image, y up, z towards the viewer, centimetres); from
 # geometry_pipeline_metadata_landmarks.pbtxt of MediaPipe (Apache-2.0). A landmark on the midline has no mirror image.
 BASIS = [
     (4, None, 0.070909939706326, (0.000000, -0.463170, 7.586580)), (6, None, 0.032100144773722, (0.000000, 2.473255, 5.788627)),
@@ -32,7 +32,7 @@ BASIS = [
 
 
 def canonical_basis() -> tuple[list[int], np.ndarray, np.ndarray]:
-    "Landmarks, weights [N] and places [N,3] of the fit, y down."
+    "Return landmarks, weights [N] and canonical positions [N,3] of the fit, y down."
     both = [(number, weight, np.multiply(place, (1, -1, 1))) for number, _, weight, place in BASIS]
     both += [(mirrored, weight, np.multiply(place, (-1, -1, 1))) for _, mirrored, weight, place in BASIS if mirrored is not None]
     numbers, weights, places = zip(*both)
@@ -40,7 +40,7 @@ def canonical_basis() -> tuple[list[int], np.ndarray, np.ndarray]:
 
 
 def fit_rotation(head: np.ndarray, seen: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    "The rotation [3,3] of the weighted Procrustes fit of head points [N,3] onto seen points [N,3]."
+    "Return the rotation [3,3] of the weighted Procrustes fit of head points [N,3] onto observed points [N,3]."
     head, seen = head - weights @ head, seen - weights @ seen
     left, _, right = np.linalg.svd(seen.T @ (head * weights[:, None]))
     return left @ np.diag([1, 1, np.linalg.det(left @ right)]) @ right

@@ -1,9 +1,9 @@
-"""Measure on real faces what drawn ones can't tell: does the search for copies find disturbed copies, and does it take two persons for one?
+"""Measure the duplicate search on real faces: does it find altered copies, and does it mistake two persons for one?
 
 python studies/near_duplicates.py FACES.npz... [--results results]
 
-Each file needs groups (a person or a photo). A copy is shifted by up to two pixels in x and y, its contrast changed by up to a fifth, its
-brightness by up to 25, and compressed as JPEG of quality 20-90. Writes near_duplicates.json into the results folder.
+Each file needs groups (persons or photos). A copy is shifted by up to two pixels in x and y, its contrast is changed by up to 20% and its
+brightness by up to 25, and it is compressed as JPEG of quality 20-90. Writes near_duplicates.json into the results folder.
 """
 import argparse
 import os
@@ -24,7 +24,7 @@ from facekp.files import write_json
 
 
 def disturb(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    "Make a near copy of a picture."
+    "Return an altered copy of an image."
     shift = np.float32([[1, 0, rng.uniform(-2, 2)], [0, 1, rng.uniform(-2, 2)]])
     moved = cv2.warpAffine(image, shift, image.shape, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
     lit = np.clip(moved * rng.uniform(0.8, 1.2) + rng.uniform(-25, 25), 0, 255).astype(np.uint8)
@@ -32,7 +32,7 @@ def disturb(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def measure(faces: Faces, seed: int) -> dict:
-    "Search one set as it is, and the first face of each group beside a disturbed copy."
+    "Search one set for duplicates, then the first face of each group together with an altered copy."
     start = time.perf_counter()
     labels = near_duplicates(faces.images)
     seconds = time.perf_counter() - start
@@ -52,7 +52,7 @@ def measure(faces: Faces, seed: int) -> dict:
 
 
 def main() -> None:
-    "Measure, print and write."
+    "Measure, print and write the record."
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("faces", nargs="+")
     parser.add_argument("--seed", type=int, default=0)

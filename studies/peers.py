@@ -1,13 +1,13 @@
-"""Compare the model inside facekp with others on the same held-out real faces, side by side in one run.
+"""Compare the shipped model with others on the same held-out real faces, in one run.
 
     python studies/peers.py --faces FACES.npz [--model TWIN.onnx] [--recipes nouri2014=RUN naimishnet=RUN] [--cache FOLDER] [--out results/deploy/peers.json]
 
-FACES.npz is split by split_by_group(faces, 0.2, 0): the models are judged on the held-out part. The shipped weights have learned from all of
-HELEN and AFW: on those, give the twin that has not, the ONNX file that was made before its last training. MediaPipe's face_landmark.tflite comes out of
-PyPI's wheel mediapipe 0.10.14, which is downloaded (`pip download --no-deps`) and read, never installed. Its face is padded by 16 px; of its 468
-points some are taken for ours, whichever fit best on the part to learn from, and the constant offset of each, measured there too, is taken out.
-The recipes are .keras files or runs that learned from the other part (`facekp train --model nouri2014 --labels truth --augment 12 --profile full
---data FACES.npz --out RUN`, seven minutes); they are timed as ONNX. Times are of one face on one core, in turns; nothing of the pictures is kept, only numbers. Needs: make dev
+FACES.npz is split by split_by_group(faces, 0.2, 0); the models are scored on the test set. The shipped weights were trained on all of HELEN and AFW:
+for these, pass the ONNX file of the model trained without the test set as --model. MediaPipe's face_landmark.tflite is read from PyPI's wheel of mediapipe
+0.10.14, which is downloaded (`pip download --no-deps`) and never installed. Its input is padded by 16 px. For each of the fifteen keypoints, the best
+fitting of its 468 points is chosen on the training set, and a constant offset measured there is removed.
+The recipes are .keras files or folders of runs on the training set (`facekp train --model nouri2014 --labels truth --augment 12 --profile full
+--data FACES.npz --out RUN`, seven minutes); they are timed as ONNX. Times are per face on one core, with models in turn; the record contains numbers only. Needs: make dev
 """
 
 import argparse
@@ -40,7 +40,7 @@ WHEEL, FILE = "mediapipe==0.10.14", "mediapipe/modules/face_landmark/face_landma
 BORDER, SIDE = 16, 192
 RIGHT_EYE = [33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246]
 LEFT_EYE = [263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466]
-CANDIDATES = {  # MediaPipe's points that may stand for ours; the mean of each list is taken
+CANDIDATES = {  # keypoint -> candidate lists of MediaPipe's points; the mean of a list is used
     "left_eye_center": [LEFT_EYE, [263, 362]], "right_eye_center": [RIGHT_EYE, [33, 133]],
     "left_eye_inner_corner": [[362], [398, 382]], "left_eye_outer_corner": [[263], [466, 249]],
     "right_eye_inner_corner": [[133], [173, 155]], "right_eye_outer_corner": [[33], [246, 7]],
@@ -52,7 +52,7 @@ CANDIDATES = {  # MediaPipe's points that may stand for ours; the mean of each l
 
 
 def fetch_mediapipe(cache: Path) -> bytes:
-    "MediaPipe's file, out of the wheel in the cache; downloaded when it is not there."
+    "Read MediaPipe's model file from the wheel in the cache; download the wheel if it is missing."
     cache.mkdir(parents=True, exist_ok=True)
     if not list(cache.glob("mediapipe-0.10.14-*.whl")):
         subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--python-version", "3.11",
@@ -62,7 +62,7 @@ def fetch_mediapipe(cache: Path) -> bytes:
 
 
 def open_mediapipe(content: bytes) -> Callable:
-    "From faces [N,96,96] to all 468 points [N,468,2], in our pixels."
+    "Return a function from faces [N,96,96] to all 468 points [N,468,2], in pixels of the face."
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=content, num_threads=1)
@@ -84,13 +84,13 @@ def open_mediapipe(content: bytes) -> Callable:
 
 
 def open_points(model: str | Path) -> Callable:
-    "From faces [N,96,96] to our points, by ONNX Runtime on one core."
+    "Return a function from faces [N,96,96] to the fifteen keypoints, with ONNX Runtime on one core."
     opened = load_keypoint_model(model, threads=1)
     return lambda images: opened.predict(images)[0]
 
 
 def take_points(mesh: Callable, chosen: list, offsets: np.ndarray) -> Callable:
-    "From faces to our points, by MediaPipe's."
+    "Return a function from faces to the fifteen keypoints, computed from MediaPipe's points."
     def predict(images: np.ndarray) -> np.ndarray:
         found = mesh(images)
         return np.stack([found[:, rows].mean(axis=1) for rows in chosen], axis=1) + offsets
@@ -99,7 +99,7 @@ def take_points(mesh: Callable, chosen: list, offsets: np.ndarray) -> Callable:
 
 
 def map_points(mesh: np.ndarray, points: np.ndarray) -> tuple[list, np.ndarray]:
-    "For each of our points the candidate that fits best, and its constant offset [15,2], from faces to learn from."
+    "Choose the best fitting candidate for each keypoint on training faces; return it with its constant offset [15,2]."
     chosen, offsets = [], []
     for k, keypoint in enumerate(KEYPOINTS):
         off = [np.nanmean(points[:, k] - mesh[:, candidate].mean(axis=1), axis=0) for candidate in CANDIDATES[keypoint]]
@@ -111,7 +111,7 @@ def map_points(mesh: np.ndarray, points: np.ndarray) -> tuple[list, np.ndarray]:
 
 
 def time_in_turns(models: dict, image: np.ndarray, turns: int = 100, faces: int = 5) -> dict:
-    "Median and best milliseconds of one face, every model after the other; the first of a few faces in a row finds the caches full of the last model's weights and does not count."
+    "Return median and best milliseconds per face, with models in turn; the first face after a change of model is not timed, because caches are cold."
     times = {name: [] for name in models}
     for _ in range(turns):
         for name, predict in models.items():
@@ -126,7 +126,7 @@ def time_in_turns(models: dict, image: np.ndarray, turns: int = 100, faces: int 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faces", required=True)
-    parser.add_argument("--model", type=Path, help="judge this .onnx file in place of the shipped one")
+    parser.add_argument("--model", type=Path, help="score this .onnx file instead of the shipped model")
     parser.add_argument("--recipes", nargs="*", default=[], metavar="NAME=RUN")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "facekp" / "peers")
     parser.add_argument("--out", type=Path, default=Path("results/deploy/peers.json"))

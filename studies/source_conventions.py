@@ -1,4 +1,4 @@
-"""Measure in Kaggle's label table how its two labelling sources differ, and how exact labels can be at best: what lesson 2 says of them.
+"""Measure how the two annotation sources of Kaggle's label table differ, and a bound on the precision of labels, for lesson 2.
 
 python studies/source_conventions.py --labels training.csv --out results/source_conventions.json
 """
@@ -20,12 +20,12 @@ NOSE, TOP_LIP, BOTTOM_LIP = (KEYPOINTS.index(name) for name in ("nose_tip", "mou
 
 
 def robust_deviation(values: np.ndarray) -> float:
-    "A standard deviation by medians, which a few wrong labels do not move."
+    "Return a standard deviation from medians, which is robust to a few wrong labels."
     return float(1.4826 * np.nanmedian(np.abs(values - np.nanmedian(values))))
 
 
 def describe(points: np.ndarray, usual: np.ndarray) -> dict:
-    "Where a source's eyes, nose and lip lie, and how much that varies; the last three over usual rows alone."
+    "Return mean positions and variation of a source's eyes, nose and lip; the sideways measures over usual rows only."
     left, right = points[:, 0], points[:, 1]
     across, seen = left - right, eye_coordinates(points)
     distance = np.linalg.norm(across, axis=1)
@@ -41,7 +41,7 @@ def describe(points: np.ndarray, usual: np.ndarray) -> dict:
 
 
 def unexplained(points: np.ndarray) -> dict:
-    "What a straight-line guess from the other 14 points of a face leaves of x and y, robust standard deviations in pixels."
+    "Return the residual of each coordinate after linear regression on the other 14 points, as robust standard deviation in pixels."
     values = points[np.isfinite(points).all(axis=(1, 2))].reshape(-1, 30)
     left = {}
     for index, keypoint in enumerate(KEYPOINTS):
@@ -53,7 +53,7 @@ def unexplained(points: np.ndarray) -> dict:
 
 
 def measure(table: Path) -> dict:
-    "All of it."
+    "Measure both sources of a table."
     points = pd.read_csv(table, usecols=list(COLUMNS))[list(COLUMNS)].to_numpy(float).reshape(-1, 15, 2)
     cut = find_source_cut(points)
     first, second = points[:cut], points[cut:]

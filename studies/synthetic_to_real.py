@@ -1,10 +1,10 @@
-"""How real are the drawn faces? Train a heatmap net on drawn faces alone and test it on photographs.
+"""Measure how realistic the synthetic faces are: train a heatmap network on synthetic faces only and test it on photographs.
 
 python studies/synthetic_to_real.py --test faces.npz [--faces 14000] [--images 300000] [--save results/synthetic_to_real/heatmap.json]
 
-The photographs are used for nothing but the test. Beside the error as it is, the record holds the error with a constant offset a keypoint
-taken out: what is left of it when the two conventions of where a point lies are made equal. It is a diagnosis and no score. A second score is
-that of the mean of two answers: for the picture, and for its mirror image turned back.
+The photographs are used only for the test. Besides the RMSE, the record contains the RMSE after a constant offset per keypoint is removed, which is the
+error that remains if the annotation conventions of both sets were the same. It is a diagnosis and not a score. A second score uses the mean of two
+predictions: for the image, and for its mirror image (mirrored back).
 """
 import argparse
 import time
@@ -30,7 +30,7 @@ from facekp.training.seeds import set_seeds
 
 
 def diagnose(predicted: np.ndarray, points: np.ndarray) -> dict:
-    "The error without each keypoint's constant offset, and how much of the points' own variation the predictions follow (1 is all)."
+    "Return the error without each keypoint's constant offset, and the share of the points' variation that the predictions follow (1: all of it)."
     offset = np.nanmean(predicted - points, axis=0)
     squared = np.square(predicted - offset - points)
     slopes = {}
@@ -46,21 +46,21 @@ def diagnose(predicted: np.ndarray, points: np.ndarray) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--test", required=True, help="photographs with points: any source that facekp reads")
-    parser.add_argument("--faces", type=int, default=14_000, help="drawn faces to train on")
-    parser.add_argument("--copies", type=int, default=1, help="augmented copies of each")
-    parser.add_argument("--strong", action="store_true", help="copies as the shipped model learns from: bent, stretched and covered in part as well, and no plain faces beside them")
-    parser.add_argument("--images", type=int, default=300_000, help="images shown in the training")
-    parser.add_argument("--model", choices=("heatmap", "compact"), default="compact", help="which net to train")
+    parser.add_argument("--faces", type=int, default=14_000, help="number of synthetic training faces")
+    parser.add_argument("--copies", type=int, default=1, help="augmented copies per face")
+    parser.add_argument("--strong", action="store_true", help="augment as for the shipped model, with elastic deformation, stretching and occlusion, and without the original faces")
+    parser.add_argument("--images", type=int, default=300_000, help="images shown in training")
+    parser.add_argument("--model", choices=("heatmap", "compact"), default="compact", help="network to train")
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--save", type=Path, help="also write a JSON record there")
-    parser.add_argument("--keep", type=Path, help="also keep the trained model there, ending with .keras")
+    parser.add_argument("--save", type=Path, help="also write a JSON record to this file")
+    parser.add_argument("--keep", type=Path, help="also write the trained model to this .keras file")
     options = parser.parse_args()
     test = load_faces(options.test)
     started = time.perf_counter()
     drawn = synthetic_faces(options.faces, seed=options.seed)
     drawing = time.perf_counter() - started
-    print(f"{options.faces} faces drawn in {drawing:.0f} s", flush=True)
+    print(f"{options.faces} faces rendered in {drawing:.0f} s", flush=True)
     held_out = max(options.faces // 20, 1)
     learned = drawn[held_out:]
     train = strong_copies(learned, options.copies * len(learned), options.seed) if options.strong else augment_faces(learned, copies=options.copies, seed=options.seed)
@@ -83,7 +83,7 @@ def main() -> None:
               "command": f"python studies/synthetic_to_real.py --test {Path(options.test).name} --model {options.model} --faces {options.faces} "
                          f"--copies {options.copies} --images {options.images} --learning-rate {options.learning_rate} --seed {options.seed}{' --strong' if options.strong else ''}"}
     print(f"{metrics['rmse']:.3f} px on {len(test)} photographs ({diagnosis['rmse_without_offset']:.3f} px without constant offsets), "
-          f"{training.seconds:.0f} s of training; with the mirrored answer averaged in {mirrored['rmse']:.3f} px")
+          f"{training.seconds:.0f} s of training; averaged with the mirrored prediction {mirrored['rmse']:.3f} px")
     for keypoint, error in metrics["per_point"].items():
         print(f"  {keypoint:24} {error:.2f} px, without offset {diagnosis['per_point_without_offset'][keypoint]:.2f} px")
     if options.save:

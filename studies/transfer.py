@@ -1,13 +1,13 @@
-"""What pretrained weights are worth on real faces: by feature level, frozen and fine-tuned, against random weights.
+"""Measure what pretrained weights are worth on real faces: by feature level, frozen and fine-tuned, compared with random weights.
 
 python studies/transfer.py taps --faces helen_afw_96.npz --weights mobilenet_v2_imagenet_notop.weights.h5
 python studies/transfer.py ridge --faces helen_afw_96.npz --weights mobilenet_v2_imagenet_notop.weights.h5
 python studies/transfer.py pretrain --backbone resnet50 --more youtube_faces_96.npz
 python studies/transfer.py finetune --backbone resnet50 --faces helen_afw_96.npz
 
-Every step keeps a record per run in --runs, skips the runs that have one, and joins them to the study in --out (facekp.experiments.results); an
-interrupted run continues. States, features and pretrained models are in --runs too. The faces are split as in `facekp course --profile full`, their labels are the true ones, and
-the test faces are looked at once, for the record."""
+Every step writes a record per run to --runs, skips runs with a record, and adds the records to the study in --out (facekp.experiments.results). An
+interrupted run continues from its last state. States, features and pretrained models are in --runs, too. The faces are split as in
+`facekp course --profile full`, with their true labels; the test set is used once, for the record."""
 
 import argparse
 import contextlib
@@ -41,7 +41,7 @@ TAPS = {"24x24": "block_3_expand_relu", "12x12": "block_6_expand_relu", "6x6": "
 
 @contextlib.contextmanager
 def alone(folder: Path):
-    "Say whether no other process is at this training; several may share the work."
+    "Lock a run; yield False if another process is training it, so that several processes can share the work."
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "w") as file:
         try:
@@ -53,7 +53,7 @@ def alone(folder: Path):
 
 
 def run(name: str, split, options, build: dict, training: dict, seed: int) -> None:
-    "Train, score and record one net, unless its record is there."
+    "Train, score and record one network, unless its record exists."
     with alone(options.runs / f"{name}-seed{seed}") as mine:
         if mine and not (options.runs / f"{name}-seed{seed}" / "record.json").exists():
             _run(name, split, options, build, training, seed)
@@ -81,7 +81,7 @@ def _run(name: str, split, options, build: dict, training: dict, seed: int) -> N
 
 
 def give_statistics(model, images: np.ndarray) -> None:
-    "Give frozen random weights the statistics that BatchNormalization lacks: without them the features of a deep random net fade to nothing."
+    "Set the statistics of BatchNormalization for frozen random weights; otherwise the features of a deep random network vanish."
     normalizations = [layer for layer in split_backbone(model)[0].layers if isinstance(layer, keras.layers.BatchNormalization)]
     momenta = [layer.momentum for layer in normalizations]
     for layer in normalizations:
@@ -92,7 +92,7 @@ def give_statistics(model, images: np.ndarray) -> None:
 
 
 def taps(options, split) -> None:
-    "MobileNetV2: every tap frozen, with ImageNet and with random weights; the pooled head; frozen, fine-tuned and from scratch."
+    "Train MobileNetV2 frozen at every feature level, with ImageNet and random weights, with a pooled head, fine-tuned, and from scratch."
     for seed in range(options.seeds):
         for place, tap in TAPS.items():
             for origin, weights in (("imagenet", options.weights), ("random", None))[:1 if " " in place else 2]:
@@ -106,7 +106,7 @@ def taps(options, split) -> None:
 
 
 def unfrozen(options, split) -> None:
-    "MobileNetV2 at one budget of images: frozen, fine-tuned, and all at once from random weights."
+    "Train MobileNetV2 with one budget of images: frozen, fine-tuned, and completely from random weights."
     tap = TAPS["6x6 and 12x12"]
     for seed in range(options.seeds):
         for origin, weights, share in (("imagenet", options.weights, 0.0), ("imagenet", options.weights, 0.5), ("random", None, 0.0)):
@@ -119,7 +119,7 @@ def unfrozen(options, split) -> None:
 
 
 def ridge(options, split) -> None:
-    "Ridge regression on flattened features, no net trained at all: which map knows where the points are?"
+    "Fit ridge regression on flattened features of each level, without training a network."
     from sklearn.linear_model import Ridge
     from sklearn.preprocessing import StandardScaler
 
@@ -159,7 +159,7 @@ def ridge(options, split) -> None:
 
 
 def pretraining_faces(options):
-    "Drawn faces and frames of YouTube Faces; persons of the validation part are in no other."
+    "Return synthetic faces and frames of YouTube Faces; persons in the validation set are in no other part."
     path = options.runs / "pretraining.npz"
     if not path.exists():
         save_npz(synthetic_faces(options.drawn, seed=11), path)
@@ -169,7 +169,7 @@ def pretraining_faces(options):
 
 
 def pretrain(options, split) -> None:
-    "Train a big net on drawn faces and YouTube Faces and keep it."
+    "Train a large network on synthetic faces and YouTube Faces and store it."
     with alone(options.runs / f"{options.backbone}_pretraining") as mine:
         if mine and not (options.runs / f"{options.backbone}_pretrained.keras").exists():
             _pretrain(options, split)
@@ -194,13 +194,13 @@ def _pretrain(options, split) -> None:
 
 
 def big_tap(backbone: str) -> tuple[str, str]:
-    "The last 6x6 and the last 12x12 map."
+    "Return the layer names of the last 6x6 and the last 12x12 feature map."
     return {"resnet50": ("conv4_block6_out", "conv3_block4_out"),
             "efficientnetb7": ("block6a_expand_activation", "block4a_expand_activation")}[backbone]
 
 
 def finetune(options, split) -> None:
-    "A big net from the pretrained and from random weights, the same images shown."
+    "Fine-tune a large network from pretrained and from random weights, with the same number of images shown."
     options.origin = "drawn + youtube_faces_96, see transfer_pretraining"
     tap = big_tap(options.backbone)
     shared = {"images_shown": options.images, "batch_size": options.batch_size, "learning_rate": options.learning_rate, "faces_per_epoch": options.epoch}
@@ -208,7 +208,7 @@ def finetune(options, split) -> None:
     for start in options.starts.split():
         weights = None if start == "random" else pretrained
         if weights and not weights.exists():
-            print(f"{weights}: not there yet; the step pretrain makes it")
+            print(f"{weights}: missing; run the step pretrain first")
             continue
         share = 0.0 if start in ("random", "frozen") else 0.7
         rate = options.learning_rate / 2 if start == "random" else options.learning_rate
@@ -220,12 +220,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("step", choices=("taps", "unfrozen", "ridge", "pretrain", "finetune"))
     parser.add_argument("--faces", default="helen_afw_96.npz", help="photographs with points: any source that facekp reads")
-    parser.add_argument("--more", help="photographs with rougher points, for pretraining")
-    parser.add_argument("--weights", type=Path, help="MobileNetV2's ImageNet weights without its top")
+    parser.add_argument("--more", help="photographs with less precise labels, for pretraining")
+    parser.add_argument("--weights", type=Path, help="ImageNet weights of MobileNetV2 without its classifier")
     parser.add_argument("--backbone", default="resnet50", choices=("resnet50", "efficientnetb7"))
-    parser.add_argument("--images", type=int, default=20_000, help="images shown in a training")
-    parser.add_argument("--drawn", type=int, default=6_000, help="drawn faces of the pretraining")
-    parser.add_argument("--epoch", type=int, default=800, help="faces after which a big net is validated and its state kept")
+    parser.add_argument("--images", type=int, default=20_000, help="images shown per training run")
+    parser.add_argument("--drawn", type=int, default=6_000, help="synthetic faces for pretraining")
+    parser.add_argument("--epoch", type=int, default=800, help="faces between two validations of a large network, which also store its state")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seeds", type=int, default=3)

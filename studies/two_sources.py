@@ -1,15 +1,15 @@
-"""What does it bring to tell Kaggle's two labelling sources apart? Measured where the true answers are known: on drawn faces in Kaggle's format.
+"""Measure what it is worth to model Kaggle's two annotation sources separately, on synthetic faces, whose true points are known.
 
 python studies/two_sources.py --folder kaggle_drawn --lookup IdLookupTable.csv --out results/two_sources [--seeds 0 1 2] [--variants one two_heads]
 
-Trains the heatmap net on the synthetic stand-in for training.csv (7,049 rows) in several ways with the same budget of images, and answers what
-IdLookupTable.csv asks of the 1,783 test faces. The test answers choose nothing: they are scored once per run. Runs that the study has already are not
-trained again.
+Trains variants of the heatmap network on a synthetic training.csv (7,049 rows) with the same budget of images, and predicts the values that
+IdLookupTable.csv requests for the 1,783 test faces. The test set selects nothing; it is scored once per run. Runs that are already in the study are
+not repeated.
 
-one         one net on all rows, the source ignored
-two_heads   one net, a head a source
-two_nets    a net a source, the budget shared by how many values each source labels
-offset      the first source's net of two_nets, and for the second source a constant offset a keypoint, learned on its training rows
+one         one network on all rows, without the source
+two_heads   one network with one head per source
+two_nets    one network per source; the budget is divided in proportion to the labelled values
+offset      the first source's network of two_nets, plus a constant offset per keypoint for the second source, estimated on its training rows
 """
 import argparse
 from pathlib import Path
@@ -40,12 +40,12 @@ VARIANTS = ("one", "two_heads", "two_nets", "offset")
 
 
 def rmse(squared: np.ndarray) -> float:
-    "The root of a mean."
+    "Return the root of the mean of squared errors."
     return float(np.sqrt(squared.mean()))
 
 
 def train_one(faces, validation, images: int, options, seed: int, heads: int = 1):
-    "Train a net on augmented faces within a budget of images."
+    "Train a network on augmented faces within a budget of images."
     copies = min(options.augment, -(-images // len(faces)))
     augmented = augment_faces(faces, copies, seed=seed)
     set_seeds(seed)
@@ -55,7 +55,7 @@ def train_one(faces, validation, images: int, options, seed: int, heads: int = 1
 
 
 def answer(variant: str, train, validation, others: list, options, seed: int, state: dict):
-    "Train a variant; give back its answers for other sets of faces, its trainings, and notes."
+    "Train a variant; return its predictions for other sets of faces, its training runs, and notes."
     if variant == "one":
         training = train_one(train, validation, options.images, options, seed)
         return [predict_points(training.model, faces.images) for faces, _ in others], [training], {}
@@ -71,7 +71,7 @@ def answer(variant: str, train, validation, others: list, options, seed: int, st
     if variant == "offset":
         own = train[is_second_source(train)]
         error = own.points - predict_points(first.model, own.images)
-        offset = np.nanmedian(np.where(np.isfinite(error).any(axis=0), error, 0), axis=0)  # 0 for the points that it never labels
+        offset = np.nanmedian(np.where(np.isfinite(error).any(axis=0), error, 0), axis=0)  # 0 for keypoints without labels
         return [points + second[:, None, None] * offset for points, (_, second) in zip(from_first, others)], [first], {"offset": offset}
     other = train_one(train[is_second_source(train)], validation[is_second_source(validation)], round((1 - share) * options.images), options, seed)
     return [np.where(second[:, None, None], predict_points(other.model, faces.images), points)
@@ -79,7 +79,7 @@ def answer(variant: str, train, validation, others: list, options, seed: int, st
 
 
 def score(predicted: np.ndarray, points: np.ndarray, asked: np.ndarray, second: np.ndarray) -> dict:
-    "RMSE over the values asked for, in all, by source and by keypoint."
+    "Return the RMSE over the requested values: overall, by source and by keypoint."
     squared = np.square(np.clip(predicted, 0, 96) - points)
     by_source = {f"source {number + 1}": rmse(squared[asked & (second == number)[:, None, None]]) for number in (0, 1)}
     by_keypoint = {f"source {number + 1}": {keypoint: rmse(squared[rows, place][asked[rows, place]]) for place, keypoint in enumerate(KEYPOINTS)
@@ -88,14 +88,14 @@ def score(predicted: np.ndarray, points: np.ndarray, asked: np.ndarray, second: 
 
 
 def mean_shift(predicted: np.ndarray, points: np.ndarray, asked: np.ndarray, second: np.ndarray) -> dict:
-    "How far the answers lie from the truth on average: x and y in pixels."
+    "Return the mean error of the predictions in x and y, pixels, by source and keypoint."
     shift = np.where(asked, predicted - points, np.nan)
     return {f"source {number + 1}": {keypoint: np.nanmean(shift[second == number, place], axis=0) for place, keypoint in enumerate(KEYPOINTS)
                                      if asked[second == number, place].any()} for number in (0, 1)}
 
 
 def load_drawn(folder: Path, seed: int):
-    "The drawn training set in Kaggle's files, its test set with the labels people would give, and the true answers."
+    "Load the synthetic training set from Kaggle's files, its test set with annotated points, and the true points."
     if not (folder / "training.csv").exists():
         write_kaggle_folder(folder, seed=seed)
     if not (folder / "test_labels.npz").exists():
@@ -108,20 +108,20 @@ def load_drawn(folder: Path, seed: int):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, required=True, help="drawn faces in Kaggle's format; written where it is missing")
-    parser.add_argument("--lookup", type=Path, help="Kaggle's IdLookupTable.csv (default: that of the folder)")
+    parser.add_argument("--folder", type=Path, required=True, help="folder of synthetic faces in Kaggle's format; written if missing")
+    parser.add_argument("--lookup", type=Path, help="Kaggle's IdLookupTable.csv; default: the one in the folder")
     parser.add_argument("--out", type=Path, required=True, help="folder of the study")
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--images", type=int, default=40_000, help="images shown in all trainings of a variant together")
-    parser.add_argument("--augment", type=int, default=12, help="augmented copies a face, as far as the budget lets them be seen")
+    parser.add_argument("--images", type=int, default=40_000, help="images shown in total over all training runs of a variant")
+    parser.add_argument("--augment", type=int, default=12, help="augmented copies per face, limited by the budget of images")
     options = parser.parse_args()
     faces, test, truth, labels, groups = load_drawn(options.folder, 0)
     lookup_path = options.lookup or options.folder / "IdLookupTable.csv"
     questions = read_requests(pd.read_csv(lookup_path), test.image_id, str(lookup_path.parent))
     asked, second = questions.asked, questions.second
     train, validation = split_by_group(faces, 0.15, seed=0)
-    print(f"{len(train)} rows to learn from, {len(validation)} to validate on, {asked.sum()} values of {len(test)} test faces asked for, "
+    print(f"{len(train)} training rows, {len(validation)} validation rows, {asked.sum()} requested values of {len(test)} test faces, "
           f"{second.sum()} of them of the second source", flush=True)
     for seed in options.seeds:
         state: dict = {}

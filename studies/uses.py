@@ -1,12 +1,12 @@
-"""What the fifteen points of photographs are good for: alignment, head pose and expression measures, against labels and against MediaPipe.
+"""Measure alignment, head pose and expression measures from fifteen predicted points on photographs, against labels and MediaPipe.
 
     python studies/uses.py --fit HELEN_AFW.npz HELEN_AFW_POSES.npz --measure LFPW.npz LFPW_POSES.npz [--out results/prediction/uses.json]
 
-HELEN_AFW.npz and LFPW.npz hold faces in Kaggle's framing with all 15 keypoints, mapped from 300-W's 68 points; the shipped model must not have learned from the second.
-The files of poses come from studies/mediapipe_pose.py. The first pair gives the mean head: its keypoints in three dimensions are those that, turned as MediaPipe says and
-projected, lie nearest to the labels; it is made symmetric and scaled to an interocular distance of 35. `facekp.inference.head_pose.MEAN_HEAD` is this head to one decimal,
-which is checked. The second pair is measured. Each measure of predicted points is compared with the same measure of the labels, which are a subset of (eye centres: means
-of) the 68 points. Only numbers are kept.
+HELEN_AFW.npz and LFPW.npz contain faces in Kaggle's framing with all 15 keypoints, mapped from 300-W's 68 points; the shipped model must not have been trained on the
+second. The pose files come from studies/mediapipe_pose.py. The mean head is fitted on the first pair: its three-dimensional keypoints, rotated by MediaPipe's poses and
+projected, have the least squared distance to the labels. It is made symmetric and scaled to an interocular distance of 35 pixels. The script checks that
+`facekp.inference.head_pose.MEAN_HEAD` is this head, rounded to one decimal. The second pair is measured: each measure of predicted points is compared with the same measure
+of the labels, which are a subset of the 68 points (eye centres: means of them). The record contains numbers only.
 """
 import argparse
 from pathlib import Path
@@ -25,13 +25,13 @@ from facekp.inference.session import DEFAULT_MODEL
 from facekp.keypoints import FLIP_ORDER, IMAGE_SIZE, KEYPOINTS, MEAN_FACE
 from facekp.metrics import interocular_distance
 
-INTEROCULAR = 35.0  # of the mean head, pixels
+INTEROCULAR = 35.0  # pixels, interocular distance of the mean head
 ANGLES = ("yaw", "pitch", "roll")
-RESAMPLES = 2000  # of the bootstrap
+RESAMPLES = 2000  # number of bootstrap resamples
 
 
 def read_pair(faces_path: str, poses_path: str) -> tuple[Faces, np.ndarray]:
-    "Complete faces that MediaPipe found, and their rotations [N,3,3]."
+    "Return the complete faces that MediaPipe found, and their rotations [N,3,3]."
     faces = load_faces(faces_path)
     with np.load(poses_path) as file:
         rotations = file["rotation"]
@@ -40,13 +40,13 @@ def read_pair(faces_path: str, poses_path: str) -> tuple[Faces, np.ndarray]:
 
 
 def angles_of(rotations: np.ndarray) -> np.ndarray:
-    "Yaw, pitch and roll [N,3] in degrees, in the order of head_pose."
+    "Return yaw, pitch and roll [N,3] in degrees, in the order of head_pose."
     return np.degrees(np.stack([np.arctan2(-rotations[:, 2, 0], rotations[:, 2, 2]), np.arcsin(np.clip(rotations[:, 2, 1], -1, 1)),
                                 np.arctan2(-rotations[:, 0, 1], rotations[:, 1, 1])], axis=1))
 
 
 def fit_mean_head(points: np.ndarray, rotations: np.ndarray, steps: int = 50) -> np.ndarray:
-    "The head [15,3] whose projections lie nearest to the points; scales and head are fitted in turn."
+    "Fit the head [15,3] whose projections are nearest to the points, by alternating least squares for scales and head."
     seen, rows = points - points.mean(axis=1, keepdims=True), rotations[:, :2]
     head = np.column_stack([MEAN_FACE - MEAN_FACE[:2].mean(axis=0), np.zeros(len(KEYPOINTS))])
     normal = np.einsum("nij,nik->jk", rows, rows)
@@ -59,19 +59,19 @@ def fit_mean_head(points: np.ndarray, rotations: np.ndarray, steps: int = 50) ->
 
 
 def interval(values: np.ndarray, statistic) -> list[float]:
-    "The 95% interval of a statistic of rows, by bootstrap over rows."
+    "Return the 95% interval of a statistic, by bootstrap over rows."
     rng = np.random.default_rng(0)
     drawn = [statistic(values[rng.integers(0, len(values), len(values))]) for _ in range(RESAMPLES)]
     return [round(float(end), 4) for end in np.percentile(drawn, [2.5, 97.5])]
 
 
 def correlation(pairs: np.ndarray) -> float:
-    "The correlation of two columns."
+    "Return the correlation of two columns."
     return float(np.corrcoef(pairs.T)[0, 1])
 
 
 def agreement(found: np.ndarray, reference: np.ndarray) -> dict:
-    "Mean absolute difference, constant difference and correlation of two measurements [N] of the same faces, with intervals."
+    "Return mean absolute difference, mean difference and correlation of two measurements [N] of the same faces, with intervals."
     difference, pairs = found - reference, np.stack([found, reference], axis=1)
     return {"mean_absolute_difference": float(np.abs(difference).mean()), "mean_absolute_difference_interval": interval(np.abs(difference), np.mean),
             "constant_difference": float(difference.mean()), "correlation": correlation(pairs), "correlation_interval": interval(pairs, correlation),
@@ -79,7 +79,7 @@ def agreement(found: np.ndarray, reference: np.ndarray) -> dict:
 
 
 def measure_pose(predicted: np.ndarray, faces: Faces, rotations: np.ndarray) -> list[dict]:
-    "Head pose of predicted points and of labels against MediaPipe's."
+    "Compare the head poses from predicted points and from labels with those of MediaPipe."
     reference = angles_of(rotations)
     rows = []
     for name, points in (("predicted points", predicted), ("labels", faces.points)):
@@ -93,7 +93,7 @@ def measure_pose(predicted: np.ndarray, faces: Faces, rotations: np.ndarray) -> 
 
 
 def measure_alignment(predicted: np.ndarray, faces: Faces) -> dict:
-    "How far chips by predicted points are from chips by labels: displacement of the labelled five points, rotation and scale."
+    "Compare chips aligned by predicted points with chips aligned by labels: displacement of five labelled points, rotation and scale."
     five = [KEYPOINTS.index(name) for name in ARCFACE_KEYPOINTS]
     scale, shifts, turns, sizes = ARCFACE_SIZE / IMAGE_SIZE, [], [], []
     for found, true in zip(predicted, faces.points):

@@ -1,7 +1,7 @@
-"""Runs every lesson as Colab would: alone, in an empty folder, in a fresh environment that holds the wheel and Jupyter's parts.
+"""Run every lesson as Colab does: alone, in an empty folder, in a new environment with the wheel and Jupyter's kernel.
 
-python tools/colab_check.py [NAME ...]: all lessons, or those whose names begin so. The line with the badge and the set-up cell are put in
-where a notebook lacks them; `google.colab` is stood in for, so that the set-up cell installs what it would install there.
+python tools/colab_check.py [NAME ...]: all lessons, or those whose names begin with NAME. The badge and the set-up cell are added to notebooks
+that lack them. `google.colab` is replaced by a stand-in module, so that the set-up cell installs the same packages as in Colab.
 """
 
 import json
@@ -29,7 +29,7 @@ NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadat
 
 
 def make_environment(folder: Path) -> Path:
-    "A fresh environment with the wheel of this repository; its Python."
+    "Create an environment with the wheel of this repository; return its Python."
     subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder / "dist", ROOT], check=True, cwd=folder)
     venv.create(folder / "env", with_pip=True)
     python = folder / "env" / ("Scripts" if os.name == "nt" else "bin") / "python"
@@ -39,9 +39,9 @@ def make_environment(folder: Path) -> Path:
 
 
 def run_alone(path: Path, python: Path) -> str:
-    "Run a lesson in an empty folder; the end of its error, or nothing."
+    "Run a lesson in an empty folder; return the end of its error message, or an empty string."
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("FACEKP", "PYTHON"))}
-    environment["FACEKP_REPOSITORY_FILES"] = str(ROOT)  # stands in for the download of results and weights from the repository
+    environment["FACEKP_REPOSITORY_FILES"] = str(ROOT)  # replaces the download of results and weights from the repository
     with tempfile.TemporaryDirectory() as empty, tempfile.TemporaryDirectory() as beside:
         notebook = with_colab(json.loads(path.read_text(encoding="utf-8")), page_name(path))
         notebook["cells"].insert(0, STAND_IN)

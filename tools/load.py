@@ -1,9 +1,10 @@
-"""Stream many drawn faces through the input of a training, and predict a folder of many pictures with a broken one among them: does memory stay flat?
+"""Measure whether memory stays constant: stream many synthetic faces through the input pipeline of training, and predict a folder of many images.
 
     python tools/load.py [--part stream folder] [--faces 1000000] [--pictures 10000] [--out results/reliability/load.json]
 
-Drawing a face takes some 6 ms, so a hundredth of the faces is drawn and each of them turned into a hundred by augmentation, a block at a time;
-every face of the stream is another picture. Each part is written when it is done. --copies 0 draws them all. Memory is that of this process (Linux), in MB.
+Rendering a face takes about 6 ms. Therefore 1% of the faces are rendered, and augmentation makes a hundred faces of each, block by block, so that
+every image of the stream is different; --copies 0 renders all. One image of the folder is damaged. Each part of the record is written as soon as it is
+complete. Memory is that of this process in MB (Linux).
 """
 
 import argparse
@@ -29,19 +30,19 @@ WHAT = "faces streamed through the input of a training, and a folder with a brok
 
 
 def memory_mb() -> float:
-    "What this process holds now."
+    "Return the resident memory of this process in MB."
     lines = Path("/proc/self/status").read_text().splitlines()
     return round(int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) / 1024, 1)
 
 
 def spread_of(memory: list[float]) -> dict:
-    "The memory after a tenth of the work, at its end, and the most of it."
+    "Return the memory after a tenth of the work, at the end, and its maximum."
     settled = memory[max(1, len(memory) // 10) - 1:]
     return {"memory_after_a_tenth_mb": settled[0], "memory_at_the_end_mb": settled[-1], "most_mb": max(settled), "growth_mb": round(settled[-1] - settled[0], 1)}
 
 
 def stream(count: int, copies: int, block: int = 64, batch_size: int = 64) -> dict:
-    "Draw, augment and batch faces, and let go of them."
+    "Render, augment and batch faces, then discard them."
     started, seen, labelled, batches, memory, digest, step = time.perf_counter(), 0, 0, 0, [], hashlib.sha256(), 0
     for faces in stream_synthetic_faces(seed=11, batch=block):
         if seen >= count:
@@ -60,7 +61,7 @@ def stream(count: int, copies: int, block: int = 64, batch_size: int = 64) -> di
 
 
 class Watched(FaceLandmarker):
-    "The detector, with a look at the memory every hundred pictures."
+    "The landmarker, with the memory of the process measured at regular intervals."
 
     def predict(self, image):
         self.done = getattr(self, "done", 0) + 1
@@ -70,7 +71,7 @@ class Watched(FaceLandmarker):
 
 
 def predict_folder(count: int, broken_at: int | None = None) -> dict:
-    "Predict a folder of pictures of which one is cut in half."
+    "Predict a folder of images of which one is truncated."
     broken_at = count // 3 if broken_at is None else broken_at
     faces = synthetic_faces(min(count, 200), seed=12)
     with tempfile.TemporaryDirectory() as folder:
@@ -97,7 +98,7 @@ PARTS = {"stream": lambda options: stream(options.faces, options.copies), "folde
 
 
 def main() -> None:
-    "Do the parts and write the record after each."
+    "Measure the parts and write the record after each."
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--faces", type=int, default=1_000_000)

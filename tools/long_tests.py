@@ -1,10 +1,10 @@
-"""Run the tests that take minutes, and write down what came of them.
+"""Run the tests that take minutes, and record their results.
 
     python tools/long_tests.py [tests/faults/test_fuzz.py ...] [--out results/reliability/test_long.json]
 
-`make test-long` calls this for all files. The files may also be given one by one, or single tests as tests/faults/test_fuzz.py::NAME: each file is a part of
-the record with its own machine and versions, and the others are kept, as are the other tests of a file that ran on the same machine with the same
-versions. pytest's own report (JUnit XML) is what is counted. The exit status is 1 where a test failed.
+`make test-long` runs all files. Single files, or single tests such as tests/faults/test_fuzz.py::NAME, can be given instead. Each file is a part of the
+record with its own machine and versions. Parts of other files are kept, and so are the other tests of a file if they ran on the same machine with the
+same versions. Results are read from pytest's report (JUnit XML). The exit status is 1 if a test failed.
 """
 
 import argparse
@@ -25,12 +25,12 @@ WHAT = "the tests that take minutes, file by file"
 
 
 def files_with_long_tests() -> list[str]:
-    "The files that mark a test as long."
+    "Return the files with at least one test that is marked as long."
     return [str(path.relative_to(ROOT)) for path in sorted((ROOT / "tests").rglob("test_*.py")) if "pytest.mark.long" in path.read_text(encoding="utf-8")]
 
 
 def forget_other_files(out: Path, files: list[str]) -> None:
-    "Take files that have no long tests any more out of the record."
+    "Remove files that no longer have long tests from the record."
     if out.exists():
         record = json.loads(out.read_text(encoding="utf-8"))
         kept = {name: part for name, part in record["parts"].items() if name in [Path(path).stem for path in files]}
@@ -39,7 +39,7 @@ def forget_other_files(out: Path, files: list[str]) -> None:
 
 
 def run_file(path: str) -> list[dict]:
-    "Run the long tests of one file, or one of them: what became of each, with its seconds."
+    "Run the long tests of one file, or one of them; return outcome and seconds of each."
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-m", "pytest", "-m", "long", f"--junitxml={folder}/report.xml", path], cwd=ROOT, check=False,
                        env={**os.environ, "no_proxy": "127.0.0.1,localhost"})
@@ -47,7 +47,7 @@ def run_file(path: str) -> list[dict]:
 
 
 def rows_kept(out: Path, path: str, rows: list[dict]) -> list[dict]:
-    "The rows in the record of other tests of the same file, where one test is run and they were run on the same machine with the same versions."
+    "Return the recorded rows of a file's other tests, if only one test is run and machine and versions are the same."
     from facekp.experiments.record import describe_machine, describe_versions
 
     before = json.loads(out.read_text(encoding="utf-8"))["parts"].get(stem(path), {}) if "::" in path and out.exists() else {}
@@ -56,26 +56,26 @@ def rows_kept(out: Path, path: str, rows: list[dict]) -> list[dict]:
 
 
 def stem(path: str) -> str:
-    "The name of a part: of the file without its ending."
+    "Return the name of a part of the record: the file name without its extension."
     return Path(path.partition("::")[0]).stem
 
 
 def in_all(rows: list[dict]) -> dict:
-    "How many passed, failed or were left out, before the rows."
+    "Return the numbers of passed, failed and skipped tests, followed by the rows."
     return {**{outcome: sum(row["outcome"] == outcome for row in rows) for outcome in ("passed", "failed", "skipped")}, "rows": rows}
 
 
 def told(case: xml.etree.ElementTree.Element) -> dict:
-    "What the report says of one test."
+    "Return name, outcome and seconds of one test in the report."
     amiss = [kind for kind in ("failure", "error", "skipped") if case.find(kind) is not None]
     outcome = "passed" if not amiss else "skipped" if amiss == ["skipped"] else "failed"
     return {"test": case.get("name").removeprefix("test_").replace("_", " "), "outcome": outcome, "seconds": round(float(case.get("time")), 1)}
 
 
 def main() -> int:
-    "Run the files and write the record after each."
+    "Run the test files and write the record after each."
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", nargs="*", help="files of tests, from the repository's root; all that have long ones when not given")
+    parser.add_argument("files", nargs="*", help="test files, relative to the repository; default: all files with long tests")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "reliability" / "test_long.json")
     options = parser.parse_args()
     files, failed = files_with_long_tests(), 0

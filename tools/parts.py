@@ -1,4 +1,4 @@
-"""A record of several measurements that are made one by one, each with the machine, the versions and the time it was made with."""
+"""Write records of several measurements that are made one by one, each with its machine, versions and time."""
 
 import json
 import os
@@ -9,21 +9,21 @@ from facekp.files import write_json
 
 
 def load_average() -> float | None:
-    "How many processes wanted to compute in the last minute, on systems that tell."
+    "Return the load average of the last minute; None on systems without one."
     return round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
 
 
 def write_part(
-    out: Path,  # the record; parts that are in it already are kept
-    what: str,  # what the record is of
-    name: str,  # of the part
-    found: dict,  # what was measured
-    seconds: float,  # how long it took
-    busy: float | None,  # load_average before it began
-    command: str,  # that measures it again
-) -> dict:  # the part as written
-    "Put one part into a record, with what it was made on beside it."
-    from facekp.experiments.record import describe_machine, describe_versions  # loads TensorFlow, which takes seconds
+    out: Path,  # JSON file of the record; its other parts are kept
+    what: str,  # description of the record
+    name: str,  # name of the part
+    found: dict,  # the measurements
+    seconds: float,  # duration in seconds
+    busy: float | None,  # load_average before the measurement
+    command: str,  # command that repeats the measurement
+) -> dict:  # the part that was written
+    "Write one part into a record, together with machine and versions."
+    from facekp.experiments.record import describe_machine, describe_versions  # imported late: TensorFlow takes seconds to import
 
     record = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
     part = {**found, "seconds": round(seconds), "date": date.today().isoformat(), "load_average_before": busy, "command": command,

@@ -1,6 +1,6 @@
-"""Is this version fit to be released? Builds wheel and sdist, looks into them, and tries the wheel in a fresh environment.
+"""Check a version before its release: build wheel and sdist, check their contents, and test the wheel in a new environment.
 
-python tools/release_check.py [--faces FILE.npz]: with --faces, also that no picture of that file is inside.
+python tools/release_check.py [--faces FILE.npz]: with --faces, also check that no archive contains an image of that file.
 """
 
 import argparse
@@ -23,7 +23,7 @@ SMALLEST = "[course]\ndata = synthetic:60\nprofile = quick\n[quick]\nmodels = me
 
 
 def run(*command: str | Path, cwd: Path, **options) -> str:
-    "Run a command and return what it printed; its own message where it fails."
+    "Run a command and return its output; if it fails, exit with its error message."
     print("$", *(Path(part).name if isinstance(part, Path) else part for part in command), flush=True)
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, **options)
     if done.returncode:
@@ -32,7 +32,7 @@ def run(*command: str | Path, cwd: Path, **options) -> str:
 
 
 def read_members(archive: Path) -> dict[str, bytes]:
-    "Every file of a wheel or sdist."
+    "Read all files of a wheel or sdist."
     if archive.suffix == ".whl":
         with zipfile.ZipFile(archive) as opened:
             return {name: opened.read(name) for name in opened.namelist() if not name.endswith("/")}
@@ -41,7 +41,7 @@ def read_members(archive: Path) -> dict[str, bytes]:
 
 
 def faults(members: dict[str, bytes], faces: list[bytes]) -> list[str]:
-    "What should not be in an archive."
+    "List files that must not be in an archive, and files that are missing from it."
     found = [f"{name} has {len(content):,} bytes, more than {LARGEST:,}" for name, content in members.items() if len(content) > LARGEST]
     found += [f"{name} is a picture, a table or a data set" for name in members if Path(name).suffix.lower() in PICTURES]
     found += [f"{name} holds a face of the given file" for name, content in members.items() if any(face in content for face in faces)]
@@ -52,15 +52,15 @@ def faults(members: dict[str, bytes], faces: list[bytes]) -> list[str]:
 
 
 def licence_faults(members: dict[str, bytes]) -> list[str]:
-    "What is wrong with the licences of a wheel: code and weights have their own texts."
+    "List faults in the licences of a wheel; code and weights have separate licence texts."
     metadata = next(content.decode() for name, content in members.items() if name.endswith(".dist-info/METADATA"))
     files = {Path(name).name for name in members if "/licenses/" in name}
     return [f"{name} is missing" for name in ("LICENSE", "LICENSE-WEIGHTS.md") if name not in files] + \
-        ([] if "License-Expression: Apache-2.0 AND LicenseRef-" in metadata else ["the licence expression does not tell code from weights"])
+        ([] if "License-Expression: Apache-2.0 AND LicenseRef-" in metadata else ["the licence expression does not separate code and weights"])
 
 
 def parts_of_faces(path: Path | None) -> list[bytes]:
-    "Two rows of pixels from the middle of each face: what would be found of it in an archive."
+    "Return two rows of pixels from the middle of each face, to search for in an archive."
     if path is None:
         return []
     import numpy as np
@@ -69,13 +69,13 @@ def parts_of_faces(path: Path | None) -> list[bytes]:
 
 
 def installed_mb(folder: Path) -> float:
-    "Size of what is installed below an environment's site-packages, without pip, in MB."
+    "Return the size of an environment's site-packages without pip, in MB."
     packages = next(folder.rglob("site-packages"))
     return sum(path.stat().st_size for path in packages.rglob("*") if path.is_file() and path.relative_to(packages).parts[0].split("-")[0] not in ("pip", "setuptools")) / 2**20
 
 
 def try_base(wheel: Path, folder: Path, environment: dict[str, str]) -> None:
-    "Install the wheel alone in a fresh environment: predict, read data, and hear what training needs."
+    "Test the base installation in a new environment: predict, read data, and check the message that training needs the extra `train`."
     venv.create(folder / "base", with_pip=True)
     scripts, desk = folder / "base" / ("Scripts" if os.name == "nt" else "bin"), folder / "desk"
     started = time.perf_counter()
@@ -98,7 +98,7 @@ def try_base(wheel: Path, folder: Path, environment: dict[str, str]) -> None:
 
 
 def try_wheel(wheel: Path, folder: Path) -> None:
-    "Try the wheel in fresh environments outside the repository: the base installation, and with the extra `train`."
+    "Test the wheel in new environments outside the repository: the base installation, and the one with the extra `train`."
     desk = folder / "desk"
     desk.mkdir()
     (desk / "settings.ini").write_text(SMALLEST)
@@ -113,7 +113,7 @@ def try_wheel(wheel: Path, folder: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--faces", type=Path, help="an .npz with images that must not be inside")
+    parser.add_argument("--faces", type=Path, help="an .npz file with images that must not be in an archive")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -124,11 +124,11 @@ def main() -> int:
         for archive in archives:
             members = read_members(archive)
             wrong = faults(members, faces) + (licence_faults(members) if archive.suffix == ".whl" else [])
-            print(f"{archive.name}: {len(members)} files, {archive.stat().st_size:,} bytes, {len(faces)} faces looked for")
+            print(f"{archive.name}: {len(members)} files, {archive.stat().st_size:,} bytes, searched for {len(faces)} faces")
             if wrong:
                 raise SystemExit("\n".join(wrong))
         try_wheel(next(path for path in archives if path.suffix == ".whl"), folder)
-    print("fit to be released")
+    print("ready for release")
     return 0
 
 

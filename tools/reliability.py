@@ -1,10 +1,10 @@
-"""Put in every fault, kill, spoil and repeat, and write down how often and what was lost.
+"""Inject faults, kill processes, damage files and repeat runs; record how often, and what was lost.
 
     python tools/reliability.py [--part NAME ...] [--fuzz-seconds 60] [--out results/reliability/reliability.json]
 
-Parts: inputs, faults, fuzz, kills, course, threads, workers, scaling, dask, ray. Each is written when it is done, with the machine and the versions
-it ran with, and the others are kept, so that it may be stopped and called again, here or on another machine. The functions are those of the
-tests, with more turns. `dask` needs: pip install -e '.[cluster]'; `ray` needs: pip install -e '.[ray]'
+Parts: inputs, faults, fuzz, kills, course, threads, workers, scaling, dask, ray. Each part is written as soon as it is complete, with its machine and
+versions, and the other parts are kept. The script can therefore be stopped and started again, also on another machine. It calls the functions of the
+tests, with more repetitions. `dask` needs: pip install -e '.[cluster]'; `ray` needs: pip install -e '.[ray]'
 """
 
 import argparse
@@ -27,7 +27,7 @@ os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 
 def run_tests(*names: str) -> dict[str, dict]:
-    "Run test files; for each test function how many cases there were and how many failed."
+    "Run test files; return the numbers of cases and failures of each test function."
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not long", f"--junitxml={folder}/report.xml", *names], cwd=ROOT / "tests" / "faults",
                        check=False, stdout=subprocess.DEVNULL, env={**os.environ, "no_proxy": "127.0.0.1"})
@@ -41,24 +41,24 @@ def run_tests(*names: str) -> dict[str, dict]:
 
 
 def count_inputs(_) -> dict:
-    "The table of malformed inputs."
+    "Count the cases of malformed input."
     told = run_tests("test_bad_input.py", "test_bad_files.py")
     return in_all([{"kind": name, **part} for name, part in told.items() if re.match("bad ", name)])
 
 
 def in_all(rows: list[dict]) -> dict:
-    "Rows of what was tried and lost, with their sums before them."
+    "Return the sums over all rows, followed by the rows."
     return {"tried": sum(row["tried"] for row in rows), "lost": sum(row["lost"] for row in rows), "rows": rows}
 
 
 def count_faults(_) -> dict:
-    "Faults put in: each test function is one."
+    "Count the injected faults, one row per test function."
     told = {**run_tests("test_faults.py"), **{name: part for name, part in run_tests("test_fetch_kaggle.py").items() if "not work" in name or "disk" in name or "goes on" in name}}
     return in_all([{"fault": name, **part} for name, part in told.items()])
 
 
 def spoil(options) -> dict:
-    "Files spoilt at random, for a time a kind. A reader that lets out anything but its own one line ends this with an error, so a record means none did."
+    "Damage files at random for a given time per kind. Any error other than the reader's own one-line message stops the script, so a record means that there was none."
     import test_fuzz
 
     rows = []
@@ -70,7 +70,7 @@ def spoil(options) -> dict:
 
 
 def kill(options) -> dict:
-    "A training killed at random moments and in the middle of writing."
+    "Kill a training run at random moments and while it writes."
     import test_stop_anywhere as stop
 
     told, turn = {"kills": 0, "runs": 0, "largest_difference_of_weights": 0.0, "records_that_differ": 0}, 0
@@ -87,7 +87,7 @@ def kill(options) -> dict:
 
 
 def kill_course(options) -> dict:
-    "A comparison of several cells killed."
+    "Kill a comparison of several trials."
     import test_stop_anywhere as stop
 
     with tempfile.TemporaryDirectory() as folder:
@@ -95,7 +95,7 @@ def kill_course(options) -> dict:
 
 
 def count_threads(_) -> dict:
-    "The same training with other numbers of threads."
+    "Repeat a training run with different numbers of threads."
     import test_stop_anywhere as stop
 
     with tempfile.TemporaryDirectory() as folder:
@@ -103,7 +103,7 @@ def count_threads(_) -> dict:
 
 
 def two_workers(_) -> dict:
-    "One training in two processes."
+    "Train in two processes."
     import test_distributed
 
     with tempfile.TemporaryDirectory() as folder:
@@ -111,7 +111,7 @@ def two_workers(_) -> dict:
 
 
 def on_cluster(engine: str) -> dict:
-    "The grid on two workers of which one is killed, by Dask or by Ray."
+    "Run the grid on two workers of Dask or Ray, and kill one of them."
     import test_distributed
 
     with tempfile.TemporaryDirectory() as folder:
@@ -120,8 +120,9 @@ def on_cluster(engine: str) -> dict:
 
 
 def scale(_) -> dict:
-    """How much sooner a grid is done with a process a core: a ratio of two runs, one behind the other, that means something on a quiet machine only;
-    and how much more processor time it costs, which other work disturbs less."""
+    """Measure the speed-up of a grid with one process per core, and its additional CPU time.
+
+    The speed-up is the ratio of two consecutive runs and needs an idle machine; CPU time is less affected by other load."""
     from joblib.externals.loky import get_reusable_executor
 
     from facekp.config import Settings
@@ -136,7 +137,7 @@ def scale(_) -> dict:
             split, started, used = split_for_comparison(faces, settings), time.perf_counter(), processor_seconds()
             cells = len(run_grid(split, settings, f"{folder}/results", workers))
             wall[workers] = time.perf_counter() - started
-            get_reusable_executor().shutdown(wait=True)  # what a process used is known when it has ended
+            get_reusable_executor().shutdown(wait=True)  # the CPU time of a child process is counted when it ends
             processor[workers] = processor_seconds() - used
     return {"cells": cells, "processes": everything, "seconds_with_one": round(wall[1], 1), "seconds_with_all": round(wall[everything], 1),
             "seconds_one_to_all": round(wall[1] / wall[everything], 2), "processor_seconds_with_one": round(processor[1], 1),
@@ -144,7 +145,7 @@ def scale(_) -> dict:
 
 
 def processor_seconds() -> float:
-    "What this process and those that it has seen end have computed."
+    "Return the CPU time of this process and of its finished child processes, in seconds."
     return sum(os.times()[:4])
 
 

@@ -1,13 +1,13 @@
-"""Set up the oldest or the newest versions that pyproject.toml admits, run every notebook and test there, and write down what passed.
+"""Run every notebook and test with the oldest or the newest versions that pyproject.toml allows, and record the results.
 
     python tools/versions.py oldest --python python3.10
     python tools/versions.py newest --python python3.13
     python tools/versions.py newest --python python3.13 --folder somewhere nbs/library/geometry.ipynb tests/unit/test_data.py
 
-Takes a clone of the last commit into --folder, with an environment of its own in it (half an hour with the tests; nothing is changed here but the record).
-oldest: uv resolves the package and its dev extra with every lower bound as the version (`--resolution lowest-direct`; what they need in turn is as new
-as fits). newest: pip installs what is newest. Needs nothing but Python. The record: results/reliability/versions.json, one part each, with a row a
-notebook or file of tests, its day and its commit. Rows of other files are kept as long as the versions are the same; what has no row is listed as not run.
+Clones the last commit into --folder and creates an environment there (half an hour with the tests; in this clone, only the record is changed).
+oldest: uv resolves the package and its extra `dev` to the lower bounds (`--resolution lowest-direct`; indirect dependencies are as new as possible).
+newest: pip installs the newest versions. Needs only Python. The record is results/reliability/versions.json, with one part for each of the two, and one
+row with day and commit per notebook or test file. Rows of other files are kept as long as the versions are the same; files without a row are listed as not run.
 """
 
 import argparse
@@ -39,9 +39,9 @@ COMMAND = {"oldest": "python tools/versions.py oldest --python python3.10", "new
 
 
 def set_up(which: str, python: str, folder: Path) -> Path:
-    "Clone, make the environment, install; its Python."
+    "Clone the repository, create the environment and install; return its Python."
     there = (folder / ".git").exists()
-    if there:  # notebooks draw the pictures of photos/ anew, which would stand in the way of newer ones
+    if there:  # notebooks rewrite the images in photos/, which would block the checkout
         subprocess.run(["git", "-C", folder, "checkout", "--quiet", "--", "."], check=True)
     subprocess.run(["git", "-C", folder, "pull", "--quiet", "--ff-only"] if there else ["git", "clone", "--quiet", ROOT, folder], check=True)
     inside = folder / ".venv" / "bin" / "python"
@@ -60,7 +60,7 @@ def set_up(which: str, python: str, folder: Path) -> Path:
 
 
 def all_files(folder: Path) -> list[str]:
-    "Every notebook and every file of tests."
+    "List all notebooks and test files."
     return [str(path.relative_to(folder)) for pattern in ("nbs/index.ipynb", "nbs/course/*.ipynb", "nbs/library/**/*.ipynb", "tests/*/test_*.py") for path in sorted(folder.glob(pattern))]
 
 
@@ -75,7 +75,7 @@ def run_notebook(python: Path, folder: Path, name: str) -> dict:
 
 
 def run_tests(python: Path, folder: Path, names: list[str], workers: str) -> list[dict]:
-    "Run files of plain tests, side by side: how many tests passed, failed or were left out in each."
+    "Run test files in parallel; return the numbers of passed, failed and skipped tests of each."
     with tempfile.TemporaryDirectory() as beside:
         subprocess.run([python, "-m", "pytest", "-q", "-n", workers, "--dist", "loadfile", f"--junitxml={beside}/report.xml", *names], cwd=folder, check=False)
         cases = list(xml.etree.ElementTree.parse(f"{beside}/report.xml").iter("testcase"))
@@ -83,7 +83,7 @@ def run_tests(python: Path, folder: Path, names: list[str], workers: str) -> lis
 
 
 def told_of_tests(name: str, cases: list[xml.etree.ElementTree.Element]) -> dict:
-    "What pytest's report says of one file; the names of the tests that failed, too. A file without a single test could not be read."
+    "Summarise pytest's report on one file, with the names of failed tests. A file without any test could not be imported."
     failed = [case.get("name") for case in cases if case.find("failure") is not None or case.find("error") is not None]
     skipped = sum(case.find("skipped") is not None for case in cases)
     return {"file": name, "passed": len(cases) - len(failed) - skipped, "failed": len(failed) if cases else 1, "skipped": skipped,
@@ -91,7 +91,7 @@ def told_of_tests(name: str, cases: list[xml.etree.ElementTree.Element]) -> dict
 
 
 def run_all(python: Path, folder: Path, names: list[str], workers: str) -> Iterable[list[dict]]:
-    "Run notebooks one by one, then the tests; some rows at a time."
+    "Run notebooks one by one, then the tests; yield a few rows at a time."
     tests = [name for name in names if name.endswith(".py")]
     for name in names:
         if name.endswith(".ipynb"):
@@ -101,7 +101,7 @@ def run_all(python: Path, folder: Path, names: list[str], workers: str) -> Itera
 
 
 def put_into_record(out: Path, which: str, rows: list[dict], made_with: dict, everything: list[str]) -> dict:
-    "Put rows into the record beside those of other files, if these were made with the same versions; the part as written."
+    "Write rows into the record; keep those of other files if their versions are the same. Return the part that was written."
     record = json.loads(out.read_text()) if out.exists() else {}
     before = record.get("parts", {}).get(which, {})
     names = {row["file"] for row in rows}
@@ -118,15 +118,15 @@ def put_into_record(out: Path, which: str, rows: list[dict], made_with: dict, ev
 
 
 def main() -> int:
-    "Set up, run, write the record after each piece."
+    "Set up the environment, run the files, and write the record after each step."
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("which", choices=["oldest", "newest"])
-    parser.add_argument("files", nargs="*", help="notebooks and files of tests, from the repository's root; all when not given")
-    parser.add_argument("--python", default=sys.executable, help="the Python to use; the package admits 3.10 to 3.13")
-    parser.add_argument("--folder", help="where the clone goes and stays; a temporary folder when not given")
-    parser.add_argument("--workers", default="2", help="files of tests at once")
+    parser.add_argument("files", nargs="*", help="notebooks and test files, relative to the repository; default: all")
+    parser.add_argument("--python", default=sys.executable, help="Python interpreter; the package supports 3.10 to 3.13")
+    parser.add_argument("--folder", help="folder of the clone, which is kept; default: a temporary folder")
+    parser.add_argument("--workers", default="2", help="test files that run in parallel")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "reliability" / "versions.json")
-    options = parser.parse_intermixed_args()  # files may stand behind the options, too
+    options = parser.parse_intermixed_args()  # allows files after options
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(options.folder or temporary, "facekp").resolve()
         python = set_up(options.which, options.python, folder)
