@@ -8,7 +8,7 @@ Docs: https://facekp.github.io/facekp/course/augmentation.html.md"""
 __all__ = ['KEYPOINT_PARAMS', 'MAX_SHIFT', 'MAX_DEGREES', 'MAX_BLUR', 'MAX_BRIGHTNESS', 'MAX_NOISE', 'apply_recipe', 'MirrorFace',
            'mirror', 'plain_recipe', 'Warp', 'strong_recipe']
 
-# %% ../nbs/course/07_augmentation.ipynb #b55a0a57
+# %% ../nbs/course/07_augmentation.ipynb #dad571e7
 import os
 from typing import Any
 
@@ -36,7 +36,7 @@ def apply_recipe(
     result = recipe(image=image, keypoints=np.asarray(points, np.float32))
     return result["image"], np.asarray(result["keypoints"], np.float32)
 
-# %% ../nbs/course/07_augmentation.ipynb #aae452a1
+# %% ../nbs/course/07_augmentation.ipynb #fcc64cca
 class MirrorFace(A.HorizontalFlip):
     "Mirror an image and its fifteen keypoints: x becomes 95 - x, and left and right exchange their names."
 
@@ -45,7 +45,7 @@ class MirrorFace(A.HorizontalFlip):
         flipped: np.ndarray = super().apply_to_keypoints(keypoints, **params)
         return flipped[list(FLIP_ORDER)]
 
-# %% ../nbs/course/07_augmentation.ipynb #511c385f
+
 def mirror(
     images: np.ndarray,  # uint8 [...,96,96], one image or a stack of images
     points: np.ndarray,  # float [...,15,2], pixels, NaN where not labelled
@@ -76,7 +76,7 @@ def plain_recipe(
         A.GaussNoise(std_range=(0, MAX_NOISE), p=1),
     ], keypoint_params=KEYPOINT_PARAMS, seed=seed)
 
-# %% ../nbs/course/07_augmentation.ipynb #1629d718
+# %% ../nbs/course/07_augmentation.ipynb #64417137
 class Warp(A.DualTransform):
     "Shift 5 x 5 control points of the image at random and interpolate between them, as if it were another face of the same person."
     _targets = A.HorizontalFlip._targets
@@ -112,7 +112,7 @@ class Warp(A.DualTransform):
             moved[:, :2] = keypoints[:, :2] - cv2.remap(offsets, at[:, :1], at[:, 1:], cv2.INTER_LINEAR)[:, 0]
         return moved
 
-# %% ../nbs/course/07_augmentation.ipynb #da6a796e
+
 def strong_recipe(
     seed: int = 0,  # of the random strengths
 ) -> A.Compose:  # maps an image and keypoints to another image of the same face

@@ -24,7 +24,7 @@ from .faces import Faces
 from .keypoints import KEYPOINT_COLORS, KEYPOINTS
 from .plots import show_faces
 
-# %% ../nbs/library/eda_plots.ipynb #e7be4d6a
+# %% ../nbs/library/eda_plots.ipynb #48674604
 NAMES = [keypoint.replace("_", " ") for keypoint in KEYPOINTS]
 
 
@@ -34,14 +34,14 @@ def show_missing(
     title: str = "Which keypoints are labelled, and which are missing together",  # title of the figure
 ) -> Figure:
     "Draw the share of labelled keypoints by row, and how often two keypoints are missing together."
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.8), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 6.4), layout="constrained")
     blocks = min(len(points), 240)
     starts = np.linspace(0, len(points), blocks, endpoint=False).astype(int)
     labelled = np.isfinite(points).all(2).astype(float)
     shares = np.add.reduceat(labelled, starts) / np.diff(np.append(starts, len(points)))[:, None]
     rows = left.imshow(shares, aspect="auto", cmap="cividis", vmin=0, vmax=1,
                        extent=(-0.5, 14.5, len(points), 0), interpolation="nearest")
-    left.set_xticks(range(15), NAMES, rotation=90, fontsize=9)
+    left.set_xticks(range(15), NAMES, rotation=90, fontsize=11)
     left.yaxis.set_major_formatter("{x:,.0f}")
     left.set(title="labelled keypoints by row", ylabel="row")
     for cut in cuts:
@@ -51,40 +51,40 @@ def show_missing(
     figure.colorbar(rows, ax=left, label="share labelled")
     sns.heatmap(missing_together(points), ax=right, cmap="cividis_r", vmin=0, vmax=1,
                 xticklabels=NAMES, yticklabels=NAMES, cbar_kws={"label": "share of these rows"})
-    right.tick_params(labelsize=9)
+    right.tick_params(labelsize=11)
     for row in np.flatnonzero(labelled.all(axis=0)):
-        right.text(7.5, row + 0.5, "never missing", ha="center", va="center", fontsize=9)
+        right.text(7.5, row + 0.5, "never missing", ha="center", va="center", fontsize=11)
     right.set(title="keypoints missing together", ylabel="rows without this keypoint ...",
               xlabel="... that lack this one too")
     figure.suptitle(title)
     return figure
 
-# %% ../nbs/library/eda_plots.ipynb #e15fd985
+# %% ../nbs/library/eda_plots.ipynb #90878fcc
 def show_blocks(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where missing, in the order of the table
     cuts: Sequence[int] = (),  # the first row of each block but the first
     title: str = "Nose tip and bottom lip, measured from the eyes",  # title of the figure
 ) -> Figure:
-    "Draw the height of nose tip and bottom lip below the eyes, row by row."
+    "Draw the height of nose tip and bottom lip below the eyes, row by row, and each block's median where there are cuts."
     height = 35 * eye_coordinates(points)[:, :, 1]
     figure, axes = plt.subplots(figsize=(9, 3.6), layout="constrained")
     edges = [0, *cuts, len(points)]
     for name, color in (("nose_tip", "#009e73"), ("mouth_center_bottom_lip", "#0072b2")):
         values = height[:, KEYPOINTS.index(name)]
         axes.plot(values, ".", markersize=2, alpha=0.4, color=color, rasterized=True)
-        for start, stop in zip(edges, edges[1:]):
+        axes.plot([], "o", markersize=3, color=color, label=name.replace("_", " "))
+        for start, stop in zip(edges, edges[1:]) if len(cuts) else ():
             median = np.nanmedian(values[start:stop])
             axes.plot([start, stop], [median, median], color="black", linewidth=4)
-            axes.plot([start, stop], [median, median], color=color, linewidth=2,
-                      label=name.replace("_", " ") if start == 0 else None)
+            axes.plot([start, stop], [median, median], color=color, linewidth=2)
     for cut in cuts:
         axes.axvline(cut, color="#d55e00", linestyle="--", linewidth=1.5)
     axes.set(ylim=(65, 0), xlabel="row", title=title,
              ylabel="px below the eyes\n(eyes 35 px apart)")
-    axes.legend(loc="lower right", markerscale=4)
+    axes.legend(loc="lower right", markerscale=2)
     return figure
 
-# %% ../nbs/library/eda_plots.ipynb #0bdba678
+# %% ../nbs/library/eda_plots.ipynb #bfa11598
 def show_density(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where missing
     title: str = "Where the labels are",  # title of the figure

@@ -1,4 +1,4 @@
-"""Drop incomplete faces, copy the row above, average similar faces, predict from known keypoints, or mask the gaps: five choices, measured.
+"""Drop incomplete faces, copy the row above, average similar faces, predict from known keypoints, or mask the gaps: five label strategies, compared by measurement.
 
 Docs: https://facekp.github.io/facekp/course/imputation.html.md"""
 

@@ -1,4 +1,4 @@
-"""Small tables in Kaggle's format, and a stand-in for Kaggle's download service on this machine."""
+"""Tables in Kaggle's format, small or with rendered faces, and a stand-in for Kaggle's download service on this machine."""
 
 import contextlib
 import io
@@ -6,6 +6,7 @@ import json
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 
@@ -33,6 +34,27 @@ def table_text(rows: list[dict[str, str]], columns: list[str] | None = None) -> 
     "Write rows as CSV."
     columns = columns or list(rows[0])
     return "\n".join([",".join(columns), *(",".join(row[column] for column in columns) for row in rows)]) + "\n"
+
+
+def write_rendered_table(labels: Path, target: Path, cut: int = 2284) -> None:
+    """Write a training.csv with the labels of a table and a rendered face for each row.
+
+    Gaps are filled by ridge regression for rendering only. From row `cut` on, nose tip and bottom lip are moved back to where the first annotators mark them.
+    """
+    import pandas as pd
+
+    from facekp.impute import fill_ridge
+    from facekp.synthetic.appearance import sample_appearance
+    from facekp.synthetic.renderer import render_face
+
+    table = pd.read_csv(labels)[list(COLUMNS)]
+    shapes = table.to_numpy(np.float32).reshape(-1, 15, 2)
+    shapes[cut:, 10, 1] -= 7.8
+    shapes[cut:, 14, 1] += 5.1
+    shapes = np.clip(fill_ridge(shapes, shapes[:cut]), 1, 94)
+    generators = [np.random.default_rng([7, row]) for row in range(len(shapes))]
+    images = [render_face(shape, sample_appearance(rng), rng) for shape, rng in zip(shapes, generators)]
+    table.assign(Image=[" ".join(map(str, image.ravel().tolist())) for image in images]).to_csv(target, index=False)
 
 
 def zip_bytes(members: dict[str, bytes | str]) -> bytes:

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/course/baseline.html.md"""
 # %% auto #0
 __all__ = ['masked_mse', 'masked_mae']
 
-# %% ../../nbs/course/06_baseline.ipynb #95284cb5
+# %% ../../nbs/course/06_baseline.ipynb #d29c29e6
 from typing import Any
 
 import facekp.training.backend  # noqa: F401  first: it imports Keras quietly
@@ -15,7 +15,7 @@ import facekp.training.backend  # noqa: F401  first: it imports Keras quietly
 import keras
 import numpy as np
 
-# %% ../../nbs/course/06_baseline.ipynb #97053a84
+# %% ../../nbs/course/06_baseline.ipynb #a72d774a
 def masked_mse(
     points: np.ndarray,  # float32 [N,15,2], pixels, NaN where not labelled
     predicted: np.ndarray,  # float32 [N,15,2], pixels
@@ -26,7 +26,7 @@ def masked_mse(
     count = keras.ops.sum(keras.ops.cast(known, "float32"))
     return keras.ops.sum(keras.ops.square(difference)) / keras.ops.maximum(count, 1.0)
 
-# %% ../../nbs/course/06_baseline.ipynb #cddc5e9b
+# %% ../../nbs/course/06_baseline.ipynb #23314b9b
 def masked_mae(
     points: np.ndarray,  # float32 [N,15,2], pixels, NaN where not labelled
     predicted: np.ndarray,  # float32 [N,15,2], pixels

@@ -151,9 +151,9 @@ def test_the_lesson_quotes_its_records():
     rmse = {name: f"{record['rmse'][name]['mean']:.2f}" for name in ("ffill", "mean", "knn", "ridge")}
     assert f"{rmse['ridge']} px for ridge, {rmse['knn']} for KNN, {rmse['mean']} for the mean and {rmse['ffill']} for shuffled forward fill" in lesson
     mixed = {name: [f"{record['source_mix'][name][meaning]['mean']:.2f}" for meaning in ("same", "other")] for name in ("knn", "ridge")}
-    assert f"KNN goes from {mixed['knn'][0]} to {mixed['knn'][1]} px and ridge from {mixed['ridge'][0]} to {mixed['ridge'][1]} px" in lesson
+    assert f"the error of KNN rises from {mixed['knn'][0]} to {mixed['knn'][1]} px and that of ridge from {mixed['ridge'][0]} to {mixed['ridge'][1]} px" in lesson
     donor = json.loads((ROOT / "results/forward_fill/meta.json").read_text())
-    assert f"row {donor['donor']:,}, is wrong by {donor['rmse']:.2f} px; other donors would give {donor['lowest']:.1f} to {donor['highest']:.1f} px" in lesson
+    assert f"row {donor['donor']:,}, gives an error of {donor['rmse']:.2f} px; other donors would give {donor['lowest']:.1f} to {donor['highest']:.1f} px" in lesson
     assert f"fills {donor['rows']:,} rows" in lesson and f"between {donor['share'][0]:.1%} and {donor['share'][1]:.1%}" in lesson
 
 
