@@ -73,8 +73,9 @@ def _add_train_job(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     job.add_argument("--seed", type=int, metavar="S", help="(default: settings.ini)")
     job.add_argument("--profile", metavar="NAME", help="quick or full (default: settings.ini)")
     job.add_argument("--out", required=True, metavar="RUN", help="a folder for model.keras, record.json and the state of the run")
-    job.add_argument("--resume", action="store_true", help="continue the run in RUN")
-    job.add_argument("--sources", type=int, choices=(1, 2), default=2, metavar="N",
+    job.add_argument("--resume", action="store_true", help="continue the run in RUN with the same settings; only --images may differ, and only grow")
+    job.add_argument("--overwrite", action="store_true", help="replace the run in RUN")
+    job.add_argument("--sources", type=int, choices=(1, 2), metavar="N",
                      help="for Kaggle's rows: 2, a head per annotation source, or 1, one for both (default: 2)")
 
 
@@ -187,7 +188,7 @@ def _run_train(options: argparse.Namespace) -> None:
     from facekp.jobs import train
 
     record = train(options.model, options.out, options.data, options.labels, options.augment, options.images, options.seed, options.profile,
-                   options.resume, options.sources, show_progress=True)
+                   options.resume, options.sources, show_progress=True, overwrite=options.overwrite)
     low, high = record.metrics["intervals"]["rmse"]
     print(f"{options.model}: {record.metrics['rmse']:.2f} px RMSE ({low:.2f}-{high:.2f}) on {record.data['n_test']} held-out faces of "
           f"{record.data['name']}, {record.seconds:.0f} s; model and record are in {options.out}")

@@ -8,7 +8,7 @@ Docs: https://facekp.github.io/facekp/library/jobs.html.md"""
 __all__ = ['settings_with', 'faces_of', 'make_data', 'train', 'evaluate', 'Submission', 'submit', 'compare', 'export_model']
 
 # %% ../nbs/library/jobs.ipynb #28ca9a95
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +17,13 @@ import pandas as pd
 from .config import Settings, load_settings
 from .data.sources import load_faces
 from .errors import UserError, did_you_mean
-from .faces import Faces
+from .faces import Faces, hash_faces
 from .files import atomic_path
 from .inference.keypoint_model import KerasModel, SourceModels, load_keypoint_model
+from .run_folder import check_run_folder, describe_kept, open_run
 
 if TYPE_CHECKING:
+    from facekp.experiments.plan import Trial
     from facekp.experiments.record import Record
 
 # %% ../nbs/library/jobs.ipynb #7db19aaf
@@ -70,30 +72,67 @@ def train(
     images: int | None = None,  # budget: how many images the run may show the model; the profile's when not given
     seed: int | None = None,  # of split, augmentation, initial weights and order
     profile: str | None = None,  # quick or full
-    resume: bool = False,  # continue the run in `out`
-    heads: int = 2,  # for Kaggle's rows: a head per annotation source, or 1 for both
+    resume: bool = False,  # continue the run in `out`; only the budget may differ, and only grow
+    heads: int | None = None,  # for Kaggle's rows: a head per annotation source (2, the default), or 1 for both
     show_progress: bool = False,  # a progress bar
+    overwrite: bool = False,  # replace the run in `out`
 ) -> "Record":  # what the run did and its scores on the test set; also written to out/record.json
-    "Train one model, score it on held-out faces and keep it. Raises UserError for unknown names and unsuitable data."
-    from facekp.conventions import has_two_sources
-    from facekp.experiments.plan import Trial, plan_experiment
+    "Train one model, score it on held-out faces and keep it. Raises UserError for unknown names, unsuitable data and a folder with another run."
+    from facekp.experiments.plan import Trial
     from facekp.experiments.record import write_record
+
+    _check_training(model, labels, augment, images)
+    check_run_folder(out, resume, overwrite)
+    settings = settings_with(profile, seed=seed, baseline_images=images, cnn_images=images, transfer_images=images)
+    try:
+        faces = faces_of(data, settings)
+        trial, heads = Trial(model, labels, augment, settings.seed), _count_heads(heads, faces)
+        parts = _open_run(out, trial, faces, settings, heads, resume)
+        record = _train_trial(trial, faces, settings, heads, Path(out), resume, show_progress, parts[0]["images"])
+        record.resumed = parts if len(parts) > 1 else []
+        write_record(record, Path(out) / "record.json")
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(describe_kept(out)) from stop
+    return record
+
+# %% ../nbs/library/jobs.ipynb #a7320318
+def _count_heads(heads: int | None, faces: Faces) -> int:
+    "Return 2 for rows of two annotation sources unless the caller wants 1. Raises UserError for two heads without two sources."
+    from facekp.conventions import has_two_sources
+
+    two = has_two_sources(faces)
+    if heads == 2 and not two:
+        raise UserError(f"{faces.name}: has one annotation source, so a model with two heads (--sources 2) cannot be trained on it; leave the option out")
+    return heads or (2 if two else 1)
+
+
+def _open_run(out: "str | Path", trial: "Trial", faces: Faces, settings: Settings, heads: int, resume: bool) -> list[dict[str, Any]]:
+    "Write what the run depends on, or compare it with the run in the folder; return the parts of the run."
+    from facekp.experiments.plan import plan_trial
+    from facekp.experiments.record import describe_versions
+    from facekp.models.registry import model_spec
+
+    planned = plan_trial(trial, settings)
+    told = {**asdict(trial), "profile": settings.profile, "sources": heads, "batch_size": planned.batch_size, "learning_rate": planned.learning_rate,
+            "weights": planned.weights_from, "test_share": settings.test_share, "gap_share": settings.gap_share, "data": hash_faces(faces)[:12]}
+    if model_spec(trial.model).pretrained:  # two stages share the budget
+        told["budget"] = planned.images
+    return open_run(out, told, {"images": planned.images, "data": faces.name, "versions": describe_versions()}, resume)
+
+
+def _train_trial(trial: "Trial", faces: Faces, settings: Settings, heads: int, out: Path, resume: bool, show_progress: bool, first_budget: int) -> "Record":
+    "Train and score one model on faces of one or two annotation sources."
+    from facekp.conventions import has_two_sources
+    from facekp.experiments.plan import plan_experiment
     from facekp.experiments.run import run_trial
     from facekp.experiments.two_sources import run_by_source
 
-    _check_training(model, labels, augment, images)
-    settings = settings_with(profile, seed=seed, baseline_images=images, cnn_images=images, transfer_images=images)
-    faces = faces_of(data, settings)
-    trial = Trial(model, labels, augment, settings.seed)
     if has_two_sources(faces):
-        record = run_by_source(trial, faces, settings, heads, out, resume, show_progress=show_progress)
-    else:
-        experiment = plan_experiment(faces, settings, [trial])
-        record = run_trial(experiment.trials[0], experiment, out, resume, show_progress)
-    write_record(record, Path(out) / "record.json")
-    return record
+        return run_by_source(trial, faces, settings, heads, out, resume, show_progress=show_progress, first_budget=first_budget)
+    experiment = plan_experiment(faces, settings, [trial])
+    return run_trial(experiment.trials[0], experiment, out, resume, show_progress, first_budget)
 
-
+# %% ../nbs/library/jobs.ipynb #56a801dc
 def _check_training(model: str, labels: str, augment: int, images: int | None) -> None:
     "Refuse unknown names and impossible amounts before anything is loaded."
     from facekp.labels import LABEL_STRATEGIES

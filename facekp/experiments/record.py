@@ -52,6 +52,7 @@ class Record:
     versions: dict[str, str] = field(default_factory=dict)  # as describe_versions returns them
     squared_errors: list[float] = field(default_factory=list)  # square pixels, the mean over the coordinates of each test face, in the order of the test set
     weights_from: str = ""  # initial weights: random, imagenet, or name and hash of a file; empty if unknown
+    resumed: list[dict[str, Any]] = field(default_factory=list)  # images, data and versions of each call, for a run resumed with a larger budget or other versions
 
 # %% ../../nbs/library/experiments/record.ipynb #39593d71
 def describe_machine() -> dict[str, Any]:  # processor, cores, memory_gb (None if unknown), system, graphics_cards

@@ -38,11 +38,12 @@ def run_trial(
     run_folder: str | Path | None = None,  # keeps the model and the training state; None keeps neither
     resume: bool = False,  # continue from the state in run_folder
     show_progress: bool = False,  # a progress bar
+    first_budget: int | None = None,  # images of the run's first call, where it is resumed with more: they decided on the number of copies
 ) -> Record:  # scored on the test faces
     "Train and score one trial."
     trial, split = planned.trial, experiment.split
     train = apply_label_strategy(split.train, trial.labels, seed=trial.seed)
-    copies = min(trial.augment, -(-planned.images // len(train)))
+    copies = min(trial.augment, -(-(first_budget or planned.images) // len(train)))
     if copies:
         train = augment_faces(train, copies, seed=trial.seed, workers=1)
     set_seeds(trial.seed)

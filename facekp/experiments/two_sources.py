@@ -78,12 +78,13 @@ def run_by_source(
     run_folder: str | Path | None = None,  # folder for the models and the training state; None: nothing is stored
     resume: bool = False,  # continue from the state in run_folder
     show_progress: bool = False,  # show a progress bar
+    first_budget: int | None = None,  # images of the first call of a resumed run, which decided on the number of copies
 ) -> Record:  # scored on held-out rows of both sources, each in its own convention
     "Train and score a model on rows of two annotation sources. Raises UserError if a part of the split lacks one of them."
     train, validation, test = _split_by_source(faces, settings)
     planned = plan_trial(trial, settings)
     handled = _apply_to_first_source(train, trial.labels, trial.seed)
-    copies = min(trial.augment, -(-planned.images // len(handled)))
+    copies = min(trial.augment, -(-(first_budget or planned.images) // len(handled)))
     used = augment_faces(handled, copies, seed=trial.seed, workers=1) if copies else handled
     set_seeds(trial.seed)
     model = _build_by_source(trial.model, used, planned.weights, heads)

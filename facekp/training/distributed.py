@@ -24,6 +24,7 @@ import tensorflow
 
 from ..errors import RunError, UserError
 from .losses import masked_mse
+from .resume import fingerprint
 from .seeds import set_seeds
 from .shards import Shards, plan_epoch, read_part
 from .state import read_state, write_state
@@ -91,10 +92,13 @@ def fit_shards(
 ) -> tuple[keras.Model, list[float]]:  # the network and the loss of each epoch
     """Train on shards, on all devices and machines of a strategy.
 
-    Raises RunError where another worker is lost. Batch normalisation uses the statistics of each device's part by itself."""
+    A resumed run may have more epochs; every other argument must be as before. Raises UserError where it is not,
+    RunError where another worker is lost. Batch normalisation uses the statistics of each device's part by itself."""
     strategy = strategy or tensorflow.distribute.get_strategy()
     set_seeds(seed)
     steps = sum(-(-count // batch_size) for count in shards.counts)
+    settings = {"epochs": epochs, "batch_size": batch_size, "learning_rate": float(learning_rate), "seed": seed,
+                "shards": fingerprint(np.frombuffer((shards.folder / "shards.json").read_bytes(), np.uint8))}
     with strategy.scope():
         model = build()
         optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(float(learning_rate), epochs * steps))
@@ -102,14 +106,14 @@ def fit_shards(
         path = Path(run_folder or ".") / "state.npz"
         progress: dict[str, Any] = {"epoch": 0, "losses": []}
         if resume and run_folder and path.exists():
-            progress = read_state(path, model.variables, optimizer)[0]
+            progress = read_state(path, model.variables, optimizer, settings)[0]
     with _explain_lost_workers():
         step = _build_step(strategy, model, optimizer)
         writes_state = getattr(strategy.cluster_resolver, "task_id", 0) in (0, None)
         for epoch in range(progress["epoch"], epochs):
             losses = [float(step(*_read_parts(strategy, shards, shard, rows, batch_size)))
                       for shard, rows in plan_epoch(shards, batch_size, seed, epoch)]
-            progress = {"epoch": epoch + 1, "losses": [*progress["losses"], float(np.mean(losses))]}
+            progress = {"epoch": epoch + 1, "losses": [*progress["losses"], float(np.mean(losses))], "settings": settings}
             if run_folder and writes_state:
                 write_state(path, model.variables, optimizer, progress)
     return model, progress["losses"]

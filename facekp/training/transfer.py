@@ -33,6 +33,7 @@ from ..models.backbones import as_list, split_backbone
 from ..progress import progress
 from .loop import TrainingRun, check_faces, fit
 from .losses import masked_mse
+from .resume import fingerprint
 
 # %% ../../nbs/library/training/transfer.ipynb #0d89777c
 class LayerwiseAdam(keras.optimizers.Adam):
@@ -170,11 +171,15 @@ def fit_transfer(
     rate = learning_rate / 10 if fine_tune_learning_rate is None else fine_tune_learning_rate
     _check_rates(learning_rate, rate, fine_tune_share)
     check_faces(train, validation)
+    stages = {"images_shown": images_shown, "fine_tune_share": fine_tune_share, "fine_tune_learning_rate": rate, "first_layer_share": first_layer_share,
+              "first_layer": first_layer}  # two stages share the budget, so it may not grow either
     options: dict[str, Any] = {"batch_size": batch_size, "loss": loss, "patience": patience, "seed": seed, "resume": resume,
-                               "show_progress": show_progress}
+                               "show_progress": show_progress, "must_match": stages}
     folders = {stage: Path(run_folder) / stage if run_folder else None for stage in ("whole", "head", "fine_tuning")}
     if any(layer.trainable_variables for layer in backbone_layers(model)):
-        return fit(model, train, validation, images_shown, learning_rate=learning_rate, run_folder=folders["whole"], faces_per_epoch=faces_per_epoch, **options)
+        return fit(model, train, validation, images_shown, learning_rate=learning_rate, run_folder=folders["whole"], faces_per_epoch=faces_per_epoch, **{**options, "must_match": None})
+    if run_folder:
+        stages["weights of the backbone"] = fingerprint(*(array for layer in backbone_layers(model) for array in layer.get_weights()))
     head = _fit_head(model, train, validation, round(images_shown * (1 - fine_tune_share)), Path(features_folder or Path(load_settings().runs_folder) / "features"),
                      {**options, "learning_rate": learning_rate, "run_folder": folders["head"]})
     if not fine_tune_share:
