@@ -41,9 +41,10 @@ def _add_predict_job(jobs: "argparse._SubParsersAction[argparse.ArgumentParser]"
     job = jobs.add_parser("predict", help="find faces and their keypoints in images, folders, videos or a webcam")
     job.add_argument("sources", nargs="+", metavar="SOURCE", help="images, folders, videos, webcam or webcam:N; a webcam runs until Ctrl-C")
     job.add_argument("--model", default="default", metavar="MODEL", help=MODEL_HELP)
-    job.add_argument("--out", metavar="DIR", help="folder for the results (default: predictions for png; json and csv are printed)")
-    job.add_argument("--format", default="png", choices=("png", "jpg", "json", "csv"),
-                     help="png: annotated images and videos; json: one file each; csv: one table for all (default: png)")
+    job.add_argument("--out", metavar="DIR", help="folder for the results (default: predictions for drawn images; json, jsonl, csv and coco are printed)")
+    job.add_argument("--format", default="image", choices=("image", "jpg", "png", "json", "jsonl", "csv", "coco", "labelme"),
+                     help="image: drawn images (JPEG for photographs) and videos; jpg, png: drawn as that; json: one file each; jsonl: a line per image and frame; "
+                          "csv: one table for all; coco, labelme: annotations for other programs (default: image)")
     job.add_argument("--min-face-size", type=float, default=0.02, metavar="SHARE",
                      help="the smallest face to detect, as a share of the longer side of the image; half of it takes four times as long (default: 0.02)")
     job.add_argument("--frames", type=int, metavar="N", help="end a video or webcam after N frames")

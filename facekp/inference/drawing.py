@@ -37,7 +37,7 @@ def draw_predictions(
         _draw_label(drawn, face, line)
     return drawn
 
-
+# %% ../../nbs/library/inference/drawing.ipynb #caafc829
 def _draw_box(drawn: np.ndarray, box: np.ndarray, line: int, dashed: bool) -> None:
     "Draw a white rectangle with a dark rim, visible on any background."
     left, top, right, bottom = (round(float(edge)) for edge in box)

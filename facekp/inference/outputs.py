@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/inference/outputs.html.md"""
 # %% auto #0
 __all__ = ['predict_files']
 
-# %% ../../nbs/library/inference/outputs.ipynb #f0c6a26f
+# %% ../../nbs/library/inference/outputs.ipynb #9b755c71
 import sys
 import time
 from collections.abc import Iterable
@@ -18,16 +18,16 @@ from ..errors import UserError
 from .landmarker import FaceLandmarker
 from .sources import Source, find_sources, is_webcam, webcam_number
 from .tracking import FaceTracker
-from .writers import FORMATS, Writer, open_writer, print_safely
+from .writers import DRAWN_FORMATS, FORMATS, VideoSource, Writer, open_writer, print_safely
 from ..progress import progress
 from ..video import VIDEO_ENDINGS, read_frames
 
-# %% ../../nbs/library/inference/outputs.ipynb #b3d958ab
+# %% ../../nbs/library/inference/outputs.ipynb #963ec8d9
 def predict_files(
     landmarker: FaceLandmarker,  # what load returned
     given: Iterable[str | Path],  # images, videos, folders, webcam or webcam:N
-    out: str | Path | None = None,  # the folder for the results; None prints json and csv, and takes predictions for images
-    format: str = "png",  # png or jpg: drawn images and videos; json: a file each; csv: one table
+    out: str | Path | None = None,  # the folder for the results; None prints json, jsonl, csv and coco, and takes predictions for others
+    format: str = "image",  # one of facekp.inference.writers.FORMATS; image: drawn, JPEG for photographs
     max_frames: int | None = None,  # end a video or webcam after so many frames
     show_progress: bool = True,  # a bar for what takes over two seconds, and a line per result
 ) -> list[str]:  # what could not be read, a message each
@@ -37,39 +37,47 @@ def predict_files(
     try:
         with open_writer(format, folder) as writer:
             for source in progress(sources, "predicting", show=show_progress and len(sources) > 1):
-                try:
-                    line = (_predict_video(landmarker, source, writer, max_frames, show_progress)
-                            if source.is_video else _predict_image(landmarker, source, writer))
-                    if show_progress and folder:
-                        print_safely(line)
-                except UserError as error:
-                    broken.append(str(error))
-                    if show_progress and len(sources) > 1:
-                        print_safely(str(error), sys.stderr)
+                error = _predict_source(landmarker, source, writer, max_frames, show_progress, bool(folder))
+                broken += [error] if error else []
+                if error and show_progress and len(sources) > 1:
+                    print_safely(error, sys.stderr)
                 done += 1
     except KeyboardInterrupt as stop:
         where = f", in {folder}" if folder else ""
         raise KeyboardInterrupt(f"{done} of {len(sources)} sources are done{where}") from stop
-    if show_progress and folder and format == "csv" and len(broken) < len(sources):
-        print_safely(f"wrote {folder / 'predictions.csv'}")
+    table = {"csv": "predictions.csv", "jsonl": "predictions.jsonl", "coco": "annotations.json"}.get(format)
+    if show_progress and folder and table and len(broken) < len(sources):
+        print_safely(f"wrote {folder / table}")
     return broken
 
-
+# %% ../../nbs/library/inference/outputs.ipynb #91a38ccb
 def _results_folder(out: str | Path | None, format: str) -> Path | None:
     "Return where results go. Raises UserError for an unknown format and for the name of a file."
     if format not in FORMATS:
         raise UserError(f"format {format!r}: expected one of {', '.join(FORMATS)}")
     if out is None:
-        return Path("predictions") if format in ("png", "jpg") else None
+        return Path("predictions") if format in (*DRAWN_FORMATS, "labelme") else None
     folder = Path(out)
     ending = folder.suffix.lower()
     if ending in {".jpeg", *VIDEO_ENDINGS, *(f".{known}" for known in FORMATS)} and not folder.is_dir():
-        kind = ending[1:] if ending in (".json", ".csv") else "png"
+        kind = ending[1:] if ending[1:] in FORMATS else "image"
         raise UserError(f"{folder}: results go into a folder, expected as --out {folder.with_suffix('')}; "
                         f"--format {kind} says what is written there")
     return folder
 
-# %% ../../nbs/library/inference/outputs.ipynb #0c39cf59
+
+def _predict_source(landmarker: FaceLandmarker, source: Source, writer: Writer, max_frames: int | None, show: bool, to_files: bool) -> str | None:
+    "Predict one source and print a line about the result; return the message where it can't be read."
+    try:
+        line = (_predict_video(landmarker, source, writer, max_frames, show) if source.is_video
+                else _predict_image(landmarker, source, writer))
+    except UserError as error:
+        return str(error)
+    if show and to_files:
+        print_safely(line)
+    return None
+
+# %% ../../nbs/library/inference/outputs.ipynb #84cb7c6a
 def _predict_image(landmarker: FaceLandmarker, source: Source, writer: Writer) -> str:
     "Predict an image; return a line about the result."
     prediction = landmarker.predict(source.path)
@@ -78,7 +86,7 @@ def _predict_image(landmarker: FaceLandmarker, source: Source, writer: Writer) -
     count = f"{len(prediction)} face{'s' * (len(prediction) != 1)}"
     return f"{source.path}: {count}{f' ({faces})' if faces else ''}{f' -> {path}' if path else ''}"
 
-
+# %% ../../nbs/library/inference/outputs.ipynb #b4c4ca7a
 def _predict_video(landmarker: FaceLandmarker, source: Source, writer: Writer,
                    max_frames: int | None, show_progress: bool) -> str:
     "Track the faces of a video or webcam; return a line about the result. Ctrl-C ends a webcam; the result of a file that it cuts is not kept."
@@ -86,13 +94,13 @@ def _predict_video(landmarker: FaceLandmarker, source: Source, writer: Writer,
     frames = read_frames(webcam_number(source.path) if webcam else source.path, landmarker.max_pixels)
     first = next(frames)
     tracker, number, found, started = FaceTracker(landmarker), 0, 0, time.perf_counter()
-    size = first.image.shape[1], first.image.shape[0]
-    with writer.open_video(source.path, source.name, size, first.rate) as (write, path):
+    described = VideoSource(source.path, source.name, (first.image.shape[1], first.image.shape[0]), first.rate)
+    with writer.open_video(described) as video:
         try:
             for frame in progress(chain([first], frames), f"tracking {Path(source.path).name}",
                                   total=max_frames or first.total or None, show=show_progress):
                 faces = tracker.next(frame.image, frame.seconds)
-                write(number, frame.seconds, frame.image, faces)
+                video.write(number, frame.seconds, frame.image, faces)
                 number, found = number + 1, found + len(faces)
                 if number == max_frames:
                     break
@@ -103,4 +111,4 @@ def _predict_video(landmarker: FaceLandmarker, source: Source, writer: Writer,
              if not webcam and number != max_frames and number < 0.95 * first.total - 1 else "")
     speed = number / (time.perf_counter() - started)
     return (f"{source.path}: {number} frames, {found / max(number, 1):.1f} faces per frame, {speed:.1f} "
-            f"frames/s{early}{f' -> {path}' if path else ''}")
+            f"frames/s{early}{f' -> {video.path}' if video.path else ''}{f' ({video.remark})' if video.remark else ''}")

@@ -8,8 +8,9 @@ Docs: https://facekp.github.io/facekp/library/inference/results.html.md"""
 __all__ = ['FACE_COLUMNS', 'Face', 'face_to_pandas', 'face_to_html', 'face_to_dict', 'face_from_dict', 'face_to_row',
            'faces_to_supervision']
 
-# %% ../../nbs/library/inference/results.ipynb #5d02b873
+# %% ../../nbs/library/inference/results.ipynb #503d763b
 import base64
+import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -164,7 +165,7 @@ def face_from_dict(
                 tuple(values["flags"]), Crop((x, y), crop["size"], crop["angle"]),
                 values.get("track_id"))
 
-# %% ../../nbs/library/inference/results.ipynb #68f9df2d
+# %% ../../nbs/library/inference/results.ipynb #3a398c56
 FACE_COLUMNS = ("left", "top", "right", "bottom", "confidence", "flags", *COLUMNS,
                 *(f"{keypoint}_sigma" for keypoint in KEYPOINTS),
                 "crop_x", "crop_y", "crop_size", "crop_angle")  # of the CSV table and of to_pandas
@@ -183,7 +184,7 @@ def face_to_row(
 
 def faces_to_supervision(
     faces: Iterable[Face],
-) -> Any:  # supervision.KeyPoints; the confidence of a keypoint is that of its face
+) -> Any:  # supervision.KeyPoints of class 0; the confidence of a keypoint is that of its face; tracks as data["tracker_id"]
     "Return faces for the package supervision. Raises UserError where it is not installed."
     try:
         import supervision
@@ -191,6 +192,11 @@ def faces_to_supervision(
         raise UserError("to_supervision needs the package supervision: pip install supervision") from error
     faces = list(faces)
     points = np.array([face.points for face in faces], np.float32).reshape(-1, len(KEYPOINTS), 2)
-    confidence = np.repeat(np.array([face.confidence for face in faces], np.float32)[:, None],
-                           len(KEYPOINTS), axis=1)
-    return supervision.KeyPoints(xy=points, confidence=confidence)
+    confidence = np.array([face.confidence for face in faces], np.float32)
+    by_keypoint = np.repeat(confidence[:, None], len(KEYPOINTS), axis=1)
+    known = inspect.signature(supervision.KeyPoints).parameters
+    named = ({"keypoint_confidence": by_keypoint, "detection_confidence": confidence} if "keypoint_confidence" in known
+             else {"confidence": by_keypoint})  # the old name, before supervision 0.29
+    tracks = [face.track_id for face in faces if face.track_id is not None]
+    data = {"data": {"tracker_id": np.array(tracks)}} if tracks and len(tracks) == len(faces) else {}
+    return supervision.KeyPoints(xy=points, class_id=np.zeros(len(faces), int), **named, **data)

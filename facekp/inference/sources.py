@@ -72,7 +72,7 @@ def find_sources(
     used: set[str] = set()
     return [Source(path, _unused_name(name, used)) for path, name in found]
 
-
+# %% ../../nbs/library/inference/sources.ipynb #e4df9909
 def _files(folder: Path, results: Path | None) -> Iterator[Path]:
     "Yield the images and videos of a folder that are no results."
     kept = None if results is None else results.resolve()

@@ -15,6 +15,7 @@ from PIL import Image
 
 from facekp.errors import UserError
 from facekp.images import read_image
+from facekp.inference.drawing import draw_predictions
 from facekp.inference.landmarker import load
 from facekp.inference.outputs import predict_files
 from facekp.inference.tracking import FaceTracker, OneEuroFilter, track
@@ -129,7 +130,7 @@ def test_results_may_lie_beside_their_sources(landmarker, scene, tmp_path, monke
     assert sorted(path.name for path in tmp_path.rglob("*.png")) == ["p-points.png", "p.png"]
 
 
-@pytest.mark.parametrize("format", ["png", "jpg", "json", "csv"])
+@pytest.mark.parametrize("format", ["image", "png", "jpg", "json", "jsonl", "csv", "coco", "labelme"])
 def test_no_name_costs_the_others(landmarker, scene, tmp_path, format, monkeypatch, capsys):
     for name in ("a.png", "caf\udce9.png", "č日.png"):
         with open(os.fsencode(tmp_path / name), "wb") as file:
@@ -137,12 +138,12 @@ def test_no_name_costs_the_others(landmarker, scene, tmp_path, format, monkeypat
     narrow = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
     monkeypatch.setattr("sys.stdout", narrow)
     assert predict_files(landmarker, [tmp_path], tmp_path / "out", format) == []
-    assert len(list((tmp_path / "out").iterdir())) == (1 if format == "csv" else 3)
+    assert len(list((tmp_path / "out").iterdir())) == (1 if format in ("jsonl", "csv", "coco") else 3)
     if format == "csv":
         with open(tmp_path / "out" / "predictions.csv", encoding="utf-8", newline="") as file:
             assert len(list(csv.DictReader(file))) == 3
         assert b"predictions.csv" in narrow.buffer.getvalue(), "the command says where the table lies"
-    for format in ("json", "csv"):
+    for format in ("json", "jsonl", "csv", "coco"):
         assert predict_files(landmarker, [tmp_path / "č日.png"], None, format) == []
 
 
@@ -162,6 +163,51 @@ def test_an_interrupted_run_keeps_its_table(landmarker, scene, tmp_path, monkeyp
         predict_files(landmarker, [tmp_path], tmp_path / "out", "csv", show_progress=False)
     with open(tmp_path / "out" / "predictions.csv", newline="") as file:
         assert len(list(csv.DictReader(file))) == 2
+
+
+@pytest.mark.parametrize("format, kept", [("json", []), ("jsonl", ["p.png", 0, 1, 2, 3]), ("csv", ["p.png"]), ("image", [])])
+def test_an_interrupted_video_does_not_pass_for_a_whole_one(landmarker, scene, tmp_path, monkeypatch, format, kept):
+    Image.fromarray(scene).save(tmp_path / "p.png")
+    write_video(tmp_path / "v.avi", scene, 10, 8)
+    calls, following = [], FaceTracker.next
+
+    def stop_at_fifth(self, *arguments):
+        calls.append(arguments)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return following(self, *arguments)
+
+    monkeypatch.setattr(FaceTracker, "next", stop_at_fifth)
+    with pytest.raises(KeyboardInterrupt, match="1 of 2"):
+        predict_files(landmarker, [tmp_path], tmp_path / "out", format, show_progress=False)
+    assert not list((tmp_path / "out").glob("v*"))
+    for name, read in (("predictions.jsonl", lambda text: [json.loads(line) for line in text.splitlines()]), ("predictions.csv", lambda text: list(csv.DictReader(io.StringIO(text))))):
+        if (tmp_path / "out" / name).exists():
+            rows = read((tmp_path / "out" / name).read_text())
+            assert [row["frame"] if row.get("frame", "") != "" else row["file"].rsplit("/")[-1] for row in rows] == kept
+
+
+def test_the_result_line_of_a_video_says_where_browsers_do_not_play_it(landmarker, scene, tmp_path, capsys, monkeypatch):
+    write_video(tmp_path / "v.avi", scene, 10, 3)
+    monkeypatch.setattr("facekp.inference.video_file.has_h264", lambda: False)
+    predict_files(landmarker, [tmp_path / "v.avi"], tmp_path / "out")
+    assert "no H.264 encoder" in capsys.readouterr().out and len(list(read_frames(tmp_path / "out" / "v-points.mp4"))) == 3
+
+
+def test_drawn_faces_carry_their_ids_and_no_figure_of_the_machine(landmarker, scene, monkeypatch):
+    texts = []
+    monkeypatch.setattr(cv2, "putText", lambda image, text, *rest: texts.append(text))
+    face = FaceTracker(landmarker).next(scene, 0.0)[0]
+    draw_predictions(scene, [face])
+    assert texts == [" ".join(["#1", f"{face.confidence:.2f}", *face.flags])]
+
+
+def test_videos_are_refused_by_formats_of_images_and_the_images_are_done(landmarker, scene, tmp_path):
+    write_video(tmp_path / "v.avi", scene, 10, 3)
+    Image.fromarray(scene).save(tmp_path / "p.png")
+    broken = predict_files(landmarker, [tmp_path], tmp_path / "out", "coco", show_progress=False)
+    assert len(broken) == 1 and "expected --format json, jsonl or csv" in broken[0]
+    assert len(json.loads((tmp_path / "out" / "annotations.json").read_text())["annotations"]) == 1
 
 
 def write_video(path, scene, rate, frames):
@@ -195,6 +241,19 @@ def test_a_lost_face_keeps_its_id(landmarker, scene, lost):
     assert ids[:8] == [[1]] * 8 and ids[8:8 + lost] == [[]] * lost and all(one in ([], [1]) for one in ids) and ids[-2:] == [[1], [1]]
     if lost == 1:
         assert ids[9] == [1], "no frame more is lost than is black"
+
+
+def test_faces_that_pass_each_other_far_apart_keep_their_ids(landmarker, scene):
+    wide = np.zeros((240, 620, 3), np.uint8)
+    tracker, places = FaceTracker(landmarker), {}
+    for number in range(20):
+        image = wide.copy()
+        image[:, number * 2:number * 2 + 240] = scene
+        image[:, 380 - number * 2:620 - number * 2] = scene[:, ::-1]
+        for face in tracker.next(image, number / 30):
+            places.setdefault(face.track_id, []).append(face.crop.center[0])
+    assert sorted(places) == [1, 2] and all(len(place) >= 18 for place in places.values())
+    assert sorted(np.sign(place[-1] - place[0]) for place in places.values()) == [-1, 1]
 
 
 def test_smoothing_can_be_switched_off(landmarker, scene, tmp_path):

@@ -366,12 +366,12 @@ def test_a_folder_is_done_in_order_and_the_broken_file_is_named(folder, detector
     out = folder / "out"
     broken = predict_files(detector, [folder], out, show_progress=False)
     assert len(broken) == 1 and "broken.jpg: not an image" in broken[0]
-    names = sorted(str(path.relative_to(out)) for path in out.rglob("*.png"))
-    assert names == ["a-2-points.png", "a-points.png", "below/none-points.png"]
+    names = sorted(str(path.relative_to(out)) for path in out.rglob("*-points.*"))
+    assert names == ["a-2-points.png", "a-points.jpg", "below/none-points.jpg"], "photographs are drawn as JPEG, lossless images as PNG"
     before = Image.open(folder / "a.png")
     assert Image.open(out / "a-2-points.png").size == before.size
     again = predict_files(detector, [folder], out, show_progress=False)
-    assert again == broken and len(list(out.rglob("*.png"))) == 3, "results are not taken for pictures"
+    assert again == broken and len(list(out.rglob("*-points.*"))) == 3, "results are not taken for pictures"
 
 
 def test_json_and_csv_say_the_same(folder, detector):
@@ -419,7 +419,7 @@ def test_the_command_prints_json_and_names_what_is_broken(folder):
     assert bad.returncode == 2 and bad.stderr.count("\n") == 1 and "broken.jpg" in bad.stderr and not bad.stdout
     many = run(".", "--out", "out", cwd=folder)
     assert many.returncode == 2 and "1 could not be read, the rest is done" in many.stderr
-    assert many.stdout.count("1 face ") == 2 and "0 faces" in many.stdout and len(list((folder / "out").rglob("*.png"))) == 3
+    assert many.stdout.count("1 face ") == 2 and "0 faces" in many.stdout and len(list((folder / "out").rglob("*-points.*"))) == 3
 
 
 def test_a_photo_is_done_without_tensorflow(tmp_path):
@@ -429,7 +429,7 @@ def test_a_photo_is_done_without_tensorflow(tmp_path):
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "p.png")], check=True)
 
 
-@pytest.mark.parametrize("name, kind", [("found.csv", "csv"), ("found.JSON", "json"), ("drawn.jpg", "png"), ("film.mp4", "png")])
+@pytest.mark.parametrize("name, kind", [("found.csv", "csv"), ("found.JSON", "json"), ("drawn.jpg", "jpg"), ("film.mp4", "image")])
 def test_a_file_named_for_the_results_is_refused_before_any_work(tmp_path, name, kind):
     with pytest.raises(UserError, match=f"results go into a folder, expected as --out .*; --format {kind}"):
         predict_files(None, ["photo.jpg"], tmp_path / name)
