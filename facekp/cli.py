@@ -212,9 +212,9 @@ def _run_evaluate(options: argparse.Namespace) -> None:
         print(json.dumps(to_plain(scores)))
         return
     print(f"{scores['model']} on {scores['n_faces']} faces, {scores['n_points']} labelled points of {scores['data']}")
-    for name in ("rmse", "mse", "mae", "nme", "pck", "auc", "failure_rate", "accuracy"):
+    for name in ("rmse", "mse", "mae", "nme_eye_centers", "nme_outer_eye_corners", "pck", "auc", "failure_rate", "accuracy"):
         low, high = scores["intervals"][name]
-        print(f"  {name:<13} {scores[name]:8.3f}   95% interval {low:.3f} to {high:.3f}")
+        print(f"  {name:<22} {scores[name]:8.3f}   95% interval {low:.3f} to {high:.3f}")
     for keypoint, rmse in scores["per_point"].items():
         print(f"  {keypoint:<26} {rmse:6.2f} px")
     if "by_source" in scores:

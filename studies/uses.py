@@ -23,7 +23,7 @@ from facekp.inference.head_pose import MEAN_HEAD, head_pose
 from facekp.inference.keypoint_model import load_keypoint_model
 from facekp.inference.session import DEFAULT_MODEL
 from facekp.keypoints import FLIP_ORDER, IMAGE_SIZE, KEYPOINTS, MEAN_FACE
-from facekp.metrics import interocular_distance
+from facekp.normalization import interocular_distance
 
 INTEROCULAR = 35.0  # pixels, interocular distance of the mean head
 ANGLES = ("yaw", "pitch", "roll")

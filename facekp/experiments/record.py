@@ -133,7 +133,7 @@ def write_record(
     "Write a record atomically."
     return write_json(path, asdict(record))
 
-# %% ../../nbs/library/experiments/record.ipynb #afcc8355
+# %% ../../nbs/library/experiments/record.ipynb #2d78a96d
 def read_record(
     path: str | Path,  # JSON file, as write_record writes it
 ) -> Record:  # equal to the record written
@@ -141,9 +141,12 @@ def read_record(
     try:
         record = Record(**json.loads(Path(path).read_text(encoding="utf-8")))
         kinds: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "dict": dict, "list": list}
+        for scores in (record.metrics, record.metrics.get("intervals", {})):  # records of version 0.1 say nme
+            if "nme" in scores:
+                scores["nme_eye_centers"] = scores.pop("nme")
         wrong = [entry.name for entry in fields(Record) if not isinstance(getattr(record, entry.name), kinds[str(entry.type).split("[")[0]])]
         wrong += [f"data.{name}" for name in ("sha256", "n_train", "n_validation", "n_test") if name not in record.data]
-        wrong += [f"metrics.{name}" for name in ("rmse", "accuracy", "nme", "pck", "intervals") if name not in record.metrics]
+        wrong += [f"metrics.{name}" for name in ("rmse", "accuracy", "nme_eye_centers", "pck", "intervals") if name not in record.metrics]
         if wrong:
             raise ValueError(f"{wrong[0]} is missing or of another type")
         return record

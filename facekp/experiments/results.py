@@ -8,7 +8,7 @@ Docs: https://facekp.github.io/facekp/library/experiments/results.html.md"""
 __all__ = ['SCHEMA', 'METRIC_COLUMNS', 'HISTORY_COLUMNS', 'Study', 'study_from_records', 'merge_studies', 'write_study',
            'read_study', 'add_runs', 'has_study']
 
-# %% ../../nbs/library/experiments/results.ipynb #a230e309
+# %% ../../nbs/library/experiments/results.ipynb #9c9f38ac
 import json
 import zipfile
 import zlib
@@ -26,9 +26,9 @@ from .record import Record
 from ..files import atomic_path, write_json, write_text
 from ..keypoints import KEYPOINTS
 
-# %% ../../nbs/library/experiments/results.ipynb #62ea27f4
-SCHEMA = 1  # version of the files; a reader refuses newer ones
-METRIC_COLUMNS = ("rmse", "mse", "mae", "accuracy", "nme", "pck", "auc", "failure_rate")
+# %% ../../nbs/library/experiments/results.ipynb #09bb53e4
+SCHEMA = 2  # version of the files; a reader refuses newer ones. 2: NME names its normaliser, nme -> nme_eye_centers
+METRIC_COLUMNS = ("rmse", "mse", "mae", "accuracy", "nme_eye_centers", "nme_outer_eye_corners", "pck", "auc", "failure_rate")
 HISTORY_COLUMNS = ("run", "stage", "epoch", "loss", "validation_rmse")
 
 
@@ -63,7 +63,7 @@ class Study:
         runs = self.runs[mask]
         return Study(runs, self.squared_errors[mask], self.groups, self.history[self.history.run.isin(runs.index)], self.meta)
 
-# %% ../../nbs/library/experiments/results.ipynb #27180d62
+# %% ../../nbs/library/experiments/results.ipynb #7229c474
 def study_from_records(
     records: Mapping[str, Record],  # name of the run -> its record, all on the same test faces
     groups: npt.NDArray[Any],  # [N], the photo or person of each test face
@@ -91,7 +91,7 @@ def _index_of(known: list[Any], value: Any) -> int:
         known.append(value)
     return known.index(value)
 
-# %% ../../nbs/library/experiments/results.ipynb #8570465c
+# %% ../../nbs/library/experiments/results.ipynb #a9ad58ae
 def _row(record: Record, shared: Mapping[str, Any]) -> dict[str, Any]:
     "Return what a run has of its own, as columns."
     best = min((entry["validation_rmse"] for entry in record.history), default=None)
@@ -118,7 +118,7 @@ def _flatten(name: str, value: Any) -> list[tuple[str, float]]:
         return [(f"{name}_{axis}", float(number)) for axis, number in zip("xy", value)]
     return [(name, float(value))]
 
-# %% ../../nbs/library/experiments/results.ipynb #f01f4eb0
+# %% ../../nbs/library/experiments/results.ipynb #2c369db8
 def merge_studies(
     old: Study,  # what is there
     new: Study,  # runs that are added, or replace those of the same name
@@ -142,7 +142,7 @@ def _unshared(study: Study, meta: Mapping[str, Any]) -> dict[str, Any]:
     "Return what all runs of a study share but the merged one does not, as columns."
     return {key: value for key, value in study.meta["data"].items() if key not in meta["data"]}
 
-# %% ../../nbs/library/experiments/results.ipynb #4d0db7fa
+# %% ../../nbs/library/experiments/results.ipynb #66e877e9
 def write_study(
     study: Study,  # runs and their errors
     folder: str | Path,  # results/<study>
@@ -157,7 +157,7 @@ def write_study(
     write_text(folder / "runs.csv", study.runs.dropna(axis="columns", how="all").to_csv(float_format="%.10g", lineterminator="\n"))
     return folder
 
-# %% ../../nbs/library/experiments/results.ipynb #ebfedf9f
+# %% ../../nbs/library/experiments/results.ipynb #360def3a
 def read_study(
     folder: str | Path,  # results/<study>
 ) -> Study:  # what write_study wrote
@@ -168,7 +168,7 @@ def read_study(
         if meta["schema"] > SCHEMA:
             raise ValueError(f"schema {meta['schema']} is newer than this version of facekp, which reads up to {SCHEMA}; update facekp")
         text = {"run": str, "model": str, "labels": str, "weights_from": str}
-        runs = pd.read_csv(folder / "runs.csv", dtype=text, keep_default_na=True).set_index("run")
+        runs = pd.read_csv(folder / "runs.csv", dtype=text, keep_default_na=True).set_index("run").rename(columns={"nme": "nme_eye_centers"})
         runs["weights_from"] = runs.weights_from.fillna("") if "weights_from" in runs else ""
         with np.load(folder / "errors.npz", allow_pickle=False) as arrays:
             stored, squared, groups = arrays["run"].tolist(), arrays["squared_errors"], arrays["group"]
@@ -176,12 +176,12 @@ def read_study(
         if squared.shape != (len(stored), len(groups)):
             raise ValueError(f"errors.npz has squared_errors of shape {list(squared.shape)}, expected {[len(stored), len(groups)]}")
         history = pd.read_csv(folder / "history.csv", dtype={"run": str}).reindex(columns=list(HISTORY_COLUMNS))
-        return Study(runs, squared[rows], groups, history, meta)
+        return Study(runs, squared[rows], groups, history, meta | {"schema": SCHEMA})
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{folder}: not the results of a study ({error}); expected runs.csv, errors.npz, history.csv and meta.json, "
                         "as facekp course writes them") from error
 
-# %% ../../nbs/library/experiments/results.ipynb #1eab948c
+# %% ../../nbs/library/experiments/results.ipynb #4fba04ec
 def add_runs(
     folder: str | Path,  # results/<study>; made where it is missing
     records: Mapping[str, Record],  # name of the run -> its record
@@ -197,7 +197,7 @@ def add_runs(
     write_study(new, folder)
     return new
 
-# %% ../../nbs/library/experiments/results.ipynb #4b66ff07
+# %% ../../nbs/library/experiments/results.ipynb #fe7c0a24
 def has_study(
     folder: str | Path,  # any folder
 ) -> bool:  # True where read_study can be tried

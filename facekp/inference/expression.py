@@ -11,7 +11,7 @@ __all__ = ['MEASURES', 'mouth_opening', 'smile_width', 'brow_raise', 'measure_ex
 import numpy as np
 
 from ..keypoints import KEYPOINTS
-from ..metrics import interocular_distance
+from ..normalization import interocular_distance
 
 # %% ../../nbs/library/inference/expression.ipynb #0df266c3
 def mouth_opening(

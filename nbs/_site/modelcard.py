@@ -13,8 +13,8 @@ from lessons import ROOT, page_about
 
 DEPLOY = ROOT / "results" / "deploy"
 DEFAULT = ROOT / "facekp" / "weights" / "default.onnx"
-METRICS = {"rmse": "RMSE, px", "mae": "MAE, px", "nme": "NME", "pck": "PCK", "auc": "AUC", "failure_rate": "failures"}
-SHARES = ("nme", "pck", "auc", "failure_rate", "accuracy")
+METRICS = {"rmse": "RMSE, px", "mae": "MAE, px", "nme_eye_centers": "NME (eye centres)", "nme_outer_eye_corners": "NME (outer eye corners)", "pck": "PCK", "auc": "AUC", "failure_rate": "failures"}
+SHARES = ("nme_eye_centers", "nme_outer_eye_corners", "pck", "auc", "failure_rate", "accuracy")
 HEADINGS = {"name": "", "rmse": "RMSE, px", "interval": "95% interval", "bytes": "MB", "size_bytes": "MB", "size": "MB", "megabytes": "MB", "mb": "MB", "ms": "ms a face",
             "milliseconds": "ms a face", "ms_a_face": "ms a face", "milliseconds_a_face": "ms a face", "median_ms": "ms a face, median", "best_ms": "ms a face, best", "load_ms": "ms to load", "load_seconds": "s to load", "n_faces": "faces",
             "largest_difference": "largest difference to Keras, px", "max_difference": "largest difference to Keras, px",
@@ -222,8 +222,8 @@ def _results(default: dict) -> list[str]:
     lines = []
     if metrics:
         faces = f" of {metrics['n_faces']:,} faces" if _number(metrics.get("n_faces")) else ""
-        lines += ["## How well it does", "", f"On the held-out part{faces}, by a training that has not seen them; intervals are 95%, over photos. RMSE and MAE are in pixels of the 96x96 picture, NME is the mean distance as a share of the distance between the eyes, PCK the share of points "
-                  "within a tenth of it. AUC is the area under the curve that says how many faces have an NME below a limit, up to a limit of 8%; failures are the faces beyond it.", "", *table(metric_rows(metrics), "metric", "All metrics")]
+        lines += ["## How well it does", "", f"On the held-out part{faces}, by a training that has not seen them; intervals are 95%, over photos. RMSE and MAE are in pixels of the 96x96 picture, NME is the mean distance as a share of the distance that its name gives (300-W divides by the outer eye corners), PCK the share of points "
+                  "within a tenth of the distance between the eye centres. AUC is the area under the curve that says how many faces have an NME (eye centres) below a limit, up to a limit of 8%; failures are the faces beyond it.", "", *table(metric_rows(metrics), "metric", "All metrics")]
         mirrored = default.get("mirrored") if isinstance(default.get("mirrored"), dict) else {}
         if _number(mirrored.get("rmse")):
             lines += [f"With the mean of the answers for a face and for its mirror image, which takes twice as long, the RMSE is {mirrored['rmse']:.2f} px.", ""]

@@ -241,7 +241,7 @@ def a_record() -> dict:
     "The description of a run, as JSON has it."
     from facekp.experiments.record import Record
 
-    metrics = dict.fromkeys(("rmse", "accuracy", "nme", "pck"), 1.0) | {"intervals": {}}
+    metrics = dict.fromkeys(("rmse", "accuracy", "nme_eye_centers", "pck"), 1.0) | {"intervals": {}}
     told = {"name": "x", "sha256": {}, "n_train": 1, "n_validation": 1, "n_test": 1}
     return dataclasses.asdict(Record("mean", "masked", 0, "quick", 0, told, {}, 30, 0, 0, 0.0, metrics))
 

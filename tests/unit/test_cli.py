@@ -74,7 +74,7 @@ def test_make_info_train_evaluate_compare(tmp_path):
         trained = facekp("train", "--model", "mean", "--labels", labels, "--data", "faces.npz", "--out", labels, cwd=tmp_path)
         assert trained.returncode == 0, trained.stderr
     scores = json.loads(facekp("evaluate", "--model", "masked", "--data", "faces.npz", "--json", cwd=tmp_path).stdout)
-    assert {"rmse", "mse", "mae", "accuracy", "nme", "pck", "auc", "failure_rate", "n_faces", "n_points", "per_point", "model", "data"} <= set(scores)
+    assert {"rmse", "mse", "mae", "accuracy", "nme_eye_centers", "nme_outer_eye_corners", "pck", "auc", "failure_rate", "n_faces", "n_points", "per_point", "model", "data"} <= set(scores)
     assert scores["n_faces"] == 240 and 1 < scores["rmse"] < 8
     table = facekp("compare", "complete", "masked", cwd=tmp_path)
     assert table.returncode == 0 and table.stdout.count("mean") == 2, table.stderr

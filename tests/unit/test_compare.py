@@ -31,7 +31,7 @@ GROUPS = np.repeat(np.arange(20), 2)
 def record_of(model: str, labels: str, augment: int, seed: int, mean_square: float, **changes) -> Record:
     noise = np.random.default_rng([seed, augment, len(labels)]).normal(0, 0.05, 40)
     squared = np.linspace(0.5, 1.5, 40) * mean_square + noise
-    metrics = {"rmse": float(np.sqrt(squared.mean())), "accuracy": 0.7, "nme": 0.07, "pck": 0.8}
+    metrics = {"rmse": float(np.sqrt(squared.mean())), "accuracy": 0.7, "nme_eye_centers": 0.07, "pck": 0.8}
     return Record(model, labels, augment, "full", seed, {"sha256": {}, "n_used": 12_345}, {"images": 30_000}, 1_000, 3, 30_000, 60.0, metrics,
                   squared_errors=squared.tolist(), **changes)
 

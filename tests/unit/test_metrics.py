@@ -2,6 +2,7 @@
 import json
 import math
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from facekp.error_curves import auc, ced_curve, failure_rate
 from facekp.errors import UserError
-from facekp.evaluation import METRICS, compare_paired, evaluate_points
+from facekp.evaluation import METRICS, compare_paired, evaluate_points, rmse_by_keypoint
 from facekp.files import to_plain
 from facekp.keypoints import KEYPOINTS, MEAN_FACE
 from facekp.metrics import (
-    auc,
-    ced_curve,
     face_errors,
-    failure_rate,
-    interocular_distance,
     keras_accuracy,
     mae,
     mse,
@@ -26,10 +24,11 @@ from facekp.metrics import (
     normalized_errors,
     pck,
     rmse,
-    rmse_by_keypoint,
 )
+from facekp.normalization import interocular_distance
 
-DEFINITIONS = {"rmse": rmse, "mse": mse, "mae": mae, "accuracy": keras_accuracy, "nme": nme, "pck": pck, "auc": auc,
+DEFINITIONS = {"rmse": rmse, "mse": mse, "mae": mae, "accuracy": keras_accuracy, "nme_eye_centers": partial(nme, normalizer="eye_centers"),
+               "nme_outer_eye_corners": partial(nme, normalizer="outer_eye_corners"), "pck": pck, "auc": auc,
                "failure_rate": failure_rate}
 
 
@@ -44,7 +43,7 @@ def crowd(count, seed=0, spread=2.0, missing=0.1):
 
 def by_hand(predicted, points):
     "Every metric as its definition says, one value after the other."
-    squared, absolute, same, faces, near = [], [], [], [], []
+    squared, absolute, same, faces, outer, near = [], [], [], [], [], []
     for p, t in zip(predicted.astype(float), points.astype(float)):
         known = [i for i in range(15) if not math.isnan(t[i][0])]
         for i in known:
@@ -57,9 +56,11 @@ def by_hand(predicted, points):
             relative = [math.dist(p[i], t[i]) / math.dist(t[0], t[1]) for i in known]
             faces.append(sum(relative) / len(relative))
             near += [value <= 0.1 for value in relative]
+        if 3 in known and 5 in known:  # the outer eye corners
+            outer.append(sum(math.dist(p[i], t[i]) / math.dist(t[3], t[5]) for i in known) / len(known))
     def mean(values):
         return sum(values) / len(values) if values else math.nan
-    return {"rmse": math.sqrt(mean(squared)), "mse": mean(squared), "mae": mean(absolute), "accuracy": mean(same), "nme": mean(faces),
+    return {"rmse": math.sqrt(mean(squared)), "mse": mean(squared), "mae": mean(absolute), "accuracy": mean(same), "nme_eye_centers": mean(faces), "nme_outer_eye_corners": mean(outer),
             "pck": mean(near), "auc": mean([max(0, 1 - face / 0.08) for face in faces]),
             "failure_rate": mean([face > 0.08 for face in faces])}
 
@@ -92,7 +93,7 @@ def test_relative_errors_do_not_depend_on_size_place_or_roll(scale, shift, angle
 def test_a_perfect_prediction():
     _, points = crowd(20, missing=0)
     scores = evaluate_points(points, points, np.arange(20))
-    assert {name: scores[name] for name in METRICS} == {"rmse": 0, "mse": 0, "mae": 0, "accuracy": 1, "nme": 0, "pck": 1, "auc": 1,
+    assert {name: scores[name] for name in METRICS} == {"rmse": 0, "mse": 0, "mae": 0, "accuracy": 1, "nme_eye_centers": 0, "nme_outer_eye_corners": 0, "pck": 1, "auc": 1,
                                                         "failure_rate": 0}
     assert scores["intervals"]["rmse"] == [0, 0] and scores["intervals"]["auc"] == [1, 1]
 
@@ -100,7 +101,7 @@ def test_a_perfect_prediction():
 def test_missing_labels_do_not_count():
     predicted, points = crowd(50)
     elsewhere = np.where(np.isnan(points), predicted + 1000, predicted)
-    for name in ("rmse", "mse", "mae", "nme", "pck", "auc", "failure_rate"):
+    for name in ("rmse", "mse", "mae", "nme_eye_centers", "nme_outer_eye_corners", "pck", "auc", "failure_rate"):
         assert DEFINITIONS[name](elsewhere, points) == DEFINITIONS[name](predicted, points), name
 
 
@@ -109,12 +110,12 @@ def test_a_face_without_an_eye_centre_counts_in_pixels_only():
     points[0, KEYPOINTS.index("left_eye_center")] = np.nan
     points[1, 0] = points[1, 1]  # both eye centres at one place: no ruler either
     assert np.isnan(interocular_distance(points)).tolist() == [True, True, False]
-    assert np.isclose(nme(predicted, points), face_errors(predicted[2:], points[2:])[0])
+    assert np.isclose(nme(predicted, points, "eye_centers"), face_errors(predicted[2:], points[2:])[0])
     assert rmse(predicted, points) != rmse(predicted[2:], points[2:])
     points[2, 1] = np.nan
-    assert math.isnan(nme(predicted, points)) and math.isnan(auc(predicted, points)) and math.isnan(pck(predicted, points))
+    assert math.isnan(nme(predicted, points, "eye_centers")) and math.isnan(auc(predicted, points)) and math.isnan(pck(predicted, points))
     scores = evaluate_points(predicted, points, np.arange(3))
-    assert math.isnan(scores["failure_rate"]) and to_plain(scores)["intervals"]["nme"] == [None, None]
+    assert math.isnan(scores["failure_rate"]) and to_plain(scores)["intervals"]["nme_eye_centers"] == [None, None]
     assert np.isfinite(scores["intervals"]["rmse"]).all()
 
 

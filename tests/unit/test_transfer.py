@@ -181,7 +181,7 @@ def test_unknown_names_are_named():
 
 def test_old_records_without_the_origin_of_weights_are_read(tmp_path):
     data = {"sha256": {}, "n_train": 1, "n_validation": 1, "n_test": 1}
-    metrics = dict.fromkeys(("rmse", "accuracy", "nme", "pck"), 1.0) | {"intervals": {}}
+    metrics = dict.fromkeys(("rmse", "accuracy", "nme_eye_centers", "pck"), 1.0) | {"intervals": {}}
     record = Record("cnn", "masked", 0, "quick", 0, data, {}, 1, 1, 1, 1.0, metrics)
     path = write_record(record, tmp_path / "record.json")
     story = json.loads(path.read_text())
