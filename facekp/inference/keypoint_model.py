@@ -8,7 +8,7 @@ Docs: https://facekp.github.io/facekp/library/inference/keypoint_model.html.md""
 __all__ = ['Keypoints', 'KeypointModel', 'check_crops', 'OnnxModel', 'KerasModel', 'LiteRTModel', 'SourceModels',
            'load_keypoint_model']
 
-# %% ../../nbs/library/inference/keypoint_model.ipynb #e5eb93d9
+# %% ../../nbs/library/inference/keypoint_model.ipynb #66a9aa46
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -20,7 +20,7 @@ from ..errors import UserError, requirement
 from .session import DEFAULT_MODEL, open_session
 from ..keypoints import IMAGE_SIZE, KEYPOINTS
 
-# %% ../../nbs/library/inference/keypoint_model.ipynb #afcacd31
+# %% ../../nbs/library/inference/keypoint_model.ipynb #20df1b98
 class Keypoints(NamedTuple):
     "The keypoints of N cropped faces."
     points: np.ndarray  # float32 [N,15,2], pixels of the 96x96 crop, in the order of KEYPOINTS
@@ -39,7 +39,7 @@ class KeypointModel(Protocol):
     ) -> Keypoints:
         "Predict the keypoints of cropped faces."
 
-# %% ../../nbs/library/inference/keypoint_model.ipynb #d1e5c50f
+# %% ../../nbs/library/inference/keypoint_model.ipynb #57d51c99
 def _to_keypoints(outputs: Sequence[np.ndarray]) -> Keypoints:
     "Shape the outputs of a network; sigma is 0 where there is none."
     points = np.asarray(outputs[0], np.float32).reshape(len(outputs[0]), len(KEYPOINTS), 2)
@@ -79,12 +79,8 @@ class _FileModel:
                             f"({' '.join(str(error).split())[:120]}); expected an output [N,15,2] "
                             "or [N,30] in pixels") from error
 
-    def predict(
-        self,
-        images: np.ndarray,  # uint8 [N,96,96], grey crops
-        batch_size: int = 256,  # faces per call of the network
-    ) -> Keypoints:
-        "Predict the keypoints of cropped faces. Raises UserError for arrays of another shape."
+    def predict(self, images: np.ndarray, batch_size: int = 256) -> Keypoints:
+        "Predict the keypoints of cropped faces, as KeypointModel says. Raises UserError for arrays of another shape."
         images = check_crops(images)
         parts = [_to_keypoints(self._run(images[start:start + batch_size, ..., None]))
                  for start in range(0, len(images), batch_size)]
@@ -92,7 +88,7 @@ class _FileModel:
         return Keypoints(np.concatenate([part.points for part in parts]),
                          np.concatenate([part.sigma for part in parts]))
 
-# %% ../../nbs/library/inference/keypoint_model.ipynb #10206a3f
+# %% ../../nbs/library/inference/keypoint_model.ipynb #61d26b93
 class OnnxModel(_FileModel):
     "A keypoint model in an .onnx file, run by ONNX Runtime."
 
@@ -101,13 +97,14 @@ class OnnxModel(_FileModel):
         path: str | Path = DEFAULT_MODEL,  # takes grey [N,96,96,1], gives points [N,15,2] and perhaps sigma [N,15]
         threads: int | None = None,  # CPU threads; None: all cores of this process, at most four
         name: str | None = None,  # how messages call it; the path when not given
+        providers: str | Sequence[str] = "cpu",  # where to compute, as in open_session
     ):
-        session = open_session(path, threads)
+        session = open_session(path, threads, providers)
         input_name, kind, outputs = _read_signature(session, path)
         super().__init__(name or str(path),
                          lambda grey: session.run(outputs, {input_name: grey.astype(kind)}))
         self.metadata = dict(session.get_modelmeta().custom_metadata_map)
-        self._options = (path, threads, name)
+        self._options = (path, threads, name, providers)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return OnnxModel, self._options
@@ -125,7 +122,7 @@ def _read_signature(session: onnxruntime.InferenceSession,
     outputs = ["points", "sigma"] if {"points", "sigma"} <= set(given) else given[:1]
     return inputs[0].name, np.uint8 if "uint8" in inputs[0].type else np.float32, outputs
 
-# %% ../../nbs/library/inference/keypoint_model.ipynb #c13f3d2e
+# %% ../../nbs/library/inference/keypoint_model.ipynb #4064dd27
 class KerasModel(_FileModel):
     "A keypoint model that Keras runs."
 
@@ -136,7 +133,7 @@ class KerasModel(_FileModel):
     ):
         super().__init__(name or str(model.name), lambda grey: [model.predict_on_batch(grey)])
 
-# %% ../../nbs/library/inference/keypoint_model.ipynb #1f81d0e9
+# %% ../../nbs/library/inference/keypoint_model.ipynb #7c89d5a8
 class LiteRTModel(_FileModel):
     "A keypoint model in a .tflite file, run by LiteRT."
 
@@ -167,7 +164,7 @@ def _named_outputs(outputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     "Return points, and sigma where it is given."
     return [outputs[name] for name in ("points", "sigma") if name in outputs]
 
-# %% ../../nbs/library/inference/keypoint_model.ipynb #138c1908
+# %% ../../nbs/library/inference/keypoint_model.ipynb #195f381a
 class SourceModels:
     "One keypoint model for both annotation sources, or one for each."
 
@@ -195,16 +192,17 @@ class SourceModels:
             found.points[rows], found.sigma[rows] = model.predict(images[rows], batch_size)
         return found
 
-# %% ../../nbs/library/inference/keypoint_model.ipynb #41eb7a01
+# %% ../../nbs/library/inference/keypoint_model.ipynb #aa4f2176
 def load_keypoint_model(
     model: str | Path | KeypointModel = "default",  # default, an .onnx, .tflite or .keras file, the folder of a run, or a model
     threads: int | None = None,  # CPU threads; None: all cores of this process, at most four; Keras ignores it
+    providers: str | Sequence[str] = "cpu",  # where ONNX models compute, as in open_session
 ) -> KeypointModel:  # ready to predict
     "Open a keypoint model by the ending of its file. Raises UserError for what is none."
     if not isinstance(model, (str, Path)):
         return model
     if str(model) == "default":
-        return OnnxModel(DEFAULT_MODEL, threads, name="default")
+        return OnnxModel(DEFAULT_MODEL, threads, "default", providers)
     path = Path(model)
     if path.suffix == ".tflite":
         return LiteRTModel(path, threads)
@@ -212,4 +210,4 @@ def load_keypoint_model(
         from facekp.models.files import load_model
 
         return KerasModel(load_model(path), name=str(path))
-    return OnnxModel(path, threads)
+    return OnnxModel(path, threads, providers=providers)

@@ -21,16 +21,18 @@ from pathlib import Path
 from lessons import ROOT, page_about
 
 from facekp.geometry import FRAME_SCALE
+from facekp.inference.confidence import CONFIDENCE_WEIGHTS, HIDDEN_POINTS, HIDDEN_RATIO, USUAL_SIGMA
 from facekp.inference.face_detector import BEST_BOX, DETECTOR_SIZE, LEVEL_STEP, MAX_ENLARGEMENT, MIN_BOX, find_candidates, nms
 from facekp.inference.landmarker import (
     CLEAR_CONFIDENCE,
     CLEAR_DETECTION,
     DETECTOR_POINTS_IN_CROP,
-    DISAGREEMENT_LIMIT,
     SECOND_PASS_SCALE,
-    SIGMA_LIMIT,
     SMALL_FACE,
+    SURE_CONFIDENCE,
     TURNED_LIMIT,
+    TURNED_PLACES,
+    USUAL_SHIFT,
     FaceLandmarker,
 )
 from facekp.keypoints import IMAGE_SIZE, KEYPOINT_COLORS, KEYPOINTS, LEFT_COLOR, MEAN_FACE, MIDDLE_COLOR, RIGHT_COLOR
@@ -106,7 +108,8 @@ def known() -> dict:
     numbers = {"imageSize": IMAGE_SIZE, "netSize": DETECTOR_SIZE, "seenFrom": MIN_BOX, "bestSeen": BEST_BOX, "levelStep": LEVEL_STEP,
                "maxEnlargement": MAX_ENLARGEMENT,
                "secondLook": SECOND_PASS_SCALE, "frameWidth": FRAME_SCALE, "clear": CLEAR_CONFIDENCE, "small": SMALL_FACE,
-               "turned": TURNED_LIMIT, "apart": DISAGREEMENT_LIMIT, "sigma": SIGMA_LIMIT, "seenWell": CLEAR_DETECTION}
+               "turned": TURNED_LIMIT, "sure": SURE_CONFIDENCE, "turnedPlaces": TURNED_PLACES, "usualShift": USUAL_SHIFT,
+               "confidence": CONFIDENCE_WEIGHTS, "hiddenRatio": HIDDEN_RATIO, "hiddenPoints": HIDDEN_POINTS, "usualSigma": USUAL_SIGMA.tolist(), "seenWell": CLEAR_DETECTION}
     numbers |= {"keypoints": KEYPOINTS, "colors": KEYPOINT_COLORS, "meanFace": np.round(MEAN_FACE.astype(float), 4).tolist(),
                 "detectedFrame": DETECTOR_POINTS_IN_CROP.tolist()}
     defaults = {name: parameter.default for function in (find_candidates, nms, FaceLandmarker.__init__)

@@ -217,6 +217,49 @@ def test_the_answer_moves_turns_and_mirrors_with_the_picture(detector):
     assert np.abs(turned[0].points - np.stack([279 - plain[:, 1], plain[:, 0]], axis=1)).max() < 6
 
 
+@pytest.mark.parametrize("turns", [1, 2, 3])
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_faces_on_their_side_and_upside_down_have_right_points_or_a_flag(detector, index, turns):
+    plain = detector.predict(photo(140, index))[0].points
+    answer = detector.predict(np.ascontiguousarray(np.rot90(photo(140, index), turns)))
+    assert len(answer) == 1
+    expected = plain
+    for _ in range(turns):
+        expected = np.stack([expected[:, 1], 279 - expected[:, 0]], axis=1)  # counterclockwise
+    assert np.linalg.norm(answer[0].points - expected, axis=1).mean() < 3 or answer[0].flags
+
+
+def test_negatives_have_right_points_or_a_flag(detector):
+    for index in range(6):
+        plain, answer = detector.predict(photo(140, index)), detector.predict(255 - photo(140, index))
+        for face in answer:
+            assert np.linalg.norm(face.points - plain[0].points, axis=1).mean() < 0.15 * 50 or face.flags
+
+
+def test_a_face_with_a_hidden_half_is_flagged_or_not_found(detector):
+    for index in range(3):
+        hidden = photo(160, index)
+        hidden[:, :160] = 90
+        assert all(face.flags for face in detector.predict(hidden))
+
+
+def test_far_points_of_the_detector_do_not_discard_a_sure_face(detector):
+    from facekp.inference.confidence import face_confidence, face_measurements
+
+    sure = face_measurements(FACES.points[0], np.full(15, 0.9), 0.9, 0.3)
+    unsure = face_measurements(FACES.points[0], np.full(15, 3.5), 0.9, 3.0)
+    assert face_confidence(sure) > 0.95 and face_confidence(unsure) < 0.5
+    assert detector.predict(photo(160))[0].confidence > 0.9
+
+
+def test_a_batch_finds_what_each_picture_alone_has(detector):
+    pictures = [photo(90), photo(240, 1), np.zeros((40, 50, 3), np.uint8), np.concatenate([photo(90, 2), photo(90, 3)], axis=1)]
+    for one, alone in zip(detector.predict(pictures), map(detector.predict, pictures)):
+        assert len(one) == len(alone)
+        for a, b in zip(one, alone):
+            assert np.abs(a.points - b.points).max() < 0.01 * a.crop.size and a.flags == b.flags
+
+
 def test_every_face_of_a_group_is_found_once(detector):
     group = np.concatenate([photo(90, index) for index in (0, 1, 2)], axis=1)
     answer = detector.predict(group)
@@ -259,7 +302,7 @@ def test_sigma_confidence_and_box_are_in_order(detector):
     assert np.allclose(twice.sigma / face.sigma, 2, rtol=0.15)
 
 
-@pytest.mark.parametrize("options", [{"min_face_size": 0}, {"min_face_size": 2}, {"min_confidence": 1.5}, {"passes": 0}, {"max_pixels": 0}, {"threads": 0}])
+@pytest.mark.parametrize("options", [{"min_face_size": 0}, {"min_face_size": 2}, {"min_confidence": 1.5}, {"passes": 0}, {"max_pixels": 0}, {"threads": 0}, {"providers": "abacus"}, {"providers": ["cpu", "none"]}])
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(UserError, match="expected"):
         facekp.load(**options)

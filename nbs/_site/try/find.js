@@ -241,15 +241,23 @@ function sideways([right, left, nose]) {
   return Math.abs(off / Math.max(across[0] ** 2 + across[1] ** 2, 1e-6));
 }
 
-function makeFace(picture, points, sigma, frame, marks, score) {
-  const pixel = frame[2] / known.imageSize, size = [picture.width, picture.height], wide = mean(sigma);
-  const own = [points[1], points[0], points[known.keypoints.indexOf("nose_tip")], middle([points[13], points[14]])];
-  const apart = mean(own.map((place, k) => distance(place, marks[k]))) / pixel;
-  const confidence = score * Math.exp(-((Math.max(apart - known.apart, 0) / 4) ** 2) - (Math.max(wide - known.sigma, 0) / 1.5) ** 2);
+function probability(points, sigma, score, shift) {
+  // how likely the points are right: a logistic regression on what was measured
+  const sure = clip(score, 0.002, 0.998), [x, y, width, roll] = frameFromPoints(known.meanFace, points), size = width / known.frameWidth;
+  const average = toPicture(known.meanFace, [x, y, size, roll]), scale = known.imageSize / size;
+  const shape = Math.sqrt(mean(points.map((place, k) => ((place[0] - average[k][0]) ** 2 + (place[1] - average[k][1]) ** 2) / 2))) * scale;
+  const weights = known.confidence, measured = { score: Math.log(sure / (1 - sure)), sigma: Math.log(Math.max(sigma, 0.1)), shift: Math.log1p(shift), shape: Math.log1p(shape) };
+  const odds = Object.keys(measured).reduce((sum, name) => sum + weights[name] * measured[name], weights.bias);
+  return 1 / (1 + Math.exp(-clip(odds, -30, 30)));
+}
+
+function makeFace(picture, points, sigma, frame, marks, confidence) {
+  const pixel = frame[2] / known.imageSize, size = [picture.width, picture.height];
+  const own = [points[1], points[0], points[known.keypoints.indexOf("nose_tip")]];
+  const hidden = sigma.filter((value, k) => value > known.hiddenRatio * known.usualSigma[k]).length >= known.hiddenPoints;
   const outside = points.some((place) => place.some((value, axis) => value < -0.5 || value > size[axis] - 0.5))
     || [0, 1].some((axis) => frame[axis] < 0.3 * frame[2] || frame[axis] > size[axis] - 0.3 * frame[2]);
-  const reasons = { small: frame[2] < known.small, cut: outside, turned: Math.max(sideways(own), sideways(marks)) > known.turned,
-    unsure: wide > 1.2 * known.sigma || confidence < 0.6 };
+  const reasons = { small: frame[2] < known.small, cut: outside, turned: Math.max(sideways(own), sideways(marks)) > known.turned, unsure: confidence < known.sure || hidden };
   return { points, sigma: sigma.map((value) => value * pixel), frame, confidence, flags: Object.keys(reasons).filter((name) => reasons[name]),
     box: [frame[0] - frame[2] / 2, frame[1] - frame[2] / 2, frame[0] + frame[2] / 2, frame[1] + frame[2] / 2] };
 }
@@ -267,9 +275,10 @@ function eachOnce(faces) {
 async function findPoints(nets, picture, found, least = known.leastConfidence) {
   // frame, find the points, frame again
   if (!found.length) return [];
-  let frames = found.map(({ marks }) => frameFromPoints(known.detectedFrame, marks)), used, places, answers;
+  let frames = found.map(({ marks }) => frameFromPoints(known.detectedFrame, marks)), used, before, places, answers;
   for (let pass = 0; pass < known.passes; pass++) {
     answers = await predictPoints(nets, frames.map((frame) => cutFace(picture, frame)));
+    before = places;
     places = answers.map(({ inside }, k) => toPicture(inside, frames[k]));
     used = frames;
     frames = places.map((points) => {
@@ -277,8 +286,41 @@ async function findPoints(nets, picture, found, least = known.leastConfidence) {
       return [x, y, width / known.frameWidth, roll];
     });
   }
-  const faces = found.map(({ marks, score }, k) => makeFace(picture, places[k], answers[k].sigma, used[k], marks, score));
+  const faces = found.map(({ marks, score }, k) => {
+    const shift = before ? mean(places[k].map((place, n) => distance(place, before[k][n]))) * known.imageSize / used[k][2] : known.usualShift;
+    return makeFace(picture, places[k], answers[k].sigma, used[k], marks, probability(places[k], mean(answers[k].sigma), score, shift));
+  });
   return eachOnce(faces.filter((face) => face.confidence >= least));
+}
+
+function turned(picture) {
+  // the picture turned by a quarter, counterclockwise
+  const { width, height } = picture, data = new Uint8ClampedArray(width * height * 4);
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) data.set(picture.data.subarray((y * width + x) * 4, (y * width + x) * 4 + 4), ((width - 1 - x) * height + y) * 4);
+  }
+  return { data, width: height, height: width };
+}
+
+async function searchTurned(nets, picture, frames) {
+  // frames in a small picture with a border, in four orientations, and the first known frames in the others
+  const side = Math.min(Math.max(picture.width, picture.height), 256), scale = side / Math.max(picture.width, picture.height);
+  const coarse = resize(picture, ...[picture.width, picture.height].map((size) => Math.max(1, Math.round(size * scale))));
+  const border = Math.trunc(0.4 * side), found = [];
+  for (const [x, y, width, roll] of frames.slice(0, known.turnedPlaces)) {
+    for (const turn of [1, 2, 3]) found.push([x, y, width, roll + turn * Math.PI / 2]);
+  }
+  let framed = withBorder(coarse, border);
+  const widths = [];
+  for (let turn = 0; turn < 4; turn++) {
+    for (const { place } of await findCandidates(nets, framed, 0.1)) {
+      const back = widths.reduceRight((places, width) => places.map(([x, y]) => [width - 1 - y, x]), place.slice(2, 6));
+      found.push(frameFromPoints(known.detectedFrame, back.map((mark) => mark.map((value) => (value - border + 0.5) / scale - 0.5))));
+    }
+    widths.push(framed.width);
+    framed = turned(framed);
+  }
+  return found;
 }
 
 export async function findFaces(nets, picture, smallest = known.smallest) {
@@ -293,10 +335,6 @@ export async function findFaces(nets, picture, smallest = known.smallest) {
   const clear = await findPoints(nets, picture, seen.filter(({ well }) => well), known.clear);
   const doubtful = seen.map(({ frame }) => frame).filter((frame) => !clear.some((face) => samePlace(frame, face.frame)));
   const faces = eachOnce([...clear, ...await refine(doubtful)]);
-  if (faces.length) return faces;
-  // a face that fills the picture is seen better with a border around it
-  const scale = Math.min(1, 256 / longest), coarse = resize(picture, ...[picture.width, picture.height].map((size) => Math.max(1, Math.round(size * scale))));
-  const border = Math.trunc(0.4 * Math.max(coarse.width, coarse.height));
-  const framed = await findCandidates(nets, withBorder(coarse, border), 0.3);
-  return refine(framed.map(({ place }) => frameFromPoints(known.detectedFrame, place.slice(2, 6).map((mark) => mark.map((value) => (value - border) / scale)))));
+  if (faces.some((face) => face.confidence >= known.sure)) return faces;
+  return eachOnce([...faces, ...await refine(await searchTurned(nets, picture, seen.map(({ frame }) => frame)))]);
 }
