@@ -9,7 +9,7 @@ __all__ = ['NOISE_SPEED', 'POINT_NOISE_SPEED', 'POINT_SHARE', 'VERIFY_EVERY', 'S
            'FOLLOW_SCALE', 'SECOND_PASS_SHIFT', 'OneEuroFilter', 'predict_crop', 'follow_faces', 'FaceTracker',
            'TrackedFrame', 'track']
 
-# %% ../../nbs/library/inference/tracking.ipynb #3b4d4b78
+# %% ../../nbs/library/inference/tracking.ipynb #d3bb23ee
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +20,8 @@ import cv2
 import numpy as np
 
 from ..geometry import Crop, crop_image, frame_face, to_image
+from ..images import encode_png
+from .drawing import draw_predictions
 from .keypoint_model import KeypointModel
 from .landmarker import FaceLandmarker, load, same_place
 from .results import Face
@@ -76,9 +78,9 @@ def _smoothing_factor(cutoff: Any, step: float) -> Any:
     "Return the weight of a new value in a first-order low-pass filter with a cutoff in hertz, after a step in seconds."
     return 1 / (1 + 1 / (2 * math.pi * cutoff * step))
 
-# %% ../../nbs/library/inference/tracking.ipynb #bfce42b3
+# %% ../../nbs/library/inference/tracking.ipynb #0ac21d33
 VERIFY_EVERY = 8  # frames from one confirmation of a face by the detector to the next
-SEARCH_EVERY = 20  # frames from one search of the whole frame to the next
+SEARCH_EVERY = 30  # frames from one search of the whole frame to the next: a new face is noticed within a second
 FOLLOW_SIGMA = 2.0  # pixels of the crop: mean sigma above which the keypoint model alone is not trusted
 FOLLOW_SHIFT, FOLLOW_SCALE = 0.25, 1.25  # sides of the crop, and ratio of sizes: a larger change from one frame to the next is no motion
 SECOND_PASS_SHIFT = 0.006  # sides of the crop, radians and share of the size: where the crop was further off, the keypoints are predicted again
@@ -234,13 +236,21 @@ def _find_faces(tracker: FaceTracker, image: np.ndarray) -> tuple[list[Face], bo
         return faces, True
     return tracker.landmarker.find_faces(image), True
 
-# %% ../../nbs/library/inference/tracking.ipynb #c92acdf5
+# %% ../../nbs/library/inference/tracking.ipynb #fe638543
 class TrackedFrame(NamedTuple):
     "A frame of a video with its faces."
     number: int  # 0 for the first frame
     seconds: float  # presentation time since the first frame
     image: np.ndarray  # uint8 [H,W,3], RGB
     faces: list[Face]  # with track_id
+
+    def draw(self) -> np.ndarray:  # uint8 [H,W,3], RGB
+        "Return the frame with boxes, keypoints and track ids."
+        return draw_predictions(self.image, self.faces)
+
+    def _repr_png_(self) -> bytes:
+        "Return what a notebook shows, at most 1200 pixels wide."
+        return encode_png(self.draw())
 
 
 def track(

@@ -55,10 +55,17 @@ class VideoResult(NamedTuple):
 class Writer(Protocol):
     "Writes predictions in one format."
 
-    def write_image(self, prediction: Prediction, name: str) -> Path | None:
-        "Write the faces of an image; name is that of the result without ending. Return the file of its own that was written."
+    def write_image(
+        self,
+        prediction: Prediction,  # of one image
+        name: str,  # of the result, without ending
+    ) -> Path | None:  # the file written, if the image has one of its own
+        "Write the faces of an image; return the file of its own that was written."
 
-    def open_video(self, video: VideoSource) -> contextlib.AbstractContextManager[VideoResult]:
+    def open_video(
+        self,
+        video: VideoSource,  # what is known of it before its frames
+    ) -> contextlib.AbstractContextManager[VideoResult]:  # a function that writes a frame, and the file
         "Begin a video. Raises UserError where the format has no videos."
 
 # %% ../../nbs/library/inference/writers.ipynb #2354202e
@@ -102,13 +109,20 @@ class DrawingWriter:
     ):
         self.folder, self.format = folder, format
 
-    def write_image(self, prediction: Prediction, name: str) -> Path | None:
+    def write_image(
+        self,
+        prediction: Prediction,  # of one image
+        name: str,  # of the result, without ending
+    ) -> Path | None:  # the file written, if the image has one of its own
         "Write the drawn image; return its path."
         suited = "png" if Path(prediction.name).suffix.lower() in LOSSLESS_ENDINGS else "jpg"
         return prediction.save(self.folder / f"{name}{RESULT_SUFFIX}.{suited if self.format == 'image' else self.format}")
 
     @contextlib.contextmanager
-    def open_video(self, video: VideoSource) -> Iterator[VideoResult]:
+    def open_video(
+        self,
+        video: VideoSource,  # what is known of it before its frames
+    ) -> Iterator[VideoResult]:  # a function that writes a frame, and the file
         "Write an MP4 with the times of the source. Raises RunError where OpenCV has no encoder."
         path = self.folder / f"{video.name}{RESULT_SUFFIX}.mp4"
         with atomic_path(path) as partial:
@@ -128,13 +142,20 @@ class LinesWriter:
     ):
         self._stream = stream
 
-    def write_image(self, prediction: Prediction, name: str) -> Path | None:
+    def write_image(
+        self,
+        prediction: Prediction,  # of one image
+        name: str,  # of the result, without ending
+    ) -> Path | None:  # the file written, if the image has one of its own
         "Write what Prediction.to_dict returns."
         print(_json_line(prediction.to_dict()), file=self._stream, flush=True)
         return None
 
     @contextlib.contextmanager
-    def open_video(self, video: VideoSource) -> Iterator[VideoResult]:
+    def open_video(
+        self,
+        video: VideoSource,  # what is known of it before its frames
+    ) -> Iterator[VideoResult]:  # a function that writes a frame, and the file
         "Write a line per frame."
         start = {"schema": SCHEMA, "file": video.file}
         yield VideoResult(lambda number, seconds, image, faces: print(
@@ -155,12 +176,19 @@ class JsonWriter:
     ):
         self.folder = folder
 
-    def write_image(self, prediction: Prediction, name: str) -> Path | None:
+    def write_image(
+        self,
+        prediction: Prediction,  # of one image
+        name: str,  # of the result, without ending
+    ) -> Path | None:  # the file written, if the image has one of its own
         "Write what Prediction.to_dict returns; return the path."
         return write_document(prediction.to_dict(), self.folder / f"{name}.json")
 
     @contextlib.contextmanager
-    def open_video(self, video: VideoSource) -> Iterator[VideoResult]:
+    def open_video(
+        self,
+        video: VideoSource,  # what is known of it before its frames
+    ) -> Iterator[VideoResult]:  # a function that writes a frame, and the file
         "Write a document with a list of frames."
         path = self.folder / f"{video.name}.json"
         start = {"schema": SCHEMA, "file": video.file, "width": video.size[0], "height": video.size[1], "frames_per_second": round(video.rate, 3)}
@@ -194,13 +222,20 @@ class CsvWriter:
             self._table.writerow([*start, number if face.track_id is None else face.track_id, *face_to_row(face), SCHEMA])
         self._stream.flush()
 
-    def write_image(self, prediction: Prediction, name: str) -> Path | None:
+    def write_image(
+        self,
+        prediction: Prediction,  # of one image
+        name: str,  # of the result, without ending
+    ) -> Path | None:  # the file written, if the image has one of its own
         "Write the rows of an image."
         self._write_rows((prediction.name, "", ""), prediction.faces)
         return None
 
     @contextlib.contextmanager
-    def open_video(self, video: VideoSource) -> Iterator[VideoResult]:
+    def open_video(
+        self,
+        video: VideoSource,  # what is known of it before its frames
+    ) -> Iterator[VideoResult]:  # a function that writes a frame, and the file
         "Write the rows of each frame; those of a video that does not come to its end are removed from a file."
         begin = self._stream.tell() if self._stream.seekable() else None
         try:
@@ -223,7 +258,11 @@ class AnnotationWriter:
         self.format, self.folder = format, folder
         self._images: list[AnnotatedImage] = []
 
-    def write_image(self, prediction: Prediction, name: str) -> Path | None:
+    def write_image(
+        self,
+        prediction: Prediction,  # of one image
+        name: str,  # of the result, without ending
+    ) -> Path | None:  # the file written, if the image has one of its own
         "Keep the faces of an image, or write its file and return the path."
         height, width = prediction.image.shape[:2]
         image = AnnotatedImage(prediction.name, width, height, [face.points for face in prediction], [face.box for face in prediction],
@@ -234,7 +273,10 @@ class AnnotationWriter:
         return None
 
     @contextlib.contextmanager
-    def open_video(self, video: VideoSource) -> Iterator[VideoResult]:
+    def open_video(
+        self,
+        video: VideoSource,  # what is known of it before its frames
+    ) -> Iterator[VideoResult]:  # a function that writes a frame, and the file
         "Refuse a video, whose frames are no files."
         raise UserError(f"{video.file}: {self.format} describes image files; expected --format json, jsonl or csv for a video")
         yield  # makes it a generator

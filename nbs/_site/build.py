@@ -24,6 +24,7 @@ from lessons import (
     write_page,
 )
 from modelcard import card_page, shipped_sentence
+from prediction_page import prediction_page, prediction_records
 from reference import exported_names, module_name, module_summary, reference_page
 from reliability_page import reliability_page, reliability_records
 from tables import FULL, MAIN, best_bars, comparison_page, counts
@@ -77,7 +78,7 @@ def extra_pages() -> list[str]:
 
 def model_pages() -> list[str]:
     "The pages on the model that is shipped; those that exist."
-    return ["try"] * has_runtime() + ["model"] + ["reliability"] * bool(reliability_records())
+    return ["try"] * has_runtime() + ["model"] + ["prediction"] * bool(prediction_records()) + ["reliability"] * bool(reliability_records())
 
 
 def start_page(static: Path) -> str:
@@ -172,6 +173,7 @@ def write_pages(pages: Path, only: list[str] | None = None) -> None:
              **{f"library/{module_pages()[module]}": reference_page(module, "../" * (module_pages()[module].count("/") + 1) + f"{page_name(lesson)}.ipynb")
                 for module, lesson in lesson_modules().items()},
              "model": card_page(), **({"try": write_try(pages / "static")} if "try" in model_pages() else {}),
+             **({"prediction": prediction_page()} if "prediction" in model_pages() else {}),
              **({"reliability": reliability_page()} if "reliability" in model_pages() else {}),
              **({"slides": (HERE / "slides.md").read_text(encoding="utf-8")} if "slides" in extra_pages() else {})}
     for name, text in texts.items():

@@ -1,0 +1,52 @@
+"""The page Prediction says what its records say, and lists what was not measured."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "nbs" / "_site"))
+
+import prediction_page
+from prediction_page import prediction_records, tracking_lines, unmeasured
+
+RECORDS = prediction_records()
+
+
+def test_the_page_shows_each_record_and_lists_the_others():
+    page = prediction_page.prediction_page()
+    assert {"tracking.json", "uses.json"} <= RECORDS.keys()
+    for row in RECORDS["tracking.json"]["motions"]:
+        assert f">{row['motion']}</td>" in page and f'data-value="{round(row["error_percent"], 3)}"' in page
+    for row in RECORDS["uses.json"]["pose"] + RECORDS["uses.json"]["expression"]:
+        assert f'data-value="{round(row["correlation"], 3)}"' in page
+    missing = page.split("## Not measured")[1]
+    assert all((f"results/prediction/{name}" in missing) == (name not in RECORDS) for name in prediction_page.PLANNED)
+    assert "blinking" in page
+
+
+def test_a_goal_that_is_missed_is_shown_as_missed():
+    record = json.loads(json.dumps(RECORDS["tracking.json"]))
+    reached = lambda: re.findall(r">(yes|no)</td></tr>", "".join(tracking_lines(record)))[:3]  # noqa: E731
+    record["motions"][1] |= {"error_percent": 0.29, "processor_ms_mean": 3.9}
+    record["motions"] = [record["motions"][0] | {"jitter_px": 0.04, "error_percent": 0.1, "processor_ms_mean": 1.0}, record["motions"][1]]
+    assert reached() == ["yes", "yes", "yes"]
+    record["motions"][1]["error_percent"] = 0.31
+    assert reached() == ["no", "yes", "yes"]
+
+
+def test_tables_of_photographs_have_a_row_per_method(tmp_path, monkeypatch):
+    monkeypatch.setattr(prediction_page, "FOLDER", tmp_path)
+    assert prediction_records() == {} and len(unmeasured({})) == len(prediction_page.PLANNED) + len(prediction_page.NEVER)
+    (tmp_path / "photos.json").write_text(json.dumps({"found_from": "mean error is under 0.3", "pictures": {"whole": 150}, "command": "python x.py",
+                                                      "tables": {"whole": {"facekp": {"found": 149, "ms": 31.5}, "MediaPipe": {"found": 150, "ms": 9.0}}}}))
+    page = prediction_page.prediction_page()
+    assert "Whole (150 pictures)" in page and ">149</td>" in page and ">MediaPipe</td>" in page and "Not in this run: dlib." in page and "python x.py" in page
+
+
+@pytest.mark.parametrize("name", sorted(RECORDS))
+def test_records_say_how_they_were_made(name):
+    assert RECORDS[name]["command"].startswith("python ") and not re.search(r"/(?:tmp|work|root|home)/", json.dumps(RECORDS[name]))
