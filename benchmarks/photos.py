@@ -109,7 +109,7 @@ def photographs(folder: Path) -> Iterator[tuple[str, Path, np.ndarray]]:
             yield "photographs", path, np.stack([from_68_points(read_pts(mark)) for mark in marks])
 
 
-def composed(faces, pictures: list[np.ndarray], folder: Path, portraits: int) -> Iterator[tuple[str, Path, np.ndarray]]:
+def composed(faces, pictures: list[np.ndarray], folder: Path, portraits: int, sheets: int) -> Iterator[tuple[str, Path, np.ndarray]]:
     "Pictures of 10 megapixels with one face each, and collages of 30 faces, written to a folder."
     sys.path.insert(0, str(Path(__file__).parents[1] / "recipes" / "default"))
     from confidence import blend, piece
@@ -118,9 +118,9 @@ def composed(faces, pictures: list[np.ndarray], folder: Path, portraits: int) ->
     for number in range(portraits):
         scene, row = piece(pictures, rng, 3888, 2592), rng.choice(rows)
         points = blend(scene, faces.images[row], faces.points[row].astype(float), int(rng.uniform(370, 1500)), rng.normal(0, 6), rng)
-        yield "one face, 10 megapixels", save(folder / f"one{number}.png", scene), points[None]
+        yield "one face, 10 megapixels", save(folder / f"one{number}.bmp", scene), points[None]
     for interocular in (67, 34, 17, 11):
-        for number in range(4):
+        for number in range(sheets):
             side = round(interocular / 34.6 * 96)
             tiles, points = [], []
             for row in rng.permutation(rows)[:30]:
@@ -128,7 +128,7 @@ def composed(faces, pictures: list[np.ndarray], folder: Path, portraits: int) ->
                 points.append(blend(tile, faces.images[row], faces.points[row].astype(float), side, 0.0, rng) + np.array(divmod(len(tiles), 6))[::-1] * len(tile))
                 tiles.append(tile)
             sheet = np.concatenate([np.concatenate(tiles[start:start + 6], axis=1) for start in range(0, 30, 6)])
-            yield f"collages, {interocular} px between the eyes", save(folder / f"sheet{interocular}_{number}.png", sheet), np.stack(points)
+            yield f"collages, {interocular} px between the eyes", save(folder / f"sheet{interocular}_{number}.bmp", sheet), np.stack(points)
 
 
 def faceless(pictures: list[np.ndarray], folder: Path, count: int) -> Iterator[tuple[str, Path, np.ndarray]]:
@@ -138,12 +138,12 @@ def faceless(pictures: list[np.ndarray], folder: Path, count: int) -> Iterator[t
 
     rng = np.random.default_rng(1)
     for number in range(count):
-        yield "no face", save(folder / f"no{number}.png", piece(pictures, rng, 1200, 900)), np.zeros((0, 15, 2))
+        yield "no face", save(folder / f"no{number}.bmp", piece(pictures, rng, 1200, 900)), np.zeros((0, 15, 2))
 
 
 def save(path: Path, image: np.ndarray) -> Path:
-    "Write a picture without loss."
-    cv2.imwrite(str(path), image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    "Write a picture without loss; BMP is decoded fastest."
+    cv2.imwrite(str(path), image[..., ::-1])
     return path
 
 
@@ -186,7 +186,9 @@ def main() -> None:
     parser.add_argument("--synthetic", action="store_true")
     parser.add_argument("--backgrounds", type=Path, help="face-free pictures that faces are blended into")
     parser.add_argument("--faceless", type=Path, help="other face-free pictures, for false faces")
-    parser.add_argument("--count", type=int, default=40, help="pictures with one face; pieces without are as many as needed for 150")
+    parser.add_argument("--count", type=int, default=40, help="composed pictures with one face")
+    parser.add_argument("--sheets", type=int, default=4, help="collages of 30 faces for each size")
+    parser.add_argument("--pieces", type=int, default=150, help="pieces of face-free pictures")
     parser.add_argument("--mediapipe", metavar="PYTHON")
     parser.add_argument("--dlib", metavar="PYTHON")
     parser.add_argument("--dlib-model", default="")
@@ -213,9 +215,9 @@ def pictures_of(options: argparse.Namespace, folder: Path) -> Iterator[tuple[str
     if options.composed or options.synthetic:
         faces = load_faces(options.composed) if options.composed else synthetic_faces(300, seed=11)
         whole = np.flatnonzero(np.isfinite(faces.points).all(axis=(1, 2)))
-        yield from composed(faces[whole], read_all(options.backgrounds), folder, options.count)
+        yield from composed(faces[whole], read_all(options.backgrounds), folder, options.count, options.sheets)
     if options.faceless:
-        yield from faceless(read_all(options.faceless), folder, 150)
+        yield from faceless(read_all(options.faceless), folder, options.pieces)
 
 
 def measure(options: argparse.Namespace) -> None:
