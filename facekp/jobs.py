@@ -8,13 +8,14 @@ Docs: https://facekp.github.io/facekp/library/jobs.html.md"""
 __all__ = ['settings_with', 'faces_of', 'make_data', 'train', 'evaluate', 'Submission', 'submit', 'compare', 'export_model']
 
 # %% ../nbs/library/jobs.ipynb #28ca9a95
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from .config import Settings, load_settings
+from .config import Settings, check_setting, is_word, load_settings
 from .data.sources import load_faces
 from .errors import UserError, did_you_mean
 from .faces import Faces, hash_faces
@@ -31,8 +32,12 @@ def settings_with(
     profile: str | None = None,  # quick or full; the environment's or the file's when not given
     **given: Any,  # fields of Settings; None leaves a field as it is
 ) -> Settings:  # settings.ini, the environment, and on top of them what was given
-    "Read the settings and put the given values over them. Raises UserError for an unknown profile or key."
-    return replace(load_settings(profile), **{key: value for key, value in given.items() if value is not None})
+    "Read the settings and put the given values over them. Raises UserError for an unknown profile or a value out of range."
+    given = {key: value for key, value in given.items() if value is not None}
+    settings = replace(load_settings(profile), **given)
+    for key, value in given.items():
+        check_setting(key, value, "argument")
+    return settings
 
 
 def faces_of(
@@ -47,18 +52,31 @@ def faces_of(
     return load_faces(source, settings.data_folder, seed=settings.seed)
 
 # %% ../nbs/library/jobs.ipynb #bdccd2f6
+_KAGGLE_FILES = ("training.csv", "test.csv", "IdLookupTable.csv", "truth.csv")
+
+
+def _check_free(paths: Iterable[Path], overwrite: bool) -> None:
+    "Raise UserError for files that would be replaced unasked, and for a folder in the place of a file."
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise UserError(f"{path}: is there already; choose another place, or replace it with --overwrite (overwrite=True)")
+
+
 def make_data(
     out: str | Path,  # a folder for training.csv, test.csv, IdLookupTable.csv and truth.csv, or a file ending with .npz
     count: int | None = None,  # how many training faces; the profile's number when not given
     seed: int | None = None,  # which faces; the settings' seed when not given
+    overwrite: bool = False,  # replace files that are there
 ) -> Path:  # the folder or file written
-    "Write synthetic faces as Kaggle's files or as .npz. Raises UserError for a count below 1 or a place that cannot be written."
+    "Write synthetic faces as Kaggle's files or as .npz. Raises UserError for a count below 1, a place that cannot be written and files that are there."
     from facekp.data.npz import save_npz
     from facekp.synthetic.kaggle_files import write_kaggle_folder
 
     settings = settings_with(seed=seed)
     wanted = settings.synthetic_faces if count is None else count
-    if str(out).lower().endswith(".npz"):
+    single = str(out).lower().endswith(".npz")
+    _check_free([Path(out)] if single else [Path(out) / name for name in _KAGGLE_FILES], overwrite)
+    if single:
         return save_npz(faces_of(f"synthetic:{wanted}", settings), out)
     return Path(write_kaggle_folder(out, wanted, settings.seed))
 
@@ -192,20 +210,25 @@ def submit(
     data: str | Path | None = None,  # kaggle, or a Kaggle folder or zip with test.csv and IdLookupTable.csv
     model: Any = "default",  # as for evaluate
     out: str | Path = "submission.csv",  # the file to write
+    overwrite: bool = False,  # replace the file where it is there
 ) -> Submission:  # the file and what is known about it
-    "Answer every row of IdLookupTable.csv in one file. Raises UserError for data without a test set."
+    "Answer every row of IdLookupTable.csv in one file. Raises UserError for data without a test set and for a file that is there."
     from facekp.data.kaggle import load_kaggle_test
     from facekp.experiments.kaggle import read_requests, score_submission, write_submission
 
+    _check_free([Path(out)], overwrite)
     settings = settings_with()
     source = settings.data if data is None else str(data)
-    if source.split(":")[0] == "synthetic" and not Path(source).exists():
+    if is_word(source) and source != "kaggle":
         raise UserError(f"'{source}' has no test set in files; give --data kaggle, or a folder with test.csv and IdLookupTable.csv "
                         "(facekp data make synthetic --out FOLDER writes one)")
     test, lookup = load_kaggle_test(source, settings.data_folder)
     requests = read_requests(lookup, test.image_id, source)
     models = _source_models(model)
-    path = write_submission(models.predict(test.images, second_source=requests.second).points, requests, out)
+    try:
+        path = write_submission(models.predict(test.images, second_source=requests.second).points, requests, out)
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(f"{out} was not written; the same command starts again") from stop
     truth = Path(source) / "truth.csv"
     scores = score_submission(path, requests, truth) if truth.is_file() else {}
     return Submission(Path(path), len(requests.row_id), len(test), int(requests.second.sum()), 1 + (models.models[0] is not models.models[1]), scores)
@@ -231,8 +254,11 @@ def export_model(
     format: str = "onnx",  # onnx, onnx-int8, litert, litert-int8 or saved_model
     weights: str | None = None,  # how ONNX files store them: float32, float16 (the default) or int8
     data: "str | Path | Faces | None" = None,  # faces that calibrate the int8 formats, at most 500; synthetic ones when not given
+    overwrite: bool = False,  # replace the file or folder where it is there
 ) -> Path:  # the file or folder written
-    "Write a model for other programs. Raises UserError for a format, name or model that does not fit."
+    "Write a model for other programs. Raises UserError for a format, name or model that does not fit, and for a file that is there."
+    if Path(out).is_file() or (Path(out) / "saved_model.pb").exists():
+        _check_free([Path(out)], overwrite)
     if isinstance(model, (str, Path)) and str(model) == "default" and format == "onnx" and data is None and weights in (None, "float16"):
         return _copy_default(Path(out))
     if isinstance(model, (str, Path)) and str(model).endswith((".onnx", ".tflite")):

@@ -22,12 +22,13 @@ from .kaggle import load_kaggle
 from .kaggle_download import fetch_kaggle
 from .npz import load_npz
 from .w300 import load_300w
-from ..config import load_settings
+from ..config import is_word, load_settings
 from ..errors import RunError, UserError, did_you_mean
 from ..faces import Faces, concatenate
 
 # %% ../../nbs/library/data/sources.ipynb #376192a1
-SOURCES = "synthetic, synthetic:N, kaggle, or the path of a Kaggle folder or .zip, a training.csv, an .npz or a 300-W folder"
+SOURCES = ("synthetic, synthetic:N, kaggle, or the path of a Kaggle folder or .zip, a training.csv, an .npz or a 300-W folder "
+           "(a folder named like a word is given as ./kaggle)")
 
 # %% ../../nbs/library/data/sources.ipynb #0e094475
 def load_faces(
@@ -53,7 +54,7 @@ def load_faces(
 # %% ../../nbs/library/data/sources.ipynb #88802f2f
 def _check_source(source: str) -> None:
     "Raise a `UserError` for a source that does not exist."
-    if source == "kaggle" or source.split(":")[0] == "synthetic" or (source and _exists(source)):
+    if is_word(source) or (source and _exists(source)):
         return
     near = did_you_mean(source, ("synthetic", "kaggle")).split(" Known")[0]
     expected = f"{near} Expected" if "mean" in near else "; expected"
@@ -63,7 +64,7 @@ def _check_source(source: str) -> None:
 
 def _split_source(source: str) -> list[str]:
     "Split 'a + b' into its sources, unless a file has that name."
-    return [source] if _exists(source) else [name.strip() for name in source.split("+")]
+    return [source] if _exists(source) or is_word(source) and "+" not in source else [name.strip() for name in source.split("+")]
 
 
 def _exists(name: str) -> bool:
@@ -87,7 +88,7 @@ def _load_one(source: str, data_folder: Path, seed: int) -> Faces:
     "Load one source."
     if source == "kaggle":
         return load_kaggle(fetch_kaggle(data_folder), "kaggle")
-    if not _exists(source) and source.split(":")[0] == "synthetic":
+    if is_word(source):
         return _load_synthetic(source, data_folder, seed)
     path = Path(source).expanduser()
     if path.is_dir():

@@ -84,13 +84,19 @@ def run_experiment(
     "Run the trials that have no result yet and that this machine can afford. Raises RunError, at the end, for trials that failed."
     from facekp.training.backend import GPU_COUNT
 
+    if workers is not None and workers < 1:
+        raise UserError(f"workers: {workers}, expected 1 or more processes")
     study = _stored_study(experiment)
     waiting = [planned for planned in experiment.trials if planned.affordable and not _is_done(planned, experiment, study)]
     if waiting:
         experiment.split.save(experiment.runs_folder)
     light = replace(experiment, split=experiment.split.without_faces())
     workers = min(workers or (1 if GPU_COUNT else os.cpu_count() or 1), max(1, len(waiting)))
-    failed = [trouble for trouble in run_jobs([delayed(_run_and_write)(planned, light) for planned in waiting], workers) if trouble]
+    try:
+        failed = [trouble for trouble in run_jobs([delayed(_run_and_write)(planned, light) for planned in waiting], workers) if trouble]
+    except KeyboardInterrupt as stop:
+        done = sum(_is_done(planned, experiment, study) for planned in waiting)
+        raise KeyboardInterrupt(f"{done} of {len(waiting)} trials are done and kept in {experiment.runs_folder}; the same command continues from there") from stop
     study = _collect(experiment, study)
     if study is not None:
         write_study(study, experiment.results_folder)

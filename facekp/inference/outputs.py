@@ -18,7 +18,7 @@ from ..errors import UserError
 from .landmarker import FaceLandmarker
 from .sources import Source, find_sources, is_webcam, webcam_number
 from .tracking import FaceTracker
-from .writers import DRAWN_FORMATS, FORMATS, VideoSource, Writer, open_writer, print_safely
+from .writers import DRAWN_FORMATS, FORMATS, TABLE_COLUMNS, VideoSource, Writer, open_writer, print_safely
 from ..progress import progress
 from ..video import VIDEO_ENDINGS, read_frames
 
@@ -30,10 +30,13 @@ def predict_files(
     format: str = "image",  # one of facekp.inference.writers.FORMATS; image: drawn, JPEG for photographs
     max_frames: int | None = None,  # end a video or webcam after so many frames
     show_progress: bool = True,  # a bar for what takes over two seconds, and a line per result
+    overwrite: bool = False,  # replace files of other programs too; results of facekp are replaced anyway
 ) -> list[str]:  # what could not be read, a message each
-    "Predict files and write the results; go on after a broken file. Raises UserError where out names a file."
+    "Predict files and write the results; go on after a broken file. Raises UserError where out names a file, or a file of another program is there."
     folder = _results_folder(out, format)
     sources, broken, done = find_sources(given, folder), [], 0
+    if folder and not overwrite:
+        _check_results(folder, sources, format)
     try:
         with open_writer(format, folder) as writer:
             for source in progress(sources, "predicting", show=show_progress and len(sources) > 1):
@@ -45,7 +48,7 @@ def predict_files(
     except KeyboardInterrupt as stop:
         where = f", in {folder}" if folder else ""
         raise KeyboardInterrupt(f"{done} of {len(sources)} sources are done{where}") from stop
-    table = {"csv": "predictions.csv", "jsonl": "predictions.jsonl", "coco": "annotations.json"}.get(format)
+    table = _TABLES.get(format)
     if show_progress and folder and table and len(broken) < len(sources):
         print_safely(f"wrote {folder / table}")
     return broken
@@ -76,6 +79,31 @@ def _predict_source(landmarker: FaceLandmarker, source: Source, writer: Writer, 
     if show and to_files:
         print_safely(line)
     return None
+
+# %% ../../nbs/library/inference/outputs.ipynb #553d33a2
+_TABLES = {"csv": "predictions.csv", "jsonl": "predictions.jsonl", "coco": "annotations.json"}  # formats with one file for all sources
+
+
+def _check_results(folder: Path, sources: list[Source], format: str) -> None:
+    "Raise UserError for a file that would be replaced and is no result of this package."
+    paths = [folder / _TABLES[format]] if format in _TABLES else [folder / f"{source.name}.json" for source in sources if format in ("json", "labelme")]
+    foreign = [path for path in paths if path.exists() and not _is_result(path)]
+    if foreign:
+        more = f" (and {len(foreign) - 1} more)" if len(foreign) > 1 else ""
+        raise UserError(f"{foreign[0]}{more}: is there already and no result of facekp; choose another --out, or replace it with --overwrite")
+
+
+def _is_result(path: Path) -> bool:
+    "Tell whether a file was written by this package: its first line has the columns of the table, or the file names the schema or the program."
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            if path.suffix == ".csv":
+                return file.readline().startswith(",".join(TABLE_COLUMNS[:2]))
+            head = file.read(4096)
+            file.seek(max(0, path.stat().st_size - 4096))
+            return any(word in head + file.read() for word in ('"schema":', "facekp"))
+    except OSError:
+        return False
 
 # %% ../../nbs/library/inference/outputs.ipynb #84cb7c6a
 def _predict_image(landmarker: FaceLandmarker, source: Source, writer: Writer) -> str:

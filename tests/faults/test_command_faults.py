@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
+from facekp.data.npz import save_npz
 from facekp.errors import UserError
 from facekp.inference.keypoint_model import SourceModels, load_keypoint_model
 from facekp.inference.landmarker import load
@@ -207,3 +209,86 @@ def test_export_refuses_what_it_would_ignore(tmp_path):
         with pytest.raises(UserError, match=words):
             export_model(model, tmp_path / path, format, **options)
     assert not list(tmp_path.iterdir())
+
+
+# Ctrl-C: what is done is on disk, and the message is true
+
+COMMAND = "import sys; from facekp.cli import main; sys.exit(main())"
+
+
+def interrupt_when(words: list, ready, cwd: Path, group: bool = False) -> tuple[int, str]:
+    "Run the command, send it SIGINT once something is there, and return its status and standard error."
+    process = subprocess.Popen([sys.executable, "-c", COMMAND, *map(str, words)], cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    started = time.monotonic()
+    while not ready() and process.poll() is None and time.monotonic() - started < 240:
+        time.sleep(0.02)
+    assert process.poll() is None, process.stderr.read()
+    (os.killpg if group else os.kill)(process.pid, signal.SIGINT)
+    error = process.communicate(timeout=120)[1]
+    return process.returncode, error
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGINT to one process is a POSIX matter")
+def test_a_training_that_is_stopped_keeps_its_last_checkpoint_and_says_which(tmp_path):
+    from facekp.training.state import read_progress
+
+    save_npz(synthetic_faces(120, seed=2, workers=1), tmp_path / "faces.npz")
+    words = ["train", "--model", "baseline", "--data", "faces.npz", "--images", 4_000_000, "--out", "run"]
+    status, error = interrupt_when(words, (tmp_path / "run" / "state.npz").exists, tmp_path)
+    progress = read_progress(tmp_path / "run" / "state.npz")
+    assert status == 130 and error.count("\n") == 1, error
+    assert f"stopped; epoch {progress['epoch']} of {progress['settings']['epochs']} is kept in run; the same command with --resume continues" in error
+    assert not (tmp_path / "run" / "record.json").exists()
+    status, error = interrupt_when([*words, "--resume"], lambda: read_progress(tmp_path / "run" / "state.npz")["epoch"] > progress["epoch"], tmp_path)
+    assert status == 130 and read_progress(tmp_path / "run" / "state.npz")["epoch"] > progress["epoch"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGINT to one process is a POSIX matter")
+def test_a_course_that_is_stopped_says_how_many_trials_are_kept(tmp_path):
+    save_npz(synthetic_faces(120, seed=2, workers=1), tmp_path / "faces.npz")
+    (tmp_path / "settings.ini").write_text("[quick]\nmodels = mean baseline\nlabels = masked\naugment = 1\nbaseline_images = 3000000\nminutes_per_trial = 9999\n")
+    status, error = interrupt_when(["course", "--data", "faces.npz", "--workers", 1], lambda: list((tmp_path / "runs").glob("*/mean*.json")), tmp_path, group=True)
+    kept = len(list((tmp_path / "runs").glob("*/*-seed0.json")))
+    assert status == 130 and f"stopped; {kept} of 3 trials are done and kept in" in error and kept >= 1, error
+
+
+def test_a_submission_that_is_stopped_is_not_written_and_the_message_says_so(tmp_path, monkeypatch, capsys):
+    from facekp.cli import main
+    from facekp.synthetic.kaggle_files import write_kaggle_folder
+
+    write_kaggle_folder(tmp_path / "kaggle", 30, 1)
+    monkeypatch.chdir(tmp_path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("facekp.jobs._source_models", lambda model: SourceModels(_Stopping()))
+        assert main(["submit", "--data", "./kaggle"]) == 130
+    assert "stopped; submission.csv was not written" in capsys.readouterr().err and not Path("submission.csv").exists()
+
+
+class _Stopping:
+    name = "stopping"
+
+    def predict(self, images, batch_size=256):
+        raise KeyboardInterrupt
+
+
+# files of the user
+
+def test_files_that_are_there_are_replaced_on_request_only(tmp_path, monkeypatch, capsys):
+    from facekp.cli import main
+    from facekp.synthetic.kaggle_files import write_kaggle_folder
+
+    monkeypatch.chdir(tmp_path)
+    write_kaggle_folder(tmp_path / "data", 30, 1)
+    (tmp_path / "mine").mkdir()
+    places = {"faces.npz": ["data", "make", "synthetic:20", "--out", "faces.npz"], "mine/truth.csv": ["data", "make", "synthetic:20", "--out", "mine"],
+              "submission.csv": ["submit", "--data", "data"], "net.onnx": ["export", "--out", "net.onnx"]}
+    for name, words in places.items():
+        Path(name).write_text("precious")
+        assert main(words) == 2, words
+        error = capsys.readouterr().err
+        assert f"{name}: is there already" in error and "--overwrite" in error and error.count("\n") == 1
+        assert Path(name).read_text() == "precious"
+        assert main([*words, "--overwrite"]) == 0 and Path(name).read_bytes() != b"precious", words
+        capsys.readouterr()
+    assert main(["data", "info", "faces.npz", "--out", "x"]) == 2 and "have no use" in capsys.readouterr().err

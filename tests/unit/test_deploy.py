@@ -176,7 +176,8 @@ def test_the_command(tmp_path, capsys):
     assert np.abs(points - expected["points"]).max() < 0.01 and np.abs(sigma - expected["sigma"]).max() < 0.01
     save_model(build_baseline(), tmp_path / "run" / "model.keras")
     assert main(["export", "--model", str(tmp_path / "run"), "--format", "saved_model", "--out", str(tmp_path / "saved")]) == 0
-    assert main(["export", "--model", str(tmp_path / "run"), "--format", "saved_model", "--out", str(tmp_path / "saved")]) == 0  # over itself
+    assert main(["export", "--model", str(tmp_path / "run"), "--format", "saved_model", "--out", str(tmp_path / "saved")]) == 2  # what is there is kept
+    assert main(["export", "--model", str(tmp_path / "run"), "--format", "saved_model", "--out", str(tmp_path / "saved"), "--overwrite"]) == 0
     assert "wrote" in capsys.readouterr().out and sorted(path.name for path in tmp_path.iterdir()) == ["net.tflite", "new", "run", "saved"]
 
 
