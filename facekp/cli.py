@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/cli.html.md"""
 # %% auto #0
 __all__ = ['SEED', 'DATA_HELP', 'OVERWRITE_HELP', 'MODEL_HELP', 'JOBS', 'build_parser', 'main']
 
-# %% ../nbs/library/cli.ipynb #3701bac6
+# %% ../nbs/library/cli.ipynb #62b948b1
 import argparse
 import contextlib
 import json
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from .options import Parser, whole_number
 
-# %% ../nbs/library/cli.ipynb #c0244030
+# %% ../nbs/library/cli.ipynb #3e6a01fa
 SEED = whole_number(0, highest=2**32 - 1)
 DATA_HELP = ("synthetic, synthetic:N, kaggle, or a path to a Kaggle folder or zip, training.csv, .npz or 300-W folder; several joined by +; "
              "a word is always a word: a folder of such a name is given as ./kaggle")
@@ -40,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:  # one subcommand per job
     _add_export_job(jobs)
     return parser
 
-# %% ../nbs/library/cli.ipynb #88a07a29
+# %% ../nbs/library/cli.ipynb #1a15d442
 def _add_predict_job(jobs: "argparse._SubParsersAction[Parser]") -> None:
     "Describe the job that predicts images and videos."
     job = jobs.add_parser("predict", help="find faces and their keypoints in images, folders, videos or a webcam")
@@ -68,7 +68,7 @@ def _add_data_job(jobs: "argparse._SubParsersAction[Parser]") -> None:
     job.add_argument("--seed", type=SEED, metavar="S", help="for synthetic faces (default: settings.ini)")
     job.add_argument("--overwrite", action="store_true", help=f"for make: {OVERWRITE_HELP}")
 
-# %% ../nbs/library/cli.ipynb #ba476aa6
+# %% ../nbs/library/cli.ipynb #23fe106d
 def _add_train_job(jobs: "argparse._SubParsersAction[Parser]") -> None:
     "Describe the job that trains one model."
     job = jobs.add_parser("train", help="train one model and keep it")
@@ -101,7 +101,7 @@ def _add_scoring_jobs(jobs: "argparse._SubParsersAction[Parser]") -> None:
     job = jobs.add_parser("compare", help="a table of runs that were tested on the same faces")
     job.add_argument("runs", nargs="+", metavar="RUN", help="folders of runs, records, or a folder of records")
 
-# %% ../nbs/library/cli.ipynb #089460d6
+# %% ../nbs/library/cli.ipynb #8b9daff1
 def _add_course_job(jobs: "argparse._SubParsersAction[Parser]") -> None:
     "Describe the job that runs the whole comparison."
     job = jobs.add_parser("course", help="the whole comparison: load, handle missing labels, augment, train, compare")
@@ -122,7 +122,7 @@ def _add_export_job(jobs: "argparse._SubParsersAction[Parser]") -> None:
     job.add_argument("--data", metavar="SRC", help="faces that calibrate the int8 formats, 500 of them (default: synthetic ones)")
     job.add_argument("--overwrite", action="store_true", help=OVERWRITE_HELP)
 
-# %% ../nbs/library/cli.ipynb #6fbc8609
+# %% ../nbs/library/cli.ipynb #3791536d
 def _run_predict(options: argparse.Namespace) -> None:
     "Predict files; what could not be read is reported at the end."
     from facekp.errors import UserError
@@ -136,7 +136,7 @@ def _run_predict(options: argparse.Namespace) -> None:
         more = "; ..." if len(broken) > 3 else ""
         raise UserError(broken[0] if alone else f"{len(broken)} could not be read, the rest is done: {'; '.join(broken[:3])}{more}")
 
-# %% ../nbs/library/cli.ipynb #b7f89a64
+# %% ../nbs/library/cli.ipynb #d9b90d13
 def _run_data(options: argparse.Namespace) -> None:
     "Describe, check, make or download a data set."
     from facekp.errors import UserError
@@ -192,7 +192,7 @@ def _make_data(source: str, options: argparse.Namespace) -> None:
         raise UserError("where to? give --out FOLDER for Kaggle's files or --out FILE.npz")
     print(f"wrote {make_data(options.out, int(count) if count else None, options.seed, options.overwrite)}")
 
-# %% ../nbs/library/cli.ipynb #267930bf
+# %% ../nbs/library/cli.ipynb #c03d183b
 def _run_train(options: argparse.Namespace) -> None:
     "Train one model and print its score."
     from facekp.jobs import train
@@ -229,7 +229,7 @@ def _run_evaluate(options: argparse.Namespace) -> None:
     if "by_source" in scores:
         print(_by_source(scores["by_source"]))
 
-# %% ../nbs/library/cli.ipynb #ababe446
+# %% ../nbs/library/cli.ipynb #796b60a7
 def _run_submit(options: argparse.Namespace) -> None:
     "Write a submission and print what it contains."
     from facekp.jobs import submit
@@ -255,7 +255,7 @@ def _run_compare(options: argparse.Namespace) -> None:
     formats = {"RMSE px": "{:.2f}".format, "accuracy": "{:.1%}".format, "seconds": "{:.0f}".format}
     print(shown[list(columns)].rename(columns=columns).to_string(index=False, formatters=formats))
 
-# %% ../nbs/library/cli.ipynb #6c7b98f2
+# %% ../nbs/library/cli.ipynb #54a55204
 def _run_course(options: argparse.Namespace) -> None:
     "Run the whole comparison and print its tables."
     from facekp.audit import audit
@@ -286,7 +286,7 @@ def _run_export(options: argparse.Namespace) -> None:
     written = export_model(options.model, options.out, options.format, options.weights, options.data, options.overwrite)
     print(f"wrote {written}, {options.model} in the format {options.format}")
 
-# %% ../nbs/library/cli.ipynb #a6ebd0ad
+# %% ../nbs/library/cli.ipynb #4d4207d2
 JOBS = {"predict": _run_predict, "data": _run_data, "train": _run_train, "evaluate": _run_evaluate, "submit": _run_submit,
         "compare": _run_compare, "course": _run_course, "export": _run_export}
 

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/config.html.md"""
 # %% auto #0
 __all__ = ['PROFILES', 'Settings', 'find_settings_file', 'load_settings', 'is_word', 'check_setting']
 
-# %% ../nbs/library/config.ipynb #1baaf569
+# %% ../nbs/library/config.ipynb #6310aebd
 import configparser
 import difflib
 import os
@@ -19,7 +19,7 @@ from typing import Any
 
 from .errors import UserError, did_you_mean
 
-# %% ../nbs/library/config.ipynb #d88d1c26
+# %% ../nbs/library/config.ipynb #7f58dad8
 def _parser() -> configparser.ConfigParser:
     return configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#",))
 
@@ -58,7 +58,7 @@ class Settings:
     minutes_per_trial: int = int(_shipped("minutes_per_trial"))  # longer runs are listed, not started
     batch_size: int = int(_shipped("batch_size"))  # faces per step
 
-# %% ../nbs/library/config.ipynb #8aa61e8d
+# %% ../nbs/library/config.ipynb #a9764dc4
 _SECTIONS = ("course", "paths", *PROFILES)
 _KEYS = tuple(field.name for field in fields(Settings))
 _LARGEST_FILE = 1 << 20  # bytes: settings are small
@@ -96,7 +96,7 @@ def find_settings_file(
     start = Path(start or ".").resolve()
     return next((folder / "settings.ini" for folder in (start, *start.parents) if _is_own_file(folder / "settings.ini")), None)
 
-# %% ../nbs/library/config.ipynb #d5858245
+# %% ../nbs/library/config.ipynb #5d5d1d53
 def load_settings(
     profile: str | None = None,  # quick or full; else FACEKP_PROFILE, else what the file says
     start: str | Path | None = None,  # where to look for settings.ini from, upwards
@@ -119,7 +119,7 @@ def load_settings(
     absolute: dict[str, Any] = {key: str(base / Path(getattr(settings, key)).expanduser()) for key in paths}
     return replace(settings, **absolute)
 
-# %% ../nbs/library/config.ipynb #5af72861
+# %% ../nbs/library/config.ipynb #e1b9b9fa
 def _read_file(path: Path | None) -> configparser.ConfigParser:
     "Read a settings.ini, if any. Raises UserError for a broken file and for unknown sections and keys."
     parser = _parser()
@@ -152,7 +152,7 @@ def _beside(base: Path, source: str) -> str:
     parts = [part.strip() for part in source.split("+")]
     return "+".join(part if is_word(part) or not part else str(base / Path(part).expanduser()) for part in parts)
 
-# %% ../nbs/library/config.ipynb #f7bdee33
+# %% ../nbs/library/config.ipynb #e2f607fa
 _LARGEST_SEED = 2**32 - 1  # of NumPy
 
 

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/jobs.html.md"""
 # %% auto #0
 __all__ = ['settings_with', 'faces_of', 'make_data', 'train', 'evaluate', 'Submission', 'submit', 'compare', 'export_model']
 
-# %% ../nbs/library/jobs.ipynb #28ca9a95
+# %% ../nbs/library/jobs.ipynb #2e5c92c9
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from facekp.experiments.plan import Trial
     from facekp.experiments.record import Record
 
-# %% ../nbs/library/jobs.ipynb #7db19aaf
+# %% ../nbs/library/jobs.ipynb #ebd37b29
 def settings_with(
     profile: str | None = None,  # quick or full; the environment's or the file's when not given
     **given: Any,  # fields of Settings; None leaves a field as it is
@@ -51,7 +51,7 @@ def faces_of(
     source = f"synthetic:{settings.synthetic_faces}" if source == "synthetic" else source
     return load_faces(source, settings.data_folder, seed=settings.seed)
 
-# %% ../nbs/library/jobs.ipynb #bdccd2f6
+# %% ../nbs/library/jobs.ipynb #ad425dae
 _KAGGLE_FILES = ("training.csv", "test.csv", "IdLookupTable.csv", "truth.csv")
 
 
@@ -80,7 +80,7 @@ def make_data(
         return save_npz(faces_of(f"synthetic:{wanted}", settings), out)
     return Path(write_kaggle_folder(out, wanted, settings.seed))
 
-# %% ../nbs/library/jobs.ipynb #220c9eef
+# %% ../nbs/library/jobs.ipynb #c81bc628
 def train(
     model: str,  # a name of facekp.models.registry.list_models()
     out: str | Path,  # folder for model.keras, record.json and the state of the training run
@@ -113,7 +113,7 @@ def train(
         raise KeyboardInterrupt(describe_kept(out)) from stop
     return record
 
-# %% ../nbs/library/jobs.ipynb #a7320318
+# %% ../nbs/library/jobs.ipynb #766e1109
 def _count_heads(heads: int | None, faces: Faces) -> int:
     "Return 2 for rows of two annotation sources unless the caller wants 1. Raises UserError for two heads without two sources."
     from facekp.conventions import has_two_sources
@@ -150,7 +150,7 @@ def _train_trial(trial: "Trial", faces: Faces, settings: Settings, heads: int, o
     experiment = plan_experiment(faces, settings, [trial])
     return run_trial(experiment.trials[0], experiment, out, resume, show_progress, first_budget)
 
-# %% ../nbs/library/jobs.ipynb #56a801dc
+# %% ../nbs/library/jobs.ipynb #f954bbee
 def _check_training(model: str, labels: str, augment: int, images: int | None) -> None:
     "Refuse unknown names and impossible amounts before anything is loaded."
     from facekp.labels import LABEL_STRATEGIES
@@ -162,7 +162,7 @@ def _check_training(model: str, labels: str, augment: int, images: int | None) -
     if augment < 0 or (images is not None and images < 1):
         raise UserError(f"augment={augment}, images={images}: expected 0 or more copies per face and 1 or more images")
 
-# %% ../nbs/library/jobs.ipynb #2d1892ed
+# %% ../nbs/library/jobs.ipynb #e0806cc6
 def _source_models(
     model: Any,  # a Keras model, a keypoint model, or default, an .onnx, .tflite or .keras file, or the folder of a run
 ) -> SourceModels:  # with a second model where the run has one per annotation source
@@ -175,7 +175,7 @@ def _source_models(
         return SourceModels(KerasModel(model, name=model.name))
     return SourceModels(load_keypoint_model(model))
 
-# %% ../nbs/library/jobs.ipynb #72e3823a
+# %% ../nbs/library/jobs.ipynb #117cc0ed
 def evaluate(
     model: Any = "default",  # a Keras model, or default, an .onnx or .keras file, or the folder of a run
     data: "str | Path | Faces | None" = None,  # labelled faces or their source; the settings' data when not given
@@ -194,7 +194,7 @@ def evaluate(
         scores["by_source"] = rmse_by_source(predicted, faces.points, second)
     return scores
 
-# %% ../nbs/library/jobs.ipynb #33932c30
+# %% ../nbs/library/jobs.ipynb #e522b669
 @dataclass(frozen=True)
 class Submission:
     "A submission file and what is known about it."
@@ -233,7 +233,7 @@ def submit(
     scores = score_submission(path, requests, truth) if truth.is_file() else {}
     return Submission(Path(path), len(requests.row_id), len(test), int(requests.second.sum()), 1 + (models.models[0] is not models.models[1]), scores)
 
-# %% ../nbs/library/jobs.ipynb #03d3256c
+# %% ../nbs/library/jobs.ipynb #120ff2e2
 def compare(
     runs: "list[str | Path]",  # folders of runs, record.json files, or folders of results with runs.csv
 ) -> pd.DataFrame:  # one row per run, best first: model, labels, augment, seed, rmse with low and high in px, accuracy, seconds; attrs: data, n_test
@@ -247,7 +247,7 @@ def compare(
     table.attrs = {"data": data[0]["name"], "n_test": data[0]["n_test"]}
     return table
 
-# %% ../nbs/library/jobs.ipynb #427f4a02
+# %% ../nbs/library/jobs.ipynb #208102fd
 def export_model(
     model: Any,  # a Keras model, or default, a .keras file, or the folder of a run
     out: str | Path,  # a file ending with .onnx or .tflite, or a folder for saved_model

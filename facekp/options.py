@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/options.html.md"""
 # %% auto #0
 __all__ = ['Parser', 'jobs_of', 'whole_number']
 
-# %% ../nbs/library/options.ipynb #e24578b0
+# %% ../nbs/library/options.ipynb #fac77c9d
 import argparse
 import sys
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from .errors import did_you_mean
 
-# %% ../nbs/library/options.ipynb #f3f67ead
+# %% ../nbs/library/options.ipynb #1b5d9cfe
 class Parser(argparse.ArgumentParser):
     "A parser whose errors are one line, with the word that may have been meant."
 
@@ -61,7 +61,7 @@ def _parser_of(parser: argparse.ArgumentParser, words: Sequence[str]) -> argpars
     jobs = jobs_of(parser)
     return next((jobs[word] for word in words if word in jobs), parser)
 
-# %% ../nbs/library/options.ipynb #61365cbe
+# %% ../nbs/library/options.ipynb #d87d1270
 def whole_number(
     lowest: int,  # smallest value
     noun: str = "",  # what is counted, for the message
