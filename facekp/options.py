@@ -61,14 +61,14 @@ def _parser_of(parser: argparse.ArgumentParser, words: Sequence[str]) -> argpars
     jobs = jobs_of(parser)
     return next((jobs[word] for word in words if word in jobs), parser)
 
-# %% ../nbs/library/options.ipynb #d87d1270
+# %% ../nbs/library/options.ipynb #1a2d80d9
 def whole_number(
     lowest: int,  # smallest value
     noun: str = "",  # what is counted, for the message
     highest: int | None = None,  # largest value
 ) -> Callable[[str], int]:  # a type for argparse
     "Return a reader of whole numbers with a range."
-    expected = f"expected a whole number, {lowest} or more{' ' * bool(noun)}{noun}{'' if highest is None else f' and at most {highest}'}"
+    expected = f"expected {lowest} or more{' ' * bool(noun)}{noun}{'' if highest is None else f' and at most {highest}'}, a whole number"
 
     def read(text: str) -> int:
         try:
