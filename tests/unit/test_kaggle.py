@@ -200,7 +200,7 @@ def test_a_run_keeps_a_model_for_each_source_and_each_answers_for_its_own(folder
 
 def test_a_run_of_one_model_leaves_no_second_one_of_an_earlier_run(folder, run, tmp_path):
     shutil.copytree(run, tmp_path / "run")
-    assert main(["train", "--model", "mean", "--data", str(folder), "--sources", "1", "--out", str(tmp_path / "run")]) == 0
+    assert main(["train", "--model", "mean", "--data", str(folder), "--sources", "1", "--out", str(tmp_path / "run"), "--overwrite"]) == 0  # unasked, it would be refused
     assert not (tmp_path / "run" / "source-2.keras").exists() and len(load_models_by_source(tmp_path / "run")) == 1
 
 
