@@ -77,7 +77,7 @@ bench-peers: dev $(RECIPES:%=runs/peers/%/model.keras)
 	$(BIN)/python studies/peers.py --faces $(FACES) $(if $(TWIN),--model $(TWIN)) --recipes $(foreach recipe,$(RECIPES),$(recipe)=runs/peers/$(recipe))
 
 runs/peers/%/model.keras: | .venv/installed-dev
-	$(BIN)/facekp train --model $* --labels truth --augment 12 --profile full --data $(FACES) --out runs/peers/$* $(RECIPE_OPTIONS)
+	$(BIN)/facekp train --model $* --labels truth --augment 12 --profile full --data $(FACES) --out runs/peers/$* --resume $(RECIPE_OPTIONS)
 
 # mediapipe 0.10.14 needs numpy 1 and Python 3.12 or older; only the training of the shipped model needs it, in an environment of its own
 MEDIAPIPE_PYTHON ?= python3.11

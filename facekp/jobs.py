@@ -257,10 +257,8 @@ def export_model(
     overwrite: bool = False,  # replace the file or folder where it is there
 ) -> Path:  # the file or folder written
     "Write a model for other programs. Raises UserError for a format, name or model that does not fit, and for a file that is there."
-    if Path(out).is_file() or (Path(out) / "saved_model.pb").exists():
-        _check_free([Path(out)], overwrite)
     if isinstance(model, (str, Path)) and str(model) == "default" and format == "onnx" and data is None and weights in (None, "float16"):
-        return _copy_default(Path(out))
+        return _copy_default(Path(out), overwrite)
     if isinstance(model, (str, Path)) and str(model).endswith((".onnx", ".tflite")):
         raise UserError(f"{model}: is exported already; give default, a .keras file or the folder of a run")
     from facekp.export.formats import check_target
@@ -269,6 +267,8 @@ def export_model(
     from facekp.models.files import load_model
 
     check_target(out, format, weights)
+    if Path(out).is_file() or (Path(out) / "saved_model.pb").exists():
+        _check_free([Path(out)], overwrite)
     if data is not None and not format.endswith("int8"):
         raise UserError(f"data: faces calibrate the int8 formats only, not the format {format}; leave them out")
     calibration = None
@@ -278,12 +278,13 @@ def export_model(
     return Path(export_network(model, out, format, images, weights, calibration))
 
 
-def _copy_default(path: Path) -> Path:
+def _copy_default(path: Path, overwrite: bool) -> Path:
     "Copy the shipped model; TensorFlow is not needed."
     from facekp.inference.session import DEFAULT_MODEL
 
     if path.suffix.lower() != ".onnx" or path.is_dir():
         raise UserError(f"{path}: a model in the format onnx is a file that ends with .onnx")
+    _check_free([path], overwrite)
     with atomic_path(path) as unfinished:
         unfinished.write_bytes(DEFAULT_MODEL.read_bytes())
     return path
