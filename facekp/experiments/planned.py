@@ -59,7 +59,7 @@ def holm_adjust(
     adjusted[order] = np.minimum(1, np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)))
     return adjusted
 
-# %% ../../nbs/library/experiments/planned.ipynb #d7996f05
+# %% ../../nbs/library/experiments/planned.ipynb #68b0ca10
 def read_plan(
     path: str | Path,  # CSV: question, name, first, second
 ) -> pd.DataFrame:  # the same columns, text
@@ -71,14 +71,14 @@ def read_plan(
     columns = ["question", "name", "first", "second"]
     if missing := [column for column in columns if column not in plan]:
         raise UserError(f"{path}: column {missing[0]} is missing; expected {', '.join(columns)}")
-    for row, entry in enumerate(plan[columns].itertuples(index=False), start=2):
-        if not all(entry) or entry.first == entry.second:
+    for row, entry in enumerate(plan[columns].to_dict("records"), start=2):
+        if not all(entry.values()) or entry["first"] == entry["second"]:
             raise UserError(f"{path}, line {row}: expected a question, a name and two different configurations")
     if plan.name.duplicated().any():
         raise UserError(f"{path}: the name {plan.name[plan.name.duplicated()].iloc[0]!r} stands twice; expected one row per comparison")
     return plan[columns]
 
-# %% ../../nbs/library/experiments/planned.ipynb #a3ca54e4
+# %% ../../nbs/library/experiments/planned.ipynb #e56a652a
 def compare_as_planned(
     study: Study,  # runs on the same test faces
     plan: pd.DataFrame,  # as read_plan returns it
@@ -86,14 +86,14 @@ def compare_as_planned(
     resamples: int = 10_000,  # bootstrap resamples; the smallest p-value is 2 / (resamples + 1)
 ) -> pd.DataFrame:  # the plan with runs_first, runs_second, mse_difference in square pixels, low, high, relative, p, p_holm and verdict
     "Answer planned comparisons; one without runs stays open and counts in the correction, as if its p-value were 1."
-    rows: list[dict[str, Any]] = []
-    for entry in plan.itertuples(index=False):
-        errors = [study.squared_errors[study.runs.index.str.startswith(f"{name}-seed")] for name in (entry.first, entry.second)]
-        row = {**entry._asdict(), "runs_first": len(errors[0]), "runs_second": len(errors[1]), "p": 1.0}
-        if len(errors[0]) and len(errors[1]):
-            resampled = bootstrap_difference(*errors, study.groups, seed, resamples)
-            difference, (low, high) = errors[0].mean() - errors[1].mean(), confidence_interval(resampled)
-            row |= {"mse_difference": difference, "low": low, "high": high, "relative": difference / errors[1].mean(), "p": bootstrap_p_value(resampled)}
+    rows: list[dict[Any, Any]] = []
+    for entry in plan.to_dict("records"):
+        first, second = (study.squared_errors[study.runs.index.str.startswith(f"{entry[side]}-seed")] for side in ("first", "second"))
+        row: dict[Any, Any] = {**entry, "runs_first": len(first), "runs_second": len(second), "p": 1.0}
+        if len(first) and len(second):
+            resampled = bootstrap_difference(first, second, study.groups, seed, resamples)
+            difference, (low, high) = first.mean() - second.mean(), confidence_interval(resampled)
+            row |= {"mse_difference": difference, "low": low, "high": high, "relative": difference / second.mean(), "p": bootstrap_p_value(resampled)}
         rows.append(row)
     table = pd.DataFrame(rows).reindex(columns=[*plan.columns, "runs_first", "runs_second", "mse_difference", "low", "high", "relative", "p"])
     table["p_holm"] = holm_adjust(table.p)
