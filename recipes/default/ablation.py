@@ -1,11 +1,11 @@
-"""Leave out the parts of the shipped model's training, or put others in their place, one at a time, in a short training with more than one seed.
+"""Ablation of the shipped model's recipe: omit or replace one part at a time, in short training runs with more than one seed.
 
     python recipes/default/ablation.py --faces helen_afw_96.npz --more youtube_faces_96.npz --out RUN [--parts answers more ...]
 
-Each row is train.py --without PART or --instead PART, measured on the photographs that chose. What belongs to the first part of the training is left out there and nothing comes
-after it; what comes after it is left out of a short training from beginning to end. Trainings that RUN holds are not repeated. One seed a process with one thread: three minutes a training
-of the first part on two cores. A short training says what helps early and is no forecast of the long one.
-Needs: make dev, and the second opinion that train.py says how to get
+Each row is one configuration, train.py --without PART or --instead PART, scored on the validation set. Parts of the first stage are omitted from a short run of that stage only; parts of
+later stages are omitted from a short run of the whole recipe. Runs that are already in RUN are not repeated. Each seed runs in its own process with one thread: three minutes per run of the
+first stage on two cores. A short run shows what helps early and does not predict the result of the long one.
+Needs: make dev, and the MediaPipe predictions (see train.py)
 """
 import argparse
 import json
@@ -19,7 +19,7 @@ from train import LATER as STAGES
 
 from facekp.files import write_json
 
-LATER = STAGES["start"]  # what comes after the first part
+LATER = STAGES["start"]  # parts of the stages after the first
 PARTS = {"answers": "the second opinion in the marks", "more": "frames of YouTube Faces", "drawn": "drawings",
          "strong": "strong copies; the package's plain augmentation (lesson 6) in their place", "bent": "copies pulled about",
          "covered": "patches in front of copies", "doubt": "the leaving out of frames whose mark and second opinion are furthest apart", "centred": "marks without their shift to the right",
@@ -30,7 +30,7 @@ INSTEAD = {"wing": "absolute errors in the loss; a wing in their place", "coordi
 
 
 def train(options, part: str, seed: int) -> dict:
-    "The record of one training, from the run where it is there; `part` is empty where nothing is left out, and `whole` where nothing is of the whole training."
+    "Train one configuration, or read its record if it exists; `part` is empty for the complete first stage and `whole` for the complete recipe."
     instead = [part] if part in INSTEAD else []
     without = [part] if part in PARTS else []
     budget = ["--images", str(options.images)]
@@ -46,7 +46,7 @@ def train(options, part: str, seed: int) -> dict:
 
 
 def describe(part: str, records: list[dict], complete: list[dict]) -> dict:
-    "One row of the ablation, beside the one of the complete training."
+    "Return one row of the ablation, with its difference from the complete recipe."
     each, others = ([record["metrics"]["rmse"] for record in some] for some in (records, complete))
     return {"part": part, "meaning": {**PARTS, **INSTEAD}.get(part, "nothing left out"), "rmse": round(float(np.mean(each)), 4), "worse_by": round(float(np.mean(each) - np.mean(others)), 4),
             "worse_by_of_each_seed": np.round(np.subtract(each, others), 4).tolist(), "rmse_of_each_seed": np.round(each, 4).tolist(),
@@ -55,7 +55,7 @@ def describe(part: str, records: list[dict], complete: list[dict]) -> dict:
 
 
 def describe_all(trained: dict[str, list[dict]], complete: str, parts) -> list[dict]:
-    "The rows of one kind of training, the complete one first."
+    "Return the rows of one kind of run, the complete one first."
     return [describe(part, trained[part], trained[complete]) for part in ([complete, *parts] if parts else [])]
 
 
@@ -63,19 +63,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--faces", required=True, type=Path)
     parser.add_argument("--more", required=True, type=Path)
-    parser.add_argument("--out", required=True, type=Path, help="folder of the runs")
+    parser.add_argument("--out", required=True, type=Path, help="folder for the runs")
     parser.add_argument("--mediapipe", default="runs/mediapipe/bin/python", help="as in train.py")
     parser.add_argument("--parts", nargs="+", default=[*PARTS, *INSTEAD], choices=[*PARTS, *INSTEAD])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
-    parser.add_argument("--images", type=int, default=36_000, help="shown in the first part, and in each branch of the second and the third")
-    parser.add_argument("--last-images", type=int, default=20_000, help="shown in each end")
+    parser.add_argument("--images", type=int, default=36_000, help="images shown in the first stage, and in each branch of the second and third")
+    parser.add_argument("--last-images", type=int, default=20_000, help="images shown in each branch of the last stage")
     parser.add_argument("--copies", type=float, default=0.2)
     parser.add_argument("--save", type=Path, default=Path("results/deploy/ablation.json"))
     options = parser.parse_args()
     early, late = ([part for part in options.parts if (part in LATER) == after] for after in (False, True))
     parts = ["", *early, *(["whole", *late] if late else [])]
-    first = train(options, "", options.seeds[0])  # alone: it makes the drawings and the second opinion that all share
-    with ThreadPoolExecutor(2) as pool:  # trainings of one seed share stages, so one comes after the other
+    first = train(options, "", options.seeds[0])  # alone: it creates the synthetic faces and the MediaPipe predictions that all runs share
+    with ThreadPoolExecutor(2) as pool:  # runs of one seed share stages, so they run one after another
         by_seed = list(pool.map(lambda seed: [train(options, part, seed) for part in parts], options.seeds))
     trained = {part: list(records) for part, records in zip(parts, zip(*by_seed))}
     write_json(options.save, {

@@ -1,7 +1,7 @@
-"""What the shipped model could learn with in place of its heatmaps and of its loss: train.py --instead, for the ablation.
+"""Alternatives to the heatmaps and the loss of the shipped model, for the ablation (train.py --instead).
 
-wing: an error that weighs small differences more (Feng et al. 2018, arXiv:1711.06753). coordinates: two rows of bins a keypoint, one for x and one for y, learned as classes that lie next
-to each other (SimCC, Li et al. 2022, arXiv:2107.03332), in place of a heatmap; the answer is the mean place of a bin
+wing: the wing loss, which gives small errors more weight (Feng et al. 2018, arXiv:1711.06753). coordinates: classification of x and y into bins instead of a heatmap (SimCC, Li et al. 2022,
+arXiv:2107.03332); the prediction is the expected position of the bin.
 """
 import keras
 import numpy as np
@@ -10,13 +10,13 @@ from keras import ops
 from facekp.keypoints import IMAGE_SIZE, KEYPOINTS
 from facekp.models.compact import build_compact
 
-STEEP, CURVE = 4.0, 1.0  # px, of the wing: the paper's 10 and 2 of pictures of 256 px, for 96 px
-BINS, SOFT = 2 * IMAGE_SIZE, 1.5  # a row's bins, two a pixel; px, the standard deviation of what a bin and its neighbours shall hold
+STEEP, CURVE = 4.0, 1.0  # px, w and epsilon of the wing loss: the paper's 10 and 2 for images of 256 px, scaled to 96 px
+BINS, SOFT = 2 * IMAGE_SIZE, 1.5  # bins per axis, two per pixel; px, standard deviation of the soft target
 PLACES = ((np.arange(BINS) + 0.5) * IMAGE_SIZE / BINS - 0.5).astype(np.float32)
 
 
 def masked_wing(points, predicted):
-    "The wing's mean a coordinate over the labelled points only."
+    "Return the mean wing loss per coordinate over labelled points."
     known = ops.logical_not(ops.isnan(points))
     difference = ops.abs(ops.where(known, predicted - ops.where(known, points, 0.0), 0.0))
     beyond = STEEP - STEEP * np.log(1 + STEEP / CURVE)
@@ -25,7 +25,7 @@ def masked_wing(points, predicted):
 
 
 class Remember(keras.layers.Softmax):
-    "A softmax that keeps what it was last shown, for a loss that asks for more than the answer."
+    "A softmax that stores its last input, for a loss on logits."
 
     def call(self, inputs, mask=None):
         self.seen = inputs
@@ -33,7 +33,7 @@ class Remember(keras.layers.Softmax):
 
 
 def build_coordinates(window: tuple) -> keras.Model:
-    "The shipped net up to its maps of 24x24 cells, of which a row of bins a coordinate is told."
+    "Build the shipped network up to its 24x24 feature maps, followed by one classification over bins per coordinate."
     trunk = build_compact(window)
     maps = keras.layers.Conv2D(len(KEYPOINTS), 1, name="maps")(trunk.get_layer("up3_res2_add").output)
     rows = keras.layers.Permute((2, 1), name="keypoints_first")(keras.layers.Reshape((-1, len(KEYPOINTS)), name="cells")(maps))
@@ -49,7 +49,7 @@ def build_coordinates(window: tuple) -> keras.Model:
 
 
 def coordinate_loss(model: keras.Model):
-    "Cross entropy between the bins of a net, as it last answered, and soft ones around the marks, over the labelled points only."
+    "Return the cross entropy between the logits of the last prediction and soft targets around the labels, over labelled points."
     chances = model.get_layer("chances")
 
     def loss(points, predicted):

@@ -1,12 +1,12 @@
-"""Ask MediaPipe's attention mesh for its 478 points of faces: the second opinion that recipes/default/train.py mixes into the marks.
+"""Predict the 478 points of MediaPipe's Attention Mesh for faces; recipes/default/train.py blends them into the labels.
 
 python3.11 -m venv runs/mediapipe && runs/mediapipe/bin/pip install mediapipe==0.10.14 "numpy<2"
 runs/mediapipe/bin/python recipes/default/mediapipe_landmarks.py --out runs/default/opinion FACES.npz ... [--rows 1000]
 
-It runs in an environment of its own, since mediapipe 0.10.14 wants numpy 1, and knows of facekp only that `images` in a file are grey faces [N,96,96]. Each face and its mirror
-image are shown as they are, padded by 16 px, and then five times more, cut as MediaPipe cuts what it follows in a video: eyes level, the box of the points found before made 1.35,
-1.5 and 1.65 times as large, and turned by 6 degrees either way. The mean of the five is written: points [N,2,478,2] in pixels of the face, of the picture and of its mirror image
-(turned back), and how sure MediaPipe is that there is a face [N,2]. The mesh needs operations that LiteRT alone does not have; MediaPipe's own graph runs it, without its detector.
+The script runs in a separate environment, because mediapipe 0.10.14 needs NumPy 1, and it reads only `images` (grey faces [N,96,96]) from a file. Each face and its mirror image are
+first predicted with a padding of 16 px, and then five times more with MediaPipe's crops for tracking: eyes level, and the bounding box of the previous points enlarged by 1.35, 1.5 and
+1.65, or by 1.5 and rotated by 6 degrees either way. The mean of the five predictions is written: points [N,2,478,2] in pixels of the face, for the image and for its mirror image
+(mirrored back), and MediaPipe's face scores [N,2]. The mesh needs operations that LiteRT does not have, so it runs in MediaPipe's own graph, without the face detector.
 """
 import argparse
 import hashlib
@@ -17,16 +17,16 @@ import cv2
 import mediapipe
 import numpy as np
 from google.protobuf import text_format
-from mediapipe.calculators.core import constant_side_packet_calculator_pb2, split_vector_calculator_pb2  # noqa: F401  the graph below is read by their help
+from mediapipe.calculators.core import constant_side_packet_calculator_pb2, split_vector_calculator_pb2  # noqa: F401  registers the options of the graph below
 from mediapipe.calculators.tensor import image_to_tensor_calculator_pb2, inference_calculator_pb2, tensors_to_floats_calculator_pb2  # noqa: F401
 from mediapipe.calculators.tflite import tflite_custom_op_resolver_calculator_pb2  # noqa: F401
 from mediapipe.framework import calculator_pb2
 from mediapipe.python._framework_bindings import calculator_graph, resource_util
 
-FACE, SIDE, BORDER = 96, 192, 16  # px: our faces, what the mesh is shown, what is put around a face at first
-EYES = 33, 263  # the outer corners
-CROPS = ((1.5, 0), (1.35, 0), (1.65, 0), (1.5, 6), (1.5, -6))  # times as large as the box of the points; degrees
-CHUNK = 200  # pictures between two waits
+FACE, SIDE, BORDER = 96, 192, 16  # px: side of a face, input side of the mesh, padding of the first prediction
+EYES = 33, 263  # mesh points of the outer eye corners
+CROPS = ((1.5, 0), (1.35, 0), (1.65, 0), (1.5, 6), (1.5, -6))  # size relative to the bounding box of the points; rotation in degrees
+CHUNK = 200  # images per batch
 GRAPH = """
 input_stream: "image"  output_stream: "landmarks"  output_stream: "score"  num_threads: 1
 node { calculator: "ImageToTensorCalculator" input_stream: "IMAGE:image" output_stream: "TENSORS:grey" options: { [mediapipe.ImageToTensorCalculatorOptions.ext] {
@@ -44,7 +44,7 @@ node { calculator: "TensorsToFloatsCalculator" input_stream: "TENSORS:flag" outp
 
 
 class Mesh:
-    "The attention mesh, shown crops of 192x192 px: all of a crop is looked at, whether a face is found or not."
+    "The Attention Mesh on crops of 192x192 px; it predicts points for every crop, with or without a face."
 
     def __init__(self):
         resource_util.set_resource_dir(str(Path(mediapipe.__file__).resolve().parent.parent))
@@ -61,7 +61,7 @@ class Mesh:
         self.scores[packet.timestamp.value] = mediapipe.packet_getter.get_float(packet)
 
     def look(self, crops: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        "Points [N,478,2] of grey crops, from 0 at the left edge of the first pixel to 192, and scores [N]."
+        "Predict points [N,478,2] of grey crops, from 0 at the left edge of the first pixel to 192, and scores [N]."
         first = self.shown
         for crop in crops:
             frame = mediapipe.ImageFrame(image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(np.repeat(crop[..., None], 3, axis=2)))
@@ -73,19 +73,19 @@ class Mesh:
 
 
 def first_view() -> np.ndarray:
-    "From pixels of the crop (centres) to pixels of the face [2,3], for the whole face with a border."
+    "Return the affine matrix [2,3] from pixels of the crop to pixels of the face, for the whole face with its padding."
     scale = (FACE + 2 * BORDER) / SIDE
     return view(np.full(2, (FACE - 1) / 2), scale * SIDE, 0.0)
 
 
 def view(centre: np.ndarray, side: float, angle: float) -> np.ndarray:
-    "From pixels of the crop (centres) to pixels of the face [2,3], for a box of the face of `side` px, turned by radians."
+    "Return the affine matrix [2,3] from pixels of the crop to pixels of the face, for a box of `side` px, rotated by radians."
     turn = side / SIDE * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     return np.column_stack([turn, centre - turn @ np.full(2, (SIDE - 1) / 2)])
 
 
 def next_view(points: np.ndarray, score: float, larger: float, degrees: float) -> np.ndarray:
-    "The view of MediaPipe's next look: eyes level, the box of all points made larger; the first view again where that makes no sense."
+    "Return the next crop of MediaPipe's tracking: eyes level, bounding box of the points enlarged; the first crop if score or size are implausible."
     left, right = points[EYES[0]], points[EYES[1]]
     angle = np.arctan2(right[1] - left[1], right[0] - left[0])
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -97,7 +97,7 @@ def next_view(points: np.ndarray, score: float, larger: float, degrees: float) -
 
 
 def look_through(mesh: Mesh, images: np.ndarray, views: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    "Points [N,478,2] in pixels of the faces, each seen through its view, and scores [N]."
+    "Predict points [N,478,2] in pixels of the faces from one crop per face, and scores [N]."
     crops = [cv2.warpAffine(image, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE) for image, matrix in zip(images, views)]
     points, scores = mesh.look(crops)
     matrices = np.stack(views)
@@ -105,14 +105,14 @@ def look_through(mesh: Mesh, images: np.ndarray, views: list[np.ndarray]) -> tup
 
 
 def opinion(mesh: Mesh, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "The mean of five looks [N,478,2] in pixels of the faces, and of their scores [N]."
+    "Return the mean of five predictions [N,478,2] in pixels of the faces, and of their scores [N]."
     points, scores = look_through(mesh, images, [first_view()] * len(images))
     looks = [look_through(mesh, images, [next_view(face, score, *crop) for face, score in zip(points, scores)]) for crop in CROPS]
     return np.mean([look[0] for look in looks], axis=0), np.mean([look[1] for look in looks], axis=0)
 
 
 def both_opinions(mesh: Mesh, images: np.ndarray) -> dict[str, np.ndarray]:
-    "Of faces and of their mirror images, what comes of these turned back."
+    "Predict faces and their mirror images; points of mirror images are mirrored back."
     parts = []
     for start in range(0, len(images), CHUNK):
         straight, mirrored = (opinion(mesh, part) for part in (images[start:start + CHUNK], np.ascontiguousarray(images[start:start + CHUNK, :, ::-1])))
@@ -124,8 +124,8 @@ def both_opinions(mesh: Mesh, images: np.ndarray) -> dict[str, np.ndarray]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("faces", nargs="+", type=Path, help="npz files with `images`")
-    parser.add_argument("--out", type=Path, required=True, help="folder for one npz file a file of faces; what is there already is left as it is")
-    parser.add_argument("--rows", type=int, help="only so many of the first faces")
+    parser.add_argument("--out", type=Path, required=True, help="folder for one .npz file per input file; existing files are not replaced")
+    parser.add_argument("--rows", type=int, help="number of faces from the start of each file; default: all")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     options.out.mkdir(parents=True, exist_ok=True)

@@ -1,13 +1,13 @@
-"""Turn a trained heatmap net into the model that facekp ships: points, and a calibrated spread for each.
+"""Export a trained heatmap network as the shipped model, which predicts points and a calibrated sigma for each.
 
-    python recipes/default/ship.py --model MODEL.keras --calibrate FACES.npz [--held-out] --data "what it learned from" --license "terms" \\
+    python recipes/default/ship.py --model MODEL.keras --calibrate FACES.npz [--held-out] --data "training data" --license "terms" \\
         [--version 1] [--weights int8] [--eight-bits] [--out facekp/default.onnx]
 
-FACES.npz holds faces that the model has not learned from; with --held-out they are the part that split_by_group(faces, 0.2, 0) keeps out.
-The width w of each heatmap's hill becomes an expected error of a coordinate, sqrt(a + b w2), with a and b for each keypoint that make the real
-errors most likely (of a normal distribution). results/deploy/calibration.json keeps them, and predicted against real errors in tenths, each
-face judged by numbers found on the others (five parts, by group). A net that has learned from all faces takes the numbers of its twin that
-has not: --calibration results/deploy/calibration.json instead of --calibrate. Needs: make dev
+FACES.npz contains faces that the model was not trained on; with --held-out, these are the test set of split_by_group(faces, 0.2, 0).
+The width w of the peak in each heatmap is converted to an expected error per coordinate, sigma = sqrt(a + b w2). For each keypoint, a and b maximise the
+likelihood of the errors under a normal distribution. results/deploy/calibration.json contains a, b, and predicted and actual errors by decile, from
+five-fold cross-validation by group. A network trained on all faces uses the calibration of the model trained without the test set:
+--calibration results/deploy/calibration.json instead of --calibrate. Needs: make dev
 """
 
 import argparse
@@ -32,17 +32,17 @@ from facekp.keypoints import KEYPOINTS
 from facekp.models.files import load_model, save_model
 from facekp.training.batches import predict_points
 
-PARTS, TRUST = 5, 40  # parts of the cross-validation; how many faces the common a and b count for in each keypoint's own
+PARTS, TRUST = 5, 40  # folds of the cross-validation; weight of the common a and b in those of each keypoint, in faces
 
 
 def surprise(numbers: np.ndarray, squared_width: np.ndarray, squared_error: np.ndarray) -> float:
-    "Minus the log likelihood of errors, a coordinate; numbers are log a and log b."
+    "Return the negative log-likelihood per coordinate; numbers are log a and log b."
     variance = np.exp(numbers[0]) + np.exp(numbers[1]) * squared_width
     return float(np.mean(np.log(variance) + squared_error / variance) / 2)
 
 
 def fit_one(squared_width: np.ndarray, squared_error: np.ndarray, start: np.ndarray, common_weight: float = 0.0) -> np.ndarray:
-    "Log a and log b; drawn to `start` as if it came from common_weight faces."
+    "Fit log a and log b, regularised towards `start` with the weight of common_weight faces."
     known = np.isfinite(squared_error)
     width, error = squared_width[known], squared_error[known]
 
@@ -53,8 +53,8 @@ def fit_one(squared_width: np.ndarray, squared_error: np.ndarray, start: np.ndar
 
 
 def calibrate(width: np.ndarray, squared_error: np.ndarray, own: bool = True) -> np.ndarray:
-    "a and b [15,2] from widths and squared errors [N,15]."
-    capped = np.minimum(squared_error, np.nanquantile(squared_error, 0.995))  # a few wrong labels shall not speak for all
+    "Fit a and b [15,2] to widths and squared errors [N,15]."
+    capped = np.minimum(squared_error, np.nanquantile(squared_error, 0.995))  # limits the influence of a few wrong labels
     common = fit_one(width.ravel() ** 2, capped.ravel(), np.log([0.5, 0.3]))
     if not own:
         return np.tile(np.exp(common), (len(KEYPOINTS), 1))
@@ -62,12 +62,12 @@ def calibrate(width: np.ndarray, squared_error: np.ndarray, own: bool = True) ->
 
 
 def spread_of(width: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    "What the exported file will say."
+    "Return sigma as the exported model computes it."
     return np.sqrt(np.maximum(numbers[:, 0] + numbers[:, 1] * width**2, 0.01))
 
 
 def cross_validated(width: np.ndarray, squared_error: np.ndarray, group: np.ndarray, own: bool) -> np.ndarray:
-    "Spreads [N,15], each from numbers found on the other groups."
+    "Return sigma [N,15], each computed with a and b from the other folds."
     names, place = np.unique(group, return_inverse=True)
     part = np.random.default_rng(0).permutation(len(names))[place] % PARTS
     spread = np.zeros_like(width)
@@ -77,7 +77,7 @@ def cross_validated(width: np.ndarray, squared_error: np.ndarray, group: np.ndar
 
 
 def judge(spread: np.ndarray, squared_error: np.ndarray) -> dict:
-    "Predicted against real errors: in tenths of the points, by keypoint, and how often a coordinate lies within one and two spreads."
+    "Compare predicted with actual errors, by decile and by keypoint, and return the log-likelihood."
     known = np.isfinite(squared_error)
     order = np.argsort(spread[known])
     tenths = [{"predicted": float(np.sqrt(np.mean(spread[known][rows] ** 2))), "real": float(np.sqrt(np.mean(squared_error[known][rows]))),
@@ -88,7 +88,7 @@ def judge(spread: np.ndarray, squared_error: np.ndarray) -> dict:
 
 
 def find_calibration(model, faces, weights: str) -> dict:
-    "Measure the net on faces that it has not seen and find a and b for each keypoint."
+    "Score the network on faces that it was not trained on, and fit a and b for each keypoint."
     with tempfile.TemporaryDirectory() as folder:
         points, width = open_exported(export_model(model, Path(folder) / "bare.onnx", "onnx", weights=weights)).predict(faces.images)
     error = points - faces.points
@@ -119,15 +119,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, type=Path)
     parser.add_argument("--calibrate", metavar="FACES.npz")
-    parser.add_argument("--held-out", action="store_true", help="use only the part that split_by_group(faces, 0.2, 0) keeps out")
-    parser.add_argument("--calibration", type=Path, metavar="FILE.json", help="take a and b from there")
+    parser.add_argument("--held-out", action="store_true", help="use only the test set of split_by_group(faces, 0.2, 0)")
+    parser.add_argument("--calibration", type=Path, metavar="FILE.json", help="read a and b from this file")
     parser.add_argument("--version", default="1")
-    parser.add_argument("--data", required=True, help="what it learned from, for the notes in the file")
-    parser.add_argument("--license", required=True, help="the terms of the weights, for the notes in the file")
-    parser.add_argument("--notes", default="", help="one more line for the notes in the file")
+    parser.add_argument("--data", required=True, help="description of the training data, for the metadata")
+    parser.add_argument("--license", required=True, help="terms of the weights, for the metadata")
+    parser.add_argument("--notes", default="", help="additional line for the metadata")
     parser.add_argument("--weights", default="float16", choices=("float32", "float16", "int8"))
-    parser.add_argument("--eight-bits", action="store_true", help="compute in 8 bits too, all but the heatmaps")
-    parser.add_argument("--watch", metavar="FACES.npz", help="faces that --eight-bits watches: 500 of the part to learn from; drawn ones when not given")
+    parser.add_argument("--eight-bits", action="store_true", help="also compute in 8 bits, except for the heatmaps")
+    parser.add_argument("--watch", metavar="FACES.npz", help="faces for the calibration of --eight-bits: 500 of the training set; default: synthetic faces")
     parser.add_argument("--out", type=Path, default=DEFAULT_MODEL)
     parser.add_argument("--keras", type=Path, metavar="FILE.keras", help="also write the network for Keras: the release file recipes/default/default.keras")
     parser.add_argument("--record", type=Path, default=Path("results/deploy/calibration.json"))

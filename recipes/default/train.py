@@ -1,18 +1,22 @@
-"""Train the model that facekp ships, again and from nothing.
+"""Train the shipped model from scratch.
 
 python recipes/default/train.py --faces helen_afw_96.npz --more youtube_faces_96.npz --out runs/default [--save results/deploy/default.json] [--everything]
 
-1. Draw faces. Ask MediaPipe's attention mesh (mediapipe_landmarks.py, in a Python of its own) for its 478 points of every face and its mirror image, and learn by ridge regression to
-   translate these into the 15 points of `--faces`, each photograph's by the marks of others. 2. Measure by these translated answers how the marks of `--more` and of the drawings
-   differ from those of `--faces`, and take the difference out. 3. Mix marks and translated answers: what two judges of different habits agree on is nearer to the truth than either.
-4. Take out how far the marks of `--faces` lie to one side, which mirror images show: mirrored copies would lie as far to the other, and between the two the net can't follow either.
-5. Train the small net on augmented copies of all three: photographs, frames, drawings; the best weights are chosen on a part of the photographs. 6. Go on from there with new copies,
-   twice, once without drawings, and take the mean of both weights. 7. Mix what this net answers into the marks of `--more`, go on twice again, and take the mean. 8. Mix anew, and go on with
-   all photographs but the groups that are kept out, with copies that are not mirrored and marks as they are, twice, and take the mean again. 9. Measure once on what was kept out.
-The net looks at the window of a face that holds its points, enlarged (facekp.models.layers.CLOSE_WINDOW): it learns from copies that are cut so, and is given the enlarging as its first layer afterwards.
-With `--everything` step 8 goes on with the photographs kept out as well, and nothing is measured: these weights ship. A run that was stopped goes on where it was.
-For the ablation `--without` leaves a part out and `--instead` puts another in its place: then, and with `--ablation`, step 8 learns from the photographs of step 5, and is measured on
-those that chose. Needs: make dev
+1. Render synthetic faces. Predict the 478 points of MediaPipe's Attention Mesh (mediapipe_landmarks.py, in a separate environment) for every face and its mirror image. Fit a ridge
+   regression from these to the 15 keypoints of `--faces`; each photograph is predicted from a fit on other photographs.
+2. Estimate with these predictions the constant offset of the labels of `--more` and of the synthetic faces against those of `--faces`, and remove it.
+3. Blend labels with the predictions: the errors of two annotators with different habits partly cancel.
+4. Remove the horizontal bias of the labels of `--faces`, which mirror images reveal: mirrored copies have the opposite bias, and a network cannot fit both.
+5. Train the small network on augmented copies of photographs, video frames and synthetic faces; the best weights are chosen on the validation set (a part of the photographs).
+6. Continue from there with new copies, twice, once without synthetic faces, and average the weights of both.
+7. Blend the network's own predictions into the labels of `--more`, continue twice again, and average the weights.
+8. Blend again, and continue with all photographs except the test set, with copies that are not mirrored and labels with their original bias, twice, and average the weights.
+9. Score the result once on the test set.
+
+The network sees the window of a face that contains its keypoints, enlarged (facekp.models.layers.CLOSE_WINDOW): it is trained on copies of this window, and the enlargement becomes its first
+layer afterwards. With `--everything`, step 8 includes the test set, and nothing is scored: these weights are shipped. An interrupted run continues from its last state.
+For the ablation, `--without` omits a part and `--instead` replaces one. Then, and with `--ablation`, step 8 uses the photographs of step 5 only, and the result is scored on the validation
+set. Needs: make dev
 """
 import argparse
 import hashlib
@@ -53,16 +57,16 @@ from facekp.training.losses import masked_mae, masked_mse
 from facekp.training.seeds import set_seeds
 
 PARTS = ("answers", "more", "drawn", "strong", "bent", "covered", "doubt", "centred", "mae", "decay", "window", "again", "own", "third", "mean", "end")
-LATER = {"start": ("again", "own", "third", "mean", "end"), "again": ("own", "third", "end"), "third": ("end",)}  # what comes after a stage, so that it is the same with it and without
+LATER = {"start": ("again", "own", "third", "mean", "end"), "again": ("own", "third", "end"), "third": ("end",)}  # parts of later stages, which do not change the result of a stage
 MIDDLE = (IMAGE_SIZE - 1) / 2
 GRID = np.stack(np.meshgrid(*[np.arange(IMAGE_SIZE, dtype=np.float32)] * 2), axis=-1)
-BEND = 2.0  # px, the most that the handles of a copy are pulled about
-COVERED = 0.3  # of the copies have a patch in front
-SHARES = {"photographs": 0.5, "frames": 0.7}  # of the translated answers in the marks that the net learns; of drawings the marks are exact
-STIFFNESS, FOLDS = 3_200.0, 8  # of the translation: the ridge's alpha for pixels, and how many parts of the photographs are translated by what the others taught
-OWN = 0.5  # of what the net itself answers to frames and their mirror images in the marks of these, in the third part and at the end
-DOUBTFUL = 0.03  # the share of frames whose mark and translated answer are furthest apart: left out
-# What each part of the training is allowed: augmented copies, images shown, Adam's learning rate at the start, and how many of the copies are mirrored
+BEND = 2.0  # px, maximal standard deviation of the elastic deformation's control points
+COVERED = 0.3  # share of the copies that are partly occluded
+SHARES = {"photographs": 0.5, "frames": 0.7}  # weight of the MediaPipe predictions in the labels; labels of synthetic faces are exact
+STIFFNESS, FOLDS = 3_200.0, 8  # ridge regression: alpha for pixels, and folds of the cross-validated predictions
+OWN = 0.5  # weight of the network's own predictions in the labels of frames, in the third and the last stage
+DOUBTFUL = 0.03  # share of frames that are left out because label and prediction differ most
+# Budget of each stage: augmented copies, images shown, initial learning rate of Adam, and share of mirrored copies
 FIRST = [{"copies": {"photographs": 97_000, "frames": 58_000, "drawings": 36_000}, "images": 800_000, "learning_rate": 4e-3, "mirrored": 0.5}]
 AGAIN = [{"copies": copies, "images": 800_000, "learning_rate": 3e-3, "mirrored": 0.5}
          for copies in ({"photographs": 193_500, "frames": 93_000}, {"photographs": 145_500, "frames": 87_000, "drawings": 54_000})]
@@ -70,15 +74,15 @@ THIRD = 2 * [{"copies": {"photographs": 145_500, "frames": 87_000, "drawings": 5
 LAST = 2 * [{"copies": {"photographs": 67_900, "frames": 40_600, "drawings": 25_200}, "images": 160_000, "learning_rate": 1.5e-3, "mirrored": 0.0}]
 TITLES = {"start": "the first part", "again": "the second part", "third": "the third part", "twin": "the end", "everything": "the end"}
 INSTEAD = ("wing", "coordinates")  # of alternatives.py
-DECAY = 0.02  # of the weights of convolutions, a step at a learning rate of 1
-SHOWN = 1_000  # drawings that the second opinion is asked for
-SPREAD = 0.08  # of the logarithm of how large a copy is
-CHUNK = 2_000  # copies that are made in one go
-NOISE = np.random.default_rng(0).standard_normal(2**20, np.float32)  # what the grain of the copies is cut out of
+DECAY = 0.02  # weight decay of convolutions, per step at a learning rate of 1
+SHOWN = 1_000  # synthetic faces with MediaPipe predictions
+SPREAD = 0.08  # standard deviation of the logarithm of a copy's scale
+CHUNK = 2_000  # copies per job of a process
+NOISE = np.random.default_rng(0).standard_normal(2**20, np.float32)  # source of the noise of the copies
 
 
 class NormalizationInOneStep(keras.layers.BatchNormalization):
-    "The same as Keras's, by TensorFlow's one operation in place of a dozen."
+    "Keras's batch normalisation as a single fused TensorFlow operation."
 
     def call(self, inputs, training=None, mask=None):
         normalize = partial(tf.compat.v1.nn.fused_batch_norm, tf.cast(inputs, self.compute_dtype), tf.cast(self.gamma, tf.float32), tf.cast(self.beta, tf.float32), epsilon=self.epsilon)
@@ -86,20 +90,20 @@ class NormalizationInOneStep(keras.layers.BatchNormalization):
             return normalize(mean=tf.cast(self.moving_mean, tf.float32), variance=tf.cast(self.moving_variance, tf.float32), is_training=False)[0]
         normal, mean, variance = normalize(is_training=True)
         count = tf.cast(tf.size(inputs) / tf.shape(inputs)[-1], tf.float32)
-        for kept, seen in ((self.moving_mean, mean), (self.moving_variance, variance * (count - 1) / count)):  # TensorFlow's is that of a sample
+        for kept, seen in ((self.moving_mean, mean), (self.moving_variance, variance * (count - 1) / count)):  # TensorFlow returns the sample variance
             kept.assign(kept * self.momentum + seen * (1 - self.momentum))
         return normal
 
 
 class GrowInOneStep(keras.layers.Layer):
-    "Twice as large, bilinear: the same as Keras's UpSampling2D without its guard against numbers too large."
+    "Bilinear upsampling by 2, as Keras's UpSampling2D without its overflow check."
 
     def call(self, maps):
         return tf.cast(tf.raw_ops.ResizeBilinear(images=maps, size=[2 * maps.shape[1], 2 * maps.shape[2]], half_pixel_centers=True), maps.dtype)
 
 
 def make_fast(model: keras.Model, dtype: str) -> keras.Model:
-    "The same net with the same weights, quicker to train on a processor; what is computed in 16 bits is not so in the soft-argmax, where places would be rounded."
+    "Return the same network with faster layers for training on a CPU; the soft-argmax stays in float32, because 16 bits would round positions."
     def copy(layer):
         config = {**layer.get_config(), "dtype": "float32" if layer.name in ("prior", "points", "heatmaps", "chances", "place") else dtype}
         if isinstance(layer, keras.layers.Softmax):
@@ -117,7 +121,7 @@ def make_fast(model: keras.Model, dtype: str) -> keras.Model:
 
 def change(image: np.ndarray, points: np.ndarray, others: np.ndarray, rng: np.random.Generator, bend: float = BEND, mirrored: float = 0.5,
            covered: float = COVERED, window: tuple = CLOSE_WINDOW) -> tuple[np.ndarray, np.ndarray]:
-    "One strongly augmented copy: moved, turned, scaled, stretched, bent, mirrored or not, covered in part, blurred or coarsened, lit otherwise, noisy."
+    "Return one strongly augmented copy: affine and elastic transformation, mirroring, occlusion, blur or lower resolution, brightness, contrast, gamma and noise."
     if rng.random() < mirrored:
         image, points = mirror(image, points)
     corner, enlarged = enlargement(window)
@@ -141,21 +145,21 @@ def change(image: np.ndarray, points: np.ndarray, others: np.ndarray, rng: np.ra
 
 
 def bend_and_move(image: np.ndarray, points: np.ndarray, turn: np.ndarray, offset: np.ndarray, bend: float, rng: np.random.Generator):
-    "The picture and its points under x -> turn x + offset, after 5x5 handles of the picture were pulled about by a normal error of `bend` px: another face of the same person."
+    "Transform image and points by x -> turn x + offset, after an elastic deformation with 5x5 control points displaced by a normal error of `bend` px."
     pulled = cv2.resize(rng.normal(0, bend, (5, 5, 2)).astype(np.float32), (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_CUBIC)
     back = np.linalg.inv(turn)
     seen_from = GRID @ back.T.astype(np.float32) + (pulled - np.float32(back @ offset))
     border = cv2.BORDER_REPLICATE if rng.random() < 0.7 else cv2.BORDER_CONSTANT
     copy = cv2.remap(image, seen_from, None, cv2.INTER_LINEAR, borderMode=border, borderValue=float(rng.integers(256)))
     moved = points @ turn.T + offset
-    for _ in range(4):  # a point x comes to lie at y where x = turn^-1 (y - offset) + pulled(y)
+    for _ in range(4):  # fixed-point iteration: point x moves to the y with x = turn^-1 (y - offset) + pulled(y)
         at = np.clip(np.nan_to_num(moved), 0, IMAGE_SIZE - 1).astype(np.float32)
         moved = (points - cv2.remap(pulled, at[:, None], None, cv2.INTER_LINEAR)[:, 0]) @ turn.T + offset
     return copy, moved.astype(np.float32)
 
 
 def cover(image: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> None:
-    "Put a patch of another picture, or of one grey, in front of a part of the face."
+    "Occlude a part of the face by a patch of another image or of uniform grey, in place."
     width, height = rng.integers(10, 40, 2)
     left, top = rng.integers(0, IMAGE_SIZE - width), rng.integers(0, IMAGE_SIZE - height)
     patch = other[top:top + height, left:left + width] if rng.random() < 0.5 else np.full((height, width), rng.integers(256), np.uint8)
@@ -163,15 +167,15 @@ def cover(image: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> Non
 
 
 def copy_chunk(faces: Faces, rows: np.ndarray, seed: int, how: dict) -> tuple[np.ndarray, np.ndarray]:
-    "Strongly augmented copies of some of the faces: pictures and points."
-    cv2.setNumThreads(1)  # pictures this small are not worth a second thread
+    "Return images and points of strongly augmented copies of some faces."
+    cv2.setNumThreads(1)  # images this small do not benefit from a second thread
     rng = np.random.default_rng(seed)
     changed = [change(faces.images[row], faces.points[row], faces.images, rng, **how) for row in rows]
     return np.stack([image for image, _ in changed]), np.stack([points for _, points in changed])
 
 
 def strong_copies(faces: Faces, count: int, seed: int, **how) -> Faces:
-    "So many strongly augmented copies, every face as often as any other (or once more), made on all cores; `how` goes to `change`."
+    "Make strongly augmented copies on all cores, with each face used equally often (or once more); `how` is passed to `change`."
     passes = [np.random.default_rng([seed, turn]).permutation(len(faces)) for turn in range(-(-count // len(faces)))]
     rows = np.concatenate(passes)[:count]
     chunks = [rows[start:start + CHUNK] for start in range(0, count, CHUNK)]
@@ -181,12 +185,12 @@ def strong_copies(faces: Faces, count: int, seed: int, **how) -> Faces:
 
 
 def enlargement(window: tuple) -> tuple[np.ndarray, np.float32]:
-    "The left upper corner of a window, and how many times as large as it a picture is."
+    "Return the upper left corner of a window, and the scale from window to image."
     return np.float32(window[:2]), np.float32(IMAGE_SIZE / window[2])
 
 
 def enlarge(faces: Faces, window: tuple = CLOSE_WINDOW) -> Faces:
-    "The window of each face, as large as a face, with its points."
+    "Crop faces and points to a window and enlarge it to the size of a face."
     left, top, side = window
     corner, enlarged = enlargement(window)
     images = np.stack([cv2.resize(image[top:top + side, left:left + side], (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_LINEAR) for image in faces.images])
@@ -194,24 +198,24 @@ def enlarge(faces: Faces, window: tuple = CLOSE_WINDOW) -> Faces:
 
 
 def build_for(options, window: tuple) -> keras.Model:
-    "A net without any training that looks at this window of what it is shown."
+    "Build an untrained network for a window of the face."
     return (build_coordinates if "coordinates" in options.instead else build_compact)(window)
 
 
 def with_window(model: keras.Model, other: keras.Model) -> keras.Model:
-    "The same weights in the other net, which looks at another window of what it is shown."
+    "Copy the weights into another network, which has another window."
     other.set_weights(model.get_weights())
     return other
 
 
 def mean_answer(model, images: np.ndarray) -> np.ndarray:
-    "The mean of the answers for pictures and for their mirror images."
+    "Return the mean of the predictions for images and for their mirror images."
     turned = np.ascontiguousarray(images[:, :, ::-1])
     return (predict_points(model, images) + mirror(turned, predict_points(model, turned))[1]) / 2
 
 
 def ask(options, file: Path, rows: int | None = None) -> np.ndarray:
-    "The second opinion on the faces of a file [N,1912]: points of the picture and of its mirror image, in pixels."
+    "Return the MediaPipe predictions for the faces of a file [N,1912]: points of the image and of its mirror image, in pixels."
     kept = options.out / "opinion" / file.name
     if not kept.exists():
         script = Path(__file__).with_name("mediapipe_landmarks.py")
@@ -219,26 +223,26 @@ def ask(options, file: Path, rows: int | None = None) -> np.ndarray:
     with np.load(kept, allow_pickle=False) as saved, np.load(file, allow_pickle=False) as asked:
         points = saved["points"]
         if str(saved["sha256"]) != hashlib.sha256(asked["images"][:rows].tobytes()).hexdigest():
-            raise UserError(f"{kept}: answers to other faces than those of {file}; delete it to ask anew")
+            raise UserError(f"{kept}: predictions for other faces than those of {file}; delete it to predict again")
     return np.clip(points, -20, IMAGE_SIZE + 20).reshape(len(points), -1).astype(float)
 
 
 def mirrored_opinion(features: np.ndarray) -> np.ndarray:
-    "What the second opinion on the mirror images of the faces would be."
+    "Return the MediaPipe predictions as they would be for the mirror images of the faces."
     turned = features.reshape(len(features), 2, -1, 2)[:, ::-1].copy()
     turned[..., 0] = IMAGE_SIZE - 1 - turned[..., 0]
     return turned.reshape(features.shape)
 
 
 def translate(faces: Faces, features: np.ndarray) -> tuple[Ridge, np.ndarray]:
-    "The translation into the marks of these faces, and its answers [N,15,2] for them: each photograph's from what other photographs taught."
+    "Fit the ridge regression from MediaPipe predictions to labels; return it with its cross-validated predictions [N,15,2]."
     marks = faces.points.reshape(len(faces), -1)
     answers = cross_val_predict(Ridge(STIFFNESS), features, marks, groups=faces.group, cv=GroupKFold(FOLDS))
     return Ridge(STIFFNESS).fit(features, marks), answers.reshape(-1, len(KEYPOINTS), 2)
 
 
 def sideways(faces: Faces, features: np.ndarray) -> np.ndarray:
-    "How far the marks lie to the right [15,2], in pixels, seen from a translation that learned from mirror images as well."
+    "Return the bias of the labels to the right [15,2], in pixels, against a ridge regression fitted on faces and mirror images."
     turned = mirror(faces.images, faces.points)[1]
     fair = Ridge(STIFFNESS).fit(np.concatenate([features, mirrored_opinion(features)]), np.concatenate([faces.points, turned]).reshape(2 * len(faces), -1))
     right = np.median(faces.points - fair.predict(features).reshape(faces.points.shape), axis=0)[:, 0]
@@ -246,27 +250,27 @@ def sideways(faces: Faces, features: np.ndarray) -> np.ndarray:
 
 
 def align(faces: Faces, marks: np.ndarray, answers: np.ndarray) -> Faces:
-    "Faces with the median difference of each keypoint between marks of theirs and translated answers taken out."
+    "Remove the median difference between labels and predictions of each keypoint."
     return replace(faces, points=(faces.points + np.nanmedian(answers - marks, axis=0)).astype(np.float32), truth=None)
 
 
 def move(faces: Faces, offset: np.ndarray) -> Faces:
-    "Faces with their marks moved by as much a keypoint."
+    "Shift the labels by an offset per keypoint."
     return replace(faces, points=faces.points + offset, truth=None)
 
 
 def mix(faces: Faces, answers: np.ndarray, share: float) -> Faces:
-    "Faces whose marks are in part those of the translated answers."
+    "Blend the labels with predictions; `share` is the weight of the predictions."
     return replace(faces, points=((1 - share) * faces.points + share * answers).astype(np.float32), truth=None)
 
 
 def far_apart(faces: Faces, answers: np.ndarray) -> np.ndarray:
-    "How far marks and translated answers of each face are from each other, in pixels (RMSE)."
+    "Return the RMSE between labels and predictions of each face, in pixels."
     return np.sqrt(np.nanmean((faces.points - answers) ** 2, axis=(1, 2)))
 
 
 def collect(options, photographs: Faces, opinion: np.ndarray, more: Faces, drawn: Faces) -> tuple[dict[str, Faces], Ridge]:
-    "All that there is to learn from, marked in the way of the photographs, before it is copied; and the translation."
+    "Return all training faces before augmentation, with labels in the convention of the photographs, and the ridge regression."
     translation, answers = translate(photographs, opinion)
     shares = dict.fromkeys(SHARES, 0.0) if "answers" in options.without else SHARES
     parts = {"photographs": mix(photographs, answers, shares["photographs"])}
@@ -282,12 +286,12 @@ def collect(options, photographs: Faces, opinion: np.ndarray, more: Faces, drawn
 
 
 def window_of(options) -> tuple:
-    "What the net sees of a face."
+    "Return the window of the face that the network sees."
     return FULL_WINDOW if "window" in options.without else CLOSE_WINDOW
 
 
 def copies_of(options, parts: dict[str, Faces], seed: int, budget: dict) -> Faces:
-    "Augmented copies of all parts that there are."
+    "Return augmented copies of all parts of the training set."
     window = window_of(options)
     how = {"bend": 0.0 if "bent" in options.without else BEND, "covered": 0.0 if "covered" in options.without else COVERED, "mirrored": budget["mirrored"], "window": window}
     counts = {name: round(count * options.copies) for name, count in budget["copies"].items() if name in parts}
@@ -299,14 +303,14 @@ def copies_of(options, parts: dict[str, Faces], seed: int, budget: dict) -> Face
 
 
 def decaying(learning_rate) -> keras.optimizers.Optimizer:
-    "Adam that lets the weights of convolutions decay."
+    "Return Adam with weight decay on convolutions."
     optimizer = keras.optimizers.AdamW(learning_rate, weight_decay=DECAY)
     optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias", "log_prior"])
     return optimizer
 
 
 def loss_of(options, model: keras.Model):
-    "What the training makes small."
+    "Return the loss."
     if "coordinates" in options.instead:
         return coordinate_loss(model)
     if "wing" in options.instead:
@@ -315,11 +319,11 @@ def loss_of(options, model: keras.Model):
 
 
 def learn(options, model: keras.Model, parts: dict[str, Faces], validation: Faces, name: str, seed: int, budget: dict) -> None:
-    "Train a net on copies of the parts, give it the best weights, and write it and its story down."
+    "Train a network on augmented copies, set its best weights, and write the network and its history."
     set_seeds(seed)
     parts = {kind: part for kind, part in parts.items() if kind in budget["copies"]}
     learned = copies_of(options, parts, seed, budget)
-    print(f"{name}: {', '.join(f'{len(part)} {kind}' for kind, part in parts.items())} to learn from, {len(learned)} copies of them", flush=True)
+    print(f"{name}: {', '.join(f'{len(part)} {kind}' for kind, part in parts.items())} for training, {len(learned)} augmented copies", flush=True)
     fast = make_fast(with_window(model, build_for(options, FULL_WINDOW)), options.dtype)
     window = window_of(options)
     training = fit(fast, learned, enlarge(validation, window), seed=seed, patience=10**6, resume=True, run_folder=options.out / name,
@@ -327,20 +331,20 @@ def learn(options, model: keras.Model, parts: dict[str, Faces], validation: Face
                    loss=loss_of(options, fast), optimizer=keras.optimizers.Adam if "decay" in options.without else decaying)
     model.set_weights(training.model.get_weights())
     save_model(model, options.out / f"{name}.keras")
-    history = [{**entry, "validation_rmse": float(entry["validation_rmse"] / enlargement(window)[1])} for entry in training.history]  # in pixels of the frame again
+    history = [{**entry, "validation_rmse": float(entry["validation_rmse"] / enlargement(window)[1])} for entry in training.history]  # in pixels of the face, not of the window
     write_json(options.out / f"{name}.json", {"stage": name, "images_shown": training.images_shown, "seconds": round(training.seconds), "history": history,
                                               "faces": {kind: len(part) for kind, part in parts.items()}, "copies": len(learned)})
 
 
 def name_of(options, stage: str) -> str:
-    "What the files of a stage are called."
+    "Return the file name of a stage, without extension."
     return "-".join([stage, *(part for part in options.without if part not in LATER.get(stage.rstrip("0123456789"), ())), *options.instead, f"seed{options.seed}"])
 
 
 def branch(options, model: keras.Model, parts: dict[str, Faces], validation: Faces, stage: str, budgets: list[dict], seeds: list[int]) -> list[dict]:
-    """Go on from the weights of a model once for each budget, with other copies in another order, and give it the mean of all weights (Wortsman et al. 2022, arXiv:2203.05482).
+    """Continue from the weights of a model once per budget, with different copies in a different order, and set the mean of all weights (Wortsman et al. 2022, arXiv:2203.05482).
 
-    What the run has already is read from there."""
+    Branches that are already in the folder of the run are read from there."""
     budgets = budgets[:1] if "mean" in options.without else budgets
     names, started = [name_of(options, f"{stage}{number}") for number in range(len(budgets))], model.get_weights()
     missing = [number for number, name in enumerate(names) if not (options.out / f"{name}.json").exists()]
@@ -349,7 +353,7 @@ def branch(options, model: keras.Model, parts: dict[str, Faces], validation: Fac
             model.set_weights(started)
             learn(options, model, parts, validation, names[number], seeds[number], budgets[number])
     if missing and options.only is not None:
-        raise SystemExit(f"{stage} {options.only} is there; run the command again for what comes next, and without --only for the mean of all")
+        raise SystemExit(f"{stage} {options.only} is there; run the command again for the next branch, and without --only for the mean of all")
     branches = [load_model(options.out / f"{name}.keras").get_weights() for name in names]
     model.set_weights([np.mean(weights, axis=0) for weights in zip(*branches)])
     save_model(model, options.out / f"{name_of(options, stage)}.keras")
@@ -357,7 +361,7 @@ def branch(options, model: keras.Model, parts: dict[str, Faces], validation: Fac
 
 
 def budgets_of(options) -> dict[str, list[dict]]:
-    "What each branch of each part of the training is allowed."
+    "Return the budget of each branch of each stage."
     shown = {"first": (FIRST, options.images), "again": (AGAIN, options.again_images), "third": (THIRD, options.third_images), "last": (LAST, options.last_images)}
     budgets = {name: [{**budget, "images": images} for budget in branches] for name, (branches, images) in shown.items()}
     budgets["first"][0]["learning_rate"] = options.learning_rate
@@ -365,14 +369,14 @@ def budgets_of(options) -> dict[str, list[dict]]:
 
 
 def mix_own(options, model: keras.Model, parts: dict[str, Faces], offset: np.ndarray | float = 0.0) -> dict[str, Faces]:
-    "The parts, with what the net itself answers in the marks of frames; it answers as if nothing lay `offset` to the right."
+    "Blend the network's own predictions into the labels of frames; `offset` is the bias of the labels that its predictions lack."
     if "frames" not in parts or "own" in options.without:
         return parts
     return {**parts, "frames": mix(parts["frames"], mean_answer(model, parts["frames"].images) + offset, OWN)}
 
 
 def start(options, train: Faces, opinion: np.ndarray, validation: Faces, more: Faces, drawn: Faces) -> tuple[keras.Model, list[dict], np.ndarray]:
-    "The first parts of the training: from nothing, mirrored copies, marks that lie to neither side. And how far to the side the marks lay."
+    "Train the first stages from scratch, with mirrored copies and unbiased labels; return the network, the stages and the bias that was removed."
     offset = sideways(train, opinion) if "centred" not in options.without else np.zeros((len(KEYPOINTS), 2), np.float32)
     parts, _ = collect(options, train, opinion, more, drawn)
     parts, validation = {kind: move(part, -offset) for kind, part in parts.items()}, move(validation, -offset)
@@ -388,7 +392,7 @@ def start(options, train: Faces, opinion: np.ndarray, validation: Faces, more: F
 
 
 def describe_by(faces: Faces, predicted: np.ndarray) -> dict:
-    "The error by source, by head turn and by brightness, with intervals."
+    "Return the RMSE by source, by head rotation and by brightness, with intervals."
     between = faces.points[:, 0] - faces.points[:, 1]
     turn = np.abs(np.sum((faces.points[:, 10] - faces.points[:, :2].mean(axis=1)) * between, axis=1)) / np.sum(between**2, axis=1)
     grey = faces.images.mean(axis=(1, 2))
@@ -407,7 +411,7 @@ def describe_by(faces: Faces, predicted: np.ndarray) -> dict:
 
 
 def describe_translation(translation: Ridge, opinion: np.ndarray, faces: Faces, version: str) -> dict:
-    "What MediaPipe is, and how far its translated answers alone are off on faces that the translation has not seen."
+    "Describe MediaPipe's model, with the RMSE of its predictions after the ridge regression on other faces than it was fitted on."
     answers = translation.predict(opinion).reshape(-1, len(KEYPOINTS), 2)
     measured = evaluate_points(answers.astype(np.float32), faces.points, faces.group)
     return {"wheel": f"mediapipe=={version}", "file": "mediapipe/modules/face_landmark/face_landmark_with_attention.tflite", "looks": "12 a face: the mean of five cuts, of the picture and of its mirror image",
@@ -415,35 +419,35 @@ def describe_translation(translation: Ridge, opinion: np.ndarray, faces: Faces, 
 
 
 def read_options() -> argparse.Namespace:
-    "What the command says."
+    "Parse the command line."
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--faces", required=True, type=Path, help="photographs with points: trained on, and measured on the groups kept out")
-    parser.add_argument("--more", required=True, type=Path, help="more faces with marks of another kind, trained on only")
+    parser.add_argument("--faces", required=True, type=Path, help="photographs with keypoints, for training and, by group, for validation and test")
+    parser.add_argument("--more", required=True, type=Path, help="additional faces in another annotation convention, for training only")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--mediapipe", default="runs/mediapipe/bin/python", help="the Python that has mediapipe 0.10.14 (mediapipe_landmarks.py says how to make it)")
-    parser.add_argument("--drawn", type=int, default=6_000, help="faces to draw")
-    parser.add_argument("--images", type=int, default=FIRST[0]["images"], help="images shown in the first part")
-    parser.add_argument("--again-images", type=int, default=AGAIN[0]["images"], help="images shown in each branch of the second part")
-    parser.add_argument("--third-images", type=int, default=THIRD[0]["images"], help="images shown in each branch of the third part")
-    parser.add_argument("--last-images", type=int, default=LAST[0]["images"], help="images shown in each end")
-    parser.add_argument("--copies", type=float, default=1.0, help="how many times as many augmented copies as FIRST, AGAIN and LAST say")
-    parser.add_argument("--learning-rate", type=float, default=FIRST[0]["learning_rate"], help="in the first part")
+    parser.add_argument("--mediapipe", default="runs/mediapipe/bin/python", help="Python interpreter with mediapipe 0.10.14 (set-up: see mediapipe_landmarks.py)")
+    parser.add_argument("--drawn", type=int, default=6_000, help="number of synthetic faces")
+    parser.add_argument("--images", type=int, default=FIRST[0]["images"], help="images shown in the first stage")
+    parser.add_argument("--again-images", type=int, default=AGAIN[0]["images"], help="images shown in each branch of the second stage")
+    parser.add_argument("--third-images", type=int, default=THIRD[0]["images"], help="images shown in each branch of the third stage")
+    parser.add_argument("--last-images", type=int, default=LAST[0]["images"], help="images shown in each branch of the last stage")
+    parser.add_argument("--copies", type=float, default=1.0, help="factor on the numbers of augmented copies in FIRST, AGAIN, THIRD and LAST")
+    parser.add_argument("--learning-rate", type=float, default=FIRST[0]["learning_rate"], help="initial learning rate of the first stage")
     parser.add_argument("--without", nargs="*", default=[], choices=PARTS, help="parts to leave out")
-    parser.add_argument("--instead", nargs="*", default=[], choices=INSTEAD, help="what to learn with in place of heatmaps or of the absolute error")
-    parser.add_argument("--ablation", action="store_true", help="measure on what chose, and learn from the other photographs to the end, as where a part is left out")
-    parser.add_argument("--everything", action="store_true", help="learn from the faces kept out as well; measures nothing")
-    parser.add_argument("--dtype", default="mixed_bfloat16", choices=("mixed_bfloat16", "float32"), help="what the training computes in; 16 bits are quicker where a processor has units for them (AMX)")
-    parser.add_argument("--only", type=int, choices=range(len(LAST)), help="where the training branches, train only this branch and stop: with one thread each, two at once are quicker than one with two")
+    parser.add_argument("--instead", nargs="*", default=[], choices=INSTEAD, help="replacement of the heatmaps or of the absolute error")
+    parser.add_argument("--ablation", action="store_true", help="score on the validation set and train on the training set only, as with --without")
+    parser.add_argument("--everything", action="store_true", help="train on all photographs, with the test set; nothing is scored")
+    parser.add_argument("--dtype", default="mixed_bfloat16", choices=("mixed_bfloat16", "float32"), help="precision of training; 16 bits are faster on CPUs with bfloat16 units (AMX)")
+    parser.add_argument("--only", type=int, choices=range(len(LAST)), help="train only this branch of a stage and stop; two processes with one thread each are faster than one with two")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--save", type=Path, help="also write the JSON record there")
+    parser.add_argument("--save", type=Path, help="write the JSON record to this file")
     options = parser.parse_args()
     options.ablation |= bool(options.without or options.instead)
     return options
 
 
 def draw(options) -> Faces:
-    "The drawn faces of the run."
+    "Render the synthetic faces of the run, or read them if they exist."
     file = options.out / "drawn.npz"
     if not file.exists():
         save_npz(synthetic_faces(options.drawn, seed=0), file)
@@ -451,18 +455,18 @@ def draw(options) -> Faces:
 
 
 def set_threads(count: int) -> None:
-    "Use so many threads."
+    "Set the number of TensorFlow threads."
     for set_number in (tf.config.threading.set_intra_op_parallelism_threads, tf.config.threading.set_inter_op_parallelism_threads):
         set_number(count)
 
 
 def stage_of(story: dict, use: str) -> dict:
-    "What a record says about a stage."
+    "Return title, images shown and seconds of a stage."
     return {"stage": f"{TITLES[story['stage']]} ({use})", "images_shown": story["images_shown"], "seconds": story["seconds"]}
 
 
 def add_stages(record_file: Path, stages: list[dict]) -> None:
-    "The record of the twin that was measured gets the stages of the one that ships."
+    "Add the stages of the shipped model to the record of the model trained without the test set."
     record = json.loads(record_file.read_text(encoding="utf-8"))
     record["stages"] = [other for other in record["stages"] if "ships" not in other["stage"]] + stages
     record["seconds_in_all"] = sum(each["seconds"] for each in record["stages"])
@@ -471,7 +475,7 @@ def add_stages(record_file: Path, stages: list[dict]) -> None:
 
 def finish(options, model: keras.Model, photographs: Faces, opinion: np.ndarray, validation: Faces, more: Faces, drawn: Faces, offset: np.ndarray,
            which: str) -> tuple[list[dict], Ridge]:
-    "The end of the training, with copies that are not mirrored and marks as they are, `offset` to the right; of an ablation, with the parts that are left. Its stories and the translation."
+    "Train the last stage, with copies that are not mirrored and labels with their bias `offset`; return its stages and the ridge regression."
     parts, translation = collect(options, photographs, opinion, more, drawn)
     parts = mix_own(options, model, parts, offset)
     budgets = budgets_of(options)["last"]
@@ -479,7 +483,7 @@ def finish(options, model: keras.Model, photographs: Faces, opinion: np.ndarray,
 
 
 def describe(options, stages: list[dict], data: dict, judged: Faces, predicted: np.ndarray, mirrored: np.ndarray) -> dict:
-    "The record of a measurement."
+    "Return the record of a run."
     faces, copies = stages[-1]["faces"], stages[-1]["copies"]
     arguments = [f"--faces {options.faces.name} --more {options.more.name} --drawn {options.drawn}",
                  f"--images {options.images} --again-images {options.again_images} --third-images {options.third_images} --last-images {options.last_images}",
@@ -512,7 +516,7 @@ def main() -> None:
 
     model, started, offset = start(options, train, opinion_on(train), validation, more, drawn)
     chosen = evaluate_points(predict_points(model, validation.images) + offset, validation.points, validation.group)["rmse"]
-    print(f"before its end {chosen:.4f} px on the photographs that chose", flush=True)
+    print(f"before the last stage {chosen:.4f} px on the validation set", flush=True)
     stages, which, photographs = started, "twin", train if options.ablation else rest
     if options.everything:
         which, photographs = "everything", faces
@@ -523,7 +527,7 @@ def main() -> None:
         if options.save:
             add_stages(options.save, [stage_of(end, "all photographs, ships") for end in ends])
         return
-    judged = validation if options.ablation else test  # an ablation chooses, so it may not look at what was kept out
+    judged = validation if options.ablation else test  # an ablation informs choices, so it does not use the test set
     predicted, mirrored = predict_points(model, judged.images) + offset, mean_answer(model, judged.images) + offset
     record = describe(options, stages, describe_data(train, validation, judged), judged, predicted, mirrored)
     record |= {"window": window_of(options), "weights": int(model.count_params()), "validation_rmse": chosen,
@@ -533,7 +537,7 @@ def main() -> None:
         with np.load(options.out / "opinion" / options.faces.name, allow_pickle=False) as saved:
             record["mediapipe"] = describe_translation(translation, opinion_on(judged), judged, str(saved["mediapipe"]))
     write_json(options.save or options.out / f"{record['model']}-seed{options.seed}.json", record)
-    print(f"{record['model']}: {record['metrics']['rmse']:.3f} px on {len(judged)} photographs, mirrored answers averaged in {record['mirrored']['rmse']:.3f} px, {record['seconds']:.0f} s")
+    print(f"{record['model']}: {record['metrics']['rmse']:.3f} px on {len(judged)} photographs, averaged with mirrored predictions {record['mirrored']['rmse']:.3f} px, {record['seconds']:.0f} s")
     for source, part in record["by"]["source"].items():
         print(f"  {source}: {part['rmse']:.3f} px ({part['n_faces']} faces)")
 
