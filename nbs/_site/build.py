@@ -6,6 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from front import course_hours
 from hero import WORDS, write_hero
 from lessons import (
     NOTEBOOKS,
@@ -31,6 +32,7 @@ from tables import FULL, MAIN, best_bars, comparison_page, counts
 from tryit import has_runtime, write_try
 
 HERE = Path(__file__).parent
+TEACHING = NOTEBOOKS / "teaching"
 
 
 def module_pages() -> dict[Path, str]:
@@ -48,27 +50,38 @@ def lesson_modules() -> dict[Path, Path]:
     return {module: path for path in lesson_paths() if (module := module_of(path)) is not None and module.exists() and exported_names(module)}
 
 
-def results_cells() -> list[dict]:
-    "Return the cells of the index notebook from `What we found` up to the lessons; none where it has no such part."
-    index = NOTEBOOKS / "index.ipynb"
-    cells, kept, inside = page_cells(index), [], False
-    for cell in cells:
-        text = cell["source"]
-        if cell["cell_type"] == "markdown" and "## What we found" in text:
-            text, inside = "# What we found" + text.split("## What we found", 1)[1], True
-        stop = "## The lessons" in text and cell["cell_type"] == "markdown"
-        if inside:
-            text = text.split("## The lessons")[0] if stop else text
-            kept.append(cell | {"source": text.replace("(../photos/", "(photos/")})
-        if stop:
-            break
-    return kept
-
-
-def three_lines() -> str:
-    "The first three lines to try it, from the index notebook; what follows a # behind a command is left out."
+def first_lines() -> str:
+    "Return the lines that install the package and find a first face, from the index notebook."
     block = next(re.search(r"```\n(.+?)```", cell["source"], re.DOTALL) for cell in read_cells(NOTEBOOKS / "index.ipynb") if "```" in cell["source"])
-    return "\n".join(re.sub(r"\s+# .*", "", line) for line in block.group(1).splitlines()[:3])
+    return block.group(1).strip()
+
+
+def teaching_paths() -> list[Path]:
+    "Return the pages for teachers, in the order of the sidebar."
+    return [TEACHING / name for name in ("syllabus.md", "teacher_notes.md", "known_results.ipynb", "glossary.md", "datasheets.md")]
+
+
+def teaching_index() -> str:
+    "Return the page that a teacher opens first."
+    return f"""# For teachers
+
+The course has fourteen units of about an hour, {course_hours()} hours in all, and a capstone. It needs no account, no GPU and no photographs: students start in Colab with synthetic faces.
+
+- [Syllabus](syllabus.md): five sessions of 90 minutes, or ten weeks.
+- [Teacher's notes](teacher_notes.md): aim, timing, questions for discussion and common mistakes of every unit.
+- [Known results](known_results.ipynb): numbers to check a run against.
+- [Glossary](glossary.md): the terms of the course, each with the unit that introduces it.
+- [Datasheets](datasheets.md): origin, labels, terms and flaws of every data set.
+- [Capstone](../course/capstone.ipynb): a project brief with a rubric of 100 points and a worked example.
+- [Slides](../slides.md): a talk of 20 minutes.
+
+Solutions to the exercises are notebooks of their own, in [`nbs/course/solutions`]({repository_url()}/tree/main/nbs/course/solutions). The tests of the repository run them.
+
+```{{toctree}}
+:hidden:
+{chr(10).join(path.stem for path in teaching_paths())}
+```
+"""
 
 
 def extra_pages() -> list[str]:
@@ -90,11 +103,10 @@ def start_page(static: Path) -> str:
     cards = "\n".join(f'<li><a href="{page_name(path)}.html"><b>{short_title(path)}</b><span>{re.sub(r"[*`]", "", summary_of(path))}</span></a></li>'
                       for path in lessons)
     contents = {"Course": [f"{short_title(path)} <{page_name(path)}>" for path in course_paths()], "Library": ["library/index"], "Model": model_pages(),
-                "Results": [*(["results"] if results_cells() else []), "comparison"], "More": extra_pages()}
+                "Results": ["results", "comparison"], "For teachers": ["teaching/index"], "More": extra_pages()}
     trees = "\n".join("\n".join(["```{toctree}", ":hidden:", f":caption: {name}", *entries, "```", ""]) for name, entries in contents.items())
     shipped = shipped_sentence() and f"{shipped_sentence()}, see its [model card](model.md).\n"
-    more = {"try": "Try it", "slides": "Slides"}
-    deck = "\n".join(f'<a class="button quiet" href="{name}.html">{title}</a>' for name, title in more.items() if name in [*model_pages(), *extra_pages()])
+    use, use_title = next((name, title) for name, title in (("try", "try it in the browser"), ("model", "model card")) if name in model_pages())
     return f"""# facekp
 
 <div class="hero">
@@ -102,13 +114,12 @@ def start_page(static: Path) -> str:
 <p class="lead">{summary}</p>
 
 ```bash
-{three_lines()}
+{first_lines()}
 ```
 
-<p class="buttons"><a class="button" href="{page_name(lessons[0])}.html">Start with unit 1</a>
-<a class="button quiet" href="library/index.html">Library</a>
-<a class="button quiet" href="comparison.html">Results</a>
-{deck}</p>
+<p class="buttons"><a class="button" href="{page_name(lessons[0])}.html">Learn: unit 1</a>
+<a class="button" href="{use}.html">Use: {use_title}</a>
+<a class="button" href="teaching/index.html">Teach: syllabus and notes</a></p>
 </div>
 <img src="_static/faces.png" alt="{WORDS}" width="{width}" height="{height}">
 </div>
@@ -124,7 +135,7 @@ were best on the validation set.
 </div>
 
 A graduate team once predicted fifteen facial keypoints on Kaggle's faces, more than half of which lack labels, and reported "95% accuracy".
-This course repeats that project step by step, in notebooks that you can read, run and change, and measures what each step is worth.
+This course repeats that project step by step, in notebooks that you can read, run and change, and measures what each step is worth. [What was found](results.ipynb).
 
 ## The course
 
@@ -167,9 +178,15 @@ def write_pages(pages: Path, only: list[str] | None = None) -> None:
     for path in [*course_paths(), *library_paths()]:
         if not only or page_name(path) in only:
             write_page(path, pages)
-    if results_cells():
-        write_notebook(pages / "results.ipynb", results_cells())
-    texts = {"index": start_page(pages / "static"), "comparison": comparison_page(), "library/index": library_index(), "contributing": contributing_page(),
+    cells = [cell | {"source": cell["source"].replace("(../photos/", "(photos/")} for cell in page_cells(NOTEBOOKS / "results.ipynb")]
+    write_notebook(pages / "results.ipynb", cells)
+    (pages / "teaching").mkdir()
+    for path in teaching_paths():
+        if path.suffix == ".md":
+            shutil.copy(path, pages / "teaching" / path.name)
+        else:
+            write_notebook(pages / "teaching" / path.name, page_cells(path))
+    texts = {"index": start_page(pages / "static"), "comparison": comparison_page(), "library/index": library_index(), "contributing": contributing_page(), "teaching/index": teaching_index(),
              **{f"library/{module_pages()[module]}": reference_page(module, "../" * (module_pages()[module].count("/") + 1) + f"{page_name(lesson)}.ipynb")
                 for module, lesson in lesson_modules().items()},
              "model": card_page(), **({"try": write_try(pages / "static")} if "try" in model_pages() else {}),

@@ -154,15 +154,17 @@ def test_readme_is_made_from_the_index_notebook(tmp_path):
     assert (ROOT / "README.md").read_text().strip() == made.strip(), "run make readme"
 
 
-def test_index_shows_what_the_records_say_now():
+@pytest.mark.parametrize("name", ["index", "results", "teaching/known_results"])
+def test_pages_of_records_show_what_the_records_say_now(name):
     import nbformat
     from nbclient import NotebookClient
 
-    stored = nbformat.read(ROOT / "nbs" / "index.ipynb", 4)
-    fresh = NotebookClient(nbformat.from_dict(stored), resources={"metadata": {"path": str(ROOT / "nbs")}}, timeout=300).execute()
+    path = ROOT / "nbs" / f"{name}.ipynb"
+    stored = nbformat.read(path, 4)
+    fresh = NotebookClient(nbformat.from_dict(stored), resources={"metadata": {"path": str(path.parent)}}, timeout=300).execute()
 
     def tables(notebook):
         return [output["data"]["text/markdown"] for cell in notebook.cells if cell.cell_type == "code"
                 for output in cell.outputs if "text/markdown" in output.get("data", {})]
 
-    assert tables(stored) and tables(stored) == tables(fresh), "run nbs/index.ipynb again"
+    assert tables(stored) and tables(stored) == tables(fresh), f"run nbs/{name}.ipynb again"

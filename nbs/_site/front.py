@@ -1,0 +1,122 @@
+"The tables, the sentence on other tools and the figure of the README, each made from a record or from the shipped model."
+
+import json
+import re
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from lessons import ROOT, colab_url, lesson_paths, page_name, read_cells, title_of
+
+MAIN = ROOT / "results" / "full" / "helen_afw_96"  # the study that the README quotes
+FACES = 300  # synthetic faces among which the median and the worst prediction are shown
+SEED = 2026  # of these faces
+
+
+def reader_minutes(opening: str) -> int:
+    "Return the sum of the minutes in the column `Reader time` of a lesson's opening table."
+    head, _, row = re.search(r"^\|(.*Reader time.*)\|\n(\|[-:| ]+\|)\n\|(.*)\|$", opening, re.MULTILINE).groups()
+    column = [name.strip() for name in head.split("|")].index("Reader time")
+    return sum(int(found) for found in re.findall(r"(\d+) minutes", row.split("|")[column]))
+
+
+def course_rows() -> pd.DataFrame:
+    "Return the units: number, title with the link to Colab, minutes with exercises."
+    rows = [{"unit": str(int(path.name[:2])), "opens in Colab": f"[{title_of(path).split(':')[0]}]({colab_url(page_name(path))})",
+             "minutes": str(reader_minutes(read_cells(path)[0]["source"]))} for path in lesson_paths()]
+    return pd.DataFrame(rows)
+
+
+def course_hours() -> int:
+    "Return the reader time of all units in hours, rounded."
+    return round(course_rows().minutes.astype(int).sum() / 60)
+
+
+def compact_markdown(table: pd.DataFrame) -> str:
+    "Return a table in Markdown without the spaces that align its columns: for a file whose size matters."
+    from facekp.tables import to_markdown
+
+    padded = to_markdown(table, text_columns=tuple(table))
+    return re.sub(r" {2,}", " ", re.sub(r"-{3,}", "---", padded))
+
+
+def _judge(verdicts: pd.Series) -> str:
+    "Return what a claim of a lower error is worth, from the verdicts of its comparisons."
+    lower, higher = (int((verdicts == name).sum()) for name in ("lower", "higher"))
+    if higher > lower:
+        return "contradicted"
+    return "supported" if lower == len(verdicts) else "mostly supported" if lower > len(verdicts) / 2 and higher <= 1 else "undecided"
+
+
+def claim_rows() -> pd.DataFrame:
+    "Return the original project's claims, what the study found, and a verdict, six rows."
+    from facekp.experiments.results import read_study
+    from facekp.experiments.statistics import compare_trials, select_configurations, summarize_runs
+
+    study = read_study(MAIN)
+    table, answers = summarize_runs(study), compare_trials(study)
+    best = select_configurations(study, table).set_index("model")
+    trained = answers[answers.model != "mean"]
+
+    def asked(question: str) -> pd.Series:
+        return trained.verdict[trained.question == question]
+
+    def counted(question: str) -> str:
+        found = asked(question)
+        return f"lower error in {(found == 'lower').sum()}, higher in {(found == 'higher').sum()} of {len(found)} comparisons"
+
+    top = best.sort_values("rmse").iloc[0]
+    rows = [
+        ("two layers: 83% accuracy", f"{best.loc['baseline', 'accuracy']:.0%}, but the mean face has {best.loc['mean', 'accuracy']:.0%}; RMSE {best.loc['baseline', 'rmse']:.2f} px",
+         "accuracy is the wrong metric"),
+        ("a CNN is a jump", f"RMSE {best.loc['cnn', 'rmse']:.2f} px against {best.loc['baseline', 'rmse']:.2f}",
+         "supported" if best.loc["cnn", "high"] < best.loc["baseline", "low"] else "undecided"),
+        ("dropping incomplete faces beats forward fill", counted("complete against ffill"), _judge(asked("complete against ffill"))),
+        ("and beats KNN imputation", counted("complete against knn"), _judge(asked("complete against knn"))),
+        ("augmentation helps", counted("augmented against not"), _judge(asked("augmented against not"))),
+        ("a large pretrained network: MSE 0.6", f"lowest here {top.mse:.1f} px² ({top.name} network); Kaggle's winner had 1.6", "not reproduced"),
+    ]
+    return pd.DataFrame(rows, columns=["claim of the original project", "found", "verdict"])
+
+
+def peers_sentence() -> str:
+    "Return the error and the speed of the shipped model beside MediaPipe's, from the record of both."
+    record: dict[str, Any] = json.loads((ROOT / "results" / "deploy" / "peers.json").read_text(encoding="utf-8"))
+    own, other = record["models"]["facekp default"], record["models"]["MediaPipe face_landmark"]
+    low, high = own["interval"]
+    return (f"On {record['data']['faces']} held-out photographs of HELEN and AFW, the shipped model ({own['bytes'] / 1e6:.1f} MB, {own['median_ms']:.1f} ms per face on one CPU core, without detection) "
+            f"has an RMSE of {own['rmse']:.2f} px (95% CI {low:.2f}–{high:.2f}) in 96x96 crops; MediaPipe's face_landmark has {other['rmse']:.2f} px and takes {other['median_ms']:.1f} ms. "
+            "The measured copy of the model was trained without these photographs. [More comparisons](https://facekp.github.io/facekp/prediction.html), with what was not measured.")
+
+
+def first_result() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    "Return images, points, predictions and RMSE per face of the median and the worst of FACES new synthetic faces."
+    from facekp.inference.keypoint_model import load_keypoint_model
+    from facekp.synthetic.renderer import synthetic_faces
+
+    faces = synthetic_faces(FACES, seed=SEED)
+    images, points = faces.images, faces.points
+    predicted = load_keypoint_model().predict(images).points
+    errors = np.sqrt(np.nanmean((predicted - points) ** 2, axis=(1, 2)))
+    order = np.argsort(errors)
+    chosen = order[[len(order) // 2, -1]]
+    return images[chosen], points[chosen], predicted[chosen], errors[chosen]
+
+
+def show_first_result() -> Any:
+    "Draw a face, its predicted points beside the true ones, and the worst of FACES faces."
+    import matplotlib.pyplot as plt
+
+    images, points, predicted, errors = first_result()
+    figure, axes = plt.subplots(1, 3, figsize=(8.4, 3.2), layout="constrained")
+    titles = ("A synthetic face goes in", f"15 keypoints come out\nmedian of {FACES} faces: {errors[0]:.1f} px", f"The worst of {FACES} faces\n{errors[1]:.1f} px")
+    for axis, row, title in zip(axes, (0, 0, 1), titles):
+        axis.imshow(images[row], cmap="gray", vmin=0, vmax=255, interpolation="bicubic")
+        axis.set_title(title, fontsize=12)
+        axis.axis("off")
+    for axis, row in zip(axes[1:], (0, 1)):
+        axis.plot(*np.stack([points[row], predicted[row]]).transpose(2, 0, 1), color="white", linewidth=1.5)
+        axis.scatter(*points[row].T, s=60, facecolors="none", edgecolors="#f0e442", linewidths=1.8, label="true position")
+        axis.scatter(*predicted[row].T, s=45, marker="x", color="#56b4e9", linewidths=1.8, label="prediction")
+    figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=11, frameon=False)
+    return figure
