@@ -9,12 +9,14 @@ with at least twice the shuffled T²; `kept` marks those with at least ten times
 
 import argparse
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from facekp.eda import eye_coordinates, find_change_points
+from facekp.eda import eye_coordinates, find_change_points, hotelling_t2
 from facekp.files import write_json
 from facekp.keypoints import COLUMNS, KEYPOINTS
 from facekp.label_errors import find_suspects
@@ -46,10 +48,15 @@ def load(path: str) -> dict[str, np.ndarray]:
         return {"points": file["points"].astype(float), "group": file["group"]}
 
 
+def pairs_of(kaggle: dict, other: dict) -> np.ndarray:
+    "Return row numbers [P,2] of the photographs in both sets; photographs with several faces are left out."
+    rows = [{group: row for row, group in enumerate(part["group"]) if (part["group"] == group).sum() == 1} for part in (kaggle, other)]
+    return np.array([(row, rows[1][group]) for group, row in rows[0].items() if group in rows[1]])
+
+
 def same_photographs(kaggle: dict, other: dict, elsewhere: dict) -> tuple[pd.DataFrame, dict]:
     "Compare two annotators on the same photographs, and one annotator on different photographs."
-    rows = [{group: row for row, group in enumerate(part["group"]) if (part["group"] == group).sum() == 1} for part in (kaggle, other)]
-    pairs = np.array([(row, rows[1][group]) for group, row in rows[0].items() if group in rows[1]])  # photographs with a single face
+    pairs = pairs_of(kaggle, other)
     table = pd.DataFrame([{"labels": "kaggle on LFPW", "faces": len(pairs), **medians(kaggle["points"][pairs[:, 0]])},
                           {"labels": "300-W on LFPW", "faces": len(pairs), **medians(other["points"][pairs[:, 1]])},
                           {"labels": "300-W on HELEN and AFW", "faces": len(elsewhere["points"]), **medians(elsewhere["points"])}])
@@ -57,6 +64,76 @@ def same_photographs(kaggle: dict, other: dict, elsewhere: dict) -> tuple[pd.Dat
     gap = gap[np.isfinite(gap)]
     draws = np.median(np.random.default_rng(0).choice(gap, (2000, len(gap))), axis=1)
     return table, {"pairs": len(gap), "lip_gap_difference": float(np.median(gap)), "ci95": np.quantile(draws, [0.025, 0.975]).tolist()}
+
+
+def interval(values: np.ndarray, statistic: Callable[..., Any], draws: int = 2000) -> list[float]:
+    "Return the 95% bootstrap interval of a statistic of rows."
+    rng = np.random.default_rng(0)
+    return np.quantile([statistic(values[rng.integers(len(values), size=len(values))]) for _ in range(draws)], [0.025, 0.975]).tolist()
+
+
+def to_frame_of(points: np.ndarray, target: np.ndarray) -> np.ndarray:
+    "Map each face by the similarity that brings its points closest to those of the target; both complete, [N,15,2] px."
+    a, b = (array[..., 0] + 1j * array[..., 1] for array in (points, target))
+    a0, b0 = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
+    factor = (a0.conj() * b0).sum(axis=1, keepdims=True) / (np.abs(a0) ** 2).sum(axis=1, keepdims=True)
+    mapped = factor * a0 + b.mean(axis=1, keepdims=True)
+    return np.stack([mapped.real, mapped.imag], axis=2)
+
+
+def disagreement(kaggle: dict, other: dict) -> pd.DataFrame:
+    """Measure per keypoint how far two annotators are apart on the same photographs, px in Kaggle's frame: constant offset, RMSE with it, and without it.
+
+    The frames are aligned by a similarity per photograph, which hides what all points share, so the numbers are lower bounds."""
+    pairs = pairs_of(kaggle, other)
+    first, second = kaggle["points"][pairs[:, 0]], other["points"][pairs[:, 1]]
+    complete = np.isfinite(first).all(axis=(1, 2)) & np.isfinite(second).all(axis=(1, 2))
+    difference = first[complete] - to_frame_of(second[complete], first[complete])
+
+    def rmse(values: np.ndarray) -> float:
+        return float(np.sqrt(np.mean(values**2)))
+
+    rows = []
+    for name, values in [*zip(KEYPOINTS, difference.transpose(1, 0, 2)), ("all", difference)]:
+        free = values - np.median(values, axis=0)
+        (low, high), (free_low, free_high) = interval(values, rmse), interval(values, lambda drawn: rmse(drawn - np.median(drawn, axis=0)))
+        offset = np.median(values, axis=0) if name != "all" else [np.nan, np.nan]
+        rows.append({"keypoint": name, "photographs": len(difference), "offset_x": offset[0], "offset_y": offset[1], "rmse": rmse(values), "low": low, "high": high,
+                     "rmse_without_offset": rmse(free), "without_low": free_low, "without_high": free_high})
+    return pd.DataFrame(rows)
+
+
+def moved(points: np.ndarray, edges: list[int]) -> pd.DataFrame:
+    "Measure at each cut which points move, and by how much: differences of medians in px with 95% bootstrap intervals over rows."
+    rows, rng = [], np.random.default_rng(0)
+    for start, cut, stop in zip(edges, edges[1:], edges[2:]):
+        before, after = measures(points[start:cut]), measures(points[cut:stop])
+        for name in before:
+            sides = [values[name][np.isfinite(values[name])] for values in (before, after)]
+            if min(map(len, sides)) >= 50:
+                drawn = [np.median(rng.choice(side, (1000, len(side))), axis=1) for side in sides]
+                low, high = np.quantile(drawn[1] - drawn[0], [0.025, 0.975])
+                rows.append({"cut": cut, "measure": name, "moved": np.median(sides[1]) - np.median(sides[0]), "low": low, "high": high})
+    return pd.DataFrame(rows)
+
+
+def place_of_cut(points: np.ndarray, start: int, cut: int, stop: int, draws: int = 200) -> list[int]:
+    "Return the 95% interval of a cut's row: both sides resampled in their order, and the largest T² looked for again."
+    values, rows = comparable(points[start:stop])
+    edge, rng, found = int((rows + start < cut).sum()), np.random.default_rng(0), []
+    for _ in range(draws):
+        drawn = np.concatenate([np.sort(rng.integers(0, edge, edge)), np.sort(rng.integers(edge, len(rows), len(rows) - edge))])
+        best = 50 + int(hotelling_t2(values[drawn])[49:-50].argmax())
+        found.append(start + int(rows[drawn[min(best, len(drawn) - 1)]]))
+    return np.quantile(found, [0.025, 0.975]).round().astype(int).tolist()
+
+
+def comparable(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "Return the coordinates that nearly all rows have, winsorised at 1%, and the rows that have them, as find_change_points compares them."
+    values = 35 * eye_coordinates(points)[:, 2:].reshape(len(points), -1)
+    values = values[:, np.isfinite(values).mean(axis=0) > 0.9]
+    rows = np.flatnonzero(np.isfinite(values).all(axis=1))
+    return np.clip(values[rows], *np.quantile(values[rows], [0.01, 0.99], axis=0)), rows
 
 
 def main() -> None:
@@ -71,8 +148,12 @@ def main() -> None:
     # the stricter search first: the lesson quotes its blocks and its T²
     weaker = [change for change in find_change_points(points, margin=2) if change.row not in {cut.row for cut in kept}]
     cuts = pd.DataFrame([(*change, change in kept) for change in sorted(kept + weaker)], columns=["row", "t2", "shuffled", "kept"])
+    bounds = [0, *(change.row for change in kept), len(points)]
+    places = {cut: place_of_cut(points, start, cut, stop) for start, cut, stop in zip(bounds, bounds[1:], bounds[2:])}
+    cuts["low"], cuts["high"] = ([places.get(row, (pd.NA, pd.NA))[end] for row in cuts.row] for end in (0, 1))
     cuts.round(1).to_csv(FOLDER / "change_points.csv", index=False)
     edges = [0, *(change.row for change in kept), len(points)]
+    moved(points, edges).round(2).to_csv(FOLDER / "moved.csv", index=False)
     pd.DataFrame([{"start": start, "stop": stop, **medians(points[start:stop])}
                   for start, stop in zip(edges, edges[1:])]).round(2).to_csv(FOLDER / "blocks.csv", index=False)
     meta = {"schema": 1, "table_sha256": hashlib.sha256(Path(options.table).read_bytes()).hexdigest(), "rows": len(points),
@@ -83,6 +164,7 @@ def main() -> None:
     if options.lfpw_kaggle:
         table, meta["same_photographs"] = same_photographs(load(options.lfpw_kaggle), load(options.lfpw_300w), load(options.helen_afw))
         table.round(2).to_csv(FOLDER / "same_photographs.csv", index=False)
+        disagreement(load(options.lfpw_kaggle), load(options.lfpw_300w)).round(3).to_csv(FOLDER / "disagreement.csv", index=False)
     write_json(FOLDER / "meta.json", meta)
 
 

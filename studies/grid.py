@@ -1,0 +1,296 @@
+"""Compare every model, label strategy and augmentation on real photographs with the gaps and conventions of Kaggle's table.
+
+python studies/grid.py --helen-afw helen_afw_96.npz --lfpw lfpw_train_96.npz --weights FOLDER [--gaps table random] [STAGE ...]
+
+The photographs are split by photo; the test set of the former comparison (HELEN and AFW alone) stays in the test set. STAGE is one of
+  tune        learning rate of each model: a third, once and three times the default, a quarter of the budget, chosen on the validation set
+  grid        {complete, ffill, knn, ridge, masked} x every model x {augmented, not}; two seeds, three where a run takes under ten minutes
+  headline    five seeds for the configuration of each model with the lowest validation error
+  fine_tuned  the best frozen configuration of each pretrained model, fine-tuned for half of the budget
+  ablation    coordinates or heatmaps on one trunk, batch normalisation, masked loss, augmentation, one at a time
+  curves      200, 400, 800 and all photographs for cnn, heatmap and mobilenetv2
+  report      tables, and the answers to planned_comparisons.csv
+Without one, all are done in this order. Each run is written to results/grid_<gaps>[_<stage>]/ at once and never trained again, so the same command
+continues after an interruption. One process at a time. Backbones stay frozen in the grid; their features are computed once per data set and kept in --cache,
+outside the repository (some GB). A pretrained model without a file in --weights is listed in not_run.md: make it with studies/transfer.py pretrain.
+"""
+
+import argparse
+import fcntl
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+
+from facekp.augment_bulk import augment_faces
+from facekp.config import Settings, load_settings
+from facekp.data.duplicates import near_duplicates
+from facekp.data.npz import load_npz
+from facekp.data.split import split_by_group
+from facekp.experiments.plan import Split, describe_weights, find_weights
+from facekp.experiments.planned import compare_as_planned, read_plan
+from facekp.experiments.record import describe_data, make_record
+from facekp.experiments.report import write_report
+from facekp.experiments.results import Study, add_runs, has_study, read_study
+from facekp.experiments.run import fit_model
+from facekp.faces import Faces, concatenate
+from facekp.files import write_text
+from facekp.keypoints import COLUMNS, IMAGE_SIZE, KEYPOINTS
+from facekp.labels import apply_label_strategy
+from facekp.models.cnn import build_heatmap
+from facekp.models.registry import build_model, list_models, model_spec
+from facekp.models.regression import start_at_mean_face
+from facekp.synthetic.blocks import BLOCKS, block_measures, impose_table, to_block_convention
+from facekp.synthetic.gaps import SOURCE_CUT, impose_gaps
+from facekp.training.seeds import set_seeds
+
+STAGES = ("tune", "grid", "headline", "fine_tuned", "ablation", "curves", "report")
+STRATEGIES = ("complete", "ffill", "knn", "ridge", "masked")
+QUICK_MINUTES = 10  # a run below this is repeated with a third seed
+RATES = (1 / 3, 1, 3)  # factors of a model's default learning rate
+
+
+@dataclass(frozen=True)
+class Cell:
+    "One training run."
+    model: str
+    labels: str
+    augment: int
+    seed: int = 0
+    variant: str = ""  # of the heatmap network, in the ablation
+    photos: int = 0  # photographs to learn from; 0: all
+    fine_tune_share: float = 0.0  # share of the budget for fine-tuning a pretrained backbone
+    rate: float = 0.0  # factor of the default learning rate; 0: as tuned
+
+    @property
+    def name(self) -> str:
+        "The name of the run, such as cnn-knn-augment12-seed0."
+        extra = [self.variant, f"photos{self.photos}" if self.photos else "", f"rate{self.rate:.3g}" if self.rate else "", "tuned" if self.fine_tune_share else ""]
+        return "-".join([self.model, self.labels, f"augment{self.augment}", *filter(None, extra), f"seed{self.seed}"])
+
+
+# Data
+
+def split_photographs(helen_afw: Faces, lfpw: Faces, settings: Settings) -> tuple[Faces, Faces, Faces]:
+    "Return training, validation and test photographs; the former test set, and a fifth of LFPW, are the test set."
+    rest, former = split_by_group(helen_afw, settings.test_share, settings.seed)
+    more, added = split_by_group(lfpw, settings.test_share, settings.seed)
+    test = concatenate([former, added], name="HELEN, AFW and LFPW")
+    learned = concatenate([rest, more], name=test.name)
+    copies = near_duplicates(np.concatenate([learned.images, test.images]))
+    learned = learned[~np.isin(copies[:len(learned)], copies[len(learned):])]  # a copy in the other set of photographs
+    train, validation = split_by_group(learned, 0.15, settings.seed)
+    return train, validation, test
+
+
+def impose(parts: tuple[Faces, Faces, Faces], gaps: str, settings: Settings) -> Split:
+    "Impose gaps on the training set: random ones, or those of the table with its conventions, which validation and test set then follow too."
+    train, validation, test = parts
+    if gaps == "random":
+        return Split(impose_gaps(train, settings.gap_share, settings.seed), validation, test, f"random, {settings.gap_share:.0%} of the training faces")
+    reference = {measure: float(np.median(values)) for measure, values in block_measures(train.points).items()}
+    validation, test = (in_first_source(part, reference, settings.seed) for part in (validation, test))
+    return Split(impose_table(train, settings.seed), validation, test, "of Kaggle's table in its order, with the conventions of its blocks")
+
+
+def in_first_source(faces: Faces, reference: dict[str, float], seed: int) -> Faces:
+    "Give complete faces the conventions of the first source's three blocks, in proportion to their rows."
+    place = np.random.default_rng([seed, 7]).permutation(len(faces)) * SOURCE_CUT / len(faces)
+    number = np.searchsorted([block.start for block in BLOCKS], place, side="right") - 1
+    points = np.array(faces.points)
+    for index in np.unique(number):
+        points[number == index] = to_block_convention(points[number == index], BLOCKS[index], reference)
+    return replace(faces, points=points)
+
+
+# Models
+
+def build_variant(variant: str) -> keras.Model:
+    "Build the heatmap network with one part changed: coordinates in place of heatmaps, or no batch normalisation."
+    model = build_heatmap()
+    if variant == "coordinates":
+        trunk = model.get_layer("heatmaps").input
+        x = keras.layers.Dense(len(COLUMNS), name="coordinates")(keras.layers.Flatten(name="flatten")(trunk))
+        x = keras.layers.Reshape((len(KEYPOINTS), 2), name="points")(x)
+        model = keras.Model(model.input, keras.layers.Rescaling(IMAGE_SIZE / 2, IMAGE_SIZE / 2, name="to_pixels")(x), name="heatmap")
+        start_at_mean_face(model.get_layer("coordinates"))
+    elif variant == "no_batch_normalisation":
+        def without(layer: keras.Layer) -> keras.Layer:
+            return keras.layers.Identity(name=layer.name) if isinstance(layer, keras.layers.BatchNormalization) else layer.__class__.from_config(layer.get_config())
+
+        model = keras.models.clone_model(model, clone_function=without)
+    return model
+
+
+# Runs
+
+@dataclass
+class Work:
+    "What all runs on one set of gaps share."
+    split: Split
+    settings: Settings
+    folder: Path  # results/grid_<gaps>
+    runs: Path  # states of unfinished runs
+    cache: Path  # features of frozen backbones
+
+    def study_folder(self, stage: str) -> Path:
+        return self.folder if stage == "grid" else self.folder.with_name(f"{self.folder.name}_{stage}")
+
+    def study(self, stage: str) -> Study | None:
+        return read_study(self.study_folder(stage)) if has_study(self.study_folder(stage)) else None
+
+
+def tuned_rate(work: Work, model: str) -> float:
+    "Return the factor of the learning rate with the lowest validation error, or 1 where the model was not tuned."
+    study = work.study("tune")
+    runs = study.runs[study.runs.model == model] if study is not None else []
+    return float(runs.loc[runs.validation_rmse.idxmin(), "rate"]) if len(runs) else 1.0
+
+
+def train_cell(cell: Cell, stage: str, work: Work) -> Any:
+    "Train and score one cell; return its record."
+    spec, split = model_spec(cell.model), work.split
+    chosen = np.arange(len(split.train))
+    if cell.photos:
+        photos = np.unique(split.train.group)
+        chosen = np.isin(split.train.group, np.random.default_rng([cell.photos, 8]).permutation(photos)[:cell.photos])
+    train = apply_label_strategy(split.train[chosen], cell.labels, seed=cell.seed)
+    images = spec.images_shown(work.settings) // (4 if stage == "tune" else 1)
+    copies = min(cell.augment, -(-images // len(train)))
+    drawn = 0 if spec.pretrained else cell.seed  # a frozen backbone sees the same copies with every seed, so that its features are computed once
+    train = augment_faces(train, copies, seed=drawn, workers=1) if copies else train
+    weights, factor = find_weights(cell.model, work.settings.weights), cell.rate or tuned_rate(work, cell.model)
+    set_seeds(cell.seed)
+    model = build_variant(cell.variant) if cell.variant else build_model(cell.model, train, weights)
+    options: dict[str, Any] = {"images_shown": images, "batch_size": work.settings.batch_size, "learning_rate": factor * spec.learning_rate, "seed": cell.seed}
+    more = {"fine_tune_share": cell.fine_tune_share} if spec.pretrained else {}
+    run_folder = work.runs / stage / cell.name if spec.pretrained else None
+    training = fit_model(model, train, split.validation, work.cache, **options, **more, run_folder=run_folder, resume=True, show_progress=False)
+    data = {**describe_data(split.train, split.validation, split.test), "gaps": split.gaps, "n_used": len(train), "photos": len(np.unique(split.train.group[chosen])),
+            "variant": cell.variant or "as in the registry"}
+    budget = {"images": images, "batch_size": work.settings.batch_size, "learning_rate": factor * spec.learning_rate, "rate": factor, **more}
+    return make_record(training, split.test, {"model": cell.model, "labels": cell.labels, "augment": cell.augment, "profile": "full", "seed": cell.seed, "data": data,
+                                              "budget": budget, "weights_from": describe_weights(weights) if spec.budget else ""})
+
+
+def run_cells(cells: list[Cell], stage: str, work: Work) -> None:
+    "Train the cells that have no result, the longest first, and write each result at once."
+    def cost(cell: Cell) -> float:
+        frozen = model_spec(cell.model).pretrained and not cell.fine_tune_share
+        return model_spec(cell.model).images_shown(work.settings) / model_spec(cell.model).images_per_second / (4 if frozen else 1)
+
+    study = work.study(stage)
+    done = set(study.runs.index) if study is not None else set()
+    for cell in sorted((cell for cell in dict.fromkeys(cells) if cell.name not in done), key=cost, reverse=True):
+        if model_spec(cell.model).pretrained and find_weights(cell.model, work.settings.weights) is None:
+            print(f"{stage}: {cell.name} waits for weights", flush=True)
+            continue
+        record = train_cell(cell, stage, work)
+        add_runs(work.study_folder(stage), {cell.name: record}, work.split.test.group)
+        print(f"{stage}: {cell.name} {record.metrics['rmse']:.3f} px, {record.seconds:.0f} s", flush=True)
+
+
+# Stages
+
+def grid_cells(work: Work, seeds: tuple[int, ...] = (0,)) -> list[Cell]:
+    "List the main grid."
+    copies = (0, work.settings.augment)
+    return [Cell(model, labels, augment, seed) for seed in seeds for model in work.settings.models.split() for labels in STRATEGIES
+            for augment in (copies if model_spec(model).budget else (0,)) if not seed or model_spec(model).budget]
+
+
+def more_seeds(work: Work) -> Iterator[Cell]:
+    "Yield a second seed for every cell, and a third for the quick ones."
+    study = work.study("grid")
+    for cell in grid_cells(work) if study is not None else []:
+        if model_spec(cell.model).budget and cell.name in study.runs.index:
+            quick = study.runs.seconds[cell.name] < 60 * QUICK_MINUTES
+            yield from (replace(cell, seed=seed) for seed in range(1, min(3 if quick else 2, work.settings.seeds)))
+
+
+def best_cells(work: Work) -> list[Cell]:
+    "Return the configuration of each model with the lowest validation error, averaged over its seeds."
+    study = work.study("grid")
+    if study is None:
+        return []
+    trained = [model for model in list_models() if model_spec(model).budget]
+    mean = study.runs[study.runs.model.isin(trained)].groupby(["model", "labels", "augment"]).validation_rmse.mean().reset_index()
+    return [Cell(row.model, row.labels, int(row.augment)) for row in mean.loc[mean.groupby("model").validation_rmse.idxmin()].itertuples()]
+
+
+def run_stage(stage: str, work: Work) -> None:
+    "Run what a stage lacks."
+    models, augment, seeds = work.settings.models.split(), work.settings.augment, range(min(3, work.settings.seeds))
+    if stage == "tune":
+        run_cells([Cell(model, "masked", augment, rate=rate) for model in models if model_spec(model).budget for rate in RATES], stage, work)
+    elif stage == "grid":
+        run_cells(grid_cells(work), stage, work)
+        run_cells(list(more_seeds(work)), stage, work)
+    elif stage == "headline":
+        run_cells([replace(cell, seed=seed) for cell in best_cells(work) for seed in range(min(5, work.settings.seeds))], "grid", work)
+    elif stage == "fine_tuned":
+        run_cells([replace(cell, seed=seed, fine_tune_share=0.5) for cell in best_cells(work) if model_spec(cell.model).pretrained for seed in range(min(2, work.settings.seeds))], stage, work)
+    elif stage == "ablation":
+        changes = [{"variant": "unchanged"}, {"variant": "coordinates"}, {"variant": "no_batch_normalisation"}, {"variant": "unchanged", "labels": "complete"}, {"variant": "unchanged", "augment": 0}]
+        run_cells([replace(Cell("heatmap", "masked", augment, seed, rate=rate), **change) for change in changes for seed in seeds for rate in RATES], stage, work)
+    elif stage == "curves":
+        run_cells([Cell(model, "masked", augment, seed, photos=photos) for model in ("cnn", "heatmap", "mobilenetv2") if model in models
+                   for photos in (200, 400, 800, 0) for seed in seeds], stage, work)
+    else:
+        report(work)
+
+
+def report(work: Work) -> None:
+    "Write tables, the answers to the planned comparisons, and what is missing."
+    study = work.study("grid")
+    if study is None:
+        return
+    write_report(study, work.folder)
+    answers = compare_as_planned(study, read_plan(Path(__file__).with_name("planned_comparisons.csv")))
+    write_text(work.folder / "planned.csv", answers.round(6).to_csv(index=False, lineterminator="\n"))
+    missing = [cell.name for cell in grid_cells(work) if cell.name not in study.runs.index]
+    write_text(work.folder / "not_run.md", "".join(f"- {name}\n" for name in missing))
+    print(pd.DataFrame(answers).verdict.value_counts().to_string(), f"\n{len(study)} runs, {len(missing)} cells of the grid missing", flush=True)
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    "Return the settings of the full profile with the options of the command."
+    chosen: dict[str, Any] = {"models": options.models or " ".join(list_models()), "weights": str(options.weights), "seeds": options.seeds, "augment": options.augment}
+    if options.images:
+        chosen |= dict.fromkeys(("baseline_images", "cnn_images", "transfer_images"), options.images)
+    return replace(load_settings("full"), **chosen)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help=" ".join(STAGES))
+    parser.add_argument("--helen-afw", type=Path, required=True, help="photographs of the former comparison")
+    parser.add_argument("--lfpw", type=Path, required=True, help="photographs that are added")
+    parser.add_argument("--weights", type=Path, default=Path("data/weights"), help="folder with initial weights of pretrained models")
+    parser.add_argument("--gaps", nargs="+", default=["table", "random"], choices=("table", "random"))
+    parser.add_argument("--models", help="names, separated by spaces (default: all)")
+    parser.add_argument("--seeds", type=int, default=5, help="the most seeds of a cell")
+    parser.add_argument("--augment", type=int, default=12, help="augmented copies per face")
+    parser.add_argument("--images", type=int, help="images shown in every run, for trying the command out")
+    parser.add_argument("--results", type=Path, default=Path(__file__).parents[1] / "results")
+    parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "facekp" / "grid", help="features and states, outside the repository")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.stages) - set(STAGES):
+        parser.error(f"stage {unknown.pop()!r} is unknown; expected {', '.join(STAGES)}")
+    settings = settings_of(options)
+    options.cache.mkdir(parents=True, exist_ok=True)
+    with open(options.cache / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # one process; a second one ends with an error
+        parts = split_photographs(load_npz(options.helen_afw), load_npz(options.lfpw), settings)
+        for gaps in options.gaps:
+            work = Work(impose(parts, gaps, settings), settings, options.results / f"grid_{gaps}", options.cache / f"runs_{gaps}", options.cache / "features")
+            for stage in options.stages or STAGES:
+                run_stage(stage, work)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"studies/grid.py at a tiny size: the split, the gaps in table order, and a queue that continues where it stopped."
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("keras")
+from facekp.data.npz import save_npz
+from facekp.data.split import split_by_group
+from facekp.experiments.results import read_study
+from facekp.impute import forward_fill
+from facekp.synthetic.renderer import synthetic_faces
+
+SCRIPT = Path(__file__).resolve().parents[2] / "studies" / "grid.py"
+spec = importlib.util.spec_from_file_location("grid", SCRIPT)
+grid = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(grid)
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    faces = replace(synthetic_faces(80, seed=5, workers=1), truth=None)
+    lfpw = faces[50:]
+    return faces[:50], replace(lfpw, group=np.array([f"lfpw/{number}" for number in range(len(lfpw))]))
+
+
+def test_the_former_test_set_stays_in_the_test_set(photographs):
+    settings = grid.load_settings("full")
+    train, validation, test = grid.split_photographs(*photographs, settings)
+    former = split_by_group(photographs[0], settings.test_share, settings.seed)[1]
+    assert set(former.group) < set(test.group) and any(group.startswith("lfpw/") for group in test.group)
+    assert not set(train.group) & set(test.group) and not set(validation.group) & set(test.group) and not set(train.group) & set(validation.group)
+
+
+def test_forward_fill_of_the_table_copies_one_face(photographs):
+    settings = grid.load_settings("full")
+    parts = grid.split_photographs(*photographs, settings)
+    table, random = (grid.impose(parts, gaps, settings) for gaps in ("table", "random"))
+    incomplete = np.flatnonzero(np.isnan(table.train.points).any(axis=(1, 2)))
+    second = incomplete[incomplete >= round(len(table.train) * grid.SOURCE_CUT / 7049)]
+    brows = forward_fill(table.train.points)[second, 6:10]
+    assert len(second) > 20 and (brows == brows[0]).all(), "all rows of the second source get the eyebrows of one face"
+    filled = forward_fill(random.train.points)[:, 6]
+    assert len(np.unique(filled, axis=0)) > 5
+    assert not np.array_equal(table.test.points, random.test.points) and np.array_equal(random.test.points, parts[2].points)
+    assert np.isfinite(table.test.points).all() and np.array_equal(table.test.images, parts[2].images)
+
+
+def test_a_queue_continues_where_it_stopped(photographs, tmp_path, capsys):
+    for name, faces in zip(("helen_afw", "lfpw"), photographs):
+        save_npz(faces, tmp_path / f"{name}.npz")
+    command = ["--helen-afw", str(tmp_path / "helen_afw.npz"), "--lfpw", str(tmp_path / "lfpw.npz"), "--models", "mean baseline", "--images", "32", "--seeds", "1",
+               "--augment", "1", "--gaps", "table", "--results", str(tmp_path), "--cache", str(tmp_path / "cache")]
+    grid.main(["grid", "report", *command])
+    assert "15 runs, 0 cells of the grid missing" in capsys.readouterr().out
+    assert (tmp_path / "grid_table" / "not_run.md").read_text() == "" and len(read_study(tmp_path / "grid_table")) == 15
+    before = (tmp_path / "grid_table" / "runs.csv").read_text()
+    grid.main(["grid", *command])
+    assert capsys.readouterr().out == "" and (tmp_path / "grid_table" / "runs.csv").read_text() == before
