@@ -6,6 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from claims import claims_page
 from front import course_hours
 from hero import WORDS, write_hero
 from lessons import (
@@ -103,7 +104,7 @@ def start_page(static: Path) -> str:
     cards = "\n".join(f'<li><a href="{page_name(path)}.html"><b>{short_title(path)}</b><span>{re.sub(r"[*`]", "", summary_of(path))}</span></a></li>'
                       for path in lessons)
     contents = {"Course": [f"{short_title(path)} <{page_name(path)}>" for path in course_paths()], "Library": ["library/index"], "Model": model_pages(),
-                "Results": ["results", "comparison"], "For teachers": ["teaching/index"], "More": extra_pages()}
+                "Results": ["results", "comparison", "claims"], "For teachers": ["teaching/index"], "More": extra_pages()}
     trees = "\n".join("\n".join(["```{toctree}", ":hidden:", f":caption: {name}", *entries, "```", ""]) for name, entries in contents.items())
     shipped = shipped_sentence() and f"{shipped_sentence()}, see its [model card](model.md).\n"
     use, use_title = next((name, title) for name, title in (("try", "try it in the browser"), ("model", "model card")) if name in model_pages())
@@ -186,7 +187,7 @@ def write_pages(pages: Path, only: list[str] | None = None) -> None:
             shutil.copy(path, pages / "teaching" / path.name)
         else:
             write_notebook(pages / "teaching" / path.name, page_cells(path))
-    texts = {"index": start_page(pages / "static"), "comparison": comparison_page(), "library/index": library_index(), "contributing": contributing_page(), "teaching/index": teaching_index(),
+    texts = {"index": start_page(pages / "static"), "comparison": comparison_page(), "claims": claims_page(), "library/index": library_index(), "contributing": contributing_page(), "teaching/index": teaching_index(),
              **{f"library/{module_pages()[module]}": reference_page(module, "../" * (module_pages()[module].count("/") + 1) + f"{page_name(lesson)}.ipynb")
                 for module, lesson in lesson_modules().items()},
              "model": card_page(), **({"try": write_try(pages / "static")} if "try" in model_pages() else {}),
