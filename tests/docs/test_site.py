@@ -512,8 +512,8 @@ def test_readme_and_citation_say_what_is_true():
     for name in re.findall(r"/actions/workflows/([\w.]+)/badge\.svg", readme):
         assert (ROOT / ".github" / "workflows" / name).is_file(), name
     oldest = re.search(r'requires-python = ">=([\d.]+)"', project).group(1)
-    assert f"Python-{oldest}_or_newer" in readme and 'license = "Apache-2.0 AND LicenseRef-' in project and "license-Apache--2.0" in readme and "license: Apache-2.0" in citation
+    assert f"Python {oldest} or newer" in readme and 'license = "Apache-2.0 AND LicenseRef-' in project and "Apache-2.0" in readme and "license: Apache-2.0" in citation
     assert f"version: {facekp.__version__}\n" in citation and f"repository-code: {repository_url()}\n" in citation
     documentation = re.search(r'Documentation = "(.+)"', project).group(1)
     for page in re.findall(rf"{re.escape(documentation)}(\w+)\.html", readme):
-        assert page in ("try", "model", "slides"), page
+        assert page in ("try", "model", "slides", "results", "prediction"), page
