@@ -70,7 +70,7 @@ def test_the_dockerfile_copies_what_is_there_and_runs_the_readmes_command():
     version = tuple(map(int, re.search(r"FROM python:(\d+)\.(\d+)-slim", DOCKERFILE).groups()))
     assert version >= tuple(map(int, re.search(r'requires-python = ">=(\d+)\.(\d+)"', (ROOT / "pyproject.toml").read_text()).groups()))
     command = re.search(r"docker run .* facekp (predict .+)$", DOCKERFILE, re.MULTILINE).group(1)
-    assert f"facekp {command} " in (ROOT / "README.md").read_text() and command in (ROOT / "examples" / "README.md").read_text()
+    assert f"facekp {command}\n" in (ROOT / "README.md").read_text() and command in (ROOT / "examples" / "README.md").read_text()
     from facekp.cli import build_parser
 
     assert build_parser().parse_args(shlex.split(command)).out == "found"
