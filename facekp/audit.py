@@ -17,6 +17,7 @@ import numpy as np
 
 from .annotation_sources import compare_annotation_sources, find_source_cut
 from .data.duplicates import near_duplicates
+from .data.units import raise_units
 from .errors import UserError
 from .faces import Faces, hash_faces
 from .keypoints import KEYPOINTS
@@ -66,11 +67,17 @@ def audit_points(
     name: str = "labels",  # what is audited
     sha256: str = "",  # of the file they come from
 ) -> Audit:  # without what needs images
-    "Audit labels whose images are not available."
+    "Audit labels whose images are not available. Raises UserError for labels that are not in pixels."
     points = np.asarray(points, dtype=float)
     if points.ndim != 3 or points.shape[1:] != (15, 2) or len(points) == 0:
         raise UserError(f"{name}: points have shape {list(points.shape)}, expected [N, 15, 2] with "
                         "at least one row")
+    raise_units(name, points)
+    return _audit_labels(points, name, sha256)
+
+
+def _audit_labels(points: np.ndarray, name: str, sha256: str) -> Audit:
+    "Collect what labels alone show."
     points = np.where(np.isinf(points), 1e6, points)
     cut = find_source_cut(points)
     invalid = find_invalid(points)
@@ -84,8 +91,11 @@ def audit_points(
 def audit(
     faces: Faces,
 ) -> Audit:
-    "Audit labels and images of a set of faces."
-    found = audit_points(faces.points, faces.name, hash_faces(faces))
+    "Audit labels and images of a set of faces. Raises UserError for a set without faces and for labels that are not in pixels."
+    if not len(faces):
+        raise UserError(f"{faces.name}: holds no face; expected at least one")
+    raise_units(faces.name, faces.points, faces.images)
+    found = _audit_labels(faces.points.astype(float), faces.name, hash_faces(faces))
     pairs = find_duplicates(faces.images)
     near = near_duplicates(faces.images)
     distance = label_distance(faces.points, pairs, [found.cut] if found.cut else [])

@@ -17,6 +17,7 @@ import pandas as pd
 
 from .config import Settings, check_setting, is_word, load_settings
 from .data.sources import load_faces
+from .data.units import raise_units
 from .errors import UserError, did_you_mean
 from .faces import Faces, hash_faces
 from .files import atomic_path
@@ -46,6 +47,7 @@ def faces_of(
 ) -> Faces:  # the faces themselves, or those of the source
     "Load the faces of a job; a bare `synthetic` means as many as the profile says."
     if isinstance(data, Faces):
+        raise_units(data.name, data.points, data.images)
         return data
     source = settings.data if data is None else str(data)
     source = f"synthetic:{settings.synthetic_faces}" if source == "synthetic" else source

@@ -33,7 +33,7 @@ from ..files import atomic_path, write_json, write_text
 
 # %% ../../nbs/library/data/cache.ipynb #7feb5b77
 CACHE_FOLDER = ".facekp_cache"
-CACHE_FORMAT = 1  # version of the entries; increment it when the result of parsing changes
+CACHE_FORMAT = 2  # version of the entries; increment it when the result of parsing changes
 
 
 def _row_sums(images: np.ndarray) -> np.ndarray:

@@ -16,10 +16,12 @@ import pandas as pd
 from ..conventions import annotation_source
 from .archives import find_table, open_table, reading, require_table
 from .cache import cached
-from .checks import check_points, raise_problems
+from .checks import check_points, raise_flat, raise_problems
 from .duplicates import near_duplicates
+from .groups import state_groups
 from .kaggle_download import fetch_kaggle
 from .kaggle_table import read_table
+from .units import raise_units
 from ..errors import UserError, did_you_mean
 from ..faces import Faces
 from ..keypoints import COLUMNS, KEYPOINTS
@@ -52,13 +54,17 @@ def load_kaggle(
     path = Path(path)
     table = require_table(path, "training.csv")
     truth = path / "truth.csv" if path.is_dir() and (path / "truth.csv").is_file() else None
-    return cached([table, truth] if truth else [table], lambda: _load_kaggle(table, truth),
+    faces = cached([table, truth] if truth else [table], lambda: _load_kaggle(table, truth),
                    name or path.name)
+    return state_groups(faces, table.parent)
 
 
 def _load_kaggle(table: Path, truth_table: Path | None) -> Faces:
     "Parse the training set and derive groups and annotation sources."
     points, images, problems = parse_training(table)
+    if not any("Image" in problem or "cells" in problem for problem in problems):
+        raise_flat(str(table), images)
+        raise_units(str(table), points, images)
     raise_problems(str(table), problems)
     copies = near_duplicates(images)
     _, first_rows = np.unique(copies, return_index=True)
@@ -76,16 +82,23 @@ def _read_truth(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
         with reading(path):
             table = pd.read_csv(path)
         table = table[table["Set"] == "training"]
-        truth, source = table[list(COLUMNS)].to_numpy(np.float32), table["Source"].to_numpy(str)
+        truth, source = table[list(COLUMNS)].to_numpy(np.float32).reshape(-1, len(KEYPOINTS), 2), table["Source"].to_numpy(str)
     except UserError:
         raise
-    except (KeyError, ValueError) as error:
-        raise UserError(f"{path}: is not the table of true points that facekp writes ({error}); "
+    except (KeyError, ValueError, IndexError, TypeError, AttributeError, OverflowError) as error:
+        raise UserError(f"{path}: is not the table of true points that facekp writes ({_one_line(error)}); "
                         "remove it or write the folder again") from error
     if len(truth) != count:
         raise UserError(f"{path}: has {len(truth):,} training rows, but training.csv has "
                         f"{count:,}; write the folder again")
-    return truth.reshape(-1, len(KEYPOINTS), 2), source
+    raise_units(str(path), truth)
+    raise_problems(str(path), check_points(truth))
+    return truth, source
+
+
+def _one_line(error: Exception) -> str:
+    "Return the first line of an error's text, shortened."
+    return (str(error).strip().splitlines() or ["empty"])[0][:120]
 
 # %% ../../nbs/library/data/kaggle.ipynb #7f822de4
 def load_kaggle_test(
@@ -123,12 +136,15 @@ def _read_lookup(path: Path) -> pd.DataFrame | None:
         if "holds no IdLookupTable.csv" in str(error):
             return None
         raise
-    except ValueError as error:
-        raise UserError(f"{table}: is no table of values to predict ({error})") from error
+    except (ValueError, IndexError, TypeError, AttributeError, OverflowError) as error:
+        raise UserError(f"{table}: is no table of values to predict ({_one_line(error)}); expected RowId, ImageId, FeatureName, "
+                        "Location, or no such file") from error
     for column in ("RowId", "ImageId", "FeatureName"):
         if column not in lookup:
             raise UserError(f"{table}: column {column} is missing; expected RowId, ImageId, "
                             "FeatureName, Location")
+    if lookup.empty:
+        raise UserError(f"{table}: there is no row below the column names; expected the values to predict, or no such file")
     unknown = sorted(set(map(str, lookup["FeatureName"])) - set(COLUMNS))
     if unknown:
         raise UserError(f"{table}: unknown FeatureName "

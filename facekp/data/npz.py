@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from .archives import open_zip, reading
-from .checks import check_points, raise_problems
+from .checks import check_points, raise_flat, raise_problems
+from .units import raise_units
 from ..errors import UserError
 from ..faces import Faces
 from ..files import atomic_path
-from ..keypoints import KEYPOINTS
+from ..keypoints import IMAGE_SIZE, KEYPOINTS
 
 # %% ../../nbs/library/data/npz.ipynb #121a77fc
 ARRAY_NAMES = ("images", "points", "group", "source", "image_id")
@@ -69,15 +70,22 @@ def load_npz(
             arrays = {part: _read_array(path, stored, part) for part in (*ARRAY_NAMES, "truth")
                       if part in found}
     for part in {"points", "truth"} & arrays.keys():
+        if np.shape(arrays["images"])[1:] != (IMAGE_SIZE, IMAGE_SIZE):
+            raise UserError(f"{path}: images has shape {list(np.shape(arrays['images']))}, expected [{len(arrays['images'])}, 96, 96]{_shape_hint(arrays['images'])}")
         if arrays[part].shape != (len(arrays["images"]), len(KEYPOINTS), 2):
             raise UserError(f"{path}: {part} has shape {list(arrays[part].shape)}, expected "
                             f"[{len(arrays['images'])}, 15, 2]")
-        raise_problems(f"{path}, {part}", check_points(arrays[part]))
-        arrays[part] = arrays[part].astype(np.float32)
+    labels = {part: arrays[part].astype(np.float64) for part in ("points", "truth") if part in arrays}
+    arrays |= {part: np.clip(values, -1e9, 1e9).astype(np.float32) for part, values in labels.items()}
     try:
-        return Faces(**arrays, name=path.name)
+        faces = Faces(**arrays, name=path.name)
     except UserError as error:
         raise UserError(f"{path}: {str(error).removeprefix(path.name + ': ')}") from error
+    raise_flat(str(path), faces.images)
+    for part, values in labels.items():
+        raise_units(f"{path}, {part}", values, faces.images)
+        raise_problems(f"{path}, {part}", check_points(values))
+    return faces
 
 # %% ../../nbs/library/data/npz.ipynb #0812f2d7
 def _read_array(path: Path, stored: np.lib.npyio.NpzFile, part: str) -> np.ndarray:
@@ -92,6 +100,20 @@ def _read_array(path: Path, stored: np.lib.npyio.NpzFile, part: str) -> np.ndarr
     kinds, words = {"images": ("u", "uint8 grey values 0-255")}.get(part, ("fiu", "numbers in pixels") if part in ("points", "truth") else
                                                                     ("Uiu", "text or whole numbers"))
     if array.dtype.kind not in kinds or array.ndim == 0:
+        hint = ("; convert floats from 0 to 1 with (images * 255).round().astype('uint8'), other ranges likewise" if part == "images" and array.dtype.kind == "f" else "")
         raise UserError(f"{path}: array {part!r} is {array.dtype} of shape {list(array.shape)}, "
-                        f"expected {words}, one for each face")
+                        f"expected {words}, one for each face{hint}")
+    if part == "images" and array.dtype != np.uint8:
+        raise UserError(f"{path}: images are {array.dtype} up to {array.max(initial=0)}, expected uint8 grey values 0-255; divide by the value of white and multiply by 255")
     return array.astype(str) if kinds == "Uiu" else array
+
+
+def _shape_hint(images: np.ndarray) -> str:
+    "Return how to bring images of another layout into that of a set of faces; empty where it is not clear."
+    shape = np.shape(images)
+    if len(shape) == 4 and 1 in (shape[1], shape[3]):
+        return f"; remove the channel axis with images.squeeze({1 if shape[1] == 1 else 3})"
+    if len(shape) == 4 and 3 in (shape[1], shape[3]):
+        last = "images.transpose(0, 2, 3, 1)" if shape[1] == 3 else "images"
+        return f"; make colours grey with ({last} @ [0.299, 0.587, 0.114]).round().astype('uint8')"
+    return "; resize the images, and multiply the points by 96 / width" if len(shape) == 3 else ""

@@ -21,8 +21,10 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from ..data.units import raise_units
 from ..errors import RunError, UserError
 from ..faces import Faces
+from ..keypoints import KEYPOINTS
 from ..progress import progress
 from .batches import FaceBatches, Inputs, epochs_for, predict_points
 from .losses import masked_mse
@@ -111,11 +113,13 @@ def check_faces(
     train: Faces,  # training set
     validation: Faces,  # validation set
 ) -> None:
-    "Raise UserError for a set without faces or without labels."
+    "Raise UserError for a set without faces, without labels, or with labels that are not in pixels."
     for part, faces in (("training", train), ("validation", validation)):
         if not len(faces) or np.isnan(faces.points).all():
             raise UserError(f"the {part} set of {faces.name} has {len(faces)} faces and no "
                             "labelled point; give more faces or another split")
+        of_any_head = np.fmax.reduce(faces.points.reshape(len(faces), -1, len(KEYPOINTS), 2), axis=1)  # a row has labels for one head only
+        raise_units(f"the {part} set of {faces.name}", of_any_head, faces.images)
 
 
 def _run_untrained(model: keras.Model, validation: Faces, seconds: float) -> TrainingRun:
