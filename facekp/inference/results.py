@@ -84,7 +84,7 @@ class Face(_ComparedByValue, _Uses):
     points: np.ndarray  # float32 [15,2], in the order of KEYPOINTS; left and right are the person's own
     sigma: np.ndarray  # float32 [15], pixels: expected standard deviation of a coordinate; 0 where the model does not tell
     box: np.ndarray  # float32 [4]: left, top, right, bottom, pixels
-    confidence: float  # 0-1: how well detector and keypoint model agree that this is a face; no probability
+    confidence: float  # 0-1: the probability that this is a face and its mean error is at most 15% of the interocular distance, by a calibrated model
     flags: tuple[str, ...]  # reasons for caution: small, cut, turned, unsure; empty for a face seen well
     crop: Crop = field(repr=False)  # the region that the keypoint model saw
     track_id: int | None = None  # in a video: the number that a face keeps from frame to frame

@@ -23,7 +23,7 @@ def face_schema() -> dict[str, Any]:  # a JSON Schema
     properties = {
         "track_id": {"type": "integer", "minimum": 1, "description": "in videos: the number that a face keeps from frame to frame"},
         "box": {**_list_of(number, 4), "description": "left, top, right, bottom in pixels; may reach beyond the image"},
-        "confidence": {"type": "number", "minimum": 0, "maximum": 1, "description": "how certain the face is; no probability"},
+        "confidence": {"type": "number", "minimum": 0, "maximum": 1, "description": "probability that the face is one and its mean error is at most 15% of the interocular distance"},
         "flags": {"type": "array", "items": {"type": "string"}, "description": "reasons for caution"},
         "points": {**_by_keypoint(pair), "description": "x and y in pixels from the centre of the top left pixel, x right, y down; left and right are the person's own"},
         "sigma": {**_by_keypoint({"type": "number", "minimum": 0}), "description": "expected standard deviation of a coordinate in pixels; 0: not known"},

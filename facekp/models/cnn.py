@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/course/cnn.html.md"""
 # %% auto #0
 __all__ = ['build_cnn', 'build_heatmap']
 
-# %% ../../nbs/course/08_cnn.ipynb #ae26329a
+# %% ../../nbs/course/08_cnn.ipynb #388d40d2
 import facekp.training.backend  # noqa: F401  first: it imports Keras quietly
 
 import keras
@@ -16,7 +16,7 @@ from ..keypoints import COLUMNS, IMAGE_SIZE, KEYPOINTS
 from .layers import SoftArgmax, SpatialPrior, conv_block
 from .regression import start_at_mean_face
 
-# %% ../../nbs/course/08_cnn.ipynb #77bd7e73
+# %% ../../nbs/course/08_cnn.ipynb #e6270fa3
 def build_cnn(
     filters: tuple[int, ...] = (8, 16, 32, 64),  # filters per block; every block halves the image
     hidden: int = 256,  # units between the last map and the coordinates
@@ -36,7 +36,7 @@ def build_cnn(
     start_at_mean_face(model.get_layer("coordinates"))
     return model
 
-# %% ../../nbs/course/08_cnn.ipynb #1534530b
+# %% ../../nbs/course/08_cnn.ipynb #badd4f8b
 def build_heatmap(
     width: int = 16,  # filters of the first block; the others have two to four times as many
 ) -> keras.Model:  # uncompiled, from grey [N,96,96,1] to pixels [N,15,2]

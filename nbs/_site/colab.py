@@ -9,7 +9,7 @@ import re
 import sys
 from pathlib import Path
 
-from lessons import BADGES, COURSE, ROOT, colab_url, lesson_paths, page_name, repository_url
+from lessons import BADGES, COURSE, ROOT, colab_url, course_paths, page_name, repository_url
 
 from facekp.errors import requirement
 
@@ -72,7 +72,7 @@ def refresh(path: Path) -> bool:
 
 def stale() -> list[Path]:
     "The lessons whose line or set-up cell is missing or not as it should be."
-    return [path for path in lesson_paths() if (notebook := json.loads(path.read_text(encoding="utf-8"))) != with_colab(notebook, page_name(path))]
+    return [path for path in course_paths() if (notebook := json.loads(path.read_text(encoding="utf-8"))) != with_colab(notebook, page_name(path))]
 
 
 def main() -> int:
@@ -80,8 +80,8 @@ def main() -> int:
         found = stale()
         print("\n".join(f"{path.relative_to(ROOT)}: run python nbs/_site/colab.py" for path in found) or "every lesson has its line and its set-up cell")
         return 1 if found else 0
-    changed = [path.name for path in lesson_paths() if refresh(path)]
-    print(f"{len(changed)} of {len(lesson_paths())} notebooks in {COURSE.name}/ written")
+    changed = [path.name for path in course_paths() if refresh(path)]
+    print(f"{len(changed)} of {len(course_paths())} notebooks in {COURSE.name}/ written")
     return 0
 
 
