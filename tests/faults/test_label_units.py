@@ -1,5 +1,6 @@
 "Labels in other units, of other pictures, mirrored, or with codes for missing points are refused by all that uses labels; right labels never are."
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from facekp.synthetic.dataset import synthetic_training_set
 from facekp.synthetic.kaggle_files import write_kaggle_folder
 from facekp.synthetic.renderer import synthetic_faces
 
-REAL = Path("/work/shared/data")  # photographs that may not be given on; the tests of them run where the folder is
+REAL = Path(os.environ.get("FACEKP_REAL_SETS", "no-such-folder"))  # photographs and labels that may not be given on; the tests of them run where the variable names their folder
 FACES = synthetic_faces(120, seed=11, workers=1)
 UNITS = {  # what the labels are turned into -> the conversion that the message names
     "fractions": (lambda p: p / 96, "points * 96"), "minus one to one": (lambda p: (p - 48) / 48, "points * 48 + 48"),
