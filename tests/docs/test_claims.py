@@ -38,3 +38,13 @@ def test_numbers_are_those_of_the_records():
                                                 (["higher", "no difference shown"], "does not hold"), ([], "not tested yet")])
 def test_verdicts_follow_from_the_counts(verdicts, expected):
     assert verdict(count(pd.DataFrame({"question": "q", "verdict": pd.Series(verdicts, dtype=str)}), "q")) == expected
+
+
+def test_the_score_of_the_project_is_below_any_on_unseen_photographs():
+    record = json.loads((ROOT / "results" / "leakage" / "meta.json").read_text())
+    for run in record["runs"]:
+        leaky, honest = run["copies split at random"], run["photographs split first"]
+        assert leaky["validation photographs also in training"] > 0.99 and honest["validation photographs also in training"] == 0
+        assert leaky["training rows"]["mse"] < 0.6 < 1.28**2 < min(leaky["unseen photographs"]["mse"], honest["unseen photographs"]["mse"])
+        assert leaky["validation rows"]["mse"] < 0.8 * leaky["unseen photographs"]["mse"], "validation rows with copies in training flatter the model"
+        assert abs(honest["validation rows"]["mse"] / honest["unseen photographs"]["mse"] - 1) < 0.4
