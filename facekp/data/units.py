@@ -131,7 +131,7 @@ def _other_unit(scale: np.ndarray, shift: np.ndarray) -> Conversion:
     "Return a conversion that no known unit explains."
     return Conversion("another unit or other pictures", f"points * [{scale[0]:.4g}, {scale[1]:.4g}] + [{shift[0]:.4g}, {shift[1]:.4g}], about", scale, shift)
 
-# %% ../../nbs/library/data/units.ipynb #53ac2b3b
+# %% ../../nbs/library/data/units.ipynb #accb31c2
 USUAL_SCALE, USUAL_SHIFT, USUAL_STRETCH = 1.07, 2.5, 1.2  # of a median face: factor of the mean face, pixels, ratio; the images are not consulted
 FAR = 1.75, 16.0, 1.6  # the same; refused unless the images support the labels
 FAR_WITHOUT_IMAGES, FACES_FOR_STRICT = (1.2, 7.0, 1.35), 30  # the same for labels without images, from that many faces
@@ -166,6 +166,8 @@ def _sets_to_judge(fits: FaceFits) -> list[np.ndarray]:
 
 def _judge(where: str, points: np.ndarray, images: np.ndarray | None, rows: np.ndarray, fits: FaceFits) -> None:
     "Raise a `UserError` where the median face of some rows is not that of labels in pixels."
+    if np.isfinite(points[rows]).all(axis=-1).sum() < 15:  # fewer points than one complete face has are too few to judge by
+        return
     scale, center = float(np.median(fits.scale[rows])), np.median(fits.center[rows], axis=0)
     stretches = fits.stretch[rows][np.isfinite(fits.stretch[rows])]
     stretch = float(np.median(stretches)) if len(stretches) else 1.0
