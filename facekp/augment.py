@@ -76,7 +76,7 @@ def plain_recipe(
         A.GaussNoise(std_range=(0, MAX_NOISE), p=1),
     ], keypoint_params=KEYPOINT_PARAMS, seed=seed)
 
-# %% ../nbs/course/07_augmentation.ipynb #64417137
+# %% ../nbs/course/07_augmentation.ipynb #2201610b
 class Warp(A.DualTransform):
     "Shift 5 x 5 control points of the image at random and interpolate between them, as if it were another face of the same person."
     _targets = A.HorizontalFlip._targets
@@ -112,7 +112,7 @@ class Warp(A.DualTransform):
             moved[:, :2] = keypoints[:, :2] - cv2.remap(offsets, at[:, :1], at[:, 1:], cv2.INTER_LINEAR)[:, 0]
         return moved
 
-
+# %% ../nbs/course/07_augmentation.ipynb #da6a796e
 def strong_recipe(
     seed: int = 0,  # of the random strengths
 ) -> A.Compose:  # maps an image and keypoints to another image of the same face

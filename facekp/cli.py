@@ -136,7 +136,7 @@ def _run_predict(options: argparse.Namespace) -> None:
         more = "; ..." if len(broken) > 3 else ""
         raise UserError(broken[0] if alone else f"{len(broken)} could not be read, the rest is done: {'; '.join(broken[:3])}{more}")
 
-# %% ../nbs/library/cli.ipynb #d9b90d13
+# %% ../nbs/library/cli.ipynb #6d453020
 def _run_data(options: argparse.Namespace) -> None:
     "Describe, check, make or download a data set."
     from facekp.errors import UserError
@@ -156,7 +156,7 @@ def _run_data(options: argparse.Namespace) -> None:
     else:
         _print_audit(source, options)
 
-
+# %% ../nbs/library/cli.ipynb #96baaaef
 def _print_audit(source: str, options: argparse.Namespace) -> None:
     "Print the audit of a data set; for `check`, every suspect row, or every broken row of a table that cannot be loaded."
     from facekp.audit import audit

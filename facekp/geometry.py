@@ -1,4 +1,4 @@
-"""The crop: where a face lies in an image, how to cut it out, and how to map points there and back.
+"""The crop: where a face is in an image, how to cut it out, and how to map points there and back.
 
 Docs: https://facekp.github.io/facekp/library/geometry.html.md"""
 
@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/geometry.html.md"""
 # %% auto #0
 __all__ = ['FRAME_SCALE', 'Crop', 'fit_crop', 'frame_face', 'to_image', 'to_crop', 'crop_image']
 
-# %% ../nbs/library/geometry.ipynb #5d8472c6
+# %% ../nbs/library/geometry.ipynb #1ab7449d
 import math
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from .keypoints import IMAGE_SIZE, MEAN_FACE
 
-# %% ../nbs/library/geometry.ipynb #1055b491
+# %% ../nbs/library/geometry.ipynb #1a611d2b
 @dataclass(frozen=True)
 class Crop:
     "A square region of an image."
@@ -34,7 +34,7 @@ def _rotation(angle: float) -> np.ndarray:
     "Return the matrix [2,2] that rotates clockwise where y points down."
     return np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
 
-# %% ../nbs/library/geometry.ipynb #bf9528e9
+# %% ../nbs/library/geometry.ipynb #b296aca0
 def fit_crop(
     reference_points: np.ndarray,  # float [P,2], where the points lie in a 96x96 crop
     points: np.ndarray,  # float [P,2], where they lie in the image
@@ -52,7 +52,7 @@ def fit_crop(
     x, y = points.mean(axis=0) + scale * _rotation(angle) @ to_center
     return Crop((float(x), float(y)), float(scale * IMAGE_SIZE), angle)
 
-# %% ../nbs/library/geometry.ipynb #8a4d10e5
+# %% ../nbs/library/geometry.ipynb #9fc061cf
 FRAME_SCALE = 0.97  # size of a face in the training crops relative to the mean face
 
 
@@ -64,10 +64,10 @@ def frame_face(
     fitted = fit_crop(MEAN_FACE, points, rotation)
     return Crop(fitted.center, fitted.size / FRAME_SCALE, fitted.angle)
 
-# %% ../nbs/library/geometry.ipynb #70c3be68
+# %% ../nbs/library/geometry.ipynb #7df7765e
 def to_image(
     points: np.ndarray,  # float [...,2], pixels of the 96x96 crop
-    crop: Crop,  # where the crop lies in the image
+    crop: Crop,  # position of the crop in the image
 ) -> np.ndarray:  # float64 [...,2], pixels of the image
     "Map points of a crop into the image."
     return np.asarray(crop.center + (np.asarray(points, np.float64) - (IMAGE_SIZE - 1) / 2)
@@ -76,13 +76,13 @@ def to_image(
 
 def to_crop(
     points: np.ndarray,  # float [...,2], pixels of the image
-    crop: Crop,  # where the crop lies in the image
+    crop: Crop,  # position of the crop in the image
 ) -> np.ndarray:  # float64 [...,2], pixels of the 96x96 crop
     "Map points of the image into a crop; the inverse of `to_image`."
     return np.asarray((np.asarray(points, np.float64) - crop.center) @ _rotation(crop.angle)
             * (IMAGE_SIZE / crop.size) + (IMAGE_SIZE - 1) / 2)
 
-# %% ../nbs/library/geometry.ipynb #6467aa6e
+# %% ../nbs/library/geometry.ipynb #99588eef
 def crop_image(
     image: np.ndarray,  # uint8 [H,W] or [H,W,3]
     crop: Crop,  # the region

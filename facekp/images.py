@@ -8,7 +8,7 @@ Docs: https://facekp.github.io/facekp/library/images.html.md"""
 __all__ = ['MAX_PIXELS', 'IMAGE_ENDINGS', 'BRIGHTNESS_RANGES', 'EXTERNAL_FORMATS', 'read_image', 'check_size', 'encode_png',
            'write_image']
 
-# %% ../nbs/library/images.ipynb #c614d7c7
+# %% ../nbs/library/images.ipynb #8ff4c3a2
 import io
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,13 @@ from PIL import Image, ImageOps
 from .errors import RunError, UserError
 from .files import atomic_path
 
-# %% ../nbs/library/images.ipynb #9fd5e351
+# %% ../nbs/library/images.ipynb #7605934c
 MAX_PIXELS = 100_000_000  # of an image; RGB takes 300 MB
 IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".gif", ".ppm", ".pgm", ".pbm", ".pnm",
                            ".jp2", ".tga", ".avif", ".heic", ".heif"})  # of files that are taken for images in a folder
 BRIGHTNESS_RANGES = (1, 255, 1023, 4095, 16383, 65535)  # white in floats, 8, 10, 12, 14 and 16 bits
 
-# %% ../nbs/library/images.ipynb #1a0c3b66
+# %% ../nbs/library/images.ipynb #f2a9f483
 def read_image(
     source: Any,  # a file's path, its bytes, an open file, a PIL image, or an array or CPU tensor [H,W], [H,W,1], [H,W,3] RGB or [H,W,4] RGBA
     max_pixels: int = MAX_PIXELS,  # refuse larger images before they are decoded
@@ -58,7 +58,7 @@ def _read_rgb(source: Any, max_pixels: int) -> np.ndarray:
                         f"({' '.join(str(error).split())[:120]}); expected a whole JPEG, PNG, "
                         "WebP, TIFF, BMP or GIF") from error
 
-
+# %% ../nbs/library/images.ipynb #51e5d3b8
 def check_size(
     name: object,  # how messages call the image
     size: tuple[int, int],  # width and height, pixels
@@ -70,7 +70,7 @@ def check_size(
         raise UserError(f"{name}: {width} x {height} pixels, expected 1 to {max_pixels:,}; make it "
                         "smaller, or set max_pixels (--max-pixels) higher")
 
-# %% ../nbs/library/images.ipynb #9e991054
+# %% ../nbs/library/images.ipynb #a488c05f
 EXTERNAL_FORMATS = frozenset({"EPS", "WMF", "MPEG"})  # Pillow starts other programs for these, or can't decode them
 
 
@@ -105,7 +105,7 @@ def _open_image(content: bytes, name: object) -> Image.Image:
             continue
     raise ValueError("unknown format")
 
-
+# %% ../nbs/library/images.ipynb #b6270d82
 def _image_to_rgb(image: Image.Image, max_pixels: int) -> np.ndarray:
     "Decode a PIL image, turn it upright and into RGB, on white where it is transparent."
     try:
@@ -133,7 +133,7 @@ def _complete_jpeg(image: Image.Image, error: OSError) -> Image.Image:
         raise error
     return first
 
-# %% ../nbs/library/images.ipynb #865161cf
+# %% ../nbs/library/images.ipynb #2656f7d1
 def _as_array(source: Any) -> np.ndarray:
     "Return the array behind a tensor. Raises UserError for what is none."
     try:
@@ -159,7 +159,7 @@ def _array_to_rgb(array: np.ndarray, max_pixels: int) -> np.ndarray:
         return np.asarray(array[..., :3] * opacity + 255 * (1 - opacity) + 0.5, np.float32).astype(np.uint8)
     return np.ascontiguousarray(np.repeat(array, 3, axis=2) if array.shape[2] == 1 else array)
 
-
+# %% ../nbs/library/images.ipynb #bf54df83
 def _to_uint8(array: np.ndarray) -> np.ndarray:
     "Scale brightness of any range to 0-255. Raises UserError for values that are none."
     if array.dtype == np.uint8:
@@ -183,7 +183,7 @@ def _to_uint8(array: np.ndarray) -> np.ndarray:
     white = next(white for white in BRIGHTNESS_RANGES if high <= white and (white > 1 or real))
     return (values * (255 / white) + 0.5).astype(np.uint8)
 
-# %% ../nbs/library/images.ipynb #db8cb820
+# %% ../nbs/library/images.ipynb #4e1571b1
 def encode_png(
     image: np.ndarray,  # uint8 [H,W,3], RGB
     max_side: int = 1200,  # pixels; a larger image is reduced
@@ -194,7 +194,7 @@ def encode_png(
              if scale < 1 else image)
     return bytes(cv2.imencode(".png", small[..., ::-1])[1].tobytes())
 
-# %% ../nbs/library/images.ipynb #46915eae
+# %% ../nbs/library/images.ipynb #78912144
 def write_image(
     image: np.ndarray,  # uint8 [H,W,3], RGB
     path: str | Path,  # ends with .png, .jpg or the ending of another image format

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/jobs.html.md"""
 # %% auto #0
 __all__ = ['settings_with', 'faces_of', 'make_data', 'train', 'evaluate', 'Submission', 'submit', 'compare', 'export_model']
 
-# %% ../nbs/library/jobs.ipynb #2e5c92c9
+# %% ../nbs/library/jobs.ipynb #c8289504
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from facekp.experiments.plan import Trial
     from facekp.experiments.record import Record
 
-# %% ../nbs/library/jobs.ipynb #ebd37b29
+# %% ../nbs/library/jobs.ipynb #f2216de5
 def settings_with(
     profile: str | None = None,  # quick or full; the environment's or the file's when not given
     **given: Any,  # fields of Settings; None leaves a field as it is
@@ -45,7 +45,7 @@ def faces_of(
     data: "str | Path | Faces | None",  # faces, a source as load_faces takes it, or None for the settings' data
     settings: Settings,  # data, synthetic_faces, data_folder and seed are used
 ) -> Faces:  # the faces themselves, or those of the source
-    "Load the faces of a job; a bare `synthetic` means as many as the profile says."
+    "Load the faces of a job; a bare `synthetic` means the number of the profile."
     if isinstance(data, Faces):
         raise_units(data.name, data.points, data.images)
         return data
@@ -115,9 +115,9 @@ def train(
         raise KeyboardInterrupt(describe_kept(out)) from stop
     return record
 
-# %% ../nbs/library/jobs.ipynb #766e1109
+# %% ../nbs/library/jobs.ipynb #042f4f8e
 def _count_heads(heads: int | None, faces: Faces) -> int:
-    "Return 2 for rows of two annotation sources unless the caller wants 1. Raises UserError for two heads without two sources."
+    "Return 2 for rows of two annotation sources unless the caller sets 1. Raises UserError for two heads without two sources."
     from facekp.conventions import has_two_sources
 
     two = has_two_sources(faces)
@@ -249,7 +249,7 @@ def compare(
     table.attrs = {"data": data[0]["name"], "n_test": data[0]["n_test"]}
     return table
 
-# %% ../nbs/library/jobs.ipynb #208102fd
+# %% ../nbs/library/jobs.ipynb #0493a6f3
 def export_model(
     model: Any,  # a Keras model, or default, a .keras file, or the folder of a run
     out: str | Path,  # a file ending with .onnx or .tflite, or a folder for saved_model
@@ -279,7 +279,7 @@ def export_model(
     images = faces_of(data, settings_with()).images[:500] if data is not None else None
     return Path(export_network(model, out, format, images, weights, calibration))
 
-
+# %% ../nbs/library/jobs.ipynb #d037d57d
 def _copy_default(path: Path, overwrite: bool) -> Path:
     "Copy the shipped model; TensorFlow is not needed."
     from facekp.inference.session import DEFAULT_MODEL

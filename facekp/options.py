@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from .errors import did_you_mean
 
-# %% ../nbs/library/options.ipynb #1b5d9cfe
+# %% ../nbs/library/options.ipynb #1754cef8
 class Parser(argparse.ArgumentParser):
     "A parser whose errors are one line, with the word that may have been meant."
 
@@ -47,7 +47,7 @@ class Parser(argparse.ArgumentParser):
         parsed: argparse.Namespace = super().parse_args(words, namespace)
         return parsed
 
-
+# %% ../nbs/library/options.ipynb #f135172c
 def jobs_of(
     parser: argparse.ArgumentParser,  # the parser of the command
 ) -> dict[str, argparse.ArgumentParser]:  # job -> its parser

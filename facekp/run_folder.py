@@ -43,7 +43,7 @@ def check_run_folder(
     if holds_run(folder) and not resume and not overwrite:
         raise UserError(f"{folder}: holds a run; continue it with --resume, replace it with --overwrite, or choose another folder")
 
-# %% ../nbs/library/run_folder.ipynb #f02d5544
+# %% ../nbs/library/run_folder.ipynb #713c72b7
 def open_run(
     folder: str | Path,  # where the run is kept
     settings: Mapping[str, Any],  # what a resumed run must share, plain values by name
@@ -77,7 +77,7 @@ def _read_run(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder}: holds a run whose settings are not known, since {RUN_FILE} cannot be read ({error}), so it cannot be resumed; "
                         "choose another folder, or replace the run with --overwrite") from error
 
-
+# %% ../nbs/library/run_folder.ipynb #cedacb87
 def _remove_run(folder: Path) -> None:
     "Remove the files of a run; other files stay."
     for name in (*RESULT_FILES, *STATE_FILES, RUN_FILE):

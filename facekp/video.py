@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/video.html.md"""
 # %% auto #0
 __all__ = ['VIDEO_ENDINGS', 'UNKNOWN_RATE', 'Frame', 'read_frames']
 
-# %% ../nbs/library/video.ipynb #9dbddf8f
+# %% ../nbs/library/video.ipynb #2dd6193e
 import contextlib
 import os
 import threading
@@ -22,7 +22,7 @@ import numpy as np
 from .errors import UserError
 from .images import MAX_PIXELS, check_size
 
-# %% ../nbs/library/video.ipynb #bc81d2e4
+# %% ../nbs/library/video.ipynb #bb28d0a1
 VIDEO_ENDINGS = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp"})
 UNKNOWN_RATE = 25.0  # frames per second, where a file or camera does not say
 
@@ -34,7 +34,7 @@ class Frame(NamedTuple):
     rate: float  # frames per second of the file
     total: int  # frames that the file announces; 0: unknown
 
-# %% ../nbs/library/video.ipynb #932c18e5
+# %% ../nbs/library/video.ipynb #8a8dcbb2
 def read_frames(
     source: str | Path | int,  # a video file, or the number of a webcam
     max_pixels: int = MAX_PIXELS,  # refuse larger frames
@@ -63,7 +63,7 @@ def read_frames(
     finally:
         capture.release()
 
-
+# %% ../nbs/library/video.ipynb #af11ddec
 class _Clock:
     "Presentation times that begin at 0 and increase; a frame without a time comes one step of the frame rate later."
 
@@ -78,7 +78,7 @@ class _Clock:
             self.last = seconds if seconds > self.last else self.last + self.step
         return self.last
 
-# %% ../nbs/library/video.ipynb #c0a5715d
+# %% ../nbs/library/video.ipynb #605ac32f
 _OPENCV_LOG = threading.Lock()
 _FFMPEG_LEVEL = "OPENCV_FFMPEG_LOGLEVEL"
 

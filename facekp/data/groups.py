@@ -52,7 +52,7 @@ def _photos_by_name(names: list[str]) -> list[str]:
                 for name, photo in folder.items()}
     return [believed.get(name, name) for name in names]
 
-# %% ../../nbs/library/data/groups.ipynb #aa923bdc
+# %% ../../nbs/library/data/groups.ipynb #f7d64a28
 def state_groups(
     faces: Faces,  # faces with the names or rows of groups.csv as image_id
     folder: str | Path,  # folder that may contain groups.csv
@@ -74,7 +74,7 @@ def state_groups(
                         f"{did_you_mean(unknown[0], faces.image_id.tolist()).split(' Known')[0]}; expected names without ending, as image_id shows them")
     return replace(faces, group=groups.astype(str))
 
-
+# %% ../../nbs/library/data/groups.ipynb #3f2b7d34
 def _read_groups(path: Path) -> dict[str, str]:
     "Read groups.csv: group by name."
     with reading(path):

@@ -22,7 +22,7 @@ from ..errors import UserError
 from ..keypoints import COLUMNS, IMAGE_SIZE
 from ..progress import progress
 
-# %% ../../nbs/library/data/kaggle_table.ipynb #febb5a7a
+# %% ../../nbs/library/data/kaggle_table.ipynb #e510ca0a
 IMAGE_VALUES = IMAGE_SIZE**2
 SPREADSHEET_CELL = 32_767  # characters; a cell of Image has about 33,000
 
@@ -54,7 +54,7 @@ def _parse_block(texts: list[bytes]) -> np.ndarray | None:
     values = _numbers_of_triples().take(triples)
     return (values - 1).astype(np.uint8).reshape(len(texts), IMAGE_VALUES) if values.min() else None
 
-# %% ../../nbs/library/data/kaggle_table.ipynb #4f494374
+# %% ../../nbs/library/data/kaggle_table.ipynb #33feea20
 def _parse_one_image(text: bytes) -> np.ndarray:
     "Parse one cell of the Image column; raise a ValueError that names the first invalid value."
     values = text.split()
@@ -95,7 +95,7 @@ def _parse_images(texts: list[bytes], first_row: int, problems: list[str],
 MAX_LINE = 1 << 20  # bytes; a row of the table has about 34,000
 MAX_PROBLEMS = 10_000  # reading stops there: the file has another format, and each row with a problem takes 9 KB of memory
 
-# %% ../../nbs/library/data/kaggle_table.ipynb #f8dfb1a1
+# %% ../../nbs/library/data/kaggle_table.ipynb #d6784d94
 _CANONICAL = {name.lower(): name for name in (*COLUMNS, "Image", "ImageId")}
 
 
@@ -127,7 +127,7 @@ def _read_header(line: bytes, columns: tuple[str, ...], where: str) -> list[str]
                         "expected once")
     return header
 
-
+# %% ../../nbs/library/data/kaggle_table.ipynb #1c0791fc
 def _blocks(lines: Iterator[bytes], size: int) -> Iterator[list[bytes]]:
     "Group the lines into lists of the given size, without empty lines."
     block = []

@@ -20,7 +20,7 @@ from ..keypoints import IMAGE_SIZE, MEAN_FACE
 if TYPE_CHECKING:
     from facekp.inference.keypoint_model import OnnxModel
 
-# %% ../../nbs/library/data/label_evidence.ipynb #12e76a01
+# %% ../../nbs/library/data/label_evidence.ipynb #4c0bde2a
 FACES_ASKED = 24  # of a set, evenly spread; their median error is precise to about 0.01
 
 
@@ -43,7 +43,7 @@ def label_error(
     errors = np.nanmean(np.linalg.norm(predicted - points[rows], axis=2), axis=1) / pixel
     return float(np.median(errors) / np.linalg.norm(MEAN_FACE[0] - MEAN_FACE[1]))
 
-
+# %% ../../nbs/library/data/label_evidence.ipynb #73b102bd
 def fit_to_images(
     images: np.ndarray,  # uint8 [N,96,96]
     points: np.ndarray,  # float [N,15,2], labels in any unit, NaN where not labelled
@@ -82,7 +82,7 @@ def _may_show_face(crop: Crop) -> bool:
     "Return whether a crop is large enough for a face and has its middle in the image."
     return 10 < crop.size < 400 and all(0 <= place < IMAGE_SIZE for place in crop.center)
 
-
+# %% ../../nbs/library/data/label_evidence.ipynb #481438f8
 def _crop_of(points: np.ndarray, mean: np.ndarray) -> Crop:
     "Return the crop in which known points lie as in the training faces of the model."
     fitted = fit_crop(mean, points)

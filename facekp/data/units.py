@@ -18,7 +18,7 @@ from .label_evidence import fit_to_images, label_error
 from ..errors import UserError
 from ..keypoints import IMAGE_SIZE, KEYPOINTS, MEAN_FACE
 
-# %% ../../nbs/library/data/units.ipynb #91a08a68
+# %% ../../nbs/library/data/units.ipynb #7bfe79a9
 class FaceFits(NamedTuple):
     "How the mean face is fitted to each face of a set."
     scale: np.ndarray  # float [N], size relative to the mean face; NaN with fewer than two points
@@ -49,7 +49,7 @@ def fit_faces(
                       turn[:, 1] * to_middle[:, 0] + turn[:, 0] * to_middle[:, 1]], 1)
     return FaceFits(np.hypot(*turn.T), middle_b + shift, stretch, mirrored)
 
-
+# %% ../../nbs/library/data/units.ipynb #a328cf82
 def _deviations(mean: np.ndarray, points: np.ndarray,
                 known: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     "Return mean face and labels of the known points relative to their centroids, 0 where unknown, and the centroids."
@@ -131,7 +131,7 @@ def _other_unit(scale: np.ndarray, shift: np.ndarray) -> Conversion:
     "Return a conversion that no known unit explains."
     return Conversion("another unit or other pictures", f"points * [{scale[0]:.4g}, {scale[1]:.4g}] + [{shift[0]:.4g}, {shift[1]:.4g}], about", scale, shift)
 
-# %% ../../nbs/library/data/units.ipynb #accb31c2
+# %% ../../nbs/library/data/units.ipynb #8ee4da90
 USUAL_SCALE, USUAL_SHIFT, USUAL_STRETCH = 1.07, 2.5, 1.2  # of a median face: factor of the mean face, pixels, ratio; the images are not consulted
 FAR = 1.75, 16.0, 1.6  # the same; refused unless the images support the labels
 FAR_WITHOUT_IMAGES, FACES_FOR_STRICT = (1.2, 7.0, 1.35), 30  # the same for labels without images, from that many faces
@@ -163,7 +163,7 @@ def _sets_to_judge(fits: FaceFits) -> list[np.ndarray]:
     odd = [fitted[chosen] for chosen in (fits.scale[fitted] < ODD_SCALES[0], fits.scale[fitted] > ODD_SCALES[1])]
     return [rows for rows in (fitted, *odd) if len(rows) and (rows is fitted or len(rows) >= max(3, ODD_SHARE * len(fitted)))]
 
-
+# %% ../../nbs/library/data/units.ipynb #b2eab044
 def _judge(where: str, points: np.ndarray, images: np.ndarray | None, rows: np.ndarray, fits: FaceFits) -> None:
     "Raise a `UserError` where the median face of some rows is not that of labels in pixels."
     if np.isfinite(points[rows]).all(axis=-1).sum() < 15:  # fewer points than one complete face has are too few to judge by
@@ -199,7 +199,7 @@ def _describe(points: np.ndarray, rows: np.ndarray, fits: FaceFits) -> str:
     return (f"{some} are not in pixels of the 96x96 images: x and y lie between {low:.3g} and {high:.3g}, and the faces are {scale:.2g} times "
             f"as large as the mean face, with their middle at ({x:.3g}, {y:.3g}) instead of (48, 48)")
 
-
+# %% ../../nbs/library/data/units.ipynb #4037f7bb
 def _raise_mirrored(where: str, points: np.ndarray, rows: np.ndarray) -> None:
     "Raise a `UserError` that names the rows of mirrored faces and how to turn them."
     median = np.nanmedian(points[rows], axis=0)

@@ -95,7 +95,7 @@ def load_300w(
     faces = cached(files, lambda: _load_300w(folder, marks, pictures), name or folder.name, folder)
     return state_groups(faces, folder)
 
-# %% ../../nbs/library/data/w300.ipynb #97578131
+# %% ../../nbs/library/data/w300.ipynb #76926fb1
 def _load_300w(folder: Path, marks: list[Path], pictures: list[Path]) -> Faces:
     "Read and crop all faces of a 300-W folder."
     images, points, places, digests = [], [], [], []
@@ -132,7 +132,7 @@ def _check_place(path: Path, picture: Path, found: np.ndarray, crop_size: float,
 
 DOUBTFUL = 0.15  # median error of the labels against the images, relative to the inter-ocular distance, from which photos are searched for faces
 
-
+# %% ../../nbs/library/data/w300.ipynb #167add92
 def _check_resize(folder: Path, pictures: list[Path], places: list[np.ndarray], error: float) -> None:
     "Raise a `UserError` where the photos were resized without their points."
     if not error > DOUBTFUL:

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/export/default.html.md"""
 # %% auto #0
 __all__ = ['FILE_NAME', 'FILE_URL', 'MAX_RMS_DIFFERENCE', 'find_default_file', 'load_default']
 
-# %% ../../nbs/library/export/default.ipynb #be18ba7a
+# %% ../../nbs/library/export/default.ipynb #b605dfcb
 import json
 from importlib.resources import files
 from pathlib import Path
@@ -28,9 +28,9 @@ FILE_NAME = "default.keras"
 FILE_URL = f"{REPOSITORY}/raw/v{__version__}/recipes/default/{FILE_NAME}"
 MAX_RMS_DIFFERENCE = 0.3  # px between the .keras file and the .onnx file, which computes in 8 bits
 
-# %% ../../nbs/library/export/default.ipynb #a6a1ffca
+# %% ../../nbs/library/export/default.ipynb #d70c4ca4
 def find_default_file() -> Path:  # default.keras
-    "Find the Keras file of the shipped network. Raises UserError that says where to get it."
+    "Find the Keras file of the shipped network. Raises UserError with the place to get it."
     repository = Path(str(files("facekp"))).parent / "recipes" / "default" / FILE_NAME
     for path in (repository, Path(FILE_NAME)):
         if path.is_file():

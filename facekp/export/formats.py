@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/export/formats.html.md"""
 # %% auto #0
 __all__ = ['EXPORT_FORMATS', 'PACKAGES', 'WEIGHTS', 'CALIBRATION_FACES', 'check_target', 'export_model']
 
-# %% ../../nbs/library/export/formats.ipynb #50e94e7c
+# %% ../../nbs/library/export/formats.ipynb #7629cfb0
 import os
 import shutil
 import tempfile
@@ -27,7 +27,7 @@ from .tools import require_packages, silence_converters
 from ..files import atomic_path
 from ..synthetic.renderer import synthetic_faces
 
-# %% ../../nbs/library/export/formats.ipynb #9a9e6138
+# %% ../../nbs/library/export/formats.ipynb #590e5580
 EXPORT_FORMATS = {"onnx": ".onnx", "onnx-int8": ".onnx", "litert": ".tflite",
                   "litert-int8": ".tflite", "saved_model": ""}  # format -> ending of the file
 PACKAGES = {"onnx": ("onnx", "tf2onnx"), "onnx-int8": ("onnx", "tf2onnx"), "litert": (),
@@ -35,13 +35,13 @@ PACKAGES = {"onnx": ("onnx", "tf2onnx"), "onnx-int8": ("onnx", "tf2onnx"), "lite
 WEIGHTS = ("float16", "float32", "int8")  # how an ONNX file can store its weights, the default first
 CALIBRATION_FACES = 200  # synthetic faces for calibration in 8 bits, where no others are given
 
-# %% ../../nbs/library/export/formats.ipynb #8dbb5625
+# %% ../../nbs/library/export/formats.ipynb #6306970c
 def check_target(
     path: str | Path,  # where to write
     format: str,  # onnx, onnx-int8, litert, litert-int8 or saved_model
     weights: str | None = None,  # float32, float16 or int8, for ONNX
 ) -> Path:  # where to write
-    "Check format, kind of weights, ending, place and packages. Raises UserError that says what to change."
+    "Check format, kind of weights, ending, place and packages. Raises UserError with what to change."
     for value, known, kind in ((format, EXPORT_FORMATS, "format"),
                                (weights or WEIGHTS[0], WEIGHTS, "kind of weights")):
         if value not in known:
@@ -59,7 +59,7 @@ def check_target(
     require_packages(PACKAGES[format])
     return path
 
-# %% ../../nbs/library/export/formats.ipynb #2dd02d1d
+# %% ../../nbs/library/export/formats.ipynb #34019ead
 def export_model(
     model: keras.Model,  # from grey [N,96,96,1] to pixels [N,15,2]
     path: str | Path,  # ends with .onnx or .tflite as the format requires; a folder for saved_model
@@ -97,7 +97,7 @@ def export_model(
                 write_onnx(converted, unfinished, exported, notes or {}, weights or WEIGHTS[0])
     return path
 
-# %% ../../nbs/library/export/formats.ipynb #9e0789a6
+# %% ../../nbs/library/export/formats.ipynb #e2ef4445
 def _replace_folder(written: Path, path: Path) -> None:
     "Put a finished folder in its place: copied beside it first, so that a full disk leaves the old one."
     unfinished = path.parent / f".{path.name}-unfinished"

@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import UserError
 from ..keypoints import KEYPOINTS
 
-# %% ../../nbs/library/inference/head_pose.ipynb #9f6fe54d
+# %% ../../nbs/library/inference/head_pose.ipynb #d6efc577
 MEAN_HEAD = np.array([
     [17.5, 0, 0], [-17.5, 0, 0], [10.2, 0.9, 1.1], [24.5, 0.4, -2.7], [-10.2, 0.9, 1.1], [-24.5, 0.4, -2.7], [6.4, -10.7, 9.8], [32.6, -6, -7.5],
     [-6.4, -10.7, 9.8], [-32.6, -6, -7.5], [0, 16.2, 24.7], [15.5, 36.1, 1.6], [-15.5, 36.1, 1.6], [0, 32.1, 14.9], [0, 43.3, 12.8],
@@ -46,7 +46,7 @@ def head_pose(
     pitch = np.arcsin(np.clip((across[1] * np.sin(yaw) - forward[1] * np.cos(yaw)) / scale, -1, 1))
     return HeadPose(*(float(np.degrees(angle)) for angle in (yaw, pitch, roll)))
 
-
+# %% ../../nbs/library/inference/head_pose.ipynb #6eb99fe2
 def rotation_matrix(
     pose: HeadPose,  # degrees
 ) -> np.ndarray:  # float [3,3]; columns are where x (right), y (down) and z (towards the viewer) of the head point in the image

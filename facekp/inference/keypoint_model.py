@@ -39,7 +39,7 @@ class KeypointModel(Protocol):
     ) -> Keypoints:
         "Predict the keypoints of cropped faces."
 
-# %% ../../nbs/library/inference/keypoint_model.ipynb #57d51c99
+# %% ../../nbs/library/inference/keypoint_model.ipynb #e47b66f7
 def _to_keypoints(outputs: Sequence[np.ndarray]) -> Keypoints:
     "Shape the outputs of a network; sigma is 0 where there is none."
     points = np.asarray(outputs[0], np.float32).reshape(len(outputs[0]), len(KEYPOINTS), 2)
@@ -65,13 +65,13 @@ def check_crops(
                         f"[N,{IMAGE_SIZE},{IMAGE_SIZE}]{hint}")
     return array
 
-
+# %% ../../nbs/library/inference/keypoint_model.ipynb #326bf99f
 class _FileModel:
     "A network behind a function, called in batches."
 
     def __init__(self, name: str, run: Callable[[np.ndarray], Sequence[np.ndarray]]):
         self.name, self._run = name, run
-        self.metadata: dict[str, str] = {}  # what the file says about itself: name, version, data, license
+        self.metadata: dict[str, str] = {}  # metadata of the file: name, version, data, license
         try:
             self.predict(np.zeros((2, IMAGE_SIZE, IMAGE_SIZE), np.uint8))
         except Exception as error:  # each runtime raises its own kinds
@@ -80,7 +80,7 @@ class _FileModel:
                             "or [N,30] in pixels") from error
 
     def predict(self, images: np.ndarray, batch_size: int = 256) -> Keypoints:
-        "Predict the keypoints of cropped faces, as KeypointModel says. Raises UserError for arrays of another shape."
+        "Predict the keypoints of cropped faces; see KeypointModel. Raises UserError for arrays of another shape."
         images = check_crops(images)
         parts = [_to_keypoints(self._run(images[start:start + batch_size, ..., None]))
                  for start in range(0, len(images), batch_size)]

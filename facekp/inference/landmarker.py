@@ -81,7 +81,7 @@ def _detect_in_crops(detector: onnxruntime.InferenceSession, pyramids: Sequence[
                                        float(score.max())))
     return found
 
-# %% ../../nbs/library/inference/landmarker.ipynb #4d21c3d8
+# %% ../../nbs/library/inference/landmarker.ipynb #17f83656
 def _make_face(shape: tuple[int, ...], points: np.ndarray, sigma: np.ndarray, crop: Crop,
                detector_points: np.ndarray, confidence: float) -> Face:
     "Return a face with its flags."
@@ -98,7 +98,7 @@ def _make_face(shape: tuple[int, ...], points: np.ndarray, sigma: np.ndarray, cr
 
 
 def _yaw_ratio(points: np.ndarray) -> float:
-    "Return how far the nose lies from the middle of the eyes, in eye distances: 0 for a frontal face."
+    "Return how far the nose is from the middle of the eyes, in eye distances: 0 for a frontal face."
     across = points[1] - points[0]
     return float(abs((points[2] - points[:2].mean(axis=0)) @ across) / max(across @ across, 1e-6))
 
@@ -154,7 +154,7 @@ def _turn_back(points: np.ndarray, turn: int, shape: tuple[int, ...]) -> np.ndar
         points = np.stack([last - points[..., 1], points[..., 0]], axis=-1)
     return points
 
-# %% ../../nbs/library/inference/landmarker.ipynb #e0713bd8
+# %% ../../nbs/library/inference/landmarker.ipynb #a58a46ed
 class FaceLandmarker:
     "Finds faces and their keypoints in images."
 
@@ -227,7 +227,7 @@ class FaceLandmarker:
         "Return the pyramid from which an image is searched."
         return ImagePyramid(image, pyramid_sizes(max(image.shape[:2]), self.min_face_size)[-1])
 
-
+# %% ../../nbs/library/inference/landmarker.ipynb #bb9926c4
 def _check_options(min_face_size: float, min_confidence: float, passes: int, max_pixels: int,
                    threads: int | None) -> None:
     "Refuse options out of range."

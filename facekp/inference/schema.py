@@ -12,7 +12,7 @@ from typing import Any
 
 from ..keypoints import KEYPOINTS
 
-# %% ../../nbs/library/inference/schema.ipynb #34329c3e
+# %% ../../nbs/library/inference/schema.ipynb #819f3076
 SCHEMA_VERSION = 1  # grows when a reader of the old format would misread the new one
 SCHEMA = f"facekp-faces/{SCHEMA_VERSION}"
 
@@ -50,7 +50,7 @@ def _object(properties: dict[str, Any]) -> dict[str, Any]:
     "Describe an object in which all properties are required."
     return {"type": "object", "properties": properties, "required": list(properties)}
 
-
+# %% ../../nbs/library/inference/schema.ipynb #ac42418b
 def _list_of(item: dict[str, Any], length: int) -> dict[str, Any]:
     "Describe a list of a fixed length."
     return {"type": "array", "items": item, "minItems": length, "maxItems": length}

@@ -104,7 +104,7 @@ def _nearest_track(face: Face, tracks: dict[int, _Track], taken: set[int]) -> in
             if distance < min(0.5 + 0.1 * tracks[number].missed, 1.5)}
     return min(near, key=lambda number: near[number]) if near else None
 
-# %% ../../nbs/library/inference/tracking.ipynb #1cf406ad
+# %% ../../nbs/library/inference/tracking.ipynb #8997f72b
 def predict_crop(
     before: Crop | None,  # of the frame before the last; None: not known
     last: Crop,  # of the last frame
@@ -137,7 +137,7 @@ def follow_faces(
 
 
 def _crop_grey(image: np.ndarray, crop: Crop) -> np.ndarray:
-    "Cut out a crop in grey; only what lies around it is converted."
+    "Cut out a crop in grey; only its surroundings are converted."
     reach, (x, y) = 0.75 * crop.size + 4, crop.center
     left, top = (int(np.clip(edge, 0, side - 1)) for edge, side in ((x - reach, image.shape[1]), (y - reach, image.shape[0])))
     part = cv2.cvtColor(image[top:max(top + 1, int(y + reach)), left:max(left + 1, int(x + reach))], cv2.COLOR_RGB2GRAY)

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/models/files.html.md"""
 # %% auto #0
 __all__ = ['SAFE_MODULES', 'UNSAFE_CLASSES', 'MAX_DESCRIPTION', 'save_model', 'load_model']
 
-# %% ../../nbs/library/models/files.ipynb #dbd2a8f7
+# %% ../../nbs/library/models/files.ipynb #72316ecd
 import importlib
 import json
 import zipfile
@@ -22,7 +22,7 @@ from ..errors import UserError
 from ..files import atomic_path
 from ..keypoints import KEYPOINTS
 
-# %% ../../nbs/library/models/files.ipynb #5fb4ea19
+# %% ../../nbs/library/models/files.ipynb #30aa0d54
 def save_model(
     model: keras.Model,  # from grey [N,96,96,1] to pixels [N,15,2]
     path: str | Path,  # ends with .keras
@@ -44,7 +44,7 @@ def _compress_archive(path: Path) -> None:
         for name, content in members.items():
             archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_LZMA)
 
-# %% ../../nbs/library/models/files.ipynb #268fadbf
+# %% ../../nbs/library/models/files.ipynb #003ca66d
 SAFE_MODULES = ("keras.layers", "keras.initializers", "keras.regularizers", "keras.constraints",
                 "keras.activations", "keras.models", "keras.dtype_policies",
                 "keras.src.models", "keras", "builtins", "facekp")
@@ -53,7 +53,7 @@ UNSAFE_CLASSES = ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "Flax
                   "HashedCrossing", "function", "__lambda__")
 MAX_DESCRIPTION = 50 << 20  # bytes of config.json
 
-# %% ../../nbs/library/models/files.ipynb #c0977335
+# %% ../../nbs/library/models/files.ipynb #01118f01
 def _check_classes(file: Path) -> None:
     "Refuse a model file that names anything but plain layers: old versions of Keras could be made to run code by such names."
     try:
@@ -81,7 +81,7 @@ def _is_safe(module: str) -> bool:
     "Whether classes of a module may be built from a file."
     return module in SAFE_MODULES or module.startswith(("keras.src.models.", "facekp."))
 
-# %% ../../nbs/library/models/files.ipynb #b89363ec
+# %% ../../nbs/library/models/files.ipynb #263f5ec0
 def load_model(
     path: str | Path,  # a .keras file, or the folder of a run with model.keras in it
 ) -> keras.Model:  # ready to predict, not compiled

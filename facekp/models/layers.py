@@ -8,7 +8,7 @@ Docs: https://facekp.github.io/facekp/library/models/layers.html.md"""
 __all__ = ['Window', 'FULL_WINDOW', 'CLOSE_WINDOW', 'cell_centers', 'WindowedLayer', 'SoftArgmax', 'SpatialPrior', 'conv_block',
            'residual_block', 'upsample_and_add', 'crop_and_resize']
 
-# %% ../../nbs/library/models/layers.ipynb #1e580d1a
+# %% ../../nbs/library/models/layers.ipynb #ff4ed630
 from typing import Any
 
 import facekp.training.backend  # noqa: F401  first: it imports Keras quietly
@@ -24,7 +24,7 @@ Window = tuple[int, int, int]  # left, top and side of a square of the face, in 
 FULL_WINDOW: Window = (0, 0, IMAGE_SIZE)
 CLOSE_WINDOW: Window = (6, 9, 84)  # holds the keypoints of nearly all cropped faces
 
-# %% ../../nbs/library/models/layers.ipynb #abf64630
+# %% ../../nbs/library/models/layers.ipynb #6ec1c671
 def cell_centers(
     height: int,  # cells from top to bottom
     width: int,  # cells from left to right
@@ -36,7 +36,7 @@ def cell_centers(
             for cells, start in ((width, left), (height, top)))
     return np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2).astype(np.float32)
 
-# %% ../../nbs/library/models/layers.ipynb #b120df81
+# %% ../../nbs/library/models/layers.ipynb #3f7e928e
 class WindowedLayer(keras.layers.Layer):
     "Base class of layers that need the window of the face that the network sees."
 
@@ -53,7 +53,7 @@ class WindowedLayer(keras.layers.Layer):
         "Return the arguments that rebuild the layer."
         return {**super().get_config(), "window": self.window}
 
-# %% ../../nbs/library/models/layers.ipynb #72e50932
+# %% ../../nbs/library/models/layers.ipynb #baff7a30
 @keras.saving.register_keras_serializable(package="facekp")
 class SoftArgmax(WindowedLayer):
     "Soft-argmax of each heatmap: [N,H,W,15] to pixels [N,15,2] of the 96x96 face."
@@ -69,7 +69,7 @@ class SoftArgmax(WindowedLayer):
         centers = cell_centers(height, width, self.window)
         return ops.matmul(probability, ops.convert_to_tensor(centers))
 
-# %% ../../nbs/library/models/layers.ipynb #5f9d4972
+# %% ../../nbs/library/models/layers.ipynb #8af558b5
 @keras.saving.register_keras_serializable(package="facekp")
 class SpatialPrior(WindowedLayer):
     "Learned map added to each heatmap; starts as a Gaussian around the mean face's keypoint."
@@ -92,7 +92,7 @@ class SpatialPrior(WindowedLayer):
         "Add the prior."
         return heatmaps + self.log_prior
 
-# %% ../../nbs/library/models/layers.ipynb #56e3691f
+# %% ../../nbs/library/models/layers.ipynb #d73b7a19
 def conv_block(
     x: keras.KerasTensor,  # [N,H,W,C]
     filters: int,  # output channels
@@ -113,7 +113,7 @@ def residual_block(
     "Add the output of a convolution block to its input (He et al. 2016, arXiv:1512.03385)."
     return keras.layers.Add(name=f"{name}_add")([x, conv_block(x, x.shape[-1], 1, name)])
 
-# %% ../../nbs/library/models/layers.ipynb #1a223691
+# %% ../../nbs/library/models/layers.ipynb #915d3167
 def upsample_and_add(
     x: keras.KerasTensor,  # [N,H,W,C], coarse map
     skip: keras.KerasTensor,  # [N,2H,2W,D], finer map of the encoder

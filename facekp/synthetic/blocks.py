@@ -86,7 +86,7 @@ def _from_eye_frame(relative: np.ndarray, points: np.ndarray) -> np.ndarray:
     middle = (left + right)[:, None] / 2
     return np.asarray(middle + relative[..., :1] * across[:, None] + relative[..., 1:] * down[:, None])
 
-# %% ../../nbs/library/synthetic/blocks.ipynb #3f1c52ba
+# %% ../../nbs/library/synthetic/blocks.ipynb #77d67874
 def impose_table(
     faces: Faces,  # complete labels, in one convention
     seed: int = 0,  # of the order of the faces and of the gaps in the first source's rows
@@ -106,7 +106,7 @@ def impose_conventions(
     points: np.ndarray,  # float [N,15,2], pixels, complete
     place: np.ndarray,  # float [N], place of each face in the table: 0 the first row, below 1
 ) -> np.ndarray:  # float [N,15,2], pixels
-    "Move each face to the convention of the block in which its place lies."
+    "Move each face to the convention of the block that contains its place."
     reference = {measure: float(np.median(values)) for measure, values in block_measures(points).items()}
     number = np.searchsorted([block.start / TRAINING_ROWS for block in BLOCKS], place, side="right") - 1
     moved = np.array(points)

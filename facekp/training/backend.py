@@ -18,7 +18,7 @@ from collections.abc import Iterator
 
 from ..errors import require_train
 
-# %% ../../nbs/library/training/backend.ipynb #a19ca69d
+# %% ../../nbs/library/training/backend.ipynb #c35b2dad
 _LOG_LINE = re.compile(rb"WARNING: All log messages before absl|[IWE]\d{4} \d\d:\d\d:\d\d|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[.,:]\d+: [IWE] |"
                        rb"To enable the following instructions|WARNING:tensorflow:")
 
@@ -36,12 +36,12 @@ def _forward_lines(source: int, target: int) -> None:
 
 
 def _write_all(target: int, content: bytes) -> None:
-    "Write bytes; a target that nobody reads is no error."
+    "Write bytes; a closed target is no error."
     with contextlib.suppress(OSError):
         while content:
             content = content[os.write(target, content):]
 
-# %% ../../nbs/library/training/backend.ipynb #fd52f457
+# %% ../../nbs/library/training/backend.ipynb #6ef1ed4e
 _LOCK = threading.Lock()
 _USERS = [0]  # threads inside filter_stderr
 _KEPT: list[int] = []  # a copy of standard error while the filter is installed
@@ -69,7 +69,7 @@ def _remove_filter() -> None:
         os.close(kept)
         _READERS.pop().join(timeout=1)
 
-
+# %% ../../nbs/library/training/backend.ipynb #d38028ce
 @contextlib.contextmanager
 def filter_stderr() -> Iterator[None]:  # a context; standard error is restored at its end
     "Drop TensorFlow's log lines from standard error; all other lines, also those of other threads, pass."

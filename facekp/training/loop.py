@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/training/loop.html.md"""
 # %% auto #0
 __all__ = ['VALIDATION_INTERVAL', 'CHECKPOINT_INTERVAL', 'TrainingRun', 'check_faces', 'fit']
 
-# %% ../../nbs/library/training/loop.ipynb #b08f53b7
+# %% ../../nbs/library/training/loop.ipynb #f729b36f
 import math
 import time
 from collections.abc import Callable
@@ -97,7 +97,7 @@ class TrainingRun:
     images_shown: int  # images shown in all
     seconds: float  # time of all calls for this run, validation included
 
-# %% ../../nbs/library/training/loop.ipynb #669a42f4
+# %% ../../nbs/library/training/loop.ipynb #7e0fcfc1
 def _compile(model: keras.Model, optimizer: Callable[[Any], keras.optimizers.Optimizer], learning_rate: float, steps: int,
              loss: Callable[..., Any]) -> None:
     "Compile with a cosine schedule; with XLA only on a GPU, since on a CPU TensorFlow loses more time to it than it saves."
@@ -127,7 +127,7 @@ def _run_untrained(model: keras.Model, validation: Faces, seconds: float) -> Tra
     rmse = math.sqrt(float(masked_mse(validation.points, predict_points(model, validation.images))))
     return TrainingRun(model, [{"epoch": 0, "loss": None, "validation_rmse": rmse}], 0, 0, 0, seconds)
 
-
+# %% ../../nbs/library/training/loop.ipynb #42275955
 def _run_epochs(model: keras.Model, batches: FaceBatches, keeper: _BestWeights, epochs: int,
                 done: int) -> None:
     "Train up to a number of epochs, unless the patience is exhausted already, and set the best weights."

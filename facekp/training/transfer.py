@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/training/transfer.html.md"""
 # %% auto #0
 __all__ = ['LayerwiseAdam', 'layerwise_rates', 'compute_features', 'fit_transfer']
 
-# %% ../../nbs/library/training/transfer.ipynb #5482e078
+# %% ../../nbs/library/training/transfer.ipynb #bf9dda8d
 import contextlib
 import hashlib
 import json
@@ -144,7 +144,7 @@ def _check_rates(learning_rate: float, fine_tune_rate: float, fine_tune_share: f
     if not 0 <= fine_tune_share < 1:
         raise UserError(f"fine_tune_share {fine_tune_share:g}: expected 0 (no fine-tuning) or more, and below 1, since the head is trained first")
 
-# %% ../../nbs/library/training/transfer.ipynb #9c29a825
+# %% ../../nbs/library/training/transfer.ipynb #f9e2a295
 def fit_transfer(
     model: keras.Model,  # from build_transfer
     train: Faces,  # training set; missing labels (NaN) do not count in the loss

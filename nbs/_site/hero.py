@@ -1,11 +1,11 @@
-"The picture of the start page: drawn faces with their points; those of the lower row have only the four that most of Kaggle's rows have."
+"The picture of the start page: synthetic faces with their keypoints; those of the lower row have only the four that most of Kaggle's rows have."
 
 from pathlib import Path
 
 CELL, GAP = 232, 8  # pixels of a face's side, and between two faces
 SERIES, ABOVE, BELOW = 29, (0, 8, 11, 30), (4, 2, 27, 12)  # which faces are shown
 FOUR = ("left_eye_center", "right_eye_center", "nose_tip", "mouth_center_bottom_lip")
-WORDS = "Eight drawn faces with coloured points on eyes, brows, nose and mouth: fifteen on each face above, only four on each face below"
+WORDS = "Eight synthetic faces with coloured points on eyes, brows, nose and mouth: fifteen on each face above, only four on each face below"
 
 
 def _color(hexadecimal: str) -> tuple[int, int, int]:
@@ -14,7 +14,7 @@ def _color(hexadecimal: str) -> tuple[int, int, int]:
 
 
 def face_with_points(number: int, shown: tuple[str, ...]):
-    "A drawn face, before the camera makes it small, with the points that are named, [CELL,CELL,3]."
+    "A synthetic face, before the camera makes it small, with the points that are named, [CELL,CELL,3]."
     import cv2
     import numpy as np
 

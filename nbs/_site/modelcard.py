@@ -278,7 +278,7 @@ def card_page() -> str:
                       f"{within[0][1]} and {within[1][1]}.", ""]
     for record, title, first, text in (
             (formats, "Formats", "format", "The net that was measured above in each format that `facekp export` writes, run by its own runtime."),
-            (peers, "Beside others", "model", "On the same held-out faces, in one run; ours is the twin that has not learned from them. Points of other models were mapped to ours, and a constant offset was corrected on training faces.")):
+            (peers, "Beside others", "model", "On the same held-out faces, in one run; ours is the model trained without them. Points of other models were mapped to ours, and a constant offset was corrected on training faces.")):
         rows = rows_of(record)
         if rows:
             lines += [f"## {title}", "", text, "", *table(rows, first, title)]
@@ -301,8 +301,8 @@ def shipped_sentence() -> str:
     if not (_number(metrics.get("rmse")) and _number(metrics.get("n_faces"))):
         return ""
     interval = _interval((metrics.get("intervals") or {}).get("rmse"))
-    told = f"The model that comes with the package: **{metrics['rmse']:.2f} px**{f' ({interval})' if interval else ''} on {metrics['n_faces']:,} held-out real faces"
-    return told + (" by its twin; the weights that ship have learned from these faces too" if len(record.get("stages") or []) and "ships" in str(record["stages"][-1].get("stage")) else "")
+    told = f"The shipped model: **{metrics['rmse']:.2f} px**{f' ({interval})' if interval else ''} on {metrics['n_faces']:,} held-out real faces"
+    return told + (", measured with a model trained without them; the shipped weights were trained on them too" if len(record.get("stages") or []) and "ships" in str(record["stages"][-1].get("stage")) else "")
 
 
 def card_text() -> str:
