@@ -7,14 +7,18 @@ Docs: https://facekp.github.io/facekp/library/cli.html.md"""
 # %% auto #0
 __all__ = ['SEED', 'DATA_HELP', 'OVERWRITE_HELP', 'MODEL_HELP', 'JOBS', 'build_parser', 'main']
 
-# %% ../nbs/library/cli.ipynb #62b948b1
+# %% ../nbs/library/cli.ipynb #27a77fde
+import _thread
 import argparse
 import contextlib
 import json
 import os
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from .options import Parser, whole_number
 
@@ -286,7 +290,27 @@ def _run_export(options: argparse.Namespace) -> None:
     written = export_model(options.model, options.out, options.format, options.weights, options.data, options.overwrite)
     print(f"wrote {written}, {options.model} in the format {options.format}")
 
-# %% ../nbs/library/cli.ipynb #4d4207d2
+# %% ../nbs/library/cli.ipynb #2817265e
+@contextlib.contextmanager
+def _raise_lost_interrupts() -> Iterator[None]:
+    "Interrupt again where Python drops a Ctrl-C, as it does in a destructor or in the callback of a weak reference."
+    previous = sys.unraisablehook
+
+    def interrupt_again(lost: Any) -> None:
+        if issubclass(lost.exc_type, KeyboardInterrupt):
+            timer = threading.Timer(0.05, _thread.interrupt_main)
+            timer.daemon = True
+            timer.start()
+        else:
+            previous(lost)
+
+    sys.unraisablehook = interrupt_again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = previous
+
+# %% ../nbs/library/cli.ipynb #c56f463c
 JOBS = {"predict": _run_predict, "data": _run_data, "train": _run_train, "evaluate": _run_evaluate, "submit": _run_submit,
         "compare": _run_compare, "course": _run_course, "export": _run_export}
 
@@ -306,7 +330,8 @@ def main(
         parser.print_help()
         return 2
     try:
-        JOBS[options.job](options)
+        with _raise_lost_interrupts():
+            JOBS[options.job](options)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader has closed the pipe, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

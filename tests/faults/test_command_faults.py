@@ -10,12 +10,14 @@ import tempfile
 import threading
 import time
 import warnings
+import weakref
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from facekp import cli
 from facekp.data.npz import save_npz
 from facekp.errors import UserError
 from facekp.inference.keypoint_model import SourceModels, load_keypoint_model
@@ -250,6 +252,24 @@ def test_a_course_that_is_stopped_says_how_many_trials_are_kept(tmp_path):
     status, error = interrupt_when(["course", "--data", "faces.npz", "--workers", 1], lambda: list((tmp_path / "runs").glob("*/mean*.json")), tmp_path, group=True)
     kept = len(list((tmp_path / "runs").glob("*/*-seed0.json")))
     assert status == 130 and f"stopped; {kept} of 3 trials are done and kept in" in error and kept >= 1, error
+
+
+def test_a_ctrl_c_that_python_drops_in_a_callback_is_raised_again(monkeypatch, capsys):
+    class Loaded:
+        "An object whose weak reference has a callback, as TensorFlow's functions have."
+
+    def job(options):
+        loaded = Loaded()
+        reference = weakref.ref(loaded, lambda _: signal.raise_signal(signal.SIGINT) or time.sleep(0.01))
+        del loaded  # Python reports the KeyboardInterrupt of the callback as ignored
+        started = time.monotonic()
+        while reference() is None and time.monotonic() - started < 20:
+            time.sleep(0.01)
+
+    hook = sys.unraisablehook
+    monkeypatch.setitem(cli.JOBS, "data", job)
+    assert cli.main(["data", "info"]) == 130 and "facekp: stopped" in capsys.readouterr().err
+    assert sys.unraisablehook is hook
 
 
 def test_a_submission_that_is_stopped_is_not_written_and_the_message_says_so(tmp_path, monkeypatch, capsys):
