@@ -1,5 +1,6 @@
 """The page on reliability, made from the records in results/reliability/: what was tried to break the package, how often, and what was lost."""
 
+from fault_table import fault_lines
 from lessons import ROOT
 from modelcard import _number, _shown, _words, read_record, table
 
@@ -134,7 +135,7 @@ def reliability_page() -> str:
     "The page that says what was tried to break the package, and what was lost."
     records = reliability_records()
     lines = ["# Reliability", "", "What was done to the package on purpose, and what came of it. All numbers are read from the records in `results/reliability/`; each part names the machine, "
-             "the versions and the day it was measured with, since not all were made on one.", "", *table(summary_rows(records), "what was done", "Summary"), ""]
+             "the versions and the day it was measured with, since not all were made on one.", "", *table(summary_rows(records), "what was done", "Summary"), "", *fault_lines()]
     for name in ("reliability", "load"):
         for part in sorted(records.get(name, {}), key=list(TOLD).index):
             lines += part_lines(part, records[name][part])

@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "nbs" / "_site"))
 
+import fault_table
 import reliability_page
 
 RECORDS = reliability_page.reliability_records()
@@ -115,3 +116,40 @@ def test_the_result_of_a_long_test_that_fails_is_written(tmp_path):
     record.write_text(json.dumps({"what": "some", "parts": {"test_gone": found, "test_fuzz": found}}))
     long_tests.forget_other_files(record, long_tests.files_with_long_tests())
     assert json.loads(record.read_text()) == {"what": "some", "parts": {"test_fuzz": found}}
+
+
+FAULTS = fault_table.fault_tests()
+
+
+@pytest.mark.parametrize("kind", fault_table.KINDS)
+def test_each_kind_of_fault_has_a_test(kind):
+    assert fault_table.tests_by_kind(FAULTS)[kind], f"no docstring of a test begins with 'kind: {kind} |': {fault_table.KINDS[kind]}"
+
+
+def test_no_kind_of_fault_is_dropped():
+    assert list(fault_table.KINDS) == list(range(1, 31)) and len(set(fault_table.KINDS.values())) == 30
+
+
+def test_the_page_has_a_row_for_each_test_of_a_fault():
+    page = reliability_page.reliability_page()
+    assert page.count("<tbody>\n<tr><th scope=\"rowgroup\"") == len(fault_table.KINDS)
+    for test in FAULTS:
+        assert page.count(f"/{test.file.name}#L{test.line}\"") == len(test.kinds), test.name
+        assert test.file.read_text().splitlines()[test.line - 1].startswith(f"def {test.name}(")
+
+
+def test_a_row_is_made_from_the_docstring_of_a_test(tmp_path):
+    (tmp_path / "test_one.py").write_text('def test_a_thing():\n    "kind: 2, 5 | what: a <b> | gets: one line"\n\n\ndef test_other():\n    "Another."\n\n\ndef helper():\n    "kind: 1 | what: x | gets: y"\n')
+    tests = fault_table.fault_tests(tmp_path)
+    assert [(test.kinds, test.what, test.gets, test.name, test.line) for test in tests] == [((2, 5), "a <b>", "one line", "test_a_thing", 1)]
+    by_kind = fault_table.tests_by_kind(tests)
+    assert by_kind[2] == by_kind[5] == tests and not by_kind[1]
+    html = fault_table.fault_table(tests, tmp_path)
+    assert html.count("<td>a &lt;b&gt;</td><td>one line</td>") == 2 and 'test_one.py#L1" title="test_one.py: test_a_thing">a thing</a>' in html
+    assert "Labels in other units" in html and "Resuming another experiment" not in html
+
+
+@pytest.mark.parametrize("text", ["kind: 2", "kind: 2 | what: x", "kind: 99 | what: x | gets: y", "kind: x | what: x | gets: y", "kind: 2 | gets: y | what: x"])
+def test_a_docstring_that_lacks_a_part_is_refused(text):
+    with pytest.raises(ValueError, match="expected 'kind: N"):
+        fault_table.read_docstring(text)

@@ -41,6 +41,7 @@ def write_video(path: Path, frames: int = 6) -> None:
 
 @pytest.mark.parametrize("format, expected", [("png", ["a-points.mp4"]), ("json", ["a.json"]), ("csv", ["predictions.csv"])])
 def test_ctrl_c_in_a_video_keeps_no_cut_file_and_ends_the_command(format, expected, tmp_path, monkeypatch):
+    "kind: 7 | what: Ctrl-C in the second of three videos | gets: the first video's result, no cut file, no further video, and the number of finished sources"
     for name in "abc":
         write_video(tmp_path / f"{name}.avi")
     calls, original = [0], __import__("facekp.inference.tracking", fromlist=["FaceTracker"]).FaceTracker.next
@@ -66,6 +67,7 @@ def test_ctrl_c_in_a_video_keeps_no_cut_file_and_ends_the_command(format, expect
 @pytest.mark.parametrize("array", [np.zeros((2, 100, 96), np.uint8), np.zeros((96, 96), np.uint8), np.zeros((2, 96, 96, 1), np.uint8),
                                    np.zeros((2, 96, 96, 3), np.uint8), np.zeros((640, 480, 3), np.uint8), "photo.jpg", None])
 def test_a_keypoint_model_names_the_shape_it_needs(array):
+    "kind: 28 | what: a keypoint model gets a colour image, a crop of another size, a file name or nothing | gets: one line with the shape that it needs"
     for model in (load_keypoint_model(), SourceModels(load_keypoint_model())):
         with pytest.raises(UserError, match=r"expected grey values 0-255 of crops \[N,96,96\]"):
             model.predict(array)
@@ -78,6 +80,7 @@ def run_python(code: str, **options) -> subprocess.CompletedProcess:
 
 
 def test_messages_of_other_threads_survive_the_import_of_tensorflow():
+    "kind: 29 | what: other threads write to standard error while TensorFlow is imported | gets: every line, and none of TensorFlow's"
     code = """
 import os, sys, threading, time
 stop = threading.Event()
@@ -101,6 +104,7 @@ stop.set(); thread.join()
 
 
 def test_many_threads_may_filter_at_once_and_standard_error_is_restored():
+    "kind: 29 | what: six threads filter standard error at once | gets: every line once, and the old stream afterwards"
     from facekp.training.backend import filter_stderr
 
     with tempfile.TemporaryFile() as file:
@@ -129,12 +133,14 @@ def test_many_threads_may_filter_at_once_and_standard_error_is_restored():
 
 
 def test_a_closed_standard_error_stops_nothing():
+    "kind: 29 | what: standard error is closed | gets: the same work"
     code = "import os; os.close(2); import facekp.training.backend; print(facekp.training.backend.GPU_COUNT)"
     done = run_python(code)
     assert done.returncode == 0 and done.stdout.strip().isdigit(), done.stdout
 
 
 def test_converters_are_silent_and_other_threads_are_heard(caplog):
+    "kind: 15, 29 | what: another thread logs while a model is converted | gets: its messages, none of the converter's, and the old warning filters"
     import logging
 
     from facekp.export.tools import silence_converters
@@ -164,6 +170,7 @@ class Terminal(io.StringIO):
 
 @pytest.mark.parametrize("stream, drawn", [(io.StringIO(), False), (Terminal(), True), (None, False)])
 def test_bars_are_drawn_on_terminals_only(stream, drawn, monkeypatch):
+    "kind: 17 | what: standard error is a file, a terminal or missing | gets: a progress bar on the terminal only"
     monkeypatch.setattr(sys, "stderr", stream)
     bar = progress(range(3), "working")
     bar.delay = 0
@@ -172,6 +179,7 @@ def test_bars_are_drawn_on_terminals_only(stream, drawn, monkeypatch):
 
 
 def test_a_closed_stream_draws_no_bar(monkeypatch):
+    "kind: 17 | what: standard error was closed by the program | gets: no bar and no error"
     stream = io.StringIO()
     stream.close()
     monkeypatch.setattr(sys, "stderr", stream)
@@ -179,6 +187,7 @@ def test_a_closed_stream_draws_no_bar(monkeypatch):
 
 
 def test_the_lines_of_ffmpeg_about_a_damaged_video_are_not_shown(tmp_path):
+    "kind: 17 | what: a damaged and a cut video | gets: the frames that can be read, one line for the other, and nothing of FFmpeg's"
     write_video(tmp_path / "damaged.avi", 30)
     content = bytearray((tmp_path / "damaged.avi").read_bytes())
     for place in np.random.default_rng(0).integers(len(content) // 4, len(content) * 3 // 4, 400):
@@ -201,6 +210,7 @@ assert "OPENCV_FFMPEG_LOGLEVEL" not in os.environ
 # options without effect
 
 def test_export_refuses_what_it_would_ignore(tmp_path):
+    "kind: 30 | what: a kind of weights, a calibration or notes that the format of an export cannot use | gets: one line that names the option"
     from facekp.export.formats import export_model
     from facekp.models.cnn import build_cnn
 
@@ -232,6 +242,7 @@ def interrupt_when(words: list, ready, cwd: Path, group: bool = False) -> tuple[
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGINT to one process is a POSIX matter")
 def test_a_training_that_is_stopped_keeps_its_last_checkpoint_and_says_which(tmp_path):
+    "kind: 7 | what: Ctrl-C during train | gets: the number of the epoch that is kept, and the same command continues with --resume"
     from facekp.training.state import read_progress
 
     save_npz(synthetic_faces(120, seed=2, workers=1), tmp_path / "faces.npz")
@@ -247,6 +258,7 @@ def test_a_training_that_is_stopped_keeps_its_last_checkpoint_and_says_which(tmp
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGINT to one process is a POSIX matter")
 def test_a_course_that_is_stopped_says_how_many_trials_are_kept(tmp_path):
+    "kind: 7 | what: Ctrl-C during course | gets: how many trials are on disk, and the same command continues"
     save_npz(synthetic_faces(120, seed=2, workers=1), tmp_path / "faces.npz")
     (tmp_path / "settings.ini").write_text("[quick]\nmodels = mean baseline\nlabels = masked\naugment = 1\nbaseline_images = 3000000\nminutes_per_trial = 9999\n")
     status, error = interrupt_when(["course", "--data", "faces.npz", "--workers", 1], lambda: list((tmp_path / "runs").glob("*/mean*.json")), tmp_path, group=True)
@@ -273,6 +285,7 @@ def test_a_ctrl_c_that_python_drops_in_a_callback_is_raised_again(monkeypatch, c
 
 
 def test_a_submission_that_is_stopped_is_not_written_and_the_message_says_so(tmp_path, monkeypatch, capsys):
+    "kind: 7 | what: Ctrl-C during submit | gets: no file, and a line that says so"
     from facekp.cli import main
     from facekp.synthetic.kaggle_files import write_kaggle_folder
 
@@ -295,6 +308,7 @@ class _Stopping:
 # files of the user
 
 def test_files_that_are_there_are_replaced_on_request_only(tmp_path, monkeypatch, capsys):
+    "kind: 9 | what: data make, submit and export name a file that exists | gets: the old file and one line; --overwrite replaces it"
     from facekp.cli import main
     from facekp.synthetic.kaggle_files import write_kaggle_folder
 

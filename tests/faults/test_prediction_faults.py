@@ -49,6 +49,7 @@ def encoded(image: np.ndarray, kind: str = "JPEG") -> bytes:
     lambda image: image / np.float32(image.max()) * np.float32(1.02), lambda image: (image / 255).astype(np.float16), lambda image: image.astype(np.float32) * (256 / image.max()),
     lambda image: np.round(image * (1023 / 255)).astype(np.uint16), lambda image: np.round(image * (4095 / 255)).astype(np.uint16)])
 def test_values_of_any_range_give_the_same_points(landmarker, scene, change):
+    "kind: 4 | what: floats slightly above 1 or 255, float16, 10 or 12 bits in 16 | gets: the same points within 1.5 px"
     plain, changed = landmarker.predict(scene), landmarker.predict(change(scene))
     assert len(changed) == 1 and np.abs(changed.points - plain.points).max() < 1.5
 
@@ -56,12 +57,14 @@ def test_values_of_any_range_give_the_same_points(landmarker, scene, change):
 @pytest.mark.parametrize("array", [np.zeros((3, 40, 60), np.uint8), np.zeros((4, 40, 60), np.float32), np.zeros((40, 60, 2), np.uint8),
                                    np.zeros((2, 3, 40, 60), np.uint8), np.full((40, 60, 3), 2.5), np.full((40, 60), -9.0)])
 def test_ambiguous_arrays_are_refused_in_one_line(landmarker, array):
+    "kind: 4 | what: channel-first arrays, two channels, floats between the ranges | gets: one line with the shape or range that is expected"
     with pytest.raises(UserError) as caught:
         landmarker.predict(array)
     assert "\n" not in str(caught.value) and "expected" in str(caught.value) or "scale them" in str(caught.value)
 
 
 def test_open_files_and_buffers_are_images(landmarker, scene, tmp_path):
+    "kind: 11 | what: an open file, BytesIO, bytearray, memoryview or bytes of a JPEG | gets: the same image"
     content = encoded(scene)
     (tmp_path / "p.jpg").write_bytes(content)
     expected = read_image(tmp_path / "p.jpg")
@@ -82,10 +85,12 @@ class Tensor:
 
 
 def test_tensors_are_arrays(landmarker, scene):
+    "kind: 11 | what: a tensor of another library | gets: the same prediction as for the array"
     assert landmarker.predict(Tensor(scene)) == landmarker.predict(scene)
 
 
 def test_a_jpeg_without_its_end_marker_is_read_and_one_without_pixels_is_not(scene):
+    "kind: 14 | what: a JPEG without its last bytes | gets: the image where only the end marker is missing, one line where pixels are"
     noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
     for image in (scene, noise):
         content = encoded(image)
@@ -96,6 +101,7 @@ def test_a_jpeg_without_its_end_marker_is_read_and_one_without_pixels_is_not(sce
 
 
 def test_heic_is_known_by_its_content(tmp_path):
+    "kind: 12 | what: a HEIC called .jpg, a JPEG called .HEIC | gets: the content decides; a HEIC names the package that reads it"
     pytest.importorskip("PIL")
     try:
         import pillow_heif  # noqa: F401
@@ -110,6 +116,7 @@ def test_heic_is_known_by_its_content(tmp_path):
 
 
 def test_threads_leave_no_process_wide_state(scene):
+    "kind: 15 | what: eight threads read images | gets: Pillow's limit and the warning filters are unchanged"
     content, before = encoded(scene), (Image.MAX_IMAGE_PIXELS, list(warnings.filters))
     threads = [threading.Thread(target=lambda: [read_image(content) for _ in range(10)]) for _ in range(8)]
     for thread in threads:
@@ -121,6 +128,7 @@ def test_threads_leave_no_process_wide_state(scene):
 
 @pytest.mark.parametrize("out", [".", "photos"])
 def test_results_may_lie_beside_their_sources(landmarker, scene, tmp_path, monkeypatch, out):
+    "kind: 10, 13 | what: --out is the folder of the images or the folder above, with a file that is no image | gets: the images are predicted, results are not"
     monkeypatch.chdir(tmp_path)
     os.makedirs("photos")
     Image.fromarray(scene).save("photos/p.png")
@@ -132,6 +140,7 @@ def test_results_may_lie_beside_their_sources(landmarker, scene, tmp_path, monke
 
 @pytest.mark.parametrize("format", ["image", "png", "jpg", "json", "jsonl", "csv", "coco", "labelme"])
 def test_no_name_costs_the_others(landmarker, scene, tmp_path, format, monkeypatch, capsys):
+    "kind: 8 | what: names in Latin-1, Czech and Japanese, standard output in cp1252 | gets: a result for each of them in every format"
     for name in ("a.png", "caf\udce9.png", "č日.png"):
         with open(os.fsencode(tmp_path / name), "wb") as file:
             file.write(encoded(scene, "PNG"))
@@ -148,6 +157,7 @@ def test_no_name_costs_the_others(landmarker, scene, tmp_path, format, monkeypat
 
 
 def test_an_interrupted_run_keeps_its_table(landmarker, scene, tmp_path, monkeypatch):
+    "kind: 7 | what: Ctrl-C at the third of five images | gets: a CSV of the two that are done, and their number"
     for number in range(5):
         Image.fromarray(scene).save(tmp_path / f"{number}.png")
     calls, predict = [], type(landmarker).predict
@@ -167,6 +177,7 @@ def test_an_interrupted_run_keeps_its_table(landmarker, scene, tmp_path, monkeyp
 
 @pytest.mark.parametrize("format, kept", [("json", []), ("jsonl", ["p.png", 0, 1, 2, 3]), ("csv", ["p.png"]), ("image", [])])
 def test_an_interrupted_video_does_not_pass_for_a_whole_one(landmarker, scene, tmp_path, monkeypatch, format, kept):
+    "kind: 7 | what: Ctrl-C in a video | gets: no video, image or JSON that looks whole; finished sources are kept"
     Image.fromarray(scene).save(tmp_path / "p.png")
     write_video(tmp_path / "v.avi", scene, 10, 8)
     calls, following = [], FaceTracker.next
@@ -188,6 +199,7 @@ def test_an_interrupted_video_does_not_pass_for_a_whole_one(landmarker, scene, t
 
 
 def test_the_result_line_of_a_video_says_where_browsers_do_not_play_it(landmarker, scene, tmp_path, capsys, monkeypatch):
+    "kind: 23 | what: a system without an H.264 encoder | gets: a video, and a line that says so"
     write_video(tmp_path / "v.avi", scene, 10, 3)
     monkeypatch.setattr("facekp.inference.video_file.has_h264", lambda: False)
     predict_files(landmarker, [tmp_path / "v.avi"], tmp_path / "out")
@@ -195,6 +207,7 @@ def test_the_result_line_of_a_video_says_where_browsers_do_not_play_it(landmarke
 
 
 def test_drawn_faces_carry_their_ids_and_no_figure_of_the_machine(landmarker, scene, monkeypatch):
+    "kind: 23 | what: drawn frames of a video | gets: id, confidence and flags of a face; no speed of the machine"
     texts = []
     monkeypatch.setattr(cv2, "putText", lambda image, text, *rest: texts.append(text))
     face = FaceTracker(landmarker).next(scene, 0.0)[0]
@@ -203,6 +216,7 @@ def test_drawn_faces_carry_their_ids_and_no_figure_of_the_machine(landmarker, sc
 
 
 def test_videos_are_refused_by_formats_of_images_and_the_images_are_done(landmarker, scene, tmp_path):
+    "kind: 30 | what: a video with --format coco or labelme | gets: one line with the formats of videos; the images are done"
     write_video(tmp_path / "v.avi", scene, 10, 3)
     Image.fromarray(scene).save(tmp_path / "p.png")
     broken = predict_files(landmarker, [tmp_path], tmp_path / "out", "coco", show_progress=False)
@@ -219,12 +233,50 @@ def write_video(path, scene, rate, frames):
 
 @pytest.mark.parametrize("rate", [0.5, 2, 12.5, 30])
 def test_frames_have_the_times_of_the_file(scene, tmp_path, rate):
+    "kind: 5 | what: 0.5, 2, 12.5 and 30 frames per second | gets: the times of the file within 1 ms"
     write_video(tmp_path / "v.avi", scene, rate, 6)
     frames = list(read_frames(tmp_path / "v.avi"))
     assert np.allclose([frame.seconds for frame in frames], np.arange(6) / rate, atol=1e-3) and frames[0].rate == pytest.approx(rate)
 
 
+def with_durations(content: bytes, seconds: list) -> bytes:
+    "Give each frame of an MP4 file, whose index lies at the end, a duration of its own."
+    place = content.index(b"stts")
+    count = int(np.frombuffer(content, ">u4", 1, place + 12)[0])
+    scale = int(np.frombuffer(content, ">u4", 1, content.index(b"mdhd") + 16)[0])
+    assert count == len(seconds) and content.index(b"moov") > content.index(b"mdat"), "one entry for all frames, and the index is last"
+    table = np.array([[1, round(scale * duration)] for duration in seconds], ">u4").tobytes()
+    changed = bytearray(content[:place + 8] + np.array([len(seconds)], ">u4").tobytes() + table + content[place + 20:])
+    for name in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stts"):
+        start = content.index(name) - 4
+        changed[start:start + 4] = np.array([int(np.frombuffer(content, ">u4", 1, start)[0]) + 8 * len(seconds) - 8], ">u4").tobytes()
+    return bytes(changed).replace(b"edts", b"free")  # an edit list that ends with the old duration
+
+
+def test_frames_of_a_variable_rate_have_the_times_of_the_file(scene, tmp_path):
+    "kind: 5 | what: an MP4 file of variable frame rate | gets: the presentation time of each frame within 2 ms"
+    video = cv2.VideoWriter(str(tmp_path / "even.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 25, (240, 240))
+    for number in range(8):
+        video.write(np.roll(scene, number, axis=1))
+    video.release()
+    durations = [0.04, 0.04, 0.2, 0.04, 0.5, 0.08, 0.04, 0.04]
+    (tmp_path / "v.mp4").write_bytes(with_durations((tmp_path / "even.mp4").read_bytes(), durations))
+    assert np.allclose([frame.seconds for frame in read_frames(tmp_path / "v.mp4")], np.cumsum([0, *durations[:-1]]), atol=0.002)
+
+
+def test_a_video_that_ends_early_says_so(landmarker, scene, tmp_path, capsys):
+    "kind: 5 | what: a video whose second half is missing | gets: the frames that are there, and a line with the number that the file announces"
+    write_video(tmp_path / "v.avi", scene, 10, 20)
+    content = (tmp_path / "v.avi").read_bytes()
+    (tmp_path / "cut.avi").write_bytes(content[:len(content) // 2])
+    assert predict_files(landmarker, [tmp_path / "v.avi", tmp_path / "cut.avi"], tmp_path / "out", "json", show_progress=True) == []
+    whole, cut = (line for line in capsys.readouterr().out.splitlines() if "frames/s" in line)
+    count = len(json.loads((tmp_path / "out" / "cut.json").read_text())["frames"])
+    assert "ends early" not in whole and 5 <= count <= 10 and f"{count} frames" in cut and "it ends early, 20 are announced" in cut
+
+
 def test_standard_output_is_json_lines_for_photos_and_videos(landmarker, scene, tmp_path, capsys):
+    "kind: 21 | what: JSON of images and videos on standard output | gets: one JSON object per line"
     write_video(tmp_path / "v.avi", scene, 10, 4)
     Image.fromarray(scene).save(tmp_path / "p.png")
     predict_files(landmarker, [tmp_path], None, "json")
@@ -234,6 +286,7 @@ def test_standard_output_is_json_lines_for_photos_and_videos(landmarker, scene, 
 
 @pytest.mark.parametrize("lost", [1, 10])
 def test_a_lost_face_keeps_its_id(landmarker, scene, lost):
+    "kind: 19 | what: one or ten black frames in a video | gets: the same id afterwards, and no further frame lost"
     tracker, ids = FaceTracker(landmarker), []
     for number in range(24):
         image = np.zeros_like(scene) if 8 <= number < 8 + lost else np.roll(scene, number, axis=1)
@@ -244,6 +297,7 @@ def test_a_lost_face_keeps_its_id(landmarker, scene, lost):
 
 
 def test_faces_that_pass_each_other_far_apart_keep_their_ids(landmarker, scene):
+    "kind: 19 | what: two faces that move towards and past each other | gets: two ids"
     wide = np.zeros((240, 620, 3), np.uint8)
     tracker, places = FaceTracker(landmarker), {}
     for number in range(20):
@@ -257,6 +311,7 @@ def test_faces_that_pass_each_other_far_apart_keep_their_ids(landmarker, scene):
 
 
 def test_smoothing_can_be_switched_off(landmarker, scene, tmp_path):
+    "kind: 20 | what: track(smoothing=False) | gets: the points of each frame alone"
     write_video(tmp_path / "v.avi", scene, 30, 5)
     raw = [frame.faces[0].points for frame in track(tmp_path / "v.avi", landmarker, smoothing=False)]
     image = next(iter(read_frames(tmp_path / "v.avi"))).image
@@ -264,6 +319,7 @@ def test_smoothing_can_be_switched_off(landmarker, scene, tmp_path):
 
 
 def test_the_filter_lags_little_at_natural_sway():
+    "kind: 20 | what: a face that sways | gets: an error below 0.5% of the inter-ocular distance and less than 40% of the jitter"
     times = np.arange(120) / 30
     truth = MEAN_FACE + 10 * np.sin(2 * np.pi * 0.5 * times)[:, None, None]
     seen, smoother = truth + np.random.default_rng(0).normal(0, 0.08, truth.shape), OneEuroFilter()
@@ -275,6 +331,7 @@ def test_the_filter_lags_little_at_natural_sway():
 
 
 def test_predictions_compare_and_landmarkers_pickle(landmarker, scene):
+    "kind: 22 | what: prediction == prediction, a pickled landmarker | gets: True, and the same prediction"
     prediction = landmarker.predict(scene)
     again = pickle.loads(pickle.dumps(landmarker)).predict(scene)
     assert again == prediction and again.faces[0] in {prediction.faces[0]} and pickle.loads(pickle.dumps(prediction)) == prediction
