@@ -28,8 +28,8 @@ from facekp.experiments.record import Record, describe_data, describe_machine, d
 from facekp.experiments.results import add_runs, has_study, read_study
 from facekp.files import hash_file
 from facekp.keypoints import COLUMNS, KEYPOINTS
+from facekp.models.annotator_heads import add_heads, choose_by_annotator, fit_by_annotator
 from facekp.models.cnn import build_heatmap
-from facekp.models.two_heads import add_second_head, choose_by_source, fit_two_heads
 from facekp.synthetic.dataset import synthetic_test_set
 from facekp.synthetic.kaggle_files import write_kaggle_folder
 from facekp.training.batches import predict_points
@@ -50,7 +50,7 @@ def train_one(faces, validation, images: int, options, seed: int, heads: int = 1
     augmented = augment_faces(faces, copies, seed=seed)
     set_seeds(seed)
     model = build_heatmap()
-    teach, model = (fit_two_heads, add_second_head(model)) if heads == 2 else (fit, model)
+    teach, model = (fit_by_annotator, add_heads(model)) if heads == 2 else (fit, model)
     return teach(model, augmented, validation, images_shown=images, batch_size=32, learning_rate=2e-3, seed=seed)
 
 
@@ -61,7 +61,7 @@ def answer(variant: str, train, validation, others: list, options, seed: int, st
         return [predict_points(training.model, faces.images) for faces, _ in others], [training], {}
     if variant == "two_heads":
         training = train_one(train, validation, options.images, options, seed, heads=2)
-        return [choose_by_source(predict_points(training.model, faces.images), second) for faces, second in others], [training], {}
+        return [choose_by_annotator(predict_points(training.model, faces.images), second) for faces, second in others], [training], {}
     labelled = np.isfinite(train.points).sum(axis=(1, 2))
     share = labelled[~is_second_source(train)].sum() / labelled.sum()
     if "first" not in state:

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/experiments/two_sources.html.md"""
 # %% auto #0
 __all__ = ['run_by_source']
 
-# %% ../../nbs/library/experiments/two_sources.ipynb #292e0e78
+# %% ../../nbs/library/experiments/two_sources.ipynb #cd18d03f
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from ..faces import Faces, concatenate
 from ..labels import apply_label_strategy
 from ..models.files import save_model
 from ..models.registry import build_model
-from ..models.two_heads import add_second_head, choose_by_source, fit_two_heads, select_head
+from ..models.annotator_heads import add_heads, choose_by_annotator, fit_by_annotator, select_head
 from ..training.batches import predict_points
 from ..training.seeds import set_seeds
 
@@ -55,13 +55,13 @@ def _apply_to_first_source(faces: Faces, labels: str, seed: int) -> Faces:
     return concatenate([apply_label_strategy(faces[~second], labels, seed), faces[second]],
                        name=faces.name)
 
-# %% ../../nbs/library/experiments/two_sources.ipynb #08e21d31
+# %% ../../nbs/library/experiments/two_sources.ipynb #c509e590
 def _build_by_source(name: str, train: Faces, weights: str | Path | None, heads: int) -> keras.Model:
     "Build a model by name, with one head or two."
     if heads == 1:
         return build_model(name, train, weights)
     first, second = train.points[~is_second_source(train)], train.points[is_second_source(train)]
-    model = add_second_head(build_model(name, train[~is_second_source(train)], weights))
+    model = add_heads(build_model(name, train[~is_second_source(train)], weights))
     if name == "mean":  # nothing is trained, so the second mean face is set here; missing points are taken from the first
         known = np.isfinite(second)
         mean = np.where(known, second, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
@@ -69,7 +69,7 @@ def _build_by_source(name: str, train: Faces, weights: str | Path | None, heads:
                                                             np.nanmean(first, axis=0)).ravel())
     return model
 
-# %% ../../nbs/library/experiments/two_sources.ipynb #94842305
+# %% ../../nbs/library/experiments/two_sources.ipynb #e1612544
 def run_by_source(
     trial: Trial,  # model, labels, augment and seed
     faces: Faces,  # all rows of Kaggle's training set, or of a set in its format
@@ -88,15 +88,15 @@ def run_by_source(
     used = augment_faces(handled, copies, seed=trial.seed, workers=1) if copies else handled
     set_seeds(trial.seed)
     model = _build_by_source(trial.model, used, planned.weights, heads)
-    fit = partial(fit_two_heads, fit=fit_model) if heads == 2 else fit_model
+    fit = partial(fit_by_annotator, fit=fit_model) if heads == 2 else fit_model
     training = fit(model, used, validation, features_folder=Path(settings.runs_folder) / "features", images_shown=planned.images,
                    batch_size=planned.batch_size, learning_rate=planned.learning_rate, seed=trial.seed, run_folder=run_folder, resume=resume,
                    show_progress=show_progress)
     if run_folder:
-        _save_sources([select_head(training.model, source) for source in (1, 2)] if heads == 2 else [training.model], Path(run_folder))
+        _save_sources([select_head(training.model, annotator) for annotator in (0, 1)] if heads == 2 else [training.model], Path(run_folder))
     second = is_second_source(test)
     predicted = predict_points(training.model, test.images)
-    metrics, squared = _score_by_source(choose_by_source(predicted, second) if heads == 2 else predicted, test)
+    metrics, squared = _score_by_source(choose_by_annotator(predicted, second) if heads == 2 else predicted, test)
     return record_run(training, metrics, squared, {
         "model": f"{trial.model} x2" if heads == 2 else trial.model, "labels": trial.labels, "augment": trial.augment, "profile": settings.profile,
         "seed": trial.seed, "budget": planned.budget | {"heads": heads}, "weights_from": planned.weights_from,

@@ -21,13 +21,14 @@ from facekp.experiments.kaggle import read_requests, write_submission
 from facekp.experiments.plan import Trial
 from facekp.experiments.two_sources import _apply_to_first_source, run_by_source
 from facekp.keypoints import COLUMNS, KEYPOINTS, MEAN_FACE
+from facekp.models.annotator_heads import add_heads, add_offsets, choose_by_annotator, fit_by_annotator, select_head, stack_by_annotator
 from facekp.models.cnn import build_cnn, build_heatmap
 from facekp.models.published import build_naimishnet, build_nouri2014
 from facekp.models.regression import build_baseline, build_mean
 from facekp.models.transfer import build_transfer
-from facekp.models.two_heads import add_second_head, choose_by_source, fit_two_heads, select_head, stack_by_source
 from facekp.synthetic.gaps import synthetic_gaps
 from facekp.synthetic.kaggle_files import write_kaggle_folder
+from facekp.training.batches import predict_points
 from facekp.training.seeds import set_seeds
 
 COUNT = 240
@@ -77,11 +78,11 @@ def test_both_heads_begin_alike_and_are_models_of_their_own(build):
     one = build()
     grey = np.random.default_rng(0).integers(0, 256, (3, 96, 96, 1)).astype("float32")
     answers = one(grey).numpy()
-    both = add_second_head(one)
-    assert both.output_shape == (None, 30, 2) and both.name == one.name == select_head(both, 1).name
+    both = add_heads(one)
+    assert both.output_shape == (None, 30, 2) and both.name == one.name == select_head(both, 0).name
     stacked = both(grey).numpy()
     for source in (1, 2):
-        assert np.allclose(select_head(both, source)(grey).numpy(), stacked[:, 15 * (source - 1):15 * source], atol=1e-3)
+        assert np.allclose(select_head(both, source - 1)(grey).numpy(), stacked[:, 15 * (source - 1):15 * source], atol=1e-3)
         assert np.allclose(stacked[:, 15 * (source - 1):15 * source], answers, atol=1e-3)
     assert both.count_params() > one.count_params() or one.name == "mean"
 
@@ -91,27 +92,45 @@ def test_a_model_without_a_tail_of_its_own_gets_no_second_head():
     x = keras.layers.Dense(30)(keras.layers.Flatten()(inputs))
     model = keras.Model(inputs, keras.layers.Reshape((15, 2))(keras.layers.Add()([x, x * 2])), name="branched")
     with pytest.raises(UserError, match="'branched' does not end in a chain of layers"):
-        add_second_head(model)
+        add_heads(model)
 
 
 @pytest.mark.parametrize("taught", (1, 2))
 def test_a_row_teaches_the_trunk_and_the_head_of_its_source(faces, taught):
     rows = faces[is_second_source(faces) == (taught == 2)][:64]
     set_seeds(0)
-    model = add_second_head(build_cnn((4, 8)))
+    model = add_heads(build_cnn((4, 8)))
     before = {layer.name: [weights.copy() for weights in layer.get_weights()] for layer in model.layers}
-    fit_two_heads(model, rows, rows, images_shown=64, batch_size=32, learning_rate=1e-3)
+    fit_by_annotator(model, rows, rows, images_shown=64, batch_size=32, learning_rate=1e-3)
     changed = {layer.name for layer in model.layers if not all(map(np.array_equal, before[layer.name], layer.get_weights()))}
     assert changed == {"block1_conv", "block2_conv", "hidden", ("coordinates", "coordinates_2")[taught - 1]}
+
+
+def test_a_row_trains_the_offset_of_its_annotator_only(faces):
+    set_seeds(0)
+    model = add_offsets(build_cnn((4, 8)), 3)
+    labels = faces[:64]
+    fit_by_annotator(model, labels, labels, lambda rows: np.full(len(rows), 2), images_shown=64, batch_size=32, learning_rate=1e-3)
+    first, second, third = np.split(predict_points(model, labels.images), 3, axis=1)
+    assert np.array_equal(first, second) and not np.allclose(first, third, atol=1e-3)
+    assert np.allclose(third - first, (third - first)[:1], atol=1e-3)  # the same for every face
+
+
+def test_a_model_with_offsets_is_saved_and_loaded(tmp_path):
+    model = add_offsets(build_cnn((4, 8)), 2)
+    model.get_layer("annotator_offsets").offsets.assign(np.random.default_rng(0).normal(size=(1, 15, 2)))
+    model.save(tmp_path / "model.keras")
+    grey = np.random.default_rng(1).integers(0, 256, (3, 96, 96, 1)).astype("float32")
+    assert np.allclose(keras.models.load_model(tmp_path / "model.keras")(grey), model(grey), atol=1e-4)
 
 
 def test_stacking_and_choosing_undo_each_other(faces):
     second = is_second_source(faces)
     assert 0 < second.sum() < COUNT and has_two_sources(faces) and not has_two_sources(faces[second])
-    stacked = stack_by_source(faces.points, second)
-    assert np.array_equal(choose_by_source(stacked, second), faces.points, equal_nan=True)
+    stacked = stack_by_annotator(faces.points, second)
+    assert np.array_equal(choose_by_annotator(stacked, second), faces.points, equal_nan=True)
     assert np.isnan(stacked[second, :15]).all() and np.isnan(stacked[~second, 15:]).all()
-    assert np.isnan(choose_by_source(stacked, ~second)).all()
+    assert np.isnan(choose_by_annotator(stacked, ~second)).all()
 
 
 def test_other_sets_mean_what_the_first_source_means(faces):
