@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/audit.html.md"""
 # %% auto #0
 __all__ = ['Audit', 'count_labels', 'audit_points', 'audit']
 
-# %% ../nbs/library/audit.ipynb #d542f3a3
+# %% ../nbs/library/audit.ipynb #8dacf21a
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from .annotation_sources import compare_annotation_sources, find_source_cut
+from .data.checks import raise_images
 from .data.duplicates import near_duplicates
 from .data.units import raise_units
 from .errors import UserError
@@ -23,7 +24,7 @@ from .faces import Faces, hash_faces
 from .keypoints import KEYPOINTS
 from .label_errors import DUPLICATE_LIMIT, find_duplicates, find_invalid, find_suspects, label_distance
 
-# %% ../nbs/library/audit.ipynb #2bef6e1d
+# %% ../nbs/library/audit.ipynb #8787d2f7
 @dataclass
 class Audit:
     "What a set of faces contains, what is missing, and what is wrong with it; all rows 0-based."
@@ -61,7 +62,7 @@ def count_labels(
             "row_counts": {count: values[count] for count in sorted(values, reverse=True)},
             "halves": np.flatnonzero((present.any(2) != both).any(1)).tolist()}
 
-# %% ../nbs/library/audit.ipynb #57a9345c
+# %% ../nbs/library/audit.ipynb #c359c040
 def audit_points(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where missing
     name: str = "labels",  # what is audited
@@ -87,13 +88,14 @@ def _audit_labels(points: np.ndarray, name: str, sha256: str) -> Audit:
                  sources=compare_annotation_sources(usable, cut) if cut else [],
                  suspects=find_suspects(usable, [cut] if cut else []), invalid=invalid)
 
-# %% ../nbs/library/audit.ipynb #d586371d
+# %% ../nbs/library/audit.ipynb #a08c1f27
 def audit(
     faces: Faces,
 ) -> Audit:
     "Audit labels and images of a set of faces. Raises UserError for a set without faces and for labels that are not in pixels."
     if not len(faces):
         raise UserError(f"{faces.name}: holds no face; expected at least one")
+    raise_images(faces.name, faces.images)
     raise_units(faces.name, faces.points, faces.images)
     found = _audit_labels(faces.points.astype(float), faces.name, hash_faces(faces))
     pairs = find_duplicates(faces.images)

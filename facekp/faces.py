@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/faces.html.md"""
 # %% auto #0
 __all__ = ['Faces', 'concatenate', 'hash_faces']
 
-# %% ../nbs/library/faces.ipynb #3056b8aa
+# %% ../nbs/library/faces.ipynb #fee75533
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -21,9 +21,10 @@ from .keypoints import COLUMNS, IMAGE_SIZE, KEYPOINTS
 if TYPE_CHECKING:
     import pandas as pd
 
-# %% ../nbs/library/faces.ipynb #e56b5210
+# %% ../nbs/library/faces.ipynb #68d15860
 _ARRAYS = ("images", "points", "group", "source", "image_id", "truth")
 _TEXTS = ("group", "source", "image_id")
+_IMAGES_HINT = "facekp.images.read_images(images) makes them of arrays of another range or with colours"
 
 
 def _present(faces: "_FaceArrays") -> list[str]:
@@ -39,12 +40,13 @@ def _check_arrays(faces: "_FaceArrays") -> None:
     for array in _present(faces):
         found, right = np.shape(getattr(faces, array)), expected.get(array, (count,))
         if found != right:
-            raise UserError(f"{faces.name}: {array} has shape {list(found)}, expected {list(right)}")
+            hint = f"; {_IMAGES_HINT}" if array == "images" and len(found) == 4 else ""
+            raise UserError(f"{faces.name}: {array} has shape {list(found)}, expected {list(right)}{hint}")
     if faces.images.dtype != np.uint8:
         raise UserError(f"{faces.name}: images are {faces.images.dtype}, expected uint8 grey "
-                        "values 0-255")
+                        f"values 0-255; {_IMAGES_HINT}")
 
-# %% ../nbs/library/faces.ipynb #01018c9c
+# %% ../nbs/library/faces.ipynb #246ac522
 @dataclass(frozen=True, eq=False, repr=False)
 class _FaceArrays:
     "The fields of Faces."
@@ -74,7 +76,7 @@ class _FaceArrays:
     def __repr__(self) -> str:
         return _summarise(self)
 
-# %% ../nbs/library/faces.ipynb #a68de623
+# %% ../nbs/library/faces.ipynb #95801bfe
 class Faces(_FaceArrays):
     "A set of face images with keypoints; see the fields of its base class."
 
@@ -112,7 +114,7 @@ class Faces(_FaceArrays):
         "Make a set from a table and its images; the inverse of `to_pandas`. Raises UserError where a column is missing."
         return cls(images=images, name=name, **_from_table(table))
 
-# %% ../nbs/library/faces.ipynb #74e3ff1a
+# %% ../nbs/library/faces.ipynb #5d9e11f2
 def _same_arrays(first: _FaceArrays, second: _FaceArrays) -> bool:
     "Say whether two sets hold the same arrays."
     if len(first) != len(second) or _present(first) != _present(second):
@@ -153,7 +155,7 @@ def _from_table(table: "pd.DataFrame") -> dict[str, np.ndarray]:
               for array, prefix in prefixes.items()}
     return points | {text: table[text].to_numpy().astype(str) for text in _TEXTS}
 
-# %% ../nbs/library/faces.ipynb #ade4be03
+# %% ../nbs/library/faces.ipynb #1bbd4163
 def concatenate(
     parts: Iterable[Faces],  # sets of faces, in order
     name: str | None = None,  # name of the result; the names joined with ' + ' when not given
@@ -167,7 +169,7 @@ def concatenate(
                  name=name or " + ".join(part.name for part in parts),
                  truth=np.concatenate(truths) if len(truths) == len(parts) else None)
 
-# %% ../nbs/library/faces.ipynb #ea9ad3b0
+# %% ../nbs/library/faces.ipynb #0692341f
 def hash_faces(
     faces: Faces,  # any set of faces
 ) -> str:  # SHA-256 as 64 hexadecimal digits; depends on images, points and groups, not on names or the type of the strings

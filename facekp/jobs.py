@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/jobs.html.md"""
 # %% auto #0
 __all__ = ['settings_with', 'faces_of', 'make_data', 'train', 'evaluate', 'Submission', 'submit', 'compare', 'export_model']
 
-# %% ../nbs/library/jobs.ipynb #c8289504
+# %% ../nbs/library/jobs.ipynb #f5936153
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from .config import Settings, check_setting, is_word, load_settings
+from .data.checks import raise_images
 from .data.sources import load_faces
 from .data.units import raise_units
 from .errors import UserError, did_you_mean
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from facekp.experiments.plan import Trial
     from facekp.experiments.record import Record
 
-# %% ../nbs/library/jobs.ipynb #f2216de5
+# %% ../nbs/library/jobs.ipynb #98186040
 def settings_with(
     profile: str | None = None,  # quick or full; the environment's or the file's when not given
     **given: Any,  # fields of Settings; None leaves a field as it is
@@ -47,6 +48,7 @@ def faces_of(
 ) -> Faces:  # the faces themselves, or those of the source
     "Load the faces of a job; a bare `synthetic` means the number of the profile."
     if isinstance(data, Faces):
+        raise_images(data.name, data.images)
         raise_units(data.name, data.points, data.images)
         return data
     source = settings.data if data is None else str(data)

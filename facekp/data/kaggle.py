@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/data/kaggle.html.md"""
 # %% auto #0
 __all__ = ['parse_training', 'broken_rows', 'load_kaggle', 'load_kaggle_test']
 
-# %% ../../nbs/library/data/kaggle.ipynb #e9072b40
+# %% ../../nbs/library/data/kaggle.ipynb #8aa0372d
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ import pandas as pd
 from ..conventions import annotation_source
 from .archives import find_table, open_table, reading, require_table
 from .cache import cached
-from .checks import check_points, raise_flat, raise_problems
+from .checks import check_points, raise_images, raise_problems
 from .duplicates import near_duplicates
 from .groups import state_groups
 from .kaggle_download import fetch_kaggle
@@ -45,7 +45,7 @@ def broken_rows(
     problems = parse_training(require_table(Path(path), "training.csv"))[2]
     return sorted(problems, key=lambda problem: int(problem.split()[1].rstrip(":")))
 
-# %% ../../nbs/library/data/kaggle.ipynb #9e14ad80
+# %% ../../nbs/library/data/kaggle.ipynb #e9f7abe5
 def load_kaggle(
     path: str | Path,  # Kaggle folder, Kaggle's zip file or training.csv
     name: str | None = None,  # name of the set; None: the name of the file or folder
@@ -63,7 +63,7 @@ def _load_kaggle(table: Path, truth_table: Path | None) -> Faces:
     "Parse the training set and derive groups and annotation sources."
     points, images, problems = parse_training(table)
     if not any("Image" in problem or "cells" in problem for problem in problems):
-        raise_flat(str(table), images)
+        raise_images(str(table), images)
         raise_units(str(table), points, images)
     raise_problems(str(table), problems)
     copies = near_duplicates(images)
@@ -75,7 +75,7 @@ def _load_kaggle(table: Path, truth_table: Path | None) -> Faces:
                  group=np.char.add("kaggle-", first_rows[copies].astype(str)), source=source,
                  image_id=np.arange(len(points)).astype(str), truth=truth)
 
-# %% ../../nbs/library/data/kaggle.ipynb #cb29803e
+# %% ../../nbs/library/data/kaggle.ipynb #70156f6c
 def _read_truth(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
     "Read the true points and the sources of synthetic faces."
     try:
@@ -100,7 +100,7 @@ def _one_line(error: Exception) -> str:
     "Return the first line of an error's text, shortened."
     return (str(error).strip().splitlines() or ["empty"])[0][:120]
 
-# %% ../../nbs/library/data/kaggle.ipynb #7f822de4
+# %% ../../nbs/library/data/kaggle.ipynb #bf916361
 def load_kaggle_test(
     source: str | Path,  # "kaggle", a Kaggle folder or zip file, or test.csv
     data_folder: str | Path = "data",  # folder that contains the folder `kaggle`, or receives the download
@@ -114,6 +114,7 @@ def load_kaggle_test(
                  "expected a whole number"
                  for row, value in enumerate(numbers[:, 0]) if not float(value).is_integer()]
     raise_problems(str(table), problems)
+    raise_images(str(table), images)
     ids = numbers[:, 0].astype(int).astype(str)
     faces = Faces(images=images,
                   points=np.full((len(images), len(KEYPOINTS), 2), np.nan, np.float32),
@@ -123,7 +124,7 @@ def load_kaggle_test(
     return faces, _read_lookup(path.parent if table == path and path.suffix.lower() != ".zip"
                                else path)
 
-# %% ../../nbs/library/data/kaggle.ipynb #cbd3faaa
+# %% ../../nbs/library/data/kaggle.ipynb #f2f30c73
 def _read_lookup(path: Path) -> pd.DataFrame | None:
     "Read IdLookupTable.csv from a folder or zip file; None where it is missing."
     table = find_table(path, "IdLookupTable.csv")

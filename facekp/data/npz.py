@@ -7,18 +7,19 @@ Docs: https://facekp.github.io/facekp/library/data/npz.html.md"""
 # %% auto #0
 __all__ = ['ARRAY_NAMES', 'to_arrays', 'save_npz', 'load_npz']
 
-# %% ../../nbs/library/data/npz.ipynb #ebad2d28
+# %% ../../nbs/library/data/npz.ipynb #dfafa506
 import tokenize
 from pathlib import Path
 
 import numpy as np
 
 from .archives import open_zip, reading
-from .checks import check_points, raise_flat, raise_problems
+from .checks import check_points, raise_images, raise_problems
 from .units import raise_units
 from ..errors import UserError
 from ..faces import Faces
 from ..files import atomic_path
+from ..images import read_images
 from ..keypoints import IMAGE_SIZE, KEYPOINTS
 
 # %% ../../nbs/library/data/npz.ipynb #121a77fc
@@ -46,7 +47,7 @@ def save_npz(
         np.savez(file, **to_arrays(faces))  # type: ignore[arg-type]
     return path
 
-# %% ../../nbs/library/data/npz.ipynb #564c16c5
+# %% ../../nbs/library/data/npz.ipynb #3b212d28
 def load_npz(
     path: str | Path,  # file written by `save_npz`, or any .npz file with the same arrays
 ) -> Faces:  # faces, named after the file; groups, sources and ids as text
@@ -69,9 +70,8 @@ def load_npz(
         with stored:
             arrays = {part: _read_array(path, stored, part) for part in (*ARRAY_NAMES, "truth")
                       if part in found}
+    arrays["images"] = _check_size(path, read_images(arrays["images"], f"{path}: array 'images'"))
     for part in {"points", "truth"} & arrays.keys():
-        if np.shape(arrays["images"])[1:] != (IMAGE_SIZE, IMAGE_SIZE):
-            raise UserError(f"{path}: images has shape {list(np.shape(arrays['images']))}, expected [{len(arrays['images'])}, 96, 96]{_shape_hint(arrays['images'])}")
         if arrays[part].shape != (len(arrays["images"]), len(KEYPOINTS), 2):
             raise UserError(f"{path}: {part} has shape {list(arrays[part].shape)}, expected "
                             f"[{len(arrays['images'])}, 15, 2]")
@@ -81,13 +81,13 @@ def load_npz(
         faces = Faces(**arrays, name=path.name)
     except UserError as error:
         raise UserError(f"{path}: {str(error).removeprefix(path.name + ': ')}") from error
-    raise_flat(str(path), faces.images)
+    raise_images(str(path), faces.images)
     for part, values in labels.items():
         raise_units(f"{path}, {part}", values, faces.images)
         raise_problems(f"{path}, {part}", check_points(values))
     return faces
 
-# %% ../../nbs/library/data/npz.ipynb #0812f2d7
+# %% ../../nbs/library/data/npz.ipynb #a2f83f50
 def _read_array(path: Path, stored: np.lib.npyio.NpzFile, part: str) -> np.ndarray:
     "Read one array of an .npz file, check its type, and convert groups, sources and ids to text."
     try:
@@ -97,23 +97,21 @@ def _read_array(path: Path, stored: np.lib.npyio.NpzFile, part: str) -> np.ndarr
                   if "Object arrays" in str(error)
                   else f"is damaged ({str(error).splitlines()[0]})")
         raise UserError(f"{path}: array {part!r} {reason}") from error
-    kinds, words = {"images": ("u", "uint8 grey values 0-255")}.get(part, ("fiu", "numbers in pixels") if part in ("points", "truth") else
-                                                                    ("Uiu", "text or whole numbers"))
+    if part == "images":
+        return array
+    kinds, words = ("fiu", "numbers in pixels") if part in ("points", "truth") else ("Uiu", "text or whole numbers")
     if array.dtype.kind not in kinds or array.ndim == 0:
-        hint = ("; convert floats from 0 to 1 with (images * 255).round().astype('uint8'), other ranges likewise" if part == "images" and array.dtype.kind == "f" else "")
         raise UserError(f"{path}: array {part!r} is {array.dtype} of shape {list(array.shape)}, "
-                        f"expected {words}, one for each face{hint}")
-    if part == "images" and array.dtype != np.uint8:
-        raise UserError(f"{path}: images are {array.dtype} up to {array.max(initial=0)}, expected uint8 grey values 0-255; divide by the value of white and multiply by 255")
+                        f"expected {words}, one for each face")
     return array.astype(str) if kinds == "Uiu" else array
 
 
-def _shape_hint(images: np.ndarray) -> str:
-    "Return how to bring images of another layout into that of a set of faces; empty where it is not clear."
-    shape = np.shape(images)
-    if len(shape) == 4 and 1 in (shape[1], shape[3]):
-        return f"; remove the channel axis with images.squeeze({1 if shape[1] == 1 else 3})"
-    if len(shape) == 4 and 3 in (shape[1], shape[3]):
-        last = "images.transpose(0, 2, 3, 1)" if shape[1] == 3 else "images"
-        return f"; make colours grey with ({last} @ [0.299, 0.587, 0.114]).round().astype('uint8')"
-    return "; resize the images, and multiply the points by 96 / width" if len(shape) == 3 else ""
+def _check_size(path: Path, images: np.ndarray) -> np.ndarray:
+    "Return images of the right size. Raises UserError for another one, with the way to bring them into it."
+    if images.shape[1:] == (IMAGE_SIZE, IMAGE_SIZE):
+        return images
+    side = images.shape[1]
+    hint = "resize the images, and multiply the points by 96 / width"
+    if side == len(images) and side != images.shape[2]:
+        hint = "the images come first: use images.transpose(2, 0, 1)"
+    raise UserError(f"{path}: images has shape {list(images.shape)}, expected [{len(images)}, {IMAGE_SIZE}, {IMAGE_SIZE}]; {hint}")

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/data/w300.html.md"""
 # %% auto #0
 __all__ = ['PHOTO_ENDINGS', 'DOUBTFUL', 'read_pts', 'load_300w']
 
-# %% ../../nbs/library/data/w300.ipynb #c7dbafc1
+# %% ../../nbs/library/data/w300.ipynb #533126b7
 import hashlib
 import os
 import re
@@ -19,6 +19,7 @@ import numpy as np
 from ..conventions import from_68_points
 from .archives import reading
 from .cache import cached
+from .checks import raise_images
 from .groups import photo_groups, state_groups
 from .label_evidence import PHOTOS_ASKED, find_resize, label_error
 from ..errors import UserError
@@ -95,7 +96,7 @@ def load_300w(
     faces = cached(files, lambda: _load_300w(folder, marks, pictures), name or folder.name, folder)
     return state_groups(faces, folder)
 
-# %% ../../nbs/library/data/w300.ipynb #76926fb1
+# %% ../../nbs/library/data/w300.ipynb #f8406f77
 def _load_300w(folder: Path, marks: list[Path], pictures: list[Path]) -> Faces:
     "Read and crop all faces of a 300-W folder."
     images, points, places, digests = [], [], [], []
@@ -109,6 +110,7 @@ def _load_300w(folder: Path, marks: list[Path], pictures: list[Path]) -> Faces:
         points.append(to_crop(found, crop))
         places.append(found)
         digests.append(hashlib.sha256(photo.tobytes() + bytes(str(photo.shape), "ascii")).hexdigest())
+    raise_images(str(folder), np.stack(images))
     _check_resize(folder, pictures, places, label_error(np.stack(images), np.stack(points)))
     names = [path.relative_to(folder).with_suffix("").as_posix() for path in marks]
     return Faces(images=np.stack(images), points=np.stack(points).astype(np.float32),

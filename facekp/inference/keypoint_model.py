@@ -8,7 +8,7 @@ Docs: https://facekp.github.io/facekp/library/inference/keypoint_model.html.md""
 __all__ = ['Keypoints', 'KeypointModel', 'check_crops', 'OnnxModel', 'KerasModel', 'LiteRTModel', 'SourceModels',
            'load_keypoint_model']
 
-# %% ../../nbs/library/inference/keypoint_model.ipynb #66a9aa46
+# %% ../../nbs/library/inference/keypoint_model.ipynb #e0bcf7e8
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -17,6 +17,7 @@ import numpy as np
 import onnxruntime
 
 from ..errors import UserError, requirement
+from ..images import scale_to_uint8
 from .session import DEFAULT_MODEL, open_session
 from ..keypoints import IMAGE_SIZE, KEYPOINTS
 
@@ -39,7 +40,7 @@ class KeypointModel(Protocol):
     ) -> Keypoints:
         "Predict the keypoints of cropped faces."
 
-# %% ../../nbs/library/inference/keypoint_model.ipynb #e47b66f7
+# %% ../../nbs/library/inference/keypoint_model.ipynb #ea4296be
 def _to_keypoints(outputs: Sequence[np.ndarray]) -> Keypoints:
     "Shape the outputs of a network; sigma is 0 where there is none."
     points = np.asarray(outputs[0], np.float32).reshape(len(outputs[0]), len(KEYPOINTS), 2)
@@ -50,8 +51,8 @@ def _to_keypoints(outputs: Sequence[np.ndarray]) -> Keypoints:
 
 def check_crops(
     images: Any,  # what a caller gives as grey crops
-) -> np.ndarray:  # [N,96,96], the same values
-    "Return the array of crops. Raises UserError for another shape or for values that are no numbers."
+) -> np.ndarray:  # uint8 [N,96,96]
+    "Return the array of crops. Raises UserError for another shape, and for values that are no brightness or fit no range."
     array = np.asarray(images)
     hint = ""
     if array.shape == (IMAGE_SIZE, IMAGE_SIZE):
@@ -60,10 +61,10 @@ def check_crops(
         hint = "; give grey crops, images[..., 0]" if array.shape[3] == 1 else "; give grey crops, one value per pixel"
     elif array.ndim in (2, 3):
         hint = "; for photos and faces of any size use facekp.load().predict(photo)"
-    if array.ndim != 3 or array.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE) or array.dtype.kind not in "uifb":
+    if array.ndim != 3 or array.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE) or array.dtype.kind not in "uif":
         raise UserError(f"images: an array of {array.dtype} {list(array.shape)}, expected grey values 0-255 of crops "
                         f"[N,{IMAGE_SIZE},{IMAGE_SIZE}]{hint}")
-    return array
+    return scale_to_uint8(array, "images")
 
 # %% ../../nbs/library/inference/keypoint_model.ipynb #326bf99f
 class _FileModel:

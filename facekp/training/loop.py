@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/training/loop.html.md"""
 # %% auto #0
 __all__ = ['VALIDATION_INTERVAL', 'CHECKPOINT_INTERVAL', 'TrainingRun', 'check_faces', 'fit']
 
-# %% ../../nbs/library/training/loop.ipynb #f729b36f
+# %% ../../nbs/library/training/loop.ipynb #b64df7f2
 import math
 import time
 from collections.abc import Callable
@@ -21,6 +21,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from ..data.checks import raise_images
 from ..data.units import raise_units
 from ..errors import RunError, UserError
 from ..faces import Faces
@@ -97,7 +98,7 @@ class TrainingRun:
     images_shown: int  # images shown in all
     seconds: float  # time of all calls for this run, validation included
 
-# %% ../../nbs/library/training/loop.ipynb #7e0fcfc1
+# %% ../../nbs/library/training/loop.ipynb #1344c7d7
 def _compile(model: keras.Model, optimizer: Callable[[Any], keras.optimizers.Optimizer], learning_rate: float, steps: int,
              loss: Callable[..., Any]) -> None:
     "Compile with a cosine schedule; with XLA only on a GPU, since on a CPU TensorFlow loses more time to it than it saves."
@@ -113,12 +114,13 @@ def check_faces(
     train: Faces,  # training set
     validation: Faces,  # validation set
 ) -> None:
-    "Raise UserError for a set without faces, without labels, or with labels that are not in pixels."
+    "Raise UserError for a set without faces, without labels, with labels that are not in pixels, or with images of a lost range."
     for part, faces in (("training", train), ("validation", validation)):
         if not len(faces) or np.isnan(faces.points).all():
             raise UserError(f"the {part} set of {faces.name} has {len(faces)} faces and no "
                             "labelled point; give more faces or another split")
         of_any_head = np.fmax.reduce(faces.points.reshape(len(faces), -1, len(KEYPOINTS), 2), axis=1)  # a row has labels for one head only
+        raise_images(f"the {part} set of {faces.name}", faces.images)
         raise_units(f"the {part} set of {faces.name}", of_any_head, faces.images)
 
 

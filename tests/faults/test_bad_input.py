@@ -147,7 +147,7 @@ def folder_of_300w(pts: str | None = None, picture: bytes | None = b"png", shift
         lines = "\n".join(f"{x:.2f} {y:.2f}" for x, y in landmarks)
         (target / "one.pts").write_text(f"version: 1\nn_points: 68\n{{\n{lines}\n}}" if pts is None else pts)
         if picture is not None:
-            content = cv2.imencode(".png", np.full((200, 200), 99, np.uint8))[1].tobytes() if picture == b"png" else picture
+            content = cv2.imencode(".png", np.tile(np.arange(200, dtype=np.uint8), (200, 1)))[1].tobytes() if picture == b"png" else picture
             (target / "one.png").write_bytes(content)
         return target
     return write
@@ -228,9 +228,9 @@ BAD = {
     "npz without groups": (npz_with(group=None), ["faces.npz", "array 'group' is missing"]),
     "npz with other names": (npz_with(images=None, X=random_images(3)), ["array 'images' is missing", "found", "X"]),
     "npz of other sizes": (npz_with(images=np.zeros((3, 48, 48), np.uint8)), ["images has shape [3, 48, 48]", "[3, 96, 96]"]),
-    "npz with colours": (npz_with(images=np.zeros((3, 96, 96, 3), np.uint8)), ["images has shape [3, 96, 96, 3]"]),
-    "npz of floats": (npz_with(images=np.zeros((3, 96, 96), np.float32)), ["array 'images' is float32", "uint8"]),
-    "npz of 16 bits": (npz_with(images=np.zeros((3, 96, 96), np.uint16)), ["images are uint16", "uint8"]),
+    "npz with colours first": (npz_with(images=np.zeros((3, 3, 96, 96), np.uint8)), ["array 'images' has shape [3, 3, 96, 96]", "transpose(0, 2, 3, 1)"]),
+    "npz of words": (npz_with(images=np.full((3, 96, 96), "x")), ["array 'images' holds <U1 values", "no brightness"]),
+    "npz of black images": (npz_with(images=np.zeros((3, 96, 96), np.float32)), ["every image is a single grey value (0 in row 0)"]),
     "npz with too few points": (npz_with(points=np.zeros((3, 14, 2))), ["points has shape [3, 14, 2]", "[3, 15, 2]"]),
     "npz with points in a row": (npz_with(points=np.zeros((3, 30))), ["points has shape [3, 30]", "[3, 15, 2]"]),
     "npz with fewer faces": (npz_with(points=np.zeros((2, 15, 2))), ["points has shape [2, 15, 2]", "[3, 15, 2]"]),

@@ -1,6 +1,8 @@
 "Folders of photos with .pts files, groups, resized photos, tables that a spreadsheet or another system wrote, side files, arrays of other ranges."
 
 import os
+import shutil
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -8,12 +10,16 @@ import pandas as pd
 import pytest
 from kaggle_stand_in import table_cells, table_text
 
+from facekp.audit import audit
 from facekp.conventions import EYE_POINTS_OF_68, POINTS_OF_68
 from facekp.data.kaggle import load_kaggle, load_kaggle_test
 from facekp.data.npz import load_npz, to_arrays
 from facekp.data.sources import load_faces
 from facekp.data.split import split_by_group
 from facekp.errors import UserError
+from facekp.images import read_images
+from facekp.inference.keypoint_model import OnnxModel
+from facekp.jobs import evaluate, train
 from facekp.keypoints import COLUMNS, KEYPOINTS
 from facekp.synthetic.kaggle_files import write_kaggle_folder
 from facekp.synthetic.renderer import synthetic_faces
@@ -169,17 +175,105 @@ def test_side_files_that_are_empty_or_odd_are_named_in_one_line(name, number, ka
         (kaggle / name).write_bytes(kept)
 
 
+def as_bits(images: np.ndarray, bits: int) -> np.ndarray:
+    "Return images of another number of bits, in 16."
+    return np.round(images * ((2**bits - 1) / 255)).astype(np.uint16)
+
+
+SAME = {  # how a set of images may come -> largest difference of a grey value
+    "floats to 1": (lambda images: images / np.float32(255), 0), "half floats": (lambda images: (images / 255).astype(np.float16), 1), "doubles to 255": (lambda images: images.astype(float), 0),
+    "slightly above 1": (lambda images: (images / 255 * 1.0002).astype(np.float32), 1), "slightly below 0": (lambda images: images / 255 - 1e-7, 0), "10 bits": (lambda images: as_bits(images, 10), 1),
+    "12 bits": (lambda images: as_bits(images, 12), 1), "14 bits": (lambda images: as_bits(images, 14), 1), "16 bits": (lambda images: as_bits(images, 16), 0), "int64": (lambda images: images.astype(np.int64), 0),
+    "one channel": (lambda images: images[..., None], 0), "RGB": (lambda images: np.repeat(images[..., None], 3, 3), 0), "RGB floats": (lambda images: np.repeat(images[..., None], 3, 3) / 255, 0),
+    "RGBA": (lambda images: np.concatenate([np.repeat(images[..., None], 3, 3), np.full((*images.shape, 1), 255, np.uint8)], 3), 0), "big-endian": (lambda images: as_bits(images, 16).astype(">u2"), 0)}
+
+
+@pytest.mark.parametrize("kind", SAME)
+def test_training_images_of_any_range_become_the_same_grey_values(kind, tmp_path):
+    "kind: 4 | what: floats to 1, 10 to 16 bits, half floats or colours in an .npz file | gets: the same grey values 0-255 for the whole set"
+    change, largest = SAME[kind]
+    bright = replace(DRAWN, images=np.clip(DRAWN.images * (255 / DRAWN.images.max()) + 0.5, 0, 255).astype(np.uint8))
+    np.savez(tmp_path / "own.npz", **(to_arrays(bright) | {"images": change(bright.images)}))
+    assert np.abs(load_npz(tmp_path / "own.npz").images.astype(int) - bright.images).max() <= largest
+
+
+def test_dark_images_of_a_set_stay_dark(tmp_path):
+    "kind: 4 | what: a set of 12 bits with an image of at most 900 | gets: one range for all, the dark image stays dark"
+    images = as_bits(DRAWN.images, 12)
+    images[3] = images[3] * (900 / images[3].max())
+    images[0, 0, 0] = 4095
+    np.savez(tmp_path / "own.npz", **(to_arrays(DRAWN) | {"images": images}))
+    assert 50 < load_npz(tmp_path / "own.npz").images[3].max() <= 56
+
+
 @pytest.mark.parametrize(("change", "words"), [
-    (lambda images: images / np.float32(255), "(images * 255).round()"), (lambda images: images.astype(np.uint16) * 257, "divide by the value of white"),
-    (lambda images: (images > 99).astype(np.uint8), "hold only 0 and 1"), (lambda images: images[..., None], "images.squeeze(3)"), (lambda images: images[:, None], "images.squeeze(1)"),
-    (lambda images: np.repeat(images[..., None], 3, 3), "make colours grey"), (lambda images: np.repeat(images[:, None], 3, 1), "transpose(0, 2, 3, 1)"),
+    (lambda images: images / 255 - 0.5, "around zero"), (lambda images: images / 127.5 - 1, "around zero"), (lambda images: (images - images.mean()) / images.std(), "around zero"),
+    (lambda images: images / 100, "neither 0 to 1 nor"), (lambda images: images.astype(np.int32) - 40, "values from -40"), (lambda images: images * 1000.0, "values from 0"),
+    (lambda images: np.where(images > 200, np.nan, images / 255), "NaN or infinite"), (lambda images: (images * np.float32(1000)).astype(np.float16), "NaN or infinite"),
+    (lambda images: images > 99, "bool values"), (lambda images: images * 1j, "complex128 values"), (lambda images: (images > 99).astype(np.uint8), "hold only 0 and 1"),
+    (lambda images: (images > 99).astype(int), "holds only 0 and 1"), (lambda images: (images / 256).astype(np.uint8), "single grey value"), (lambda images: images * 0 + 7, "single grey value (7 in row 0)"),
+    (lambda images: np.concatenate([images[:4] / 255, images[4:].astype(float)]), "4 of 10 images have a much smaller range than the others, the first is image 0"),
+    (lambda images: np.concatenate([images[:4] * np.uint16(257), images[4:]]), "6 of 10 images have a much smaller range than the others, the first is image 4"),
+    (lambda images: np.concatenate([images[:4], images[4:] // 128]), "6 of 10 images, the first is that of row 4, hold only 0 and 1"),
+    (lambda images: images[:, None], "transpose(0, 2, 3, 1)"), (lambda images: np.repeat(images[:, None], 3, 1), "transpose(0, 2, 3, 1)"), (lambda images: np.repeat(images[..., None], 2, 3), "[N,H,W,4] RGBA"),
+    (lambda images: images.transpose(1, 2, 0), "transpose(2, 0, 1)"), (lambda images: images.reshape(10, -1), "reshape(-1, 96, 96)"), (lambda images: images.ravel(), "has shape [92160]"),
+    (lambda images: np.concatenate([np.repeat(images[..., None], 3, 3) / 255, np.full((*images.shape, 1), 255.0)], 3), "opacity up to 255"),
     (lambda images: images[:, ::2, ::2], "resize the images, and multiply the points by 96 / width")])
-def test_training_images_of_another_range_or_layout_are_refused_with_the_way_to_convert(change, words, tmp_path):
-    "kind: 4 | what: float, 16-bit, 0/1, channel-first or colour images in an .npz file | gets: the shape or range and the conversion"
+def test_training_images_of_an_ambiguous_range_or_layout_are_refused_in_one_line(change, words, tmp_path):
+    "kind: 4 | what: normalised, mixed, NaN, binary, blank, channel-first or flattened images in an .npz file | gets: one line with the values and what to do"
     np.savez(tmp_path / "own.npz", **(to_arrays(DRAWN) | {"images": change(DRAWN.images)}))
     with pytest.raises(UserError) as caught:
         load_npz(tmp_path / "own.npz")
-    assert words in str(caught.value) and "own.npz" in str(caught.value)
+    assert words in str(caught.value) and "own.npz" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_faces_made_in_python_name_the_function_that_converts(tmp_path):
+    "kind: 4 | what: Faces with float, colour or blank images | gets: the function that converts; training, evaluation and audit refuse blank images"
+    for wrong in (DRAWN.images / 255, DRAWN.images[..., None]):
+        with pytest.raises(UserError, match="facekp.images.read_images"):
+            replace(DRAWN, images=wrong)
+    assert replace(DRAWN, images=read_images(DRAWN.images[..., None] / 255)) == DRAWN
+    lost = replace(DRAWN, images=(DRAWN.images / 256).astype(np.uint8))
+    for use in (audit, lambda faces: evaluate("default", faces), lambda faces: train("mean", tmp_path / "run", faces, profile="quick")):
+        with pytest.raises(UserError, match="single grey value"):
+            use(lost)
+
+
+def test_keypoint_models_scale_crops_as_files_are(tmp_path):
+    "kind: 4 | what: crops as floats to 1 or of 12 bits given to a keypoint model | gets: the same points as with grey values 0-255"
+    model = OnnxModel(threads=1)
+    expected = model.predict(DRAWN.images).points
+    for same in (DRAWN.images / 255, as_bits(DRAWN.images, 12), DRAWN.images.astype(float)):
+        assert np.abs(model.predict(same).points - expected).max() < 0.05
+    for wrong in (DRAWN.images / 127.5 - 1, DRAWN.images > 99):
+        with pytest.raises(UserError):
+            model.predict(wrong)
+
+
+@pytest.mark.parametrize("ending", [".png", ".tiff"])
+@pytest.mark.parametrize("bits", [10, 12, 16])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_photos_with_more_than_eight_bits_become_the_same_crops(channels, bits, ending, tmp_path):
+    "kind: 4 | what: grey, colour or transparent PNG and TIFF photos with 10, 12 or 16 bits beside .pts files | gets: the crops of the 8-bit photo"
+    expected = load_faces(write_photos(tmp_path / "plain", ["a"]))
+    (tmp_path / "deep").mkdir()
+    shutil.copy(tmp_path / "plain" / "a.pts", tmp_path / "deep")
+    photo = cv2.imread(str(tmp_path / "plain" / "a.png"), cv2.IMREAD_GRAYSCALE)
+    photo[0, :2] = 0, 255  # the whole range, so that the number of bits shows
+    cv2.imwrite(str(tmp_path / "plain" / "a.png"), photo)
+    expected = load_faces(tmp_path / "plain")
+    deep = as_bits(np.repeat(photo[..., None], channels, 2), bits)
+    deep[..., 3:] = 2**bits - 1
+    cv2.imwrite(str(tmp_path / "deep" / f"a{ending}"), deep)
+    assert np.abs(load_faces(tmp_path / "deep").images.astype(int) - expected.images).max() <= 1
+
+
+def test_the_test_set_of_kaggle_is_checked_as_the_training_set_is(tmp_path):
+    "kind: 4 | what: a test.csv whose images hold only 0 and 1 | gets: refused, since every answer would be wrong"
+    cell = " ".join(["0", "1"] * 4608)
+    (tmp_path / "test.csv").write_text(f"ImageId,Image\n1,{cell}\n")
+    with pytest.raises(UserError, match="test.csv: the images hold only 0 and 1"):
+        load_kaggle_test(tmp_path / "test.csv")
 
 
 def test_a_table_of_smaller_or_float_images_names_what_is_wrong(tmp_path):
