@@ -1,6 +1,6 @@
 # make course: install everything and run the course's comparison on synthetic faces
 # make test:   lint, types, every notebook and every test; make test-long: the tests that take minutes, with a record
-# make docs:   the site in _docs/; make slides: the deck and its PDF in _docs/slides/
+# make docs:   the site in _docs/; make slides: the decks of talk and units, and a PDF of each, in _docs/slides/
 # make release-check: build and try what would be published, the base installation too; make colab-check: run every lesson as Colab does
 # make bench-peers: the shipped model beside others on your faces (FACES=file.npz)
 # make default-model: train the shipped model, and the model without the test set (FACES=photographs.npz MORE=frames.npz)

@@ -1,5 +1,6 @@
-"Build the slides: one HTML file that opens without internet, with numbers from results/ and pictures from photos/; and a PDF of it."
+"Build the slides of the talk and of each unit: HTML files that open without internet, and a PDF of each; numbers and figures come from records and lessons."
 
+import argparse
 import base64
 import csv
 import functools
@@ -8,6 +9,8 @@ import io
 import json
 import re
 import sys
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -15,7 +18,8 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(ROOT / "nbs" / "_site"))
 
 from browser import find_browser
-from lessons import repository_url
+from lessons import lesson_paths, repository_url, short_title
+from mathml import font_data
 from modelcard import shipped_sentence
 from tables import FULL, MAIN, MODELS, best_rows, counts, read_table
 
@@ -128,18 +132,31 @@ def facts() -> dict:
             "taps": taps(), "record": record, "run": run, "repository": repository_url(), "best_of_each": rows[::-1], "shipped": shipped_sentence()}
 
 
+def split_slides(text: str) -> list[tuple[str, str, str]]:
+    "Return class, text and speaker's notes of the slides that lines of three dashes divide."
+    found = []
+    for part in re.split(r"^---$", text, flags=re.MULTILINE):
+        kind, part = re.fullmatch(r"\s*(?:class: ([\w ]+)\n)?(.*)", part, re.DOTALL).groups()
+        shown, _, note = part.partition("\nNote:\n")
+        if shown.strip():
+            found.append((kind or "", shown.strip(), " ".join(note.split())))
+    return found
+
+
 def slides() -> list[tuple[str, str, str]]:
-    "Class, text and speaker notes of each slide, numbers filled in."
+    "Class, text and speaker notes of each slide of the talk, numbers filled in."
     from jinja2 import Environment, StrictUndefined
 
     source = re.sub(r"<!--.*?-->\s*", "", (HERE / "deck.md").read_text(encoding="utf-8"), flags=re.DOTALL)
-    text = Environment(undefined=StrictUndefined).from_string(source).render(facts())
-    found = []
-    for part in re.split(r"^---$", text, flags=re.MULTILINE):
-        kind, part = re.fullmatch(r"\s*(?:class: (\w+)\n)?(.*)", part, re.DOTALL).groups()
-        shown, _, note = part.partition("\nNote:\n")
-        found.append((kind or "", shown.strip(), " ".join(note.split())))
-    return found
+    return split_slides(Environment(undefined=StrictUndefined).from_string(source).render(facts()))
+
+
+def list_decks() -> dict[str, tuple[str, Callable[[], list[tuple[str, str, str]]]]]:
+    "Return each deck's file name without ending, its title, and what makes its slides; the talk is `index`."
+    from unit import unit_slides
+
+    units = {path.stem: (f"Unit {short_title(path).replace(' ·', ':')}", partial(unit_slides, path.stem)) for path in lesson_paths()}
+    return {"index": ("facekp: from missing labels to honest numbers", slides), **units}
 
 
 def reveal_folder() -> Path:
@@ -147,56 +164,81 @@ def reveal_folder() -> Path:
     return Path(importlib.util.find_spec("sphinx_revealjs").origin).parent / "_static" / "revealjs"
 
 
-def deck_html() -> str:
-    "The whole deck as one page."
+@functools.cache
+def math_style() -> str:
+    "Return the style that brings the font of formulas."
+    data = base64.b64encode(font_data() or b"").decode()
+    return f'@font-face {{ font-family: "STIX Two Math"; src: url(data:font/woff;base64,{data}) format("woff"); }}\nmath {{ font-family: "STIX Two Math", math; }}'
+
+
+def deck_html(title: str, shown_slides: list[tuple[str, str, str]]) -> str:
+    "A whole deck as one page."
+    from latex2mathml.converter import convert
     from markdown_it import MarkdownIt
+    from mdit_py_plugins.dollarmath import dollarmath_plugin
 
     markdown, reveal = MarkdownIt("commonmark", {"html": True}).enable("table"), reveal_folder()
+    markdown.use(dollarmath_plugin, renderer=lambda formula, options: convert(formula, display="block" if options["display_mode"] else "inline"), double_inline=True)
     sections = ""
-    for kind, shown, note in slides():
+    for kind, shown, note in shown_slides:
         head, _, body = shown.partition("\n")
-        sections += (f'<section{f" class={kind}" if kind else ""}>\n<div class="slide">\n{markdown.render(head)}<div class="body">\n{markdown.render(body)}</div>\n</div>\n'
+        look = f' class="{kind}"' if kind else ""
+        sections += (f'<section{look}>\n<div class="slide">\n{markdown.render(head)}<div class="body">\n{markdown.render(body)}</div>\n</div>\n'
                      f'<aside class="notes">{markdown.render(note)}</aside>\n</section>\n')
     styles, scripts = ("\n".join(path.read_text(encoding="utf-8").replace("</script", "<\\/script") for path in paths) for paths in (
         (reveal / "dist" / "reset.css", reveal / "dist" / "reveal.css", HERE / "deck.css"), (reveal / "dist" / "reveal.js", reveal / "plugin" / "notes" / "notes.js")))
+    styles += math_style() if "<math" in sections else ""
     start = ("Reveal.initialize({width: 1280, height: 720, margin: 0, center: false, hash: true, slideNumber: 'c/t', transition: 'none', "
-             "plugins: [RevealNotes]});")
+             "pdfSeparateFragments: false, plugins: [RevealNotes]});")
     return (f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            f'<title>facekp: from missing labels to honest numbers</title>\n<link rel="icon" href="data:,">\n<style>{styles}</style>\n</head>\n'
+            f'<title>{title}</title>\n<link rel="icon" href="data:,">\n<style>{styles}</style>\n</head>\n'
             f'<body>\n<div class="reveal"><div class="slides">\n'
             f"{sections}</div></div>\n<script>{scripts}</script>\n<script>{start}</script>\n</body>\n</html>\n")
 
 
-def write_deck(path: Path) -> Path:
-    "Write the deck."
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(deck_html(), encoding="utf-8")
-    return path
+def write_decks(folder: Path, only: Sequence[str] = ()) -> list[Path]:
+    "Write the decks, or those that are named."
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, (title, make) in list_decks().items():
+        if not only or name in only:
+            paths.append(folder / f"{name}.html")
+            paths[-1].write_text(deck_html(title, make()), encoding="utf-8")
+    return paths
 
 
-def write_pdf(deck: Path, browser: str) -> Path:
-    "Print the deck."
+def write_pdfs(decks: Sequence[Path], browser: str) -> list[Path]:
+    "Print decks, each to a PDF beside it; the talk's is called facekp.pdf."
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as started:
         chromium = started.chromium.launch(executable_path=browser)
-        page = chromium.new_page(viewport={"width": 1280, "height": 720})
-        page.goto(f"{deck.resolve().as_uri()}?print-pdf")
-        page.wait_for_selector(".reveal.ready .pdf-page", state="attached", timeout=60_000)
-        pdf = deck.with_name("facekp.pdf")
-        page.pdf(path=pdf, prefer_css_page_size=True, print_background=True)
+        written = []
+        for deck in decks:
+            page = chromium.new_page(viewport={"width": 1280, "height": 720})
+            page.goto(f"{deck.resolve().as_uri()}?print-pdf")
+            page.wait_for_selector(".reveal.ready .pdf-page", state="attached", timeout=60_000)
+            written.append(deck.with_name("facekp.pdf" if deck.stem == "index" else f"{deck.stem}.pdf"))
+            page.pdf(path=written[-1], prefer_css_page_size=True, print_background=True)
+            page.close()
         chromium.close()
-    return pdf
+    return written
 
 
 def main() -> int:
-    deck = write_deck(ROOT / "_docs" / "slides" / "index.html")
-    print(deck.relative_to(ROOT))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("decks", nargs="*", help="decks to build, such as 08_cnn, or index for the talk; all without")
+    parser.add_argument("--out", type=Path, default=ROOT / "_docs" / "slides", help="folder for the decks")
+    options = parser.parse_args()
+    if unknown := set(options.decks) - set(list_decks()):
+        parser.error(f"no deck is called {', '.join(sorted(unknown))}; there are {', '.join(list_decks())}")
+    decks = write_decks(options.out, options.decks)
+    print(f"{len(decks)} decks in {options.out}")
     browser = find_browser()
     if browser is None or importlib.util.find_spec("playwright") is None:
-        print("no PDF: it is printed by Chromium, and there is none here; set FACEKP_BROWSER to one, or open the deck with ?print-pdf and print it")
+        print("no PDF: it is printed by Chromium, and there is none here; set FACEKP_BROWSER to one, or open a deck with ?print-pdf and print it")
         return 1
-    print(write_pdf(deck, browser).relative_to(ROOT))
+    print(f"{len(write_pdfs(decks, browser))} PDFs beside them")
     return 0
 
 

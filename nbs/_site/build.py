@@ -74,7 +74,7 @@ The course has fourteen units of about an hour, {course_hours()} hours in all, a
 - [Glossary](glossary.md): the terms of the course, each with the unit that introduces it.
 - [Datasheets](datasheets.md): origin, labels, terms and flaws of every data set.
 - [Capstone](../course/capstone.ipynb): a project brief with a rubric of 100 points and a worked example.
-- [Slides](../slides.md): a talk of 20 minutes.
+- [Slides](../slides.md): a short deck per unit, and a talk of 20 minutes.
 
 Solutions to the exercises are notebooks of their own, in [`nbs/course/solutions`]({repository_url()}/tree/main/nbs/course/solutions). The tests of the repository run them.
 
@@ -83,6 +83,13 @@ Solutions to the exercises are notebooks of their own, in [`nbs/course/solutions
 {chr(10).join(path.stem for path in teaching_paths())}
 ```
 """
+
+
+def slides_page() -> str:
+    "Return the page that lists the decks: of each unit, and of the talk."
+    rows = "\n".join(f'| [{short_title(path)}]({page_name(path)}.ipynb) | <a href="slides/{path.stem}.html">slides</a> | '
+                     f'<a href="slides/{path.stem}.html?print-pdf">as pages to print</a> |' for path in lesson_paths())
+    return (HERE / "slides.md").read_text(encoding="utf-8").replace("<!-- units -->", f"| unit | | |\n|---|---|---|\n{rows}")
 
 
 def extra_pages() -> list[str]:
@@ -193,7 +200,7 @@ def write_pages(pages: Path, only: list[str] | None = None) -> None:
              "model": card_page(), **({"try": write_try(pages / "static")} if "try" in model_pages() else {}),
              **({"prediction": prediction_page()} if "prediction" in model_pages() else {}),
              **({"reliability": reliability_page()} if "reliability" in model_pages() else {}),
-             **({"slides": (HERE / "slides.md").read_text(encoding="utf-8")} if "slides" in extra_pages() else {})}
+             **({"slides": slides_page()} if "slides" in extra_pages() else {})}
     for name, text in texts.items():
         (pages / f"{name}.md").parent.mkdir(parents=True, exist_ok=True)
         (pages / f"{name}.md").write_text(text, encoding="utf-8")
@@ -203,9 +210,9 @@ def write_pages(pages: Path, only: list[str] | None = None) -> None:
         shutil.copy(path, copy)
     if "slides" in extra_pages():
         sys.path.insert(0, str(ROOT / "slides"))
-        from deck import write_deck
+        from deck import write_decks
 
-        write_deck(pages / "extra" / "slides" / "index.html")
+        write_decks(pages / "extra" / "slides")
 
 
 def build(pages: Path, site: Path, only: list[str] | None = None) -> int:

@@ -135,11 +135,12 @@ def library_cells(path: Path) -> list[dict]:
 
 
 def buttons(path: Path) -> dict:
-    "Return the cell with a notebook's two buttons."
+    "Return the cell with a notebook's buttons: Colab, download, and the slides of a lesson."
     name = page_name(path)
     top = "../" * name.count("/")
+    slides = f'\n<a class="button quiet" href="{top}slides/{path.stem}.html">Slides</a>' if path in lesson_paths() else ""
     source = (f'<p class="buttons"><a class="button" href="{colab_url(name)}">Open in Colab</a>\n'
-              f'<a class="button quiet" href="{top}notebooks/{name}.ipynb" download>Download</a></p>')
+              f'<a class="button quiet" href="{top}notebooks/{name}.ipynb" download>Download</a>{slides}</p>')
     return {"cell_type": "markdown", "id": "buttons", "metadata": {}, "source": source}
 
 

@@ -1,6 +1,7 @@
 "Formulas as MathML, which browsers set themselves, in a font that comes with the site: no script and no network is needed for them."
 
 import importlib.util
+import io
 from pathlib import Path
 
 from docutils import nodes
@@ -12,18 +13,26 @@ SIGNS = (range(0x20, 0x7F), range(0xA0, 0x180), range(0x2B0, 0x400), range(0x201
          range(0x1D434, 0x1D468), range(0x1D6E2, 0x1D71C))  # letters, accents, Greek, arrows, operators, italics
 
 
-def write_font(app: Sphinx, error: Exception | None) -> None:
-    "Put the signs that formulas are made of into a font of the site, with the font's own note on its licence."
+def font_data() -> bytes | None:
+    "Return a font (woff) of the signs that formulas are made of, with the font's own note on its licence; None where the package ziamath is missing."
     found = importlib.util.find_spec("ziamath")
-    if error is not None or found is None or app.builder.format != "html":
-        return
+    if found is None:
+        return None
     from fontTools import subset
 
     options = subset.Options(flavor="woff", layout_features=["*"], name_IDs=["*"], notdef_outline=True)
     font, chosen = subset.load_font(str(Path(found.origin).parent / "fonts" / FONT), options), subset.Subsetter(options)
     chosen.populate(unicodes=[sign for signs in SIGNS for sign in signs])
     chosen.subset(font)
-    subset.save_font(font, str(Path(app.outdir) / "_static" / "math.woff"), options)
+    file = io.BytesIO()
+    subset.save_font(font, file, options)
+    return file.getvalue()
+
+
+def write_font(app: Sphinx, error: Exception | None) -> None:
+    "Put the font of the formulas into the site."
+    if error is None and app.builder.format == "html" and (data := font_data()) is not None:
+        (Path(app.outdir) / "_static" / "math.woff").write_bytes(data)
 
 
 def _inline(translator: nodes.NodeVisitor, node: nodes.math) -> None:
