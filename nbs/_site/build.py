@@ -59,7 +59,7 @@ def first_lines() -> str:
 
 def teaching_paths() -> list[Path]:
     "Return the pages for teachers, in the order of the sidebar."
-    return [TEACHING / name for name in ("syllabus.md", "teacher_notes.md", "known_results.ipynb", "glossary.md", "datasheets.md")]
+    return [TEACHING / name for name in ("syllabus.md", "teacher_notes.md", "known_results.ipynb", "gpu_comparison.ipynb", "glossary.md", "datasheets.md")]
 
 
 def teaching_index() -> str:
@@ -71,6 +71,7 @@ The course has fourteen units of about an hour, {course_hours()} hours in all, a
 - [Syllabus](syllabus.md): five sessions of 90 minutes, or ten weeks.
 - [Teacher's notes](teacher_notes.md): aim, timing, questions for discussion and common mistakes of every unit.
 - [Known results](known_results.ipynb): numbers to check a run against.
+- [The large backbones on a GPU](gpu_comparison.ipynb): ResNet50 and EfficientNetB7 from ImageNet weights, in Colab.
 - [Glossary](glossary.md): the terms of the course, each with the unit that introduces it.
 - [Datasheets](datasheets.md): origin, labels, terms and flaws of every data set.
 - [Capstone](../course/capstone.ipynb): a project brief with a rubric of 100 points and a worked example.

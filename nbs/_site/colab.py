@@ -1,6 +1,6 @@
 """Give every lesson a line with `Open in Colab` and `Download`, and a set-up cell for Colab.
 
-python nbs/_site/colab.py writes them into the notebooks of nbs/course/ (again and again with the same result; outputs stay);
+python nbs/_site/colab.py writes them into the notebooks of nbs/course/ and those of nbs/teaching/ that train (again and again with the same result; outputs stay);
 python nbs/_site/colab.py --check says which notebooks lack them and ends with 1.
 """
 
@@ -9,7 +9,7 @@ import re
 import sys
 from pathlib import Path
 
-from lessons import BADGES, COURSE, ROOT, colab_url, course_paths, page_name, repository_url
+from lessons import BADGES, ROOT, colab_paths, colab_url, page_name, repository_url
 
 from facekp.errors import requirement
 
@@ -72,7 +72,7 @@ def refresh(path: Path) -> bool:
 
 def stale() -> list[Path]:
     "The lessons whose line or set-up cell is missing or not as it should be."
-    return [path for path in course_paths() if (notebook := json.loads(path.read_text(encoding="utf-8"))) != with_colab(notebook, page_name(path))]
+    return [path for path in colab_paths() if (notebook := json.loads(path.read_text(encoding="utf-8"))) != with_colab(notebook, page_name(path))]
 
 
 def main() -> int:
@@ -80,8 +80,8 @@ def main() -> int:
         found = stale()
         print("\n".join(f"{path.relative_to(ROOT)}: run python nbs/_site/colab.py" for path in found) or "every lesson has its line and its set-up cell")
         return 1 if found else 0
-    changed = [path.name for path in course_paths() if refresh(path)]
-    print(f"{len(changed)} of {len(course_paths())} notebooks in {COURSE.name}/ written")
+    changed = [path.name for path in colab_paths() if refresh(path)]
+    print(f"{len(changed)} of {len(colab_paths())} notebooks written")
     return 0
 
 

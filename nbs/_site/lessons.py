@@ -39,6 +39,11 @@ def course_paths() -> list[Path]:
     return [*lesson_paths(), *sorted(COURSE.glob("[!0-9]*.ipynb"))]
 
 
+def colab_paths() -> list[Path]:
+    "Return the notebooks that open in Colab: the course, and the large backbones on a GPU."
+    return [*course_paths(), NOTEBOOKS / "teaching" / "gpu_comparison.ipynb"]
+
+
 def library_paths() -> list[Path]:
     "Return the notebooks of the library: those at the top first, then each package."
     return sorted(LIBRARY.rglob("*.ipynb"), key=lambda path: (len(path.relative_to(LIBRARY).parts) > 1, path.relative_to(LIBRARY).parts))

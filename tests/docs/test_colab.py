@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT / "nbs" / "_site"))
 
 import colab
 import install_lines
-from lessons import course_paths, lesson_paths, page_name, repository_url
+from lessons import colab_paths, lesson_paths, page_name, repository_url
 
 import facekp
 from facekp import errors
@@ -43,7 +43,7 @@ def test_a_title_alone_is_enough():
     assert "".join(colab.with_colab(alone, "01_draw")["cells"][0]["source"]) == "# Draw\n\n" + colab.badge_line("01_draw")
 
 
-@pytest.mark.parametrize("path", course_paths(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", colab_paths(), ids=lambda path: path.stem)
 def test_every_badge_opens_its_own_notebook(path):
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     badges = [line for cell in cells if cell["cell_type"] == "markdown" for line in cell["source"] if "colab.research.google.com" in line]
