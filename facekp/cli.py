@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/cli.html.md"""
 # %% auto #0
 __all__ = ['SEED', 'DATA_HELP', 'OVERWRITE_HELP', 'MODEL_HELP', 'JOBS', 'build_parser', 'main']
 
-# %% ../nbs/library/cli.ipynb #27a77fde
+# %% ../nbs/library/cli.ipynb #604f9efd
 import _thread
 import argparse
 import contextlib
@@ -20,9 +20,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from . import __version__
 from .options import Parser, whole_number
 
-# %% ../nbs/library/cli.ipynb #3e6a01fa
+# %% ../nbs/library/cli.ipynb #6bce8b61
 SEED = whole_number(0, highest=2**32 - 1)
 DATA_HELP = ("synthetic, synthetic:N, kaggle, or a path to a Kaggle folder or zip, training.csv, .npz or 300-W folder; several joined by +; "
              "a word is always a word: a folder of such a name is given as ./kaggle")
@@ -33,8 +34,8 @@ MODEL_HELP = "default, an .onnx or .keras file, or the folder of a run (default:
 def build_parser() -> argparse.ArgumentParser:  # one subcommand per job
     "Build the parser of the command."
     parser = Parser(prog="facekp", description="Facial keypoint detection: predict, train, evaluate and compare.")
-    parser.add_argument("-V", "--version", action="store_true", help="print the version and stop")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument("-V", "--version", action="version", version=f"facekp {__version__}", help="print the version and stop")
+    _add_debug(parser, default=False)
     jobs = parser.add_subparsers(dest="job", metavar="JOB")
     _add_predict_job(jobs)
     _add_data_job(jobs)
@@ -42,9 +43,16 @@ def build_parser() -> argparse.ArgumentParser:  # one subcommand per job
     _add_scoring_jobs(jobs)
     _add_course_job(jobs)
     _add_export_job(jobs)
+    for job in jobs.choices.values():
+        _add_debug(job, default=argparse.SUPPRESS)  # a job without the option keeps the value given before its name
     return parser
 
-# %% ../nbs/library/cli.ipynb #1a15d442
+
+def _add_debug(parser: argparse.ArgumentParser, default: Any) -> None:
+    "Add --debug, which may stand before or behind the job."
+    parser.add_argument("--debug", action="store_true", default=default, help="show the traceback of an error")
+
+# %% ../nbs/library/cli.ipynb #21b90a2a
 def _add_predict_job(jobs: "argparse._SubParsersAction[Parser]") -> None:
     "Describe the job that predicts images and videos."
     job = jobs.add_parser("predict", help="find faces and their keypoints in images, folders, videos or a webcam")
@@ -52,13 +60,13 @@ def _add_predict_job(jobs: "argparse._SubParsersAction[Parser]") -> None:
     job.add_argument("--model", default="default", metavar="MODEL", help=MODEL_HELP)
     job.add_argument("--out", metavar="DIR", help="folder for the results (default: predictions for drawn images; json, jsonl, csv and coco are printed)")
     job.add_argument("--format", default="image", choices=("image", "jpg", "png", "json", "jsonl", "csv", "coco", "labelme"),
-                     help="image: drawn images (JPEG for photographs) and videos; jpg, png: drawn as that; json: one file each; jsonl: a line per image and frame; "
+                     help="image: drawn images (JPEG for photographs) and videos; jpg, png: images drawn as that; json: one file each; jsonl: a line per image and frame; "
                           "csv: one table for all; coco, labelme: annotations for other programs (default: image)")
     job.add_argument("--min-face-size", type=float, default=0.02, metavar="SHARE",
                      help="the smallest face to detect, as a share of the longer side of the image; half of it takes four times as long (default: 0.02)")
     job.add_argument("--frames", type=whole_number(1), metavar="N", help="end a video or webcam after N frames")
     job.add_argument("--max-pixels", type=whole_number(1), default=100_000_000, metavar="N", help="refuse larger images (default: 100000000)")
-    job.add_argument("--overwrite", action="store_true", help="replace files of other programs; results of facekp are replaced anyway")
+    job.add_argument("--overwrite", action="store_true", help="replace files of other programs and LabelMe files; other results of facekp are replaced anyway")
 
 
 def _add_data_job(jobs: "argparse._SubParsersAction[Parser]") -> None:
@@ -69,10 +77,10 @@ def _add_data_job(jobs: "argparse._SubParsersAction[Parser]") -> None:
                           "fetch: download Kaggle's data")
     job.add_argument("source", nargs="?", metavar="SRC", help=DATA_HELP)
     job.add_argument("--out", metavar="PATH", help="for make: a folder for Kaggle's files, or a file ending with .npz")
-    job.add_argument("--seed", type=SEED, metavar="S", help="for synthetic faces (default: settings.ini)")
+    job.add_argument("--seed", type=SEED, metavar="S", help="chooses synthetic faces (default: settings.ini)")
     job.add_argument("--overwrite", action="store_true", help=f"for make: {OVERWRITE_HELP}")
 
-# %% ../nbs/library/cli.ipynb #23fe106d
+# %% ../nbs/library/cli.ipynb #0ab9fa7f
 def _add_train_job(jobs: "argparse._SubParsersAction[Parser]") -> None:
     "Describe the job that trains one model."
     job = jobs.add_parser("train", help="train one model and keep it")
@@ -81,11 +89,11 @@ def _add_train_job(jobs: "argparse._SubParsersAction[Parser]") -> None:
     job.add_argument("--data", metavar="SRC", help=DATA_HELP)
     job.add_argument("--labels", default="masked", metavar="STRATEGY", help="complete, ffill, knn, ridge, masked or truth (default: masked)")
     job.add_argument("--augment", type=whole_number(0, "copies"), default=0, metavar="N", help="augmented copies per face (default: 0)")
-    job.add_argument("--images", type=whole_number(1), metavar="N", help="how many images the run may show the model (default: settings.ini)")
+    job.add_argument("--images", type=whole_number(1), metavar="N", help="how many images the run may show the model (default: settings.ini; not for mean)")
     job.add_argument("--seed", type=SEED, metavar="S", help="of split, augmentation, weights and order (default: settings.ini)")
     job.add_argument("--profile", metavar="NAME", help="quick or full (default: settings.ini)")
     job.add_argument("--out", required=True, metavar="RUN", help="a folder for model.keras, record.json and the state of the run")
-    job.add_argument("--resume", action="store_true", help="continue the run in RUN with the same settings; only --images may differ, and only grow")
+    job.add_argument("--resume", action="store_true", help="continue the run in RUN, if there is one, with the same settings; only --images may differ, and only grow")
     job.add_argument("--overwrite", action="store_true", help="replace the run in RUN")
     job.add_argument("--sources", type=int, choices=(1, 2), metavar="N",
                      help="for Kaggle's rows: 2, a head per annotation source, or 1, one for both (default: 2)")
@@ -140,15 +148,14 @@ def _run_predict(options: argparse.Namespace) -> None:
         more = "; ..." if len(broken) > 3 else ""
         raise UserError(broken[0] if alone else f"{len(broken)} could not be read, the rest is done: {'; '.join(broken[:3])}{more}")
 
-# %% ../nbs/library/cli.ipynb #6d453020
+# %% ../nbs/library/cli.ipynb #81f52f5f
 def _run_data(options: argparse.Namespace) -> None:
     "Describe, check, make or download a data set."
     from facekp.errors import UserError
     from facekp.jobs import settings_with
 
-    if options.action != "make" and (options.out or options.overwrite):
-        raise UserError(f"data {options.action} writes no file, so --out and --overwrite have no use; leave them out")
     source = options.source or ("kaggle" if options.action == "fetch" else settings_with().data)
+    _check_data_options(source, options)
     if options.action == "make":
         _make_data(source, options)
     elif options.action == "fetch" and source != "kaggle":
@@ -160,7 +167,7 @@ def _run_data(options: argparse.Namespace) -> None:
     else:
         _print_audit(source, options)
 
-# %% ../nbs/library/cli.ipynb #96baaaef
+# %% ../nbs/library/cli.ipynb #2dae1b26
 def _print_audit(source: str, options: argparse.Namespace) -> None:
     "Print the audit of a data set; for `check`, every suspect row, or every broken row of a table that cannot be loaded."
     from facekp.audit import audit
@@ -182,6 +189,18 @@ def _print_audit(source: str, options: argparse.Namespace) -> None:
     print(audit_text(report, shown=report.rows))
     print(f"check: {len(report.invalid)} invalid rows, {len(report.suspects)} suspect labels, {len(report.halves)} rows with half a point, "
           f"{len(report.duplicates or [])} exact and {report.near_duplicates} near duplicates")
+
+
+def _check_data_options(source: str, options: argparse.Namespace) -> None:
+    "Raise UserError for an option that would have no effect."
+    from facekp.config import is_word
+    from facekp.errors import UserError
+
+    if options.action != "make" and (options.out or options.overwrite):
+        raise UserError(f"data {options.action} writes no file, so --out and --overwrite have no use; leave them out")
+    synthetic = any(is_word(part.strip()) and part.strip() != "kaggle" for part in source.split("+"))
+    if options.seed is not None and (options.action == "fetch" or not synthetic):
+        raise UserError(f"data {options.action}: --seed {options.seed} chooses synthetic faces, and {source} has none; leave it out")
 
 
 def _make_data(source: str, options: argparse.Namespace) -> None:
@@ -259,16 +278,18 @@ def _run_compare(options: argparse.Namespace) -> None:
     formats = {"RMSE px": "{:.2f}".format, "accuracy": "{:.1%}".format, "seconds": "{:.0f}".format}
     print(shown[list(columns)].rename(columns=columns).to_string(index=False, formatters=formats))
 
-# %% ../nbs/library/cli.ipynb #54a55204
+# %% ../nbs/library/cli.ipynb #f7693b72
 def _run_course(options: argparse.Namespace) -> None:
     "Run the whole comparison and print its tables."
     from facekp.audit import audit
     from facekp.audit_report import audit_text
+    from facekp.experiments.plan import list_trials
     from facekp.experiments.run import run_course
     from facekp.experiments.tables import table_text
     from facekp.jobs import faces_of, settings_with
 
     settings, started = settings_with(options.profile, data=options.data, models=options.models, seeds=options.seeds), time.perf_counter()
+    list_trials(settings)  # unknown names are refused before any work
     faces = faces_of(None, settings)
     print(audit_text(audit(faces)), "\n", flush=True)
     try:
@@ -310,7 +331,7 @@ def _raise_lost_interrupts() -> Iterator[None]:
     finally:
         sys.unraisablehook = previous
 
-# %% ../nbs/library/cli.ipynb #c56f463c
+# %% ../nbs/library/cli.ipynb #42c86064
 JOBS = {"predict": _run_predict, "data": _run_data, "train": _run_train, "evaluate": _run_evaluate, "submit": _run_submit,
         "compare": _run_compare, "course": _run_course, "export": _run_export}
 
@@ -321,11 +342,6 @@ def main(
     "Run the command."
     parser = build_parser()
     options = parser.parse_args(arguments)
-    if options.version:
-        from facekp import __version__
-
-        print(f"facekp {__version__}")
-        return 0
     if not options.job:
         parser.print_help()
         return 2

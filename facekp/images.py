@@ -8,7 +8,7 @@ Docs: https://facekp.github.io/facekp/library/images.html.md"""
 __all__ = ['MAX_PIXELS', 'IMAGE_ENDINGS', 'BRIGHTNESS_RANGES', 'FLOAT_OVERSHOOT', 'WHOLE_OVERSHOOT', 'AMBIGUOUS_MAXIMA',
            'EXTERNAL_FORMATS', 'read_image', 'check_size', 'scale_to_uint8', 'read_images', 'encode_png', 'write_image']
 
-# %% ../nbs/library/images.ipynb #3a43f022
+# %% ../nbs/library/images.ipynb #a22a5cdd
 import io
 import sys
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from .errors import RunError, UserError
 from .files import atomic_path
@@ -311,19 +312,29 @@ def encode_png(
              if scale < 1 else image)
     return bytes(cv2.imencode(".png", small[..., ::-1])[1].tobytes())
 
-# %% ../nbs/library/images.ipynb #78912144
+# %% ../nbs/library/images.ipynb #8f58dc14
 def write_image(
     image: np.ndarray,  # uint8 [H,W,3], RGB
     path: str | Path,  # ends with .png, .jpg or the ending of another image format
+    comment: str = "",  # Latin-1 text that PNG and JPEG files keep beside the pixels
 ) -> Path:  # the path written
     "Write an image atomically. Raises UserError for an unknown ending and RunError where the format can't hold the image."
     Image.init()
     if Path(path).suffix.lower() not in Image.EXTENSION:
         raise UserError(f"{path}: the ending names no image format; expected .png, .jpg, .webp or .tif")
-    options: dict[str, Any] = {"compress_level": 1} if Path(path).suffix.lower() == ".png" else {}
     try:
         with atomic_path(path) as partial:
-            Image.fromarray(image).save(partial, **options)
+            Image.fromarray(image).save(partial, **_save_options(Path(path).suffix.lower(), comment))
     except ValueError as error:
         raise RunError(f"{path}: the image can't be written in this format ({error})") from error
     return Path(path)
+
+
+def _save_options(ending: str, comment: str) -> dict[str, Any]:
+    "Return Pillow's options: quick compression of PNG, and the comment."
+    if ending in (".jpg", ".jpeg"):
+        return {"comment": comment} if comment else {}
+    notes = PngInfo()
+    if comment:
+        notes.add_text("Software", comment)
+    return {"compress_level": 1, "pnginfo": notes} if ending == ".png" else {}

@@ -154,17 +154,19 @@ def _train_trial(trial: "Trial", faces: Faces, settings: Settings, heads: int, o
     experiment = plan_experiment(faces, settings, [trial])
     return run_trial(experiment.trials[0], experiment, out, resume, show_progress, first_budget)
 
-# %% ../nbs/library/jobs.ipynb #f954bbee
+# %% ../nbs/library/jobs.ipynb #b3c8cb8a
 def _check_training(model: str, labels: str, augment: int, images: int | None) -> None:
     "Refuse unknown names and impossible amounts before anything is loaded."
     from facekp.labels import LABEL_STRATEGIES
-    from facekp.models.registry import list_models
+    from facekp.models.registry import list_models, model_spec
 
     for value, known, kind in ((model, list_models(), "model"), (labels, LABEL_STRATEGIES, "label strategy")):
         if value not in known:
             raise UserError(f"{kind} '{value}' is unknown{did_you_mean(value, known)}")
     if augment < 0 or (images is not None and images < 1):
         raise UserError(f"augment={augment}, images={images}: expected 0 or more copies per face and 1 or more images")
+    if images is not None and model_spec(model).budget is None:
+        raise UserError(f"images={images}: the model '{model}' is computed from the labels and is shown no images; leave the budget (--images) out")
 
 # %% ../nbs/library/jobs.ipynb #e0806cc6
 def _source_models(

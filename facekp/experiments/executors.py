@@ -16,13 +16,13 @@ from joblib import Parallel, parallel_config
 from ..errors import UserError, requirement
 from ..progress import progress
 
-# %% ../../nbs/library/experiments/executors.ipynb #9669cbb0
+# %% ../../nbs/library/experiments/executors.ipynb #49736d4d
 IDLE_SECONDS = 10  # seconds after which an idle process ends; a script does not end before its processes
 
 
 def run_jobs(
     jobs: list[Any],  # calls made with joblib.delayed; arguments and results must be picklable
-    workers: int,  # number of processes, 1 or more; ignored on a cluster, which has its own number
+    workers: int,  # number of processes on this machine, 1 or more; a cluster has a number of its own
 ) -> list[Any]:  # one result per job, in the order in which the jobs end
     "Run jobs in processes of one thread each, or on the cluster in FACEKP_CLUSTER. Raises UserError for a cluster that cannot be reached."
     if os.environ.get("FACEKP_CLUSTER"):

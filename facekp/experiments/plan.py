@@ -8,7 +8,7 @@ Docs: https://facekp.github.io/facekp/library/experiments/plan.html.md"""
 __all__ = ['Split', 'split_for_comparison', 'Trial', 'list_trials', 'find_weights', 'describe_weights', 'PlannedTrial',
            'plan_trial', 'Experiment', 'plan_experiment']
 
-# %% ../../nbs/library/experiments/plan.ipynb #50040baa
+# %% ../../nbs/library/experiments/plan.ipynb #a084ff86
 import hashlib
 import json
 import re
@@ -30,7 +30,7 @@ from ..labels import LABEL_STRATEGIES
 from ..models.registry import list_models, model_spec
 from ..synthetic.gaps import impose_gaps
 
-# %% ../../nbs/library/experiments/plan.ipynb #68fb0e72
+# %% ../../nbs/library/experiments/plan.ipynb #cc4d61b0
 @dataclass(frozen=True, eq=False)
 class Split:
     "Three parts of a data set; no person and no photo is in two of them."
@@ -60,7 +60,7 @@ class Split:
         "Return this split with no faces, to send it to another process cheaply."
         return Split(self.train[:0], self.validation[:0], self.test[:0], self.gaps)
 
-# %% ../../nbs/library/experiments/plan.ipynb #01558e21
+# %% ../../nbs/library/experiments/plan.ipynb #1d1961c0
 def split_for_comparison(
     faces: Faces,  # the whole data set
     settings: Settings,  # test_share, gap_share and seed are used
@@ -77,7 +77,7 @@ def split_for_comparison(
         train, gaps = impose_gaps(train, settings.gap_share, settings.seed), f"imposed on {settings.gap_share:.0%} of the training faces"
     return Split(train, validation, test, gaps)
 
-# %% ../../nbs/library/experiments/plan.ipynb #ffbd162d
+# %% ../../nbs/library/experiments/plan.ipynb #aefc89b4
 @dataclass(frozen=True)
 class Trial:
     "One training run of the comparison."
@@ -91,13 +91,15 @@ class Trial:
         "The name of the run in results and files."
         return f"{self.model}-{self.labels}-augment{self.augment}-seed{self.seed}"
 
-# %% ../../nbs/library/experiments/plan.ipynb #88c4f583
+# %% ../../nbs/library/experiments/plan.ipynb #010e6496
 def list_trials(
     settings: Settings,  # models, labels, augment, seed and seeds are used
 ) -> list[Trial]:  # every trial of the grid, the quick ones first
     "List the trials that the settings ask for. Raises UserError for an unknown model or label strategy."
-    models, strategies = settings.models.split(), settings.labels.split()
+    models, strategies = (list(dict.fromkeys(re.findall(r"""[^\s,"']+""", names))) for names in (settings.models, settings.labels))  # spaces or commas, with or without quotes
     for names, known, kind in ((models, list_models(), "model"), (strategies, LABEL_STRATEGIES, "label strategy")):
+        if not names:
+            raise UserError(f"no {kind} is named in the settings; expected one or more of {', '.join(known)}")
         for name in names:
             if name not in known:
                 raise UserError(f"{kind} '{name}' is unknown{did_you_mean(name, known)}")
@@ -109,7 +111,7 @@ def list_trials(
         trials += [Trial(model, labels, augment, seed) for seed in seeds for labels in strategies for augment in copies]
     return trials
 
-# %% ../../nbs/library/experiments/plan.ipynb #e7822bda
+# %% ../../nbs/library/experiments/plan.ipynb #3548c02c
 def find_weights(
     model: str,  # one of list_models()
     weights: str,  # the setting: 'imagenet', 'none', or a folder
@@ -138,7 +140,7 @@ def describe_weights(
         return weights or "random"
     return f"file {Path(weights).name} sha256 {hash_file(weights)}"
 
-# %% ../../nbs/library/experiments/plan.ipynb #14e0f10e
+# %% ../../nbs/library/experiments/plan.ipynb #57547f3f
 @dataclass(frozen=True)
 class PlannedTrial:
     "A trial with its budget and initial weights."
@@ -161,7 +163,7 @@ class PlannedTrial:
         "The budget as records keep it."
         return {"images": self.images, "batch_size": self.batch_size, "learning_rate": self.learning_rate}
 
-# %% ../../nbs/library/experiments/plan.ipynb #fea0b0dc
+# %% ../../nbs/library/experiments/plan.ipynb #f759b01c
 def plan_trial(
     trial: Trial,  # the trial
     settings: Settings,  # the budgets, batch_size, weights and minutes_per_trial are used
@@ -174,7 +176,7 @@ def plan_trial(
     return PlannedTrial(trial, images, settings.batch_size, spec.learning_rate, weights, describe_weights(weights) if spec.budget else "",
                         minutes, gpu_count > 0 or minutes <= settings.minutes_per_trial)
 
-# %% ../../nbs/library/experiments/plan.ipynb #d6d33018
+# %% ../../nbs/library/experiments/plan.ipynb #ff07140e
 @dataclass(frozen=True, eq=False)
 class Experiment:
     "A comparison on one data set: made once by plan_experiment and handed down."
@@ -199,7 +201,7 @@ class Experiment:
         told = [self.data["sha256"], planned.budget, planned.weights_from]
         return self.runs_folder / f"{planned.name}-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:8]}"
 
-# %% ../../nbs/library/experiments/plan.ipynb #67f02c23
+# %% ../../nbs/library/experiments/plan.ipynb #15ea23b8
 def plan_experiment(
     faces: Faces,  # the whole data set
     settings: Settings,  # profile, split, grid, budgets, weights and folders

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/experiments/run.html.md"""
 # %% auto #0
 __all__ = ['run_trial', 'fit_model', 'run_experiment', 'run_course']
 
-# %% ../../nbs/library/experiments/run.ipynb #c5139d37
+# %% ../../nbs/library/experiments/run.ipynb #be78c37a
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +31,7 @@ from ..labels import apply_label_strategy
 from ..models.registry import build_model, list_models, model_spec
 from ..training.seeds import set_seeds
 
-# %% ../../nbs/library/experiments/run.ipynb #e1269128
+# %% ../../nbs/library/experiments/run.ipynb #1db232c0
 def run_trial(
     planned: PlannedTrial,  # the trial with its budget and initial weights
     experiment: Experiment,  # the split and the description of the data are used
@@ -59,7 +59,7 @@ def run_trial(
         save_model(training.model, Path(run_folder) / "model.keras")
     return record
 
-# %% ../../nbs/library/experiments/run.ipynb #1fdd99d9
+# %% ../../nbs/library/experiments/run.ipynb #ab4362e7
 def fit_model(
     model: Any,  # keras.Model, uncompiled
     train: Faces,  # training faces; missing points are left out of the loss
@@ -76,7 +76,7 @@ def fit_model(
         return fit_transfer(model, train, validation, features_folder=features_folder, faces_per_epoch=epoch, **options)
     return fit(model, train, validation, **options)
 
-# %% ../../nbs/library/experiments/run.ipynb #f8b7397b
+# %% ../../nbs/library/experiments/run.ipynb #e2e4e68e
 def run_experiment(
     experiment: Experiment,  # what to run
     workers: int | None = None,  # processes; all cores when not given, or one where there is a graphics card
@@ -86,6 +86,8 @@ def run_experiment(
 
     if workers is not None and workers < 1:
         raise UserError(f"workers: {workers}, expected 1 or more processes")
+    if workers is not None and os.environ.get("FACEKP_CLUSTER"):
+        raise UserError(f"workers: {workers}, but the cluster in FACEKP_CLUSTER decides how many runs there are side by side; leave it (--workers) out, or unset FACEKP_CLUSTER")
     study = _stored_study(experiment)
     waiting = [planned for planned in experiment.trials if planned.affordable and not _is_done(planned, experiment, study)]
     if waiting:
@@ -107,7 +109,7 @@ def run_experiment(
                         "minutes_per_trial in settings.ini, lower the budget there, or use a machine with a graphics card")
     return study
 
-# %% ../../nbs/library/experiments/run.ipynb #e3ab6091
+# %% ../../nbs/library/experiments/run.ipynb #cd225a3a
 def _stored_study(experiment: Experiment) -> Study | None:
     "Read the results there are; those of other faces are moved aside."
     folder = experiment.results_folder
@@ -136,7 +138,7 @@ def _fits(planned: PlannedTrial, budget: dict[str, Any], weights_from: str) -> b
     pretrained = model_spec(planned.trial.model).pretrained
     return budget == planned.budget and (not pretrained or planned.weights_from in ("random", weights_from))
 
-# %% ../../nbs/library/experiments/run.ipynb #60536b5a
+# %% ../../nbs/library/experiments/run.ipynb #3eab2f7a
 def _stored_record(planned: PlannedTrial, experiment: Experiment) -> Record | None:
     "Read the record that a run of this trial left, if any."
     path = experiment.record_path(planned)
@@ -152,7 +154,7 @@ def _collect(experiment: Experiment, study: Study | None) -> Study | None:
     new = study_from_records(records, experiment.split.test.group)
     return new if study is None else merge_studies(study, new)
 
-# %% ../../nbs/library/experiments/run.ipynb #3ca0a158
+# %% ../../nbs/library/experiments/run.ipynb #64b39ea9
 def _run_and_write(planned: PlannedTrial, experiment: Experiment) -> str:
     "Run one trial in a worker process and write its record; return what went wrong, or nothing."
     try:
@@ -163,7 +165,7 @@ def _run_and_write(planned: PlannedTrial, experiment: Experiment) -> str:
         return f"{planned.name}: {type(error).__name__}: {error}"
     return ""
 
-# %% ../../nbs/library/experiments/run.ipynb #c4bc2277
+# %% ../../nbs/library/experiments/run.ipynb #34cf2e6d
 def run_course(
     faces: Faces,  # the whole data set
     settings: Settings,  # what to run, the budgets and the folders

@@ -86,13 +86,13 @@ def select_configurations(
     ranked = table.merge(validation, on=keys, how="left").sort_values("chosen_by", kind="stable")
     return ranked.drop_duplicates("model").drop(columns="chosen_by").sort_values("rmse", kind="stable", ignore_index=True)
 
-# %% ../../nbs/library/experiments/statistics.ipynb #06832b3f
+# %% ../../nbs/library/experiments/statistics.ipynb #d8a74a4b
 def rows_of_runs(
     places: Iterable[str | Path],  # folders of runs with record.json, such files, or folders of results with runs.csv
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:  # one row per run: model, labels, augment, seed, rmse, low and high in pixels, accuracy, seconds; and the description of the data of each place
     "Read single runs and whole studies as rows of one table. Raises UserError for a place that contains neither."
     rows, data = [], []
-    for place in map(Path, places):
+    for place in {Path(place).resolve(): Path(place) for place in places}.values():  # each once
         record_path = place / "record.json" if place.is_dir() else place
         if record_path.is_file():
             record = read_record(record_path)

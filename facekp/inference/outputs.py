@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/inference/outputs.html.md"""
 # %% auto #0
 __all__ = ['predict_files']
 
-# %% ../../nbs/library/inference/outputs.ipynb #9b755c71
+# %% ../../nbs/library/inference/outputs.ipynb #b2f83a31
 import sys
 import time
 from collections.abc import Iterable
@@ -18,11 +18,11 @@ from ..errors import UserError
 from .landmarker import FaceLandmarker
 from .sources import Source, find_sources, is_webcam, webcam_number
 from .tracking import FaceTracker
-from .writers import DRAWN_FORMATS, FORMATS, TABLE_COLUMNS, VideoSource, Writer, open_writer, print_safely
+from .writers import DRAWN_FORMATS, FORMATS, TABLE_COLUMNS, VideoSource, Writer, drawn_name, open_writer, print_safely
 from ..progress import progress
 from ..video import VIDEO_ENDINGS, read_frames
 
-# %% ../../nbs/library/inference/outputs.ipynb #963ec8d9
+# %% ../../nbs/library/inference/outputs.ipynb #441c5c9c
 def predict_files(
     landmarker: FaceLandmarker,  # what load returned
     given: Iterable[str | Path],  # images, videos, folders, webcam or webcam:N
@@ -30,11 +30,12 @@ def predict_files(
     format: str = "image",  # one of facekp.inference.writers.FORMATS; image: drawn, JPEG for photographs
     max_frames: int | None = None,  # end a video or webcam after so many frames
     show_progress: bool = True,  # a bar for what takes over two seconds, and a line per result
-    overwrite: bool = False,  # replace files of other programs too; results of facekp are replaced anyway
+    overwrite: bool = False,  # replace files of other programs and LabelMe files too; other results of facekp are replaced anyway
 ) -> list[str]:  # what could not be read, a message each
     "Predict files and write the results; go on after a broken file. Raises UserError where out names a file, or a file of another program is there."
     folder = _results_folder(out, format)
     sources, broken, done = find_sources(given, folder), [], 0
+    _check_options(sources, folder, max_frames, overwrite)
     if folder and not overwrite:
         _check_results(folder, sources, format)
     try:
@@ -53,7 +54,7 @@ def predict_files(
         print_safely(f"wrote {folder / table}")
     return broken
 
-# %% ../../nbs/library/inference/outputs.ipynb #91a38ccb
+# %% ../../nbs/library/inference/outputs.ipynb #1a3c0756
 def _results_folder(out: str | Path | None, format: str) -> Path | None:
     "Return where results go. Raises UserError for an unknown format and for the name of a file."
     if format not in FORMATS:
@@ -69,6 +70,14 @@ def _results_folder(out: str | Path | None, format: str) -> Path | None:
     return folder
 
 
+def _check_options(sources: list[Source], folder: Path | None, max_frames: int | None, overwrite: bool) -> None:
+    "Raise UserError for an option that would have no effect."
+    if max_frames is not None and not any(source.is_video for source in sources):
+        raise UserError(f"--frames {max_frames} (max_frames) ends videos and webcams, and none of the sources is one; leave it out")
+    if overwrite and folder is None:
+        raise UserError("--overwrite (overwrite=True) replaces files, and these results are printed; leave it out, or give a folder with --out")
+
+
 def _predict_source(landmarker: FaceLandmarker, source: Source, writer: Writer, max_frames: int | None, show: bool, to_files: bool) -> str | None:
     "Predict one source and print a line about the result; return the message where it can't be read."
     try:
@@ -80,30 +89,33 @@ def _predict_source(landmarker: FaceLandmarker, source: Source, writer: Writer, 
         print_safely(line)
     return None
 
-# %% ../../nbs/library/inference/outputs.ipynb #553d33a2
+# %% ../../nbs/library/inference/outputs.ipynb #40cb7ecd
 _TABLES = {"csv": "predictions.csv", "jsonl": "predictions.jsonl", "coco": "annotations.json"}  # formats with one file for all sources
 
 
 def _check_results(folder: Path, sources: list[Source], format: str) -> None:
     "Raise UserError for a file that would be replaced and is no result of this package."
-    paths = [folder / _TABLES[format]] if format in _TABLES else [folder / f"{source.name}.json" for source in sources if format in ("json", "labelme")]
+    paths = [folder / (drawn_name(source, format, source.is_video) if format in DRAWN_FORMATS else f"{source.name}.json") for source in sources]
+    paths = [folder / _TABLES[format]] if format in _TABLES else paths
     foreign = [path for path in paths if path.exists() and not _is_result(path)]
     if foreign:
         more = f" (and {len(foreign) - 1} more)" if len(foreign) > 1 else ""
-        raise UserError(f"{foreign[0]}{more}: is there already and no result of facekp; choose another --out, or replace it with --overwrite")
+        why = "may have been corrected in LabelMe" if format == "labelme" else "no result of facekp"
+        raise UserError(f"{foreign[0]}{more}: is there already and {why}; choose another --out, or replace it with --overwrite")
 
 
 def _is_result(path: Path) -> bool:
-    "Tell whether a file was written by this package: its first line has the columns of the table, or the file names the schema or the program."
+    "Tell whether a file was written by this package: its first line has the columns of the table, or its beginning or end names the schema or the program. LabelMe's files name neither, since people correct them."
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            if path.suffix == ".csv":
-                return file.readline().startswith(",".join(TABLE_COLUMNS[:2]))
+        with open(path, "rb") as file:
             head = file.read(4096)
             file.seek(max(0, path.stat().st_size - 4096))
-            return any(word in head + file.read() for word in ('"schema":', "facekp"))
+            ends = head + file.read()
     except OSError:
         return False
+    if path.suffix == ".csv":
+        return head.startswith(",".join(TABLE_COLUMNS[:2]).encode())
+    return b'"schema":' in ends or b"facekp" in ends
 
 # %% ../../nbs/library/inference/outputs.ipynb #84cb7c6a
 def _predict_image(landmarker: FaceLandmarker, source: Source, writer: Writer) -> str:
@@ -114,7 +126,7 @@ def _predict_image(landmarker: FaceLandmarker, source: Source, writer: Writer) -
     count = f"{len(prediction)} face{'s' * (len(prediction) != 1)}"
     return f"{source.path}: {count}{f' ({faces})' if faces else ''}{f' -> {path}' if path else ''}"
 
-# %% ../../nbs/library/inference/outputs.ipynb #b4c4ca7a
+# %% ../../nbs/library/inference/outputs.ipynb #6397c4d3
 def _predict_video(landmarker: FaceLandmarker, source: Source, writer: Writer,
                    max_frames: int | None, show_progress: bool) -> str:
     "Track the faces of a video or webcam; return a line about the result. Ctrl-C ends a webcam; the result of a file that it cuts is not kept."

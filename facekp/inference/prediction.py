@@ -24,7 +24,7 @@ from ..keypoints import KEYPOINTS
 if TYPE_CHECKING:
     import pandas
 
-# %% ../../nbs/library/inference/prediction.ipynb #4821d1a9
+# %% ../../nbs/library/inference/prediction.ipynb #eb6e2041
 @dataclass(frozen=True, eq=False)
 class Prediction:
     "The faces of one image."
@@ -69,7 +69,7 @@ class Prediction:
         path: str | Path,  # ends with .png, .jpg or the ending of another image format; missing folders are made
     ) -> Path:  # the path written
         "Write the drawn image atomically; the ending chooses the format."
-        return write_image(self.draw(), path)
+        return write_image(self.draw(), path, "drawn by facekp")
 
     def to_dict(self) -> dict[str, Any]:  # schema, file, width, height, seconds, faces
         "Return the prediction in plain Python types, as the JSON file holds it."

@@ -6,9 +6,10 @@ Docs: https://facekp.github.io/facekp/library/inference/writers.html.md"""
 
 # %% auto #0
 __all__ = ['FORMATS', 'DRAWN_FORMATS', 'LOSSLESS_ENDINGS', 'TABLE_COLUMNS', 'FrameWriter', 'VideoSource', 'VideoResult', 'Writer',
-           'print_safely', 'DrawingWriter', 'LinesWriter', 'JsonWriter', 'CsvWriter', 'AnnotationWriter', 'open_writer']
+           'print_safely', 'drawn_name', 'DrawingWriter', 'LinesWriter', 'JsonWriter', 'CsvWriter', 'AnnotationWriter',
+           'open_writer']
 
-# %% ../../nbs/library/inference/writers.ipynb #ee40373b
+# %% ../../nbs/library/inference/writers.ipynb #27db4b5b
 import contextlib
 import csv
 import json
@@ -26,10 +27,10 @@ from .drawing import draw_predictions
 from .prediction import Prediction
 from .results import FACE_COLUMNS, Face, face_to_dict, face_to_row
 from .schema import SCHEMA
-from .sources import RESULT_SUFFIX
+from .sources import RESULT_SUFFIX, Source
 from .video_file import VideoFile
 
-# %% ../../nbs/library/inference/writers.ipynb #e4aaf9d7
+# %% ../../nbs/library/inference/writers.ipynb #18102b35
 FORMATS = ("image", "jpg", "png", "json", "jsonl", "csv", "coco", "labelme")
 DRAWN_FORMATS = ("image", "jpg", "png")  # these are written to a folder only
 LOSSLESS_ENDINGS = frozenset({".png", ".tif", ".tiff", ".bmp", ".gif"})  # of sources that are drawn as PNG
@@ -68,7 +69,7 @@ class Writer(Protocol):
     ) -> contextlib.AbstractContextManager[VideoResult]:  # a function that writes a frame, and the file
         "Begin a video. Raises UserError where the format has no videos."
 
-# %% ../../nbs/library/inference/writers.ipynb #2354202e
+# %% ../../nbs/library/inference/writers.ipynb #150ca080
 def print_safely(
     text: str,  # one line
     file: TextIO | None = None,  # standard output when not given
@@ -98,7 +99,17 @@ class _EscapingStream:
     def flush(self) -> None:
         sys.stdout.flush()
 
-# %% ../../nbs/library/inference/writers.ipynb #a3b7795a
+# %% ../../nbs/library/inference/writers.ipynb #5f45eedb
+def drawn_name(
+    source: Source,  # an image or a video
+    format: str = "image",  # image: as suits the source; or jpg or png
+    video: bool = False,  # it has frames
+) -> str:  # file name, with folders below that of the results
+    "Return the name of a drawn image or video."
+    suited = "png" if Path(source.path).suffix.lower() in LOSSLESS_ENDINGS else "jpg"
+    return f"{source.name}{RESULT_SUFFIX}.{'mp4' if video else suited if format == 'image' else format}"
+
+
 class DrawingWriter:
     "Writes images and videos with the faces drawn."
 
@@ -115,8 +126,7 @@ class DrawingWriter:
         name: str,  # of the result, without ending
     ) -> Path | None:  # the file written, if the image has one of its own
         "Write the drawn image; return its path."
-        suited = "png" if Path(prediction.name).suffix.lower() in LOSSLESS_ENDINGS else "jpg"
-        return prediction.save(self.folder / f"{name}{RESULT_SUFFIX}.{suited if self.format == 'image' else self.format}")
+        return prediction.save(self.folder / drawn_name(Source(prediction.name, name), self.format))
 
     @contextlib.contextmanager
     def open_video(
@@ -124,7 +134,7 @@ class DrawingWriter:
         video: VideoSource,  # what is known of it before its frames
     ) -> Iterator[VideoResult]:  # a function that writes a frame, and the file
         "Write an MP4 with the times of the source. Raises RunError where OpenCV has no encoder."
-        path = self.folder / f"{video.name}{RESULT_SUFFIX}.mp4"
+        path = self.folder / drawn_name(Source(video.file, video.name), self.format, video=True)
         with atomic_path(path) as partial:
             file = VideoFile(partial, video.size, video.rate)
             try:
@@ -132,7 +142,7 @@ class DrawingWriter:
             finally:
                 file.close()
 
-# %% ../../nbs/library/inference/writers.ipynb #fa4a5969
+# %% ../../nbs/library/inference/writers.ipynb #40c6bf2f
 class LinesWriter:
     "Writes JSON Lines: a line per image and per frame, flushed at once."
 
@@ -166,7 +176,7 @@ def _frame(number: int, seconds: float, faces: list[Face]) -> dict[str, Any]:
     "Return a frame for JSON."
     return {"frame": number, "seconds": round(seconds, 3), "faces": [face_to_dict(face) for face in faces]}
 
-# %% ../../nbs/library/inference/writers.ipynb #a699bb54
+# %% ../../nbs/library/inference/writers.ipynb #cd219e27
 class JsonWriter:
     "Writes a JSON document per source."
 
@@ -203,7 +213,7 @@ def _write(file: TextIO, text: str) -> None:
     "Write text."
     file.write(text)
 
-# %% ../../nbs/library/inference/writers.ipynb #eb36a737
+# %% ../../nbs/library/inference/writers.ipynb #68ab2eb5
 class CsvWriter:
     "Writes a row per face to one table; a source without a face has a row without values."
 
@@ -246,7 +256,7 @@ class CsvWriter:
                 self._stream.truncate()
             raise
 
-# %% ../../nbs/library/inference/writers.ipynb #e70a4450
+# %% ../../nbs/library/inference/writers.ipynb #dc6df4ad
 class AnnotationWriter:
     "Writes the faces of images for COCO (one document at the end) or LabelMe (a file per image)."
 

@@ -55,10 +55,10 @@ def train_options() -> dict[str, argparse.Action]:
 
 # option -> (other value, whether it is refused, words of the message); None: an option that says where or whether, tested by itself
 DECISIONS = {
-    "--model": ("mean", True, "model baseline before, mean now"), "--data": ("other.npz", True, "data "), "--labels": ("knn", True, "labels masked before, knn now"),
+    "--model": ("cnn", True, "model baseline before, cnn now"), "--data": ("other.npz", True, "data "), "--labels": ("knn", True, "labels masked before, knn now"),
     "--augment": ("2", True, "augment 1 before, 2 now"), "--images": ("600", False, ""), "--seed": ("1", True, "seed 0 before, 1 now"),
     "--profile": ("full", True, "profile quick before, full now"), "--sources": ("1", True, "sources 2 before, 1 now"),
-    "--out": None, "--resume": None, "--overwrite": None}
+    "--out": None, "--resume": None, "--overwrite": None, "--debug": None}
 
 
 def everything_in(folder) -> dict:

@@ -4,6 +4,7 @@ from dataclasses import fields
 
 import pytest
 
+import facekp
 from facekp.cli import main
 from facekp.config import PROFILES, Settings, check_setting, find_settings_file, is_word, load_settings
 from facekp.errors import UserError
@@ -137,7 +138,10 @@ def test_mistyped_words_are_answered_with_the_one_that_was_meant(words, meant, c
 
 
 def test_the_version_is_printed(capsys):
-    assert main(["-V"]) == 0 and capsys.readouterr().out.startswith("facekp ")
+    for words in (["-V"], ["--version"], ["-V", "predict"]):
+        with pytest.raises(SystemExit) as caught:
+            main(words)
+        assert caught.value.code == 0 and capsys.readouterr().out == f"facekp {facekp.__version__}\n"
 
 
 def test_the_profiles_are_those_of_the_shipped_file():
