@@ -80,13 +80,15 @@ def claim_rows() -> pd.DataFrame:
 
 
 def peers_sentence() -> str:
-    "Return the error and the speed of the shipped model beside MediaPipe's, from the record of both."
+    "Return the error and the speed of the shipped model beside MediaPipe's, and its NME, from the records."
     record: dict[str, Any] = json.loads((ROOT / "results" / "deploy" / "peers.json").read_text(encoding="utf-8"))
+    uses: dict[str, Any] = json.loads((ROOT / "results" / "prediction" / "uses.json").read_text(encoding="utf-8"))
     own, other = record["models"]["facekp default"], record["models"]["MediaPipe face_landmark"]
     low, high = own["interval"]
-    return (f"On {record['data']['faces']} held-out photographs of HELEN and AFW, the shipped model ({own['bytes'] / 1e6:.1f} MB, {own['median_ms']:.1f} ms per face on one CPU core, without detection) "
-            f"has an RMSE of {own['rmse']:.2f} px (95% CI {low:.2f}–{high:.2f}) in 96x96 crops; MediaPipe's face_landmark has {other['rmse']:.2f} px and takes {other['median_ms']:.1f} ms. "
-            "The measured copy of the model was trained without these photographs. [More comparisons](https://facekp.github.io/facekp/prediction.html), with what was not measured.")
+    return (f"On {record['data']['faces']} held-out photographs of HELEN and AFW, the shipped model ({own['bytes'] / 1e6:.1f} MB, {own['median_ms']:.1f} ms per face on one core, without detection) "
+            f"has an RMSE of {own['rmse']:.2f} px (95% CI {low:.2f}–{high:.2f}) in 96x96 crops; MediaPipe's face_landmark has {other['rmse']:.2f} px and {other['median_ms']:.1f} ms. "
+            f"That copy was trained without them. dlib was not run. On {uses['data']['faces']} LFPW photographs the NME, the mean distance over eye distance, is {uses['nme']:.1%}. "
+            "[More](https://facekp.github.io/facekp/prediction.html).")
 
 
 def first_result() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
