@@ -87,7 +87,7 @@ def peers_sentence() -> str:
     low, high = own["interval"]
     return (f"On {record['data']['faces']} held-out photographs of HELEN and AFW, the shipped model ({own['bytes'] / 1e6:.1f} MB, {own['median_ms']:.1f} ms per face on one core, without detection) "
             f"has an RMSE of {own['rmse']:.2f} px (95% CI {low:.2f}–{high:.2f}) in 96x96 crops; MediaPipe's face_landmark has {other['rmse']:.2f} px and {other['median_ms']:.1f} ms. "
-            f"That copy was trained without them. dlib was not run. On {uses['data']['faces']} LFPW photographs the NME, the mean distance over eye distance, is {uses['nme']:.1%}. "
+            f"The measured copy was trained without them. dlib was not run. On {uses['data']['faces']} LFPW photographs the NME, the mean distance over eye distance, is {uses['nme']:.1%}. "
             "[More](https://facekp.github.io/facekp/prediction.html).")
 
 
