@@ -1,7 +1,7 @@
 # make course: install everything and run the course's comparison on synthetic faces
 # make test:   lint, types, every notebook and every test; make test-long: the tests that take minutes, with a record
 # make docs:   the site in _docs/; make slides: the decks of talk and units, and a PDF of each, in _docs/slides/
-# make release-check: build and try what would be published, the base installation too; make colab-check: run every lesson as Colab does
+# make release-check: build and test what would be published, base and train, with the oldest and the newest Python here; make colab-check: run every lesson as Colab does
 # make bench-peers: the shipped model beside others on your faces (FACES=file.npz)
 # make default-model: train the shipped model, and the model without the test set (FACES=photographs.npz MORE=frames.npz)
 # make export: write facekp/ from nbs/ after a change; make readme: write README.md from nbs/index.ipynb
@@ -51,7 +51,7 @@ browser: .venv/installed-dev
 
 release-check: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[release]'
-	$(BIN)/python tools/release_check.py
+	$(BIN)/python tools/release_check.py $(RELEASE_OPTIONS)
 
 colab-check: .venv/installed
 	$(BIN)/python tools/colab_check.py

@@ -1,22 +1,25 @@
-"""Check a version before its release: build wheel and sdist, check their contents, and test the wheel in a new environment.
+"""Check a version before its release: build wheel and sdist, check their contents, and test the wheel in new environments.
 
-python tools/release_check.py [--faces FILE.npz]: with --faces, also check that no archive contains an image of that file.
+python tools/release_check.py [--faces FILE.npz] [--python PYTHON ...] [--out FOLDER]: with --faces, also check that no archive contains an image of that file.
+The base installation and the one with the extra `train` are tested with each Python given; by default with the oldest and the newest that are
+installed here, from the oldest that pyproject.toml allows.
 """
 
 import argparse
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
 import time
-import venv
 import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LARGEST_BASE = 450  # MB of the base installation, without pip
+NEWEST = 10  # minor versions above the oldest Python to look for
 LARGEST = 1_500_000  # bytes; the shipped models are the largest files of the package
 PICTURES = {".png", ".jpg", ".jpeg", ".npz", ".npy", ".zip", ".csv", ".h5", ".keras"}
 SMALLEST = "[course]\ndata = synthetic:60\nprofile = quick\n[quick]\nmodels = mean baseline\nlabels = complete masked\naugment = 1\nbaseline_images = 300\n"
@@ -74,10 +77,32 @@ def installed_mb(folder: Path) -> float:
     return sum(path.stat().st_size for path in packages.rglob("*") if path.is_file() and path.relative_to(packages).parts[0].split("-")[0] not in ("pip", "setuptools")) / 2**20
 
 
-def try_base(wheel: Path, folder: Path, environment: dict[str, str]) -> None:
+def python_version(python: str) -> tuple[int, int] | None:
+    "Return the version of a Python that starts and can create environments, or None."
+    code = "import ensurepip, sys, venv; print(*sys.version_info[:2])"
+    try:
+        done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    except OSError:
+        return None
+    return tuple(map(int, done.stdout.split())) if done.returncode == 0 else None
+
+
+def find_pythons() -> list[str]:
+    "Return the oldest and the newest Python of the search path that pyproject.toml allows; this one if there is no other."
+    oldest = int(re.search(r'requires-python = ">=3\.(\d+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8")).group(1))
+    found = [path for minor in range(oldest, oldest + NEWEST) if (path := shutil.which(f"python3.{minor}")) and python_version(path) == (3, minor)]
+    return list(dict.fromkeys([found[0], found[-1]])) if found else [sys.executable]
+
+
+def create_environment(python: str, folder: Path) -> Path:
+    "Create an environment and return the folder of its programs."
+    run(python, "-m", "venv", folder, cwd=folder.parent)
+    return folder / ("Scripts" if os.name == "nt" else "bin")
+
+
+def try_base(wheel: Path, folder: Path, environment: dict[str, str], python: str) -> None:
     "Test the base installation in a new environment: predict, read data, and check the message that training needs the extra `train`."
-    venv.create(folder / "base", with_pip=True)
-    scripts, desk = folder / "base" / ("Scripts" if os.name == "nt" else "bin"), folder / "desk"
+    scripts, desk = create_environment(python, folder / "base"), folder / "desk"
     started = time.perf_counter()
     run(scripts / "python", "-m", "pip", "install", "--quiet", "--no-compile", "--disable-pip-version-check", wheel, cwd=folder)
     seconds, size = time.perf_counter() - started, installed_mb(folder / "base")
@@ -97,15 +122,15 @@ def try_base(wheel: Path, folder: Path, environment: dict[str, str]) -> None:
     print(told.stderr.strip())
 
 
-def try_wheel(wheel: Path, folder: Path) -> None:
+def try_wheel(wheel: Path, folder: Path, python: str) -> None:
     "Test the wheel in new environments outside the repository: the base installation, and the one with the extra `train`."
+    print(f"Python {'.'.join(map(str, python_version(python)))}: {python}")
     desk = folder / "desk"
-    desk.mkdir()
+    desk.mkdir(parents=True)
     (desk / "settings.ini").write_text(SMALLEST)
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("FACEKP", "PYTHON"))}
-    try_base(wheel, folder, environment)
-    venv.create(folder / "env", with_pip=True)
-    scripts = folder / "env" / ("Scripts" if os.name == "nt" else "bin")
+    try_base(wheel, folder, environment, python)
+    scripts = create_environment(python, folder / "env")
     run(scripts / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"{wheel}[train]", cwd=folder)
     print(run(scripts / "facekp", "--version", cwd=desk, env=environment).strip())
     print(run(scripts / "facekp", "course", cwd=desk, env=environment, timeout=900))
@@ -114,7 +139,12 @@ def try_wheel(wheel: Path, folder: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--faces", type=Path, help="an .npz file with images that must not be in an archive")
+    parser.add_argument("--python", nargs="*", help="Pythons to test with; by default the oldest and the newest that are installed here")
+    parser.add_argument("--out", type=Path, help="folder for the checked archives; without, they are deleted")
     options = parser.parse_args()
+    pythons = options.python or find_pythons()
+    if broken := [python for python in pythons if python_version(python) is None]:
+        parser.error(f"no Python that can create environments: {', '.join(broken)}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         run(sys.executable, "-m", "build", "--outdir", folder / "dist", ROOT, cwd=folder)
@@ -127,7 +157,11 @@ def main() -> int:
             print(f"{archive.name}: {len(members)} files, {archive.stat().st_size:,} bytes, searched for {len(faces)} faces")
             if wrong:
                 raise SystemExit("\n".join(wrong))
-        try_wheel(next(path for path in archives if path.suffix == ".whl"), folder)
+        for number, python in enumerate(pythons):
+            try_wheel(next(path for path in archives if path.suffix == ".whl"), folder / f"python{number}", python)
+            shutil.rmtree(folder / f"python{number}")  # an environment has more than 2 GB
+        if options.out:
+            shutil.copytree(folder / "dist", options.out, dirs_exist_ok=True)
     print("ready for release")
     return 0
 

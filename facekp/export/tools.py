@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/export/tools.html.md"""
 # %% auto #0
 __all__ = ['require_packages', 'silence_converters', 'float_layers', 'belongs_to_layer']
 
-# %% ../../nbs/library/export/tools.ipynb #62830d91
+# %% ../../nbs/library/export/tools.ipynb #2a4e9bf8
 import contextlib
 import logging
 import threading
@@ -21,7 +21,7 @@ import keras
 
 from ..errors import UserError, requirement
 
-# %% ../../nbs/library/export/tools.ipynb #2c2afdfc
+# %% ../../nbs/library/export/tools.ipynb #31cb2597
 def require_packages(
     packages: Iterable[str],  # names to import
 ) -> None:
@@ -34,7 +34,7 @@ def require_packages(
             raise UserError(f"this format needs the package {package.replace('_', '-')}: "
                             f"pip install '{requirement('deploy')}'") from error
 
-# %% ../../nbs/library/export/tools.ipynb #5e22cab8
+# %% ../../nbs/library/export/tools.ipynb #74c792d8
 _CONVERTER_MODULES = r"(keras|tensorflow|tf2onnx|onnx|onnxruntime|ai_edge_litert|numpy)(\.|$)"
 _ONE_AT_A_TIME = threading.RLock()  # Python's list of warning filters belongs to the whole process
 
@@ -65,7 +65,7 @@ def silence_converters() -> Iterator[None]:
             for handler in handlers:
                 handler.removeFilter(passes)
 
-# %% ../../nbs/library/export/tools.ipynb #49db1e94
+# %% ../../nbs/library/export/tools.ipynb #d6c9dc00
 def float_layers(
     model: keras.Model,  # any keypoint network
 ) -> list[str]:  # in the order of model.layers
