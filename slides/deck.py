@@ -25,12 +25,13 @@ from tables import FULL, MAIN, MODELS, best_rows, counts, read_table
 
 from facekp.experiments.results import read_study
 
+STRATEGIES = {"complete": "noNA", "ffill": "forward fill", "knn": "KNN", "masked": "masked loss"}
 BOTH = "helen_afw_96_npz_youtube_faces_96"
 
 
 @functools.cache
 def picture(name: str, alternative: str, part: tuple[float, float, float, float] = (0, 0, 1, 1)) -> str:
-    "A picture of photos/, within the file; `part` says what of it is shown: left, top, right and bottom as shares of its width and height."
+    "Return a picture of photos/, embedded; `part` is what is shown: left, top, right and bottom as shares of its width and height."
     from PIL import Image
 
     whole = Image.open(ROOT / "photos" / name)
@@ -41,25 +42,25 @@ def picture(name: str, alternative: str, part: tuple[float, float, float, float]
 
 
 def cell(model: str, labels: str, copies: int) -> dict:
-    "One row of the main comparison."
+    "Return one row of the main comparison."
     return next(row for row in read_table(FULL / MAIN) if (row["model"], row["labels"], int(row["augment"])) == (model, labels, copies))
 
 
 def cells(model: str, copies: int) -> list[dict]:
-    "The rows of a model, worst repair first."
+    "The rows of a model, worst label strategy first."
     rows = [row for row in read_table(FULL / MAIN) if row["model"] == model and int(row["augment"]) == copies]
     return sorted(rows, key=lambda row: -float(row["rmse"]))
 
 
 @functools.cache
 def best(model: str = "") -> dict:
-    "The row of a model that was best on the validation faces, or of the model whose row has the smallest error."
+    "Return the row of a model that was best on the validation set, or of the model whose row has the smallest error."
     return next(row for row in best_rows(FULL / MAIN) if row["model"] == model or not model)
 
 
 def taps() -> list[dict]:
-    "Frozen MobileNetV2 cut at maps of several sizes, worst first: error as the mean over seeds, and how many there are."
-    names = {"imagenet-12x12": "cut at 12x12 cells", "imagenet-6x6": "cut at 6x6", "imagenet-3x3": "cut at 3x3, its last map", "random-12x12": "random weights, at 12x12"}
+    "Return the errors of frozen MobileNetV2 by feature map, worst first: mean over seeds, and number of seeds."
+    names = {"imagenet-12x12": "12x12 map", "imagenet-6x6": "6x6 map", "imagenet-3x3": "3x3 map, the last", "random-12x12": "random, 12x12 map"}
     rows, transfer = [], read_study(ROOT / "results" / "transfer").runs
     for place, name in names.items():
         errors = transfer.rmse[transfer.index.str.startswith(f"frozen-{place}-seed")]
@@ -68,16 +69,16 @@ def taps() -> list[dict]:
 
 
 def bars(rows: list[dict], label: str = "labels") -> str:
-    "Errors as bars."
+    "Return errors as a bar chart."
     widest = max(float(row["rmse"]) for row in rows)
-    lines = [f'<tr><th scope="row">{MODELS.get(row[label], row[label])}</th>'
+    lines = [f'<tr><th scope="row">{ {**MODELS, **STRATEGIES}.get(row[label], row[label])}</th>'
              f'<td class="bar"><span style="width:{float(row["rmse"]) / widest:.0%}"></span></td>'
              f'<td class="number">{float(row["rmse"]):.2f} px</td></tr>' for row in rows]
     return '<table class="bars"><tbody>' + "".join(lines) + "</tbody></table>"
 
 
 def count_verdicts(question: str, data: str = "main") -> dict[str, int]:
-    "How often a question was answered which way, for trained nets."
+    "Return how often each verdict was reached, for trained networks."
     folder = FULL / (MAIN if data == "main" else BOTH)
     with open(folder / "answers.csv", newline="", encoding="utf-8") as file:
         found = [row["verdict"] for row in csv.DictReader(file) if row["question"] == question and row["model"] != "mean"]
@@ -85,12 +86,12 @@ def count_verdicts(question: str, data: str = "main") -> dict[str, int]:
 
 
 def verdicts(question: str, data: str = "main") -> str:
-    "The counted verdicts as words."
+    "Return the counted verdicts as words."
     return ", ".join(f"{verdict} in {count}" for verdict, count in count_verdicts(question, data).items())
 
 
 def verdict_bar(question: str, data: str = "main") -> str:
-    "The counted verdicts as a bar."
+    "Return the counted verdicts as a bar."
     looks = {"lower": "lower", "no difference seen": "none", "higher": "higher"}
     parts = [f'<span class="{looks[verdict]}" style="flex:{count}"><b>{count}</b>{verdict.removesuffix(" seen")}</span>'
              for verdict, count in count_verdicts(question, data).items()]
@@ -108,24 +109,24 @@ def run(study: str, name: str) -> dict:
 
 
 def _sizes(name: str) -> dict:
-    "How many faces a comparison learned from and held out."
+    "Return the sizes of a comparison's training, validation and test sets."
     data = counts(FULL / name)
     sizes = {"train": data["n_train"], "validation": data["n_validation"], "test": data["n_test"]}
     return sizes | {"total": sum(sizes.values())}
 
 
 def demo() -> str:
-    "The commands of the live demo: only what the package can do."
+    "Return the commands of the live demo: only what the package can do."
     can_predict = 'add_parser("predict"' in (ROOT / "facekp" / "cli.py").read_text(encoding="utf-8")
     try_it = f"git clone {repository_url()}\ncd {repository_url().rsplit('/', 1)[1]}\nmake course"
     return "facekp predict photo.jpg --out out" if can_predict else try_it
 
 
 def facts() -> dict:
-    "Everything that the deck's text may name."
+    "Return the names that the text of the talk may use."
     labels = record("audit_kaggle_labels")
     rows = best_rows(FULL / MAIN)
-    return {"picture": picture, "cell": cell, "cells": cells, "best": best, "bars": bars, "verdicts": verdicts, "verdict_bar": verdict_bar, "names": MODELS, "labels": labels,
+    return {"picture": picture, "cell": cell, "cells": cells, "best": best, "bars": bars, "verdicts": verdicts, "verdict_bar": verdict_bar, "names": MODELS, "strategies": {**STRATEGIES, "ridge": "ridge"}, "labels": labels,
             "moved": {source["keypoint"]: source["moved"] for source in labels["sources"]},
             "imputed": {name: values["mean"] for name, values in record("imputers_kaggle_labels")["rmse"].items()},
             "accuracy": record("accuracy_kaggle_labels"), "main": _sizes(MAIN), "both": _sizes(BOTH), "demo": demo(),
@@ -144,7 +145,7 @@ def split_slides(text: str) -> list[tuple[str, str, str]]:
 
 
 def slides() -> list[tuple[str, str, str]]:
-    "Class, text and speaker notes of each slide of the talk, numbers filled in."
+    "Return class, text and speaker's notes of each slide of the talk, numbers filled in."
     from jinja2 import Environment, StrictUndefined
 
     source = re.sub(r"<!--.*?-->\s*", "", (HERE / "deck.md").read_text(encoding="utf-8"), flags=re.DOTALL)
@@ -160,7 +161,7 @@ def list_decks() -> dict[str, tuple[str, Callable[[], list[tuple[str, str, str]]
 
 
 def reveal_folder() -> Path:
-    "Where reveal.js lies: the sphinx-revealjs package brings it."
+    "Return the folder of reveal.js, which the package sphinx-revealjs brings."
     return Path(importlib.util.find_spec("sphinx_revealjs").origin).parent / "_static" / "revealjs"
 
 
@@ -172,7 +173,7 @@ def math_style() -> str:
 
 
 def deck_html(title: str, shown_slides: list[tuple[str, str, str]]) -> str:
-    "A whole deck as one page."
+    "Return a whole deck as one page."
     from latex2mathml.converter import convert
     from markdown_it import MarkdownIt
     from mdit_py_plugins.dollarmath import dollarmath_plugin

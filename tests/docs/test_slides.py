@@ -45,8 +45,8 @@ def test_what_the_slides_say_still_holds():
     assert 0.7 < float(deck.best("mean")["rmse"]) - float(deck.best("baseline")["rmse"]) < 1.3
     assert float(deck.best("heatmap")["rmse"]) < float(deck.best("cnn")["rmse"]) and int(deck.best("heatmap")["parameters"]) < int(deck.best("cnn")["parameters"])
     places = {row["labels"].split(",")[0]: row["rmse"] for row in deck.taps()}
-    assert list(places.values()) == sorted(places.values(), reverse=True) and places["cut at 3x3"] > places["cut at 6x6"] > places["cut at 12x12 cells"]
-    assert places["random weights"] > places["cut at 12x12 cells"] + 1 and len({row["seeds"] for row in deck.taps()}) == 1
+    assert list(places.values()) == sorted(places.values(), reverse=True) and places["3x3 map"] > places["6x6 map"] > places["12x12 map"]
+    assert places["random"] > places["12x12 map"] + 1 and len({row["seeds"] for row in deck.taps()}) == 1
     filled = deck.facts()["imputed"]
     assert filled["ffill"] > filled["mean"] > filled["knn"] > filled["ridge"]
 
