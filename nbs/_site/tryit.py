@@ -101,7 +101,7 @@ def has_runtime() -> bool:
 
 
 def known() -> dict:
-    "What the page's program takes from the package: so neither can change without the other."
+    "Return the constants that the page's program takes from the package."
     import numpy as np
 
 
@@ -119,7 +119,7 @@ def known() -> dict:
 
 
 def _sample(faces: list[tuple[int, int, int]], size: tuple[int, int]):
-    "A wall [H,W] with drawn faces on it, each given by its number in the series, its width in pixels, and where it begins on the wall."
+    "Return an image [H,W] of a wall with synthetic faces, each given by its number in the series, its width and its left edge in pixels."
     import cv2
     import numpy as np
 
@@ -139,7 +139,7 @@ def _sample(faces: list[tuple[int, int, int]], size: tuple[int, int]):
 
 
 def write_samples(folder: Path) -> None:
-    "Draw the pictures to try."
+    "Write the sample images."
     import cv2
 
     cv2.imwrite(str(folder / "one.png"), _sample([(14, 288, 96)], (480, 360)))
@@ -147,7 +147,7 @@ def write_samples(folder: Path) -> None:
 
 
 def write_try(static: Path) -> str:
-    "Put all that the page needs among the site's own files, and return the page."
+    "Copy all that the page needs into the site's static files, and return the page."
     from facekp.inference.session import DEFAULT_MODEL, DETECTOR_FILE
 
     folder = static / "try"
@@ -163,7 +163,7 @@ def write_try(static: Path) -> str:
     legend = "\n".join(f'<li><span style="background:{color}"></span>{side}</li>' for side, color in sides.items())
     lesson = page_about("_applications", "library/inference/landmarker")
     page = (HERE / "try" / "page.md").read_text(encoding="utf-8")
-    card = "How good the points are, and for whom, says the [model card](model.md)."
+    card = "The [model card](model.md) states its error and its limits."
     for name, value in {"size": size, "legend": legend, "lesson": lesson, "card": card}.items():
         page = page.replace(f"{{{name}}}", str(value))
     return page

@@ -46,6 +46,7 @@ from lessons import (
     repository_url,
     title_of,
 )
+from record_words import NOTES, PARTS, STAGES, in_terms
 from reference import entries, exported_names, module_name, reference_page
 from tables import best_rows, comparison_folders, read_table
 
@@ -467,7 +468,7 @@ def test_the_page_finds_what_the_package_finds(try_page, site, tmp_path):
     assert len(points_on(try_page, "No face found")) == 0 and not try_page.is_visible("#try-numbers")
     (tmp_path / "words.png").write_text("no picture")
     try_page.set_input_files("#try-file", tmp_path / "words.png")
-    points_on(try_page, "is no picture that this browser can read")
+    points_on(try_page, "is not an image that this browser can read")
     assert not try_page.complaints, try_page.complaints
 
 
@@ -490,7 +491,7 @@ def test_runtime_is_refused_where_it_is_not_what_was_expected(monkeypatch, tmp_p
 def test_model_card_tells_what_the_records_tell(monkeypatch, tmp_path):
     monkeypatch.setattr(modelcard, "DEPLOY", tmp_path)
     bare = modelcard.card_page()
-    assert "research only" in bare and "How well it does" not in bare and not modelcard.shipped_sentence()
+    assert "research only" in bare and "## Results" not in bare and not modelcard.shipped_sentence()
     record = {"metrics": {"rmse": 1.234, "n_faces": 238, "per_point": {"nose_tip": 1.5}, "intervals": {"rmse": [1.1, 1.3]}},
               "by": {"source": {"helen_train": {"rmse": 1.01, "interval": [0.9, 1.2], "n_faces": 180}}}, "command": "python recipes/default/train.py --faces a.npz"}
     (tmp_path / "default.json").write_text(json.dumps(record))
@@ -501,10 +502,21 @@ def test_model_card_tells_what_the_records_tell(monkeypatch, tmp_path):
     (tmp_path / "ablation.json").write_text(json.dumps({"rows": [row, {**row, "meaning": "the <window>", "worse_by": 0.027, "worse_by_of_each_seed": [0.024, 0.03]}], "rows_of_the_whole": [row], "not_run": ["third"], "recipe": "Of version 6"}))
     page = modelcard.card_page()
     for part in ("1.23", "1.10–1.30", "nose tip", "helen train", "<svg", "litert-int8", "0.35", "python recipes/default/train.py \\\n    --faces a.npz",
-                 "the &lt;window&gt;", "+0.027", "+0.024, +0.030", "2 seeds", "Not run so: third. Of version 6."):
+                 "the &lt;window&gt;", "+0.027", "+0.024, +0.030", "2 seeds", "Not run in this way: third. Of version 6."):
         assert part in page, part
-    assert "Beside others" not in page and "From beginning to end" not in page and "**1.23 px** (1.10–1.30) on 238" in modelcard.shipped_sentence()
+    assert "## Other models" not in page and "All stages" not in page and "**1.23 px** (1.10–1.30) on 238" in modelcard.shipped_sentence()
     assert "source helen_train: RMSE 1.01 px" in modelcard.card_text()
+
+
+def test_edited_notes_keep_the_numbers_of_the_records():
+    texts = [json.loads((ROOT / "results" / "deploy" / name).read_text())[key] for name, key in (("default.json", "what_differs"), ("ablation.json", "recipe"))]
+    for start, note in NOTES.items():
+        record = next(text for text in texts if text.startswith(start))
+        assert in_terms(record) == note and set(re.findall(r"\d+\.\d+", note)) == set(re.findall(r"\d+\.\d+", record))
+    stages = json.loads((ROOT / "results" / "deploy" / "default.json").read_text())["stages"]
+    rows = json.loads((ROOT / "results" / "deploy" / "ablation.json").read_text())
+    assert {stage["stage"] for stage in stages} == set(STAGES) and {row["part"] for row in rows["rows"] + rows["rows_of_the_whole"]} - {"", "whole"} == set(PARTS)
+    assert not re.search(r"\b(drawn|marks|spread|net's|twins?)\b", re.sub(r"```.*?```", "", modelcard.card_page(), flags=re.DOTALL))
 
 
 def test_readme_and_citation_say_what_is_true():

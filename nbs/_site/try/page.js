@@ -10,7 +10,7 @@ const waiting = new Map();
 function start() {
   // the worker, with runtime and nets; on the first press, as it is 12 MB
   if (worker) return;
-  status.textContent = "Loading the nets, this first time only …";
+  status.textContent = "Loading the models; this is needed once …";
   worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
   worker.onmessage = ({ data }) => {
     if (data.ready) return;
@@ -18,7 +18,7 @@ function start() {
     waiting.get(data.number)?.(data);
     waiting.delete(data.number);
   };
-  worker.onerror = () => say("The page's program could not be started; this browser may be too old for it.");
+  worker.onerror = () => say("The page's program could not start; this browser may be too old.");
 }
 
 function ask(picture, smallest) {
@@ -58,12 +58,12 @@ async function look(blob, name) {
   try {
     bitmap = await createImageBitmap(blob);
   } catch {
-    say(`${name} is no picture that this browser can read. Try a JPEG, PNG or WebP.`);
+    say(`${name} is not an image that this browser can read. Try a JPEG, PNG or WebP.`);
     return;
   }
   const { picture, scale } = read(bitmap, bitmap.width, bitmap.height);
   show(bitmap, picture, [], name);
-  if (worker) say("Looking …");
+  if (worker) say("Detecting …");
   const answer = await ask(picture);
   if (shown?.bitmap !== bitmap) return; // another picture was chosen meanwhile
   if (answer.error) { say(answer.error); return; }
@@ -118,12 +118,12 @@ function tell({ faces, milliseconds }, scale, picture) {
   const time = `${Math.max(1, Math.round(milliseconds))} ms`;
   if (!faces.length) {
     const least = Math.ceil(known.smallest * Math.max(picture.width, picture.height));
-    say(`No face found in ${time}. Faces that are covered, turned far away or narrower than ${least} pixels are missed; one that fills half of the picture is seen best.`);
+    say(`No face found in ${time}. Covered faces, profiles and faces narrower than ${least} pixels are missed. A face that fills half of the image is detected best.`);
   } else {
     const best = faces[0], off = best.sigma.reduce((sum, value) => sum + value, 0) / best.sigma.length;
-    const doubts = best.flags.length ? ` Be careful, it is ${best.flags.join(" and ")}.` : "";
-    say(`${count(faces.length, "face")} found in ${time}. How sure${faces.length > 1 ? " of the clearest" : ""}: ${best.confidence.toFixed(2)} of 1; its points are off by `
-      + `about ${(off / scale).toFixed(1)} pixels, where the face is ${Math.round(best.frame[2] / scale)} wide.${doubts}`);
+    const doubts = best.flags.length ? ` Flagged: ${best.flags.join(", ")}.` : "";
+    say(`${count(faces.length, "face")} found in ${time}. ${faces.length > 1 ? "Highest confidence" : "Confidence"}: ${best.confidence.toFixed(2)}; expected error of its keypoints: `
+      + `about ${(off / scale).toFixed(1)} pixels, on a face ${Math.round(best.frame[2] / scale)} pixels wide.${doubts}`);
   }
   table.querySelector("tbody").replaceChildren(...faces.flatMap((face, number) => face.points.map(([x, y], k) => {
     const row = document.createElement("tr");
@@ -150,7 +150,7 @@ async function watch() {
   try {
     camera = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "user", width: { ideal: 640 } } });
   } catch (error) {
-    say(error?.name === "NotAllowedError" ? "The browser may not use the webcam: allow it in the address bar, then press again." : "No webcam could be opened here. A picture does as well.");
+    say(error?.name === "NotAllowedError" ? "The browser has no permission to use the webcam: allow it in the address bar, then press again." : "No webcam could be opened. Try an image instead.");
     return;
   }
   stop();
@@ -160,7 +160,7 @@ async function watch() {
   const video = Object.assign(document.createElement("video"), { srcObject: camera, muted: true, playsInline: true });
   await video.play();
   if (!worker) start();
-  else say("Looking …");
+  else say("Detecting …");
   status.setAttribute("aria-live", "off"); // not every frame has to be read out
   let last = performance.now(), rate = 0;
   while (stream === camera) {
@@ -168,12 +168,12 @@ async function watch() {
     const answer = await ask(picture, 0.15);
     if (stream !== camera) break;
     if (answer.error) { stop(); say(answer.error); break; }
-    show(frame, picture, answer.faces, "The webcam's picture, mirrored", true);
+    show(frame, picture, answer.faces, "The webcam image, mirrored", true);
     tell(answer, scale, picture);
     const now = performance.now();
     rate = rate ? 0.9 * rate + 100 / (now - last) : 1000 / (now - last);
     last = now;
-    status.textContent += ` ${rate.toFixed(0)} pictures a second.`;
+    status.textContent += ` ${rate.toFixed(0)} frames per second.`;
     frame.close();
   }
 }
@@ -200,7 +200,7 @@ addEventListener("pagehide", stop);
 
 const first = $("first"); // what is shown before the first press
 first.decode().then(() => createImageBitmap(first)).then((bitmap) => {
-  if (!shown) show(bitmap, bitmap, [], "One drawn face");
+  if (!shown) show(bitmap, bitmap, [], "One synthetic face");
 });
 $("unserved").hidden = true;
 $("works").hidden = false;
