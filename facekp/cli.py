@@ -23,11 +23,11 @@ from typing import Any
 from . import __version__
 from .options import Parser, whole_number
 
-# %% ../nbs/library/cli.ipynb #6bce8b61
+# %% ../nbs/library/cli.ipynb #1ae414e4
 SEED = whole_number(0, highest=2**32 - 1)
-DATA_HELP = ("synthetic, synthetic:N, kaggle, or a path to a Kaggle folder or zip, training.csv, .npz or 300-W folder; several joined by +; "
-             "a word is always a word: a folder of such a name is given as ./kaggle")
-OVERWRITE_HELP = "replace files that are there already"
+DATA_HELP = ("synthetic, synthetic:N, kaggle, or a path to a Kaggle folder or zip, training.csv, .npz or 300-W folder; join several with +; "
+             "the words synthetic and kaggle are never paths, so write ./kaggle for a folder of that name")
+OVERWRITE_HELP = "replace existing files"
 MODEL_HELP = "default, an .onnx or .keras file, or the folder of a run (default: default)"
 
 
@@ -52,7 +52,7 @@ def _add_debug(parser: argparse.ArgumentParser, default: Any) -> None:
     "Add --debug, which may stand before or behind the job."
     parser.add_argument("--debug", action="store_true", default=default, help="show the traceback of an error")
 
-# %% ../nbs/library/cli.ipynb #21b90a2a
+# %% ../nbs/library/cli.ipynb #02a00ef9
 def _add_predict_job(jobs: "argparse._SubParsersAction[Parser]") -> None:
     "Describe the job that predicts images and videos."
     job = jobs.add_parser("predict", help="find faces and their keypoints in images, folders, videos or a webcam")
@@ -71,26 +71,26 @@ def _add_predict_job(jobs: "argparse._SubParsersAction[Parser]") -> None:
 
 def _add_data_job(jobs: "argparse._SubParsersAction[Parser]") -> None:
     "Describe the job about data sets."
-    job = jobs.add_parser("data", help="describe a data set, check its labels, make synthetic faces, download Kaggle's")
+    job = jobs.add_parser("data", help="describe a data set, check its labels, make synthetic faces, download Kaggle's data")
     job.add_argument("action", choices=("info", "check", "make", "fetch"),
-                     help="info: what is in it; check: every row that looks wrong; make: write synthetic faces as Kaggle's files or .npz; "
+                     help="info: describe it; check: list the rows that look wrong; make: write synthetic faces as Kaggle's files or .npz; "
                           "fetch: download Kaggle's data")
     job.add_argument("source", nargs="?", metavar="SRC", help=DATA_HELP)
     job.add_argument("--out", metavar="PATH", help="for make: a folder for Kaggle's files, or a file ending with .npz")
-    job.add_argument("--seed", type=SEED, metavar="S", help="chooses synthetic faces (default: settings.ini)")
+    job.add_argument("--seed", type=SEED, metavar="S", help="seed of the synthetic faces (default: settings.ini)")
     job.add_argument("--overwrite", action="store_true", help=f"for make: {OVERWRITE_HELP}")
 
-# %% ../nbs/library/cli.ipynb #0ab9fa7f
+# %% ../nbs/library/cli.ipynb #e4859285
 def _add_train_job(jobs: "argparse._SubParsersAction[Parser]") -> None:
     "Describe the job that trains one model."
-    job = jobs.add_parser("train", help="train one model and keep it")
+    job = jobs.add_parser("train", help="train one model and save it")
     job.add_argument("--model", required=True, metavar="NAME",
                      help="mean, baseline, cnn, heatmap, compact, nouri2014, naimishnet, mobilenetv2, resnet50 or efficientnetb7")
     job.add_argument("--data", metavar="SRC", help=DATA_HELP)
     job.add_argument("--labels", default="masked", metavar="STRATEGY", help="complete, ffill, knn, ridge, masked or truth (default: masked)")
     job.add_argument("--augment", type=whole_number(0, "copies"), default=0, metavar="N", help="augmented copies per face (default: 0)")
-    job.add_argument("--images", type=whole_number(1), metavar="N", help="how many images the run may show the model (default: settings.ini; not for mean)")
-    job.add_argument("--seed", type=SEED, metavar="S", help="of split, augmentation, weights and order (default: settings.ini)")
+    job.add_argument("--images", type=whole_number(1), metavar="N", help="budget: how many images are shown to the model (default: settings.ini; not for mean)")
+    job.add_argument("--seed", type=SEED, metavar="S", help="of the split, augmentation, initial weights and batch order (default: settings.ini)")
     job.add_argument("--profile", metavar="NAME", help="quick or full (default: settings.ini)")
     job.add_argument("--out", required=True, metavar="RUN", help="a folder for model.keras, record.json and the state of the run")
     job.add_argument("--resume", action="store_true", help="continue the run in RUN, if there is one, with the same settings; only --images may differ, and only grow")
@@ -105,15 +105,15 @@ def _add_scoring_jobs(jobs: "argparse._SubParsersAction[Parser]") -> None:
     job.add_argument("--model", default="default", metavar="MODEL", help=MODEL_HELP)
     job.add_argument("--data", metavar="SRC", help=DATA_HELP)
     job.add_argument("--json", action="store_true", help="print one JSON object")
-    job = jobs.add_parser("submit", help="answer all that Kaggle asks for, in one file")
+    job = jobs.add_parser("submit", help="write a Kaggle submission with a prediction for every requested value")
     job.add_argument("--model", default="default", metavar="MODEL", help=MODEL_HELP)
     job.add_argument("--data", metavar="SRC", help="kaggle, or a Kaggle folder or zip with test.csv and IdLookupTable.csv")
     job.add_argument("--out", default="submission.csv", metavar="FILE", help="the file to upload (default: submission.csv)")
     job.add_argument("--overwrite", action="store_true", help=OVERWRITE_HELP)
-    job = jobs.add_parser("compare", help="a table of runs that were tested on the same faces")
+    job = jobs.add_parser("compare", help="compare runs that were scored on the same test faces")
     job.add_argument("runs", nargs="+", metavar="RUN", help="folders of runs, records, or a folder of records")
 
-# %% ../nbs/library/cli.ipynb #8b9daff1
+# %% ../nbs/library/cli.ipynb #952f65e0
 def _add_course_job(jobs: "argparse._SubParsersAction[Parser]") -> None:
     "Describe the job that runs the whole comparison."
     job = jobs.add_parser("course", help="the whole comparison: load, handle missing labels, augment, train, compare")
@@ -121,7 +121,7 @@ def _add_course_job(jobs: "argparse._SubParsersAction[Parser]") -> None:
     job.add_argument("--profile", metavar="NAME", help="quick or full (default: settings.ini)")
     job.add_argument("--models", metavar="NAMES", help="models in quotes, such as 'mean heatmap' (default: settings.ini)")
     job.add_argument("--seeds", type=whole_number(1), metavar="N", help="runs per trial (default: settings.ini)")
-    job.add_argument("--workers", type=whole_number(1), metavar="N", help="runs side by side (default: one per core)")
+    job.add_argument("--workers", type=whole_number(1), metavar="N", help="parallel runs (default: one per core)")
 
 
 def _add_export_job(jobs: "argparse._SubParsersAction[Parser]") -> None:
@@ -130,8 +130,8 @@ def _add_export_job(jobs: "argparse._SubParsersAction[Parser]") -> None:
     job.add_argument("--model", default="default", metavar="MODEL", help="default, a .keras file, or the folder of a run (default: default)")
     job.add_argument("--format", default="onnx", metavar="FORMAT", help="onnx, onnx-int8, litert, litert-int8 or saved_model (default: onnx)")
     job.add_argument("--out", required=True, metavar="PATH", help="a file ending with .onnx or .tflite, or a folder for saved_model")
-    job.add_argument("--weights", metavar="KIND", help="how ONNX files store them: float32, float16 or int8 (default: float16)")
-    job.add_argument("--data", metavar="SRC", help="faces that calibrate the int8 formats, 500 of them (default: synthetic ones)")
+    job.add_argument("--weights", metavar="KIND", help="precision of the weights in ONNX files: float32, float16 or int8 (default: float16)")
+    job.add_argument("--data", metavar="SRC", help="faces that calibrate the int8 formats; 500 are used (default: synthetic faces)")
     job.add_argument("--overwrite", action="store_true", help=OVERWRITE_HELP)
 
 # %% ../nbs/library/cli.ipynb #3791536d
@@ -167,7 +167,7 @@ def _run_data(options: argparse.Namespace) -> None:
     else:
         _print_audit(source, options)
 
-# %% ../nbs/library/cli.ipynb #2dae1b26
+# %% ../nbs/library/cli.ipynb #7b607a0f
 def _print_audit(source: str, options: argparse.Namespace) -> None:
     "Print the audit of a data set; for `check`, every suspect row, or every broken row of a table that cannot be loaded."
     from facekp.audit import audit
@@ -200,7 +200,7 @@ def _check_data_options(source: str, options: argparse.Namespace) -> None:
         raise UserError(f"data {options.action} writes no file, so --out and --overwrite have no use; leave them out")
     synthetic = any(is_word(part.strip()) and part.strip() != "kaggle" for part in source.split("+"))
     if options.seed is not None and (options.action == "fetch" or not synthetic):
-        raise UserError(f"data {options.action}: --seed {options.seed} chooses synthetic faces, and {source} has none; leave it out")
+        raise UserError(f"data {options.action}: --seed {options.seed} seed of the synthetic faces, and {source} has none; leave it out")
 
 
 def _make_data(source: str, options: argparse.Namespace) -> None:

@@ -84,7 +84,7 @@ def make_data(
         return save_npz(faces_of(f"synthetic:{wanted}", settings), out)
     return Path(write_kaggle_folder(out, wanted, settings.seed))
 
-# %% ../nbs/library/jobs.ipynb #c81bc628
+# %% ../nbs/library/jobs.ipynb #9ad9c006
 def train(
     model: str,  # a name of facekp.models.registry.list_models()
     out: str | Path,  # folder for model.keras, record.json and the state of the training run
@@ -99,7 +99,7 @@ def train(
     show_progress: bool = False,  # a progress bar
     overwrite: bool = False,  # replace the run in `out`
 ) -> "Record":  # what the run did and its scores on the test set; also written to out/record.json
-    "Train one model, score it on held-out faces and keep it. Raises UserError for unknown names, unsuitable data and a folder with another run."
+    "Train one model, score it on the test set and save it. Raises UserError for unknown names, unsuitable data and a folder with another run."
     from facekp.experiments.plan import Trial
     from facekp.experiments.record import write_record
 
@@ -117,7 +117,7 @@ def train(
         raise KeyboardInterrupt(describe_kept(out)) from stop
     return record
 
-# %% ../nbs/library/jobs.ipynb #042f4f8e
+# %% ../nbs/library/jobs.ipynb #6a67e58a
 def _count_heads(heads: int | None, faces: Faces) -> int:
     "Return 2 for rows of two annotation sources unless the caller sets 1. Raises UserError for two heads without two sources."
     from facekp.conventions import has_two_sources
@@ -129,7 +129,7 @@ def _count_heads(heads: int | None, faces: Faces) -> int:
 
 
 def _open_run(out: "str | Path", trial: "Trial", faces: Faces, settings: Settings, heads: int, resume: bool) -> list[dict[str, Any]]:
-    "Write what the run depends on, or compare it with the run in the folder; return the parts of the run."
+    "Write the settings of the run, or compare them with those of the run in the folder; return the parts of the run."
     from facekp.experiments.plan import plan_trial
     from facekp.experiments.record import describe_versions
     from facekp.models.registry import model_spec
@@ -168,11 +168,11 @@ def _check_training(model: str, labels: str, augment: int, images: int | None) -
     if images is not None and model_spec(model).budget is None:
         raise UserError(f"images={images}: the model '{model}' is computed from the labels and is shown no images; leave the budget (--images) out")
 
-# %% ../nbs/library/jobs.ipynb #e0806cc6
+# %% ../nbs/library/jobs.ipynb #a827b36a
 def _source_models(
     model: Any,  # a Keras model, a keypoint model, or default, an .onnx, .tflite or .keras file, or the folder of a run
 ) -> SourceModels:  # with a second model where the run has one per annotation source
-    "Load what predicts the faces of either annotation source."
+    "Load the model for each annotation source."
     if isinstance(model, (str, Path)) and (Path(model).suffix == ".keras" or Path(model).is_dir()):
         from facekp.experiments.by_source import load_models_by_source
 
@@ -181,12 +181,12 @@ def _source_models(
         return SourceModels(KerasModel(model, name=model.name))
     return SourceModels(load_keypoint_model(model))
 
-# %% ../nbs/library/jobs.ipynb #117cc0ed
+# %% ../nbs/library/jobs.ipynb #fcecc7d0
 def evaluate(
     model: Any = "default",  # a Keras model, or default, an .onnx or .keras file, or the folder of a run
     data: "str | Path | Faces | None" = None,  # labelled faces or their source; the settings' data when not given
 ) -> dict[str, Any]:  # metrics with 95% intervals, as facekp.evaluation.evaluate_points gives them; by_source where rows have two annotation sources
-    "Score a model on every labelled point. Raises UserError for what is no model or has no labels."
+    "Score a model on every labelled point. Raises UserError for a file that is not a model and for data without labels."
     from facekp.conventions import has_two_sources, is_second_source
     from facekp.evaluation import evaluate_points, rmse_by_source
 
@@ -200,10 +200,10 @@ def evaluate(
         scores["by_source"] = rmse_by_source(predicted, faces.points, second)
     return scores
 
-# %% ../nbs/library/jobs.ipynb #e522b669
+# %% ../nbs/library/jobs.ipynb #fc31298b
 @dataclass(frozen=True)
 class Submission:
-    "A submission file and what is known about it."
+    "A submission file and its score, if the truth is known."
     path: Path  # the file to upload
     rows: int  # values answered
     faces: int  # test faces
@@ -218,7 +218,7 @@ def submit(
     out: str | Path = "submission.csv",  # the file to write
     overwrite: bool = False,  # replace the file where it is there
 ) -> Submission:  # the file and what is known about it
-    "Answer every row of IdLookupTable.csv in one file. Raises UserError for data without a test set and for a file that is there."
+    "Predict every row of IdLookupTable.csv in one file. Raises UserError for data without a test set and for a file that is there."
     from facekp.data.kaggle import load_kaggle_test
     from facekp.experiments.kaggle import read_requests, score_submission, write_submission
 
@@ -239,11 +239,11 @@ def submit(
     scores = score_submission(path, requests, truth) if truth.is_file() else {}
     return Submission(Path(path), len(requests.row_id), len(test), int(requests.second.sum()), 1 + (models.models[0] is not models.models[1]), scores)
 
-# %% ../nbs/library/jobs.ipynb #120ff2e2
+# %% ../nbs/library/jobs.ipynb #833a7d6d
 def compare(
     runs: "list[str | Path]",  # folders of runs, record.json files, or folders of results with runs.csv
 ) -> pd.DataFrame:  # one row per run, best first: model, labels, augment, seed, rmse with low and high in px, accuracy, seconds; attrs: data, n_test
-    "Compare runs that were tested on the same faces. Raises UserError where they were not."
+    "Compare runs that were scored on the same test faces. Raises UserError for other runs."
     from facekp.experiments.statistics import rows_of_runs
 
     rows, data = rows_of_runs(runs)
