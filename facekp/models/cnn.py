@@ -1,4 +1,4 @@
-"""What a convolution adds, what its filters learn, and a fair comparison of two ways to answer: thirty coordinates, or fifteen heatmaps.
+"""What a convolution adds, what its filters learn, and a fair comparison of two kinds of output: thirty coordinates or fifteen heatmaps.
 
 Docs: https://facekp.github.io/facekp/course/cnn.html.md"""
 

@@ -50,7 +50,7 @@ def test_exercises_have_a_starter_a_check_and_a_solution_that_is_not_shown(path)
 def test_a_lesson_is_no_library(path):
     visible = [line for cell in read_cells(path) if cell["cell_type"] == "code" and not set(FOLDED) & set(tags(cell)) and not has_figure(cell)
                for line in cell["source"].splitlines() if line.strip() and not line.startswith("#|")]
-    assert len(visible) <= 200, f"{len(visible)} lines of visible code without a figure"
+    assert len(visible) <= 120, f"{len(visible)} lines of visible code without a figure"
 
 
 @each_notebook
