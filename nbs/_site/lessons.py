@@ -10,7 +10,7 @@ COURSE, LIBRARY = NOTEBOOKS / "course", NOTEBOOKS / "library"
 FOLDED = ("set-up", "hide-input")  # tags of cells that a page shows folded
 FIGURE = re.compile(r"^#\|\s*fig-alt:\s*(.+)$", re.MULTILINE)
 BADGES = re.compile(r"^\[!\[Open in Colab\].*\n?", re.MULTILINE)
-BOX = re.compile(r"^\|( You will be able to .+)\|\n\|[-: |]+\|\n\|(.+)\|$", re.MULTILINE)
+BOX = re.compile(r"^\|( Prerequisites .+)\|\n\|[-: |]+\|\n\|(.+)\|$", re.MULTILINE)
 
 
 def repository_url() -> str:

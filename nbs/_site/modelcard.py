@@ -16,7 +16,8 @@ DEPLOY = ROOT / "results" / "deploy"
 DEFAULT = ROOT / "facekp" / "weights" / "default.onnx"
 METRICS = {"rmse": "RMSE, px", "mae": "MAE, px", "nme_eye_centers": "NME (eye centres)", "nme_outer_eye_corners": "NME (outer eye corners)", "pck": "PCK", "auc": "AUC", "failure_rate": "failures"}
 SHARES = ("nme_eye_centers", "nme_outer_eye_corners", "pck", "auc", "failure_rate", "accuracy")
-HEADINGS = {"name": "", "rmse": "RMSE, px", "interval": "95% CI", "bytes": "MB", "size_bytes": "MB", "size": "MB", "megabytes": "MB", "mb": "MB", "ms": "ms per face",
+HEADINGS = {"name": "", "nme_own_percent": "NME, %", "nme_common_percent": "NME of common faces, %", "common": "common faces", "false": "false",
+            "false_unflagged": "false, no flag", "ms_median": "ms, median", "cpu_ms_median": "processor ms, median", "rmse": "RMSE, px", "interval": "95% CI", "bytes": "MB", "size_bytes": "MB", "size": "MB", "megabytes": "MB", "mb": "MB", "ms": "ms per face",
             "milliseconds": "ms per face", "ms_a_face": "ms per face", "milliseconds_a_face": "ms per face", "median_ms": "ms per face, median", "best_ms": "ms per face, best", "load_ms": "ms to load", "load_seconds": "s to load", "n_faces": "faces",
             "largest_difference": "largest difference to Keras, px", "max_difference": "largest difference to Keras, px",
             "largest_difference_px": "largest difference to Keras, px", "rmse_px": "RMSE, px", "mean_difference": "mean difference, px",
@@ -243,10 +244,10 @@ def card_page() -> str:
     default, calibration, formats, peers = (read_record(DEPLOY / f"{name}.json") for name in ("default", "calibration", "formats", "peers"))
     notes, lesson = about(), page_about("_applications", "library/inference/landmarker")
     lines = ["# Model card", "", "`default`, the model that comes with the package. It predicts fifteen keypoints of a cropped face, and an expected error for each.", ""]
-    facts = [f"`facekp/weights/default.onnx`, {notes['bytes'] / 1e6:.2f} MB" if notes else "`facekp/weights/default.onnx`"]
-    facts += [f"{_words(key)}: {in_terms(notes[key])}" for key in ("version", "data", "license", "notes") if notes.get(key)]
-    lines += ["; ".join(facts) + ". Input: grey faces of 96x96 pixels (float32, 0 to 255). Outputs: `points` [N, 15, 2] in pixels and `sigma` [N, 15], the expected standard "
-              "deviation of a coordinate.", "",
+    facts = {"file": "`facekp/weights/default.onnx`" + (f", {notes['bytes'] / 1e6:.2f} MB" if notes else "")}
+    facts |= {_words(key).replace("license", "licence"): in_terms(notes[key]) for key in ("version", "data", "license", "notes") if notes.get(key)}
+    facts |= {"input": "grey faces of 96x96 pixels, float32, 0 to 255", "outputs": "`points` [N, 15, 2] in pixels, and `sigma` [N, 15], the expected standard deviation of a coordinate"}
+    lines += ["| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in facts.items()), "",
               "## Intended use", "",
               "Teaching, research and private projects. The model finds eye centres, corners of eyes and mouth, ends of the brows, nose tip and lips in roughly frontal faces.", "",
               "Do not use it to identify people or to infer emotion, age or health: fifteen points support no such conclusion. Do not use it for decisions about "

@@ -29,7 +29,7 @@ def unmeasured(records: dict[str, dict]) -> list[str]:
 
 def photo_lines(name: str, record: dict) -> list[str]:
     "One section per kind of picture: a row per method."
-    lines = [f"## {PHOTOS[name]}", "", f"A face is found where its {record.get('found_from', 'error is small')}. All methods got the same pictures in turns: read the ratios of the times.", ""]
+    lines = [f"## {PHOTOS[name]}", "", f"A face counts as found with a {record.get('found_from', 'small error')}. The methods processed the same images in turns, so compare the ratios of the times.", ""]
     for kind, methods in record.get("tables", {}).items():
         count = record.get("pictures", {}).get(kind)
         lines += [f"### {kind[0].upper()}{kind[1:].replace('_', ' ')}" + (f" ({count} pictures)" if count else ""), "",

@@ -144,9 +144,9 @@ def test_lines_of_code_keep_their_text_and_know_their_indent():
 
 
 def test_box_of_a_lesson_becomes_a_list():
-    before = "Words.\n\n| You will be able to | You need | Time |\n| --- | :-- | --- |\n| read `a \\| b` | [lesson 0](00_core.ipynb) | 1 minute |\n\nMore.\n\n| a | b |\n| --- | --- |\n| 1 | 2 |"
+    before = "Words.\n\n| Prerequisites | Data | Time |\n|---|---|---|\n| read `a \\| b` | [lesson 0](00_core.ipynb) | 1 minute |\n\nMore.\n\n| a | b |\n| --- | --- |\n| 1 | 2 |"
     after = box_as_list(before)
-    assert "You will be able to\n: read `a \\| b`\n" in after and "You need\n: [lesson 0](00_core.ipynb)\n" in after and "Time\n: 1 minute\n" in after
+    assert "Prerequisites\n: read `a \\| b`\n" in after and "Data\n: [lesson 0](00_core.ipynb)\n" in after and "Time\n: 1 minute\n" in after
     assert after.startswith("Words.\n\n```{container} box\n") and after.endswith("```\n\nMore.\n\n| a | b |\n| --- | --- |\n| 1 | 2 |")
 
 
