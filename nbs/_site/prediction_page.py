@@ -29,7 +29,8 @@ def unmeasured(records: dict[str, dict]) -> list[str]:
 
 def photo_lines(name: str, record: dict) -> list[str]:
     "One section per kind of picture: a row per method."
-    lines = [f"## {PHOTOS[name]}", "", f"A face counts as found with a {record.get('found_from', 'small error')}. The methods processed the same images in turns, so compare the ratios of the times.", ""]
+    lines = [f"## {PHOTOS[name]}", "", f"A face counts as found with a {record.get('found_from', 'small error')}. The methods processed the same images in turns, so compare the ratios of the times. "
+             "NME is the mean over the faces that a method found; common faces are those that all methods found.", ""]
     for kind, methods in record.get("tables", {}).items():
         count = record.get("pictures", {}).get(kind)
         lines += [f"### {kind[0].upper()}{kind[1:].replace('_', ' ')}" + (f" ({count} pictures)" if count else ""), "",
