@@ -82,11 +82,12 @@ def to_crop(
     return np.asarray((np.asarray(points, np.float64) - crop.center) @ _rotation(crop.angle)
             * (IMAGE_SIZE / crop.size) + (IMAGE_SIZE - 1) / 2)
 
-# %% ../nbs/library/geometry.ipynb #99588eef
+# %% ../nbs/library/geometry.ipynb #2c91552c
 def crop_image(
     image: np.ndarray,  # uint8 [H,W] or [H,W,3]
     crop: Crop,  # the region
     size: int = IMAGE_SIZE,  # pixels of a side of the result
+    grey: bool = False,  # True: convert RGB to grey first, which costs a third of converting the result
 ) -> np.ndarray:  # uint8 [size,size] or [size,size,3]; outside the image its edge is repeated
     "Cut a crop out of an image without aliasing."
     (x, y), width, angle = crop.center, crop.size, crop.angle
@@ -95,6 +96,7 @@ def crop_image(
     left, right = (int(np.clip(edge, 0, breadth - 1)) for edge in (x - reach, x + reach))
     top, bottom = (int(np.clip(edge, 0, height - 1)) for edge in (y - reach, y + reach))
     part, step = image[top:bottom + 1, left:right + 1], width / size
+    part = cv2.cvtColor(part, cv2.COLOR_RGB2GRAY) if grey else part
     oversampling = 2 if step > 1 else 1
     shrink = np.ones(2)
     if step > 2:

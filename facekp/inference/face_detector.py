@@ -8,14 +8,16 @@ Docs: https://facekp.github.io/facekp/library/inference/face_detector.html.md"""
 __all__ = ['DETECTOR_SIZE', 'MIN_BOX', 'BEST_BOX', 'LEVEL_STEP', 'MAX_ENLARGEMENT', 'POSITIONS', 'detect_faces', 'nms',
            'pyramid_sizes', 'find_candidates']
 
-# %% ../../nbs/library/inference/face_detector.ipynb #76eb6de6
+# %% ../../nbs/library/inference/face_detector.ipynb #64685fc9
 import functools
+import math
 
 import cv2
 import numpy as np
 import onnxruntime
 
 from .pyramid import ImagePyramid
+from .session import SizedSession
 
 # %% ../../nbs/library/inference/face_detector.ipynb #59d8540d
 DETECTOR_SIZE = 128  # pixels: a side of the detector's input, and the smallest level of the pyramid
@@ -24,27 +26,39 @@ LEVEL_STEP = 4  # a level is at most so much larger than the next: each covers b
 MAX_ENLARGEMENT = 1.25  # of an image that has fewer pixels than the finest level
 POSITIONS = [0, 2, 3, 4, 5, 6, 7]  # rows of a detection that are positions; row 1 is a size
 
-# %% ../../nbs/library/inference/face_detector.ipynb #02fe4e73
+# %% ../../nbs/library/inference/face_detector.ipynb #379d38be
 def detect_faces(
-    detector: onnxruntime.InferenceSession,  # the face detector
+    detector: SizedSession | onnxruntime.InferenceSession,  # the face detector
     images: np.ndarray,  # uint8 [N,H,W,3], RGB, H and W multiples of 32
 ) -> tuple[np.ndarray, np.ndarray]:  # detections float32 [N,anchors,8,2], pixels from the corner of the image; scores float32 [N,anchors], 0-1
     "Run the detector and decode its output at every anchor."
+    boxes, logits = _run_detector(detector, images)
+    return boxes + _anchor_offsets(*images.shape[1:3]), _sigmoid(logits)
+
+
+def _run_detector(detector: SizedSession | onnxruntime.InferenceSession,
+                  images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "Return detections [N,anchors,8,2] relative to their anchors, and the logits of their scores [N,anchors]."
     scaled = cv2.dnn.blobFromImages([*images], 1 / 127.5, mean=(127.5, 127.5, 127.5))
     boxes, logits = detector.run(["boxes", "scores"], {"picture": scaled})
-    detections = boxes.reshape(*boxes.shape[:2], 8, 2)
-    detections[:, :, POSITIONS] += _anchor_centers(*images.shape[1:3])[:, None]
-    return detections, 1 / (1 + np.exp(-np.clip(logits[..., 0], -50, 50)))
+    return boxes.reshape(*boxes.shape[:2], 8, 2), logits[..., 0]
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    "Return the scores of logits, 0-1."
+    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -50, 50))))
 
 
 @functools.lru_cache(maxsize=64)
-def _anchor_centers(height: int, width: int) -> np.ndarray:
-    "Return the centres of the anchors: two every 8 pixels, then six every 16."
+def _anchor_offsets(height: int, width: int) -> np.ndarray:
+    "Return what turns detections relative to their anchors into positions, [anchors,8,2]: the anchor's centre, and nothing for the size. Two anchors lie every 8 pixels, then six every 16."
     centers = []
     for stride, anchors in ((8, 2), (16, 6)):
         y, x = np.divmod(np.arange(height // stride * (width // stride)), width // stride)
         centers.append(np.repeat(np.stack([x + 0.5, y + 0.5], axis=1) * stride, anchors, axis=0))
-    return np.concatenate(centers).astype(np.float32)
+    offsets = np.repeat(np.concatenate(centers).astype(np.float32)[:, None], 8, axis=1)
+    offsets[:, 1] = 0
+    return offsets
 
 # %% ../../nbs/library/inference/face_detector.ipynb #e56a4070
 def nms(
@@ -86,12 +100,12 @@ def _to_stride(pixels: float) -> int:
     "Return the nearest multiple of 32, which the detector's strides need."
     return 32 * int(pixels / 32 + 0.5)
 
-# %% ../../nbs/library/inference/face_detector.ipynb #4943edbe
+# %% ../../nbs/library/inference/face_detector.ipynb #a1675925
 def find_candidates(
-    detector: onnxruntime.InferenceSession,  # the face detector
+    detector: SizedSession | onnxruntime.InferenceSession,  # the face detector
     image: np.ndarray | ImagePyramid,  # uint8 [H,W,3], RGB, or its pyramid
     min_face_size: float = 0.02,  # the smallest face to detect, as a share of the longer side, 0-1
-    min_score: float = 0.4,  # 0-1; less is no candidate
+    min_score: float = 0.4,  # above 0 and below 1; less is no candidate
 ) -> tuple[np.ndarray, np.ndarray]:  # detections [K,8,2] in pixels of the image, scores [K], best first
     "Detect faces at every level of the image pyramid."
     longest = image.longest if isinstance(image, ImagePyramid) else max(image.shape[:2])
@@ -107,12 +121,12 @@ def find_candidates(
     return nms(np.concatenate(found), np.concatenate(scores), np.concatenate(weights))
 
 
-def _detect_level(detector: onnxruntime.InferenceSession, level: np.ndarray,
+def _detect_level(detector: SizedSession | onnxruntime.InferenceSession, level: np.ndarray,
                   min_score: float) -> tuple[np.ndarray, np.ndarray]:
     "Return detections and scores above a score at one level, in its pixels."
     height, width = level.shape[:2]
     canvas = np.full((-(-height // 32) * 32, -(-width // 32) * 32, 3), 127, np.uint8)
     canvas[:height, :width] = level
-    detections, score = (part[0] for part in detect_faces(detector, canvas[None]))
-    kept = score > min_score
-    return detections[kept], score[kept]
+    detections, logits = (part[0] for part in _run_detector(detector, canvas[None]))
+    kept = np.flatnonzero(logits > math.log(min_score / (1 - min_score)))  # decode these only: a level has up to 30,000 anchors
+    return detections[kept] + _anchor_offsets(*canvas.shape[:2])[kept], _sigmoid(logits[kept])

@@ -8,7 +8,7 @@ Docs: https://facekp.github.io/facekp/library/inference/keypoint_model.html.md""
 __all__ = ['Keypoints', 'KeypointModel', 'check_crops', 'OnnxModel', 'KerasModel', 'LiteRTModel', 'SourceModels',
            'load_keypoint_model']
 
-# %% ../../nbs/library/inference/keypoint_model.ipynb #e0bcf7e8
+# %% ../../nbs/library/inference/keypoint_model.ipynb #b2b4dd8e
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -18,7 +18,7 @@ import onnxruntime
 
 from ..errors import UserError, requirement
 from ..images import scale_to_uint8
-from .session import DEFAULT_MODEL, open_session
+from .session import DEFAULT_MODEL, SizedSession
 from ..keypoints import IMAGE_SIZE, KEYPOINTS
 
 # %% ../../nbs/library/inference/keypoint_model.ipynb #20df1b98
@@ -89,7 +89,7 @@ class _FileModel:
         return Keypoints(np.concatenate([part.points for part in parts]),
                          np.concatenate([part.sigma for part in parts]))
 
-# %% ../../nbs/library/inference/keypoint_model.ipynb #61d26b93
+# %% ../../nbs/library/inference/keypoint_model.ipynb #b72b07b3
 class OnnxModel(_FileModel):
     "A keypoint model in an .onnx file, run by ONNX Runtime."
 
@@ -100,11 +100,11 @@ class OnnxModel(_FileModel):
         name: str | None = None,  # how messages call it; the path when not given
         providers: str | Sequence[str] = "cpu",  # where to compute, as in open_session
     ):
-        session = open_session(path, threads, providers)
-        input_name, kind, outputs = _read_signature(session, path)
+        session = SizedSession(path, threads, providers)
+        input_name, kind, outputs = _read_signature(session.small, path)
         super().__init__(name or str(path),
                          lambda grey: session.run(outputs, {input_name: grey.astype(kind)}))
-        self.metadata = dict(session.get_modelmeta().custom_metadata_map)
+        self.metadata = dict(session.small.get_modelmeta().custom_metadata_map)
         self._options = (path, threads, name, providers)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -17,11 +17,11 @@ import numpy as np
 from ..geometry import Crop, crop_image
 from ..keypoints import IMAGE_SIZE
 
-# %% ../../nbs/library/inference/pyramid.ipynb #eee8596c
-SMALLEST_LEVEL = 256  # pixels: the longer side of a level that is not halved any more
-PIXELS_PER_PIXEL = 1.5  # of a level, for each pixel of the result that is made from it
+# %% ../../nbs/library/inference/pyramid.ipynb #1a9b4783
+SMALLEST_LEVEL = 128  # pixels: the longer side of a level that is not halved any more
+PIXELS_PER_PIXEL = 1.0  # of a level, for each pixel of the result that is made from it, at least
 
-# %% ../../nbs/library/inference/pyramid.ipynb #83562555
+# %% ../../nbs/library/inference/pyramid.ipynb #5573577b
 class ImagePyramid:
     "An image at several sizes, each half of the one before."
 
@@ -54,7 +54,8 @@ class ImagePyramid:
         self,
         crop: Crop,  # the region, pixels of the image
         size: int = IMAGE_SIZE,  # pixels of a side of the result
-    ) -> np.ndarray:  # uint8 [size,size,3]; outside the image its edge is repeated
+        grey: bool = False,  # True: the result is grey
+    ) -> np.ndarray:  # uint8 [size,size,3] or [size,size]; outside the image its edge is repeated
         "Cut a crop out of an image that is reduced as far as the crop allows."
         wanted = crop.size / size / PIXELS_PER_PIXEL
         factor = self._factor(wanted)
@@ -63,7 +64,7 @@ class ImagePyramid:
         if shrink > 1:
             level, (left, top) = _reduced_region(level, x, y, crop.size / factor, shrink)
             x, y = (x - left + 0.5) / shrink - 0.5, (y - top + 0.5) / shrink - 0.5
-        return crop_image(level, replace(crop, center=(x, y), size=crop.size / factor / shrink), size)
+        return crop_image(level, replace(crop, center=(x, y), size=crop.size / factor / shrink), size, grey)
 
     def _factor(self, most: float) -> int:
         "Return the factor of the smallest level that is reduced no further than wanted."
