@@ -31,7 +31,7 @@ MESH = [LEFT_EYE, RIGHT_EYE, [362], [263], [133], [33], [336, 285], [300, 276], 
 # ---------------------------------------------------------------- methods; this part needs numpy and OpenCV only
 
 def open_mediapipe(attention: bool):
-    "A function from an image to points [F,15,2]."
+    "Return a function from an image to points [F,15,2]."
     import mediapipe
 
     mesh = mediapipe.solutions.face_mesh.FaceMesh(static_image_mode=True, max_num_faces=40, refine_landmarks=attention)
@@ -45,7 +45,7 @@ def open_mediapipe(attention: bool):
 
 
 def open_dlib(model: str):
-    "A function from an image to points [F,15,2]; the 68 points are converted by the caller."
+    "Return a function from an image to 68 points per face, which the caller converts to 15."
     import dlib
 
     detector, predictor = dlib.get_frontal_face_detector(), dlib.shape_predictor(model)
@@ -99,7 +99,7 @@ class Facekp:
 # ---------------------------------------------------------------- pictures
 
 def photographs(folder: Path) -> Iterator[tuple[str, Path, np.ndarray]]:
-    "The photographs of a folder with the 15 points of their faces, from .pts files named photo.pts or photo_1.pts."
+    "Return the photographs of a folder with the 15 points of their faces, from .pts files named photo.pts or photo_1.pts."
     from facekp.conventions import from_68_points
     from facekp.data.w300 import read_pts
 
@@ -110,7 +110,7 @@ def photographs(folder: Path) -> Iterator[tuple[str, Path, np.ndarray]]:
 
 
 def composed(faces, pictures: list[np.ndarray], folder: Path, portraits: int, sheets: int) -> Iterator[tuple[str, Path, np.ndarray]]:
-    "Pictures of 10 megapixels with one face each, and collages of 30 faces, written to a folder."
+    "Write images of 10 megapixels with one face each, and collages of 30 faces, to a folder."
     sys.path.insert(0, str(Path(__file__).parents[1] / "recipes" / "default"))
     from confidence import blend, piece
 
@@ -132,7 +132,7 @@ def composed(faces, pictures: list[np.ndarray], folder: Path, portraits: int, sh
 
 
 def faceless(pictures: list[np.ndarray], folder: Path, count: int) -> Iterator[tuple[str, Path, np.ndarray]]:
-    "Pieces of pictures without faces."
+    "Return pieces of images without faces."
     sys.path.insert(0, str(Path(__file__).parents[1] / "recipes" / "default"))
     from confidence import piece
 
@@ -150,7 +150,7 @@ def save(path: Path, image: np.ndarray) -> Path:
 # ---------------------------------------------------------------- measuring
 
 def judge(answer: dict, truth: np.ndarray) -> dict:
-    "The error of each true face in shares of the interocular distance, false faces, false faces without a flag, and times."
+    "Return the error of each true face in shares of the interocular distance, false faces, false faces without a flag, and times."
     from facekp.metrics import interocular_distance
 
     distances = np.nanmean(np.linalg.norm(answer["points"][None] - truth[:, None], axis=-1), axis=-1).reshape(len(truth), len(answer["points"]))
@@ -161,7 +161,7 @@ def judge(answer: dict, truth: np.ndarray) -> dict:
 
 
 def summarise(rows: dict[str, list[dict]]) -> dict[str, dict]:
-    "One row per method; the error is over faces that all methods found, where there are any."
+    "Return one row per method; the error is over faces that all methods found, if there are any."
     errors = {name: np.concatenate([row["errors"] for row in found]) for name, found in rows.items()}
     common = np.all([values < FOUND for values in errors.values()], axis=0)
     table = {}
@@ -174,7 +174,7 @@ def summarise(rows: dict[str, list[dict]]) -> dict[str, dict]:
 
 
 def percent(values: np.ndarray) -> float | None:
-    "The mean in percent."
+    "Return the mean in percent."
     return round(100 * float(values.mean()), 2) if len(values) else None
 
 
@@ -201,7 +201,7 @@ def main() -> None:
 
 
 def pictures_of(options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, Path, np.ndarray]]:
-    "All pictures of a run: kind, file, true points."
+    "Return all images of a run: kind, file, true points."
     from facekp.data.sources import load_faces
     from facekp.images import IMAGE_ENDINGS, read_image
     from facekp.synthetic.renderer import synthetic_faces

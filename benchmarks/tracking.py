@@ -47,7 +47,7 @@ def approach(seconds: float) -> Crop:
 
 
 def walk(seconds: float) -> Crop:
-    "At rest for a second, then 200 pixels per second for 1.5 seconds, then at rest."
+    "Return positions: at rest for a second, then 200 pixels per second for 1.5 seconds, then at rest."
     return Crop((170 + 200 * float(np.clip(seconds - 1, 0, 1.5)), 240.0), FACE)
 
 
@@ -55,13 +55,13 @@ MOTIONS: dict[str, Callable[[float], Crop]] = {"rest": rest, "sway": sway, "nod"
 
 
 def background() -> np.ndarray:
-    "A wall with soft spots [H,W], grey."
+    "Return a grey wall with soft spots [H,W]."
     spots = np.random.default_rng(1).normal(0, 1, (HEIGHT // 8, WIDTH // 8)).astype(np.float32)
     return 120 + 60 * cv2.GaussianBlur(cv2.resize(spots, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC), (0, 0), 12)
 
 
 def frames_of(face: np.ndarray, place: Callable[[float], Crop], seed: int) -> Iterator[tuple[float, np.ndarray, Crop]]:
-    "Times, frames [H,W,3] and where the face lies."
+    "Return times, frames [H,W,3] and the positions of the face."
     rng, wall = np.random.default_rng(seed), background()
     rows, columns = np.mgrid[:IMAGE_SIZE, :IMAGE_SIZE] - (IMAGE_SIZE - 1) / 2
     mask = np.clip((47 - np.hypot(rows * 0.98, columns)) / 5, 0, 1).astype(np.float32)
@@ -76,7 +76,7 @@ def frames_of(face: np.ndarray, place: Callable[[float], Crop], seed: int) -> It
 
 
 def follow(landmarker: FaceLandmarker, video: list, smoothing: bool) -> tuple[np.ndarray, np.ndarray, set[int]]:
-    "Keypoints in pixels of the face [N,15,2] (NaN where it was lost), milliseconds [N], and the ids."
+    "Return keypoints in pixels of the face [N,15,2] (NaN where it was lost), milliseconds [N] and ids."
     tracker, points, times, ids = FaceTracker(landmarker, smoothing=smoothing), [], [], set()
     for seconds, frame, crop in video:
         started, used = time.perf_counter(), time.process_time()
@@ -88,7 +88,7 @@ def follow(landmarker: FaceLandmarker, video: list, smoothing: bool) -> tuple[np
 
 
 def measure(landmarker: FaceLandmarker, faces, motion: str) -> dict:
-    "The figures of a motion over all faces."
+    "Return the figures of a motion over all faces."
     errors, jitters, times, tracks, lost = {True: [], False: []}, {True: [], False: []}, [], [], 0
     for number in range(len(faces)):
         video = list(frames_of(faces.images[number], MOTIONS[motion], number))
@@ -110,7 +110,7 @@ def measure(landmarker: FaceLandmarker, faces, motion: str) -> dict:
 
 
 def measure_gaps(landmarker: FaceLandmarker, faces) -> list[dict]:
-    "Whether a swaying face keeps its id through black frames, and how many frames more it takes to find it."
+    "Return whether a swaying face keeps its id through black frames, and after how many frames it is found again."
     rows = []
     for gap in (1, 5, 10, 20):
         kept, late = [], []

@@ -47,7 +47,7 @@ def cell(model: str, labels: str, copies: int) -> dict:
 
 
 def cells(model: str, copies: int) -> list[dict]:
-    "The rows of a model, worst label strategy first."
+    "Return the rows of a model, worst label strategy first."
     rows = [row for row in read_table(FULL / MAIN) if row["model"] == model and int(row["augment"]) == copies]
     return sorted(rows, key=lambda row: -float(row["rmse"]))
 

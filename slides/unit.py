@@ -109,14 +109,17 @@ class Lesson:
             lines, rows = ([re.sub(r"<th[^>]*>.*?</th>", "", line, count=1) for line in part] for part in (lines, rows))
         return f'<table class="printed"><thead>{"".join(lines)}</thead><tbody>{"".join(rows)}</tbody></table>'
 
-    def written_table(self, heading: str, rows: int = 99) -> str:
-        "Return the table that the section's text holds, the first rows of it, without links."
+    def written_table(self, heading: str, rows: int = 99, columns: tuple[int, ...] | None = None) -> str:
+        "Return the table of the section's text without links: its first rows, and the columns that are named."
         text = re.search(rf"^#+ (?:\d+\. )?{re.escape(heading)}(?:.|\n)*?^(\|(?:.|\n)*?\|)\n(?!\|)", self.prose + "\n", re.MULTILINE)
         if text is None:
             raise ValueError(f"{self.path.name} has no table under '{heading}'")
         self.spoken += whole_paragraphs(text.group(0))[:1]
         lines = [re.sub(r"\[([^\]]+)\]\([^)]+\)", r"\1", line) for line in text.group(1).splitlines()[:rows + 2]]
         lines = [re.sub(r"(\d)-(?=\d)", "\\1\N{NON-BREAKING HYPHEN}", re.sub(r"(\d) (?=\(\d)", "\\1\N{NO-BREAK SPACE}", line)) for line in lines]  # ranges stay on one line
+        if columns is not None:
+            parts = [re.split(r"(?<!\\)\|", line.strip().strip("|")) for line in lines]
+            lines = [f"|{'|'.join(part[column] for column in columns)}|" for part in parts]
         return '<div class="written">\n\n' + "\n".join(lines) + "\n\n</div>"
 
     def printed(self, heading: str, number: int = 1, lines: int = 9) -> str:
@@ -195,9 +198,12 @@ def unit_slides(name: str) -> list[tuple[str, str, str]]:
     for kind, shown, note in split_slides(outline):
         lesson.used, lesson.spoken = [], []
         names = {method: getattr(lesson, method) for method in ("figure", "table", "written_table", "printed", "code", "say", "quiz")}
-        text = environment.from_string(shown).render(names)
-        spoken = lesson.spoken[:1]
-        own = environment.from_string(note).render(names)
+        try:
+            text = environment.from_string(shown).render(names)
+            spoken = lesson.spoken[:1]
+            own = environment.from_string(note).render(names)
+        except ValueError as error:
+            raise ValueError(f"slides/units/{name}.md, slide '{shown.splitlines()[0]}': {error}; the lesson has changed, so change the outline") from error
         about = own or (spoken[0] if spoken else lesson.paragraph_about(lesson.used[0]))
         slides.append((kind, text, about))
     return [*split_slides(first), *slides, *split_slides(last)]

@@ -68,7 +68,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        "The name of the run, such as cnn-knn-augment12-seed0."
+        "Return the name of the run, such as cnn-knn-augment12-seed0."
         extra = [self.variant, f"photos{self.photos}" if self.photos else "", f"rate{self.rate:.3g}" if self.rate else "", "tuned" if self.fine_tune_share else ""]
         return "-".join([self.model, self.labels, f"augment{self.augment}", *filter(None, extra), f"seed{self.seed}"])
 

@@ -99,7 +99,7 @@ def extra_pages() -> list[str]:
 
 
 def model_pages() -> list[str]:
-    "The pages on the model that is shipped; those that exist."
+    "Return the existing pages on the shipped model."
     return ["try"] * has_runtime() + ["model"] + ["prediction"] * bool(prediction_records()) + ["reliability"] * bool(reliability_records())
 
 

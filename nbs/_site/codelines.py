@@ -17,12 +17,12 @@ class CodeLines(HtmlFormatter):
 
 
 def text_of(html: str) -> str:
-    "A coloured line as text."
+    "Return the text of a coloured line."
     return unescape(re.sub(r"<[^>]+>", "", html)).rstrip("\n")
 
 
 def with_indent(html: str, columns: bool) -> str:
-    "A coloured line within its element, which also tells whether words stand in columns; an empty line as it is."
+    "Return a coloured line in an element that gives its indent and whether it has columns; return an empty line unchanged."
     line = text_of(html)
     if not line.strip():
         return html

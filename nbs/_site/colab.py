@@ -17,13 +17,13 @@ TAG = "set-up"
 
 
 def badge_line(name: str) -> str:
-    "The line under a lesson's title."
+    "Return the line under a lesson's title."
     return (f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab_url(name)}) "
             f"[Download]({repository_url()}/raw/main/nbs/{name}.ipynb)")
 
 
 def set_up_source() -> str:
-    "The set-up cell."
+    "Return the set-up cell."
     return f'''# Set-up, the same in every lesson: in Colab it installs facekp; elsewhere it does nothing.
 import importlib.util
 import os
@@ -38,12 +38,12 @@ if "google.colab" in sys.modules and importlib.util.find_spec("facekp") is None:
 
 
 def _lines(source: str) -> list[str]:
-    "A source as notebooks store it."
+    "Return a source as notebooks store it."
     return source.splitlines(keepends=True)
 
 
 def with_colab(notebook: dict, name: str) -> dict:
-    "A notebook with its line and its set-up cell as they should be."
+    "Return a notebook with the right badge line and set-up cell."
     first, *others = notebook["cells"]
     text = BADGES.sub("", "".join(first["source"])).rstrip("\n")
     title, summary, rest = re.fullmatch(r"(# .+)\n*(> .+(?:\n> .+)*)?((?:.|\n)*)", text).groups()
@@ -57,7 +57,7 @@ def with_colab(notebook: dict, name: str) -> dict:
 
 
 def as_text(notebook: dict) -> str:
-    "A notebook as nbdev-clean writes it."
+    "Return a notebook as nbdev-clean writes it."
     return json.dumps(notebook, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -71,7 +71,7 @@ def refresh(path: Path) -> bool:
 
 
 def stale() -> list[Path]:
-    "The lessons whose line or set-up cell is missing or not as it should be."
+    "Return the lessons whose badge line or set-up cell is missing or outdated."
     return [path for path in colab_paths() if (notebook := json.loads(path.read_text(encoding="utf-8"))) != with_colab(notebook, page_name(path))]
 
 

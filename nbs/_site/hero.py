@@ -9,12 +9,12 @@ WORDS = "Eight synthetic faces with coloured points on eyes, brows, nose and mou
 
 
 def _color(hexadecimal: str) -> tuple[int, int, int]:
-    "A colour as OpenCV wants it: blue, green, red."
+    "Return a colour as OpenCV expects it: blue, green, red."
     return tuple(int(hexadecimal[at:at + 2], 16) for at in (5, 3, 1))
 
 
 def face_with_points(number: int, shown: tuple[str, ...]):
-    "A synthetic face, before the camera makes it small, with the points that are named, [CELL,CELL,3]."
+    "Return a synthetic face at full resolution with the named points drawn, [CELL,CELL,3]."
     import cv2
     import numpy as np
 

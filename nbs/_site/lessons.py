@@ -14,7 +14,7 @@ BOX = re.compile(r"^\|( Prerequisites .+)\|\n\|[-: |]+\|\n\|(.+)\|$", re.MULTILI
 
 
 def repository_url() -> str:
-    "The address of the repository, from pyproject.toml."
+    "Return the address of the repository, from pyproject.toml."
     found = re.search(r'^Repository = "(.+?)/?"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
     return found.group(1)
 
@@ -56,24 +56,24 @@ def module_of(path: Path) -> Path | None:
 
 
 def read_cells(path: Path) -> list[dict]:
-    "A notebook's cells, each source as one string."
+    "Return a notebook's cells, each source as one string."
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     return [cell | {"source": "".join(cell["source"])} for cell in cells]
 
 
 def title_of(path: Path) -> str:
-    "The title of a notebook: its first heading."
+    "Return the title of a notebook: its first heading."
     return re.search(r"^# (.+)$", read_cells(path)[0]["source"], re.MULTILINE).group(1)
 
 
 def summary_of(path: Path) -> str:
-    "What a notebook says of itself in one line, behind `>`; empty where it says nothing."
+    "Return a notebook's summary, the line that begins with `>`; empty if there is none."
     found = re.search(r"^> (.+)$", read_cells(path)[0]["source"], re.MULTILINE)
     return found.group(1) if found else ""
 
 
 def short_title(path: Path) -> str:
-    "A title that fits into the sidebar: number, and the words before the colon."
+    "Return a title that fits into the sidebar: number, and the words before the colon."
     number = path.stem.split("_")[0]
     title = title_of(path).split(":")[0].replace("`", "")
     return f"{int(number)} · {title}" if number.isdigit() else title
@@ -88,12 +88,12 @@ def alternative_text(source: str) -> str:
 
 
 def has_figure(cell: dict) -> bool:
-    "Whether a cell shows a picture."
+    "Return whether a cell shows a figure."
     return any("image/png" in output.get("data", {}) for output in cell.get("outputs", []))
 
 
 def box_as_list(markdown: str) -> str:
-    "A lesson's opening box, a table of one row in the notebook, as a list of terms, which a narrow page has room for."
+    "Return the text with a lesson's opening table (one row) as a definition list, which fits on a phone."
     def as_list(found: re.Match) -> str:
         terms, meanings = ([part.strip() for part in re.split(r"(?<!\\)\|", line)] for line in found.groups())
         return "\n".join(["```{container} box", *(f"{term}\n: {meaning}\n" for term, meaning in zip(terms, meanings, strict=True)), "```"])

@@ -8,24 +8,24 @@ from pathlib import Path
 
 
 def _comments(source: str) -> dict[int, str]:
-    "The comment of each line that ends in one."
+    "Return the trailing comment of each line."
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     return {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
 
 
 def plain(text: str) -> str:
-    "Text with nothing that Markdown would take for a sign, except code in backticks."
+    "Escape text for Markdown, except code in backticks."
     parts = re.split(r"(`[^`]*`)", " ".join(text.split()))
     return "".join(part if part.startswith("`") else re.sub(r"([\\*_<>\[\]|$~^#])", r"\\\1", part) for part in parts)
 
 
 def code(text: str) -> str:
-    "Text as code within a table's cell."
+    "Return text as code within a table cell."
     return f"`{' '.join(text.split())}`".replace("|", "\\|") if text else ""
 
 
 def _parameters(node: ast.FunctionDef, comments: dict[int, str]) -> list[tuple[str, str, str, str]]:
-    "Name, type, default and meaning of each parameter."
+    "Return name, type, default and meaning of each parameter."
     given = node.args
     plain_ones = [*given.posonlyargs, *given.args]
     defaults = [None] * (len(plain_ones) - len(given.defaults)) + list(given.defaults)
@@ -44,7 +44,7 @@ def _parameters(node: ast.FunctionDef, comments: dict[int, str]) -> list[tuple[s
 
 
 def _returned(node: ast.FunctionDef, comments: dict[int, str]) -> tuple[str, str]:
-    "Type and meaning of what a function gives back; where there is no type, the comment beside the closing bracket says all."
+    "Return type and meaning of the return value; without a type, the comment beside the closing bracket."
     last = node.body[0].lineno
     if node.returns is not None:
         returns = ast.unparse(node.returns)
@@ -55,12 +55,12 @@ def _returned(node: ast.FunctionDef, comments: dict[int, str]) -> tuple[str, str
 
 
 def _table(rows: list[tuple[str, ...]], head: tuple[str, ...]) -> list[str]:
-    "A Markdown table, in a container that site.css puts one below the other on a narrow page."
+    "Return a Markdown table in a container that site.css stacks on a narrow page."
     return ["", "`````{container} parameters", "| " + " | ".join(head) + " |", "|" + " --- |" * len(head), *("| " + " | ".join(row) + " |" for row in rows), "`````", ""]
 
 
 def _signature(node: ast.FunctionDef) -> str:
-    "The signature without types: they stand in the table below it."
+    "Return the signature without types, which are in the table below it."
     bare = ast.parse(ast.unparse(node)).body[0]
     for argument in [*bare.args.posonlyargs, *bare.args.args, *bare.args.kwonlyargs, bare.args.vararg, bare.args.kwarg]:
         if argument is not None:
@@ -70,7 +70,7 @@ def _signature(node: ast.FunctionDef) -> str:
 
 
 def _function(node: ast.FunctionDef, comments: dict[int, str], prefix: str, kind: str = "function") -> list[str]:
-    "A function's entry."
+    "Return the entry of a function."
     lines = [f"``````{{py:{kind}}} {prefix}{_signature(node)}", "", plain(ast.get_docstring(node) or ""), ""]
     rows = [(code(name), code(annotation), code(default), plain(meaning)) for name, annotation, default, meaning in _parameters(node, comments)]
     returns, meaning = _returned(node, comments)
@@ -80,7 +80,7 @@ def _function(node: ast.FunctionDef, comments: dict[int, str], prefix: str, kind
 
 
 def _class(node: ast.ClassDef, comments: dict[int, str], prefix: str) -> list[str]:
-    "A class's entry: what it holds and what it can do."
+    "Return the entry of a class: its fields and methods."
     lines = [f"``````{{py:class}} {prefix}{node.name}", "", plain(ast.get_docstring(node) or ""), ""]
     fields = [(code(part.target.id), code(ast.unparse(part.annotation)), code(ast.unparse(part.value)) if part.value else "",
                plain(comments.get(part.end_lineno, ""))) for part in node.body if isinstance(part, ast.AnnAssign)]
@@ -94,7 +94,7 @@ def _class(node: ast.ClassDef, comments: dict[int, str], prefix: str) -> list[st
 
 
 def _constant(node: ast.Assign, name: str, source: str, comments: dict[int, str], prefix: str) -> list[str]:
-    "A constant's entry: its value, or the beginning of it."
+    "Return the entry of a constant: its value, or the beginning of it."
     value = " ".join(ast.get_source_segment(source, node.value).split())
     value = re.sub(r"\s*#[^\"']*$", "", value)
     shown = value if len(value) <= 90 else value[:85] + " …"
@@ -102,7 +102,7 @@ def _constant(node: ast.Assign, name: str, source: str, comments: dict[int, str]
 
 
 def exported_names(path: Path) -> list[str]:
-    "What a module exports: its `__all__`."
+    "Return the names that a module exports: its `__all__`."
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
             return list(ast.literal_eval(node.value))
@@ -110,7 +110,7 @@ def exported_names(path: Path) -> list[str]:
 
 
 def _definitions(tree: ast.Module) -> dict[str, ast.stmt]:
-    "Every top-level definition by its name."
+    "Return every top-level definition by its name."
     found = {}
     for node in tree.body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
@@ -123,7 +123,7 @@ def _definitions(tree: ast.Module) -> dict[str, ast.stmt]:
 
 
 def module_summary(path: Path) -> str:
-    "The first line of what a module says of itself, without the stars of words that its lesson stresses."
+    "Return the first line of a module's docstring, without emphasis."
     return plain((ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n")[0].replace("*", ""))
 
 

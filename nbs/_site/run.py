@@ -21,7 +21,7 @@ NOTEBOOKS = Path(__file__).resolve().parents[1]
 
 
 def cell_ids(cells: list[dict]) -> list[str]:
-    "The id of each cell: a hash of its kind and source, another one where the same cell stands again; that of the set-up cell stays."
+    "Return the id of each cell: a hash of its type and source, made unique for repeated cells; the id of the set-up cell stays."
     ids, seen = [], {}
     for cell in cells:
         source = "".join(cell["source"])
@@ -33,7 +33,7 @@ def cell_ids(cells: list[dict]) -> list[str]:
 
 
 def left_standing(text: str) -> str:
-    "What a terminal shows in the end of what was written: nothing of a progress bar that was written over."
+    "Return the text that a terminal would finally show, without overwritten progress bars."
     return re.sub(r"[^\n]*\r(?!\n)", "", text)
 
 
@@ -52,7 +52,7 @@ def compress_png(data: str) -> str:
 
 
 def kept_outputs(outputs: list[dict]) -> list[dict]:
-    "A cell's outputs without what went to standard error and what did not stay; what was printed in pieces is one text."
+    "Return a cell's outputs without standard error and overwritten text; consecutive prints become one text."
     kept = []
     for output in outputs:
         before = kept[-1] if kept else {"output_type": ""}

@@ -34,18 +34,18 @@ COLUMNS = (  # key of table.csv, heading, what it means, how a value is shown
 
 
 def read_table(folder: Path) -> list[dict]:
-    "The rows of a comparison, best first."
+    "Return the rows of a comparison, best first."
     with open(folder / "table.csv", newline="", encoding="utf-8") as file:
         return [row | {"interval": f"{row['low']} {row['high']}"} for row in csv.DictReader(file)]
 
 
 def comparison_folders() -> list[Path]:
-    "The comparisons that were recorded, the one of the start page first."
+    "Return the folders of the recorded comparisons, that of the start page first."
     return sorted((path.parent for path in FULL.glob("*/table.csv")), key=lambda path: (path.name != MAIN, path.name))
 
 
 def title_of_comparison(folder: Path) -> str:
-    "A heading for a comparison."
+    "Return a heading for a comparison."
     return TITLES.get(folder.name, folder.name.replace("_", " "))
 
 
@@ -55,14 +55,14 @@ def counts(folder: Path) -> dict:
 
 
 def caption(folder: Path) -> str:
-    "A sentence on where the numbers of a comparison come from."
+    "Return a sentence on where the numbers of a comparison come from."
     data = counts(folder)
     return (f"{len(read_table(folder))} configurations, {data['n_train']:,} training faces, {data['n_test']:,} test faces; 95% CI over photos. "
             "Press a heading to sort.")
 
 
 def sortable_table(folder: Path) -> str:
-    "A comparison as an HTML table whose headings are buttons that sort."
+    "Return a comparison as a sortable HTML table."
     rows = read_table(folder)
     shown = [column for column in COLUMNS if column[0] in rows[0]]
     head = "".join(f'<th scope="col"{" aria-sort=ascending" if key == "rmse" else ""}>'
@@ -84,7 +84,7 @@ def best_rows(folder: Path) -> list[dict]:
 
 
 def best_bars(folder: Path) -> str:
-    "The best row of every model as bars."
+    "Return the best row of each model as a bar chart."
     rows = best_rows(folder)
     widest = max(float(row["rmse"]) for row in rows)
     lines = []
@@ -98,7 +98,7 @@ def best_bars(folder: Path) -> str:
 
 
 def comparison_page() -> str:
-    "The page with every comparison."
+    "Return the page with every comparison."
     lesson = f"[the lesson on the comparison]({page_about('_comparison', 'library/experiments/statistics')}.ipynb)"
     text = ["# Comparison", "", "Every model and label strategy, with and without augmentation: one split, one budget of images per model, scored on",
             f"the same test set of real faces. [What we found](results.ipynb) has the conclusions, and {lesson} the method.", ""]

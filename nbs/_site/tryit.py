@@ -61,7 +61,7 @@ SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
 
 
 def registry() -> str:
-    "The npm registry that this machine is set up for: npm_config_registry, ~/.npmrc, or npm's own."
+    "Return the npm registry of this machine: npm_config_registry, ~/.npmrc, or npm's own."
     found = next((value for key, value in os.environ.items() if key.lower() == "npm_config_registry" and value), None)
     settings, path = configparser.ConfigParser(interpolation=None, strict=False), Path.home() / ".npmrc"
     if not found and path.is_file():
@@ -91,7 +91,7 @@ def fetch_runtime() -> None:
 
 @functools.cache
 def has_runtime() -> bool:
-    "Is the runtime here, or can it be fetched? Where not, say so in a line."
+    "Return whether the runtime is here or could be fetched; print a line if not."
     if not RUNTIME.exists():
         try:
             fetch_runtime()

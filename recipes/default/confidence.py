@@ -51,7 +51,7 @@ def spoil(kind: str, image: np.ndarray, points: np.ndarray, rng: np.random.Gener
 
 
 def piece(pictures: list[np.ndarray], rng: np.random.Generator, width: int = 640, height: int = 480) -> np.ndarray:
-    "A random piece of a face-free picture, of any scale."
+    "Return a random piece of a face-free image, of any scale."
     picture = pictures[rng.integers(len(pictures))]
     scale = min(picture.shape[0] / height, picture.shape[1] / width) * rng.uniform(0.35, 1)
     breadth, tall = int(width * scale), int(height * scale)
@@ -94,7 +94,7 @@ def collect(faces: Faces, pictures: list[np.ndarray], seed: int) -> tuple[list[d
     measured = {}
 
     def record(measurements: dict) -> float:
-        "The confidence, made unique, under which the measurements are found again: a Face does not keep them."
+        "Return the confidence, made unique, as the key of the measurements, which a Face does not keep."
         confidence = face_confidence(measurements) * (1 - 1e-9 * len(measured))
         measured[confidence] = measurements
         return confidence
@@ -114,12 +114,12 @@ def collect(faces: Faces, pictures: list[np.ndarray], seed: int) -> tuple[list[d
 
 
 def table(rows: list[dict], names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    "The measurements [N,4] and whether each face is right [N]."
+    "Return the measurements [N,4] and whether each face is right [N]."
     return np.array([[row[name] for name in names] for row in rows]), np.array([row["right"] for row in rows])
 
 
 def reliability(confidence: np.ndarray, right: np.ndarray) -> list[dict]:
-    "How often faces of a confidence are right."
+    "Return how often faces of a confidence are right."
     edges = np.array([0, 0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 1.0001])
     inside = [(confidence >= low) & (confidence < high) for low, high in zip(edges, edges[1:])]
     return [{"from": round(float(low), 2), "faces": int(one.sum()), "confidence": round(float(confidence[one].mean()), 3),
@@ -127,7 +127,7 @@ def reliability(confidence: np.ndarray, right: np.ndarray) -> list[dict]:
 
 
 def summary(per_scene: list[list]) -> dict:
-    "Per kind of scene: scenes, faces found (error under 0.30, confidence 0.5), wrong faces, and wrong faces from 0.8, which are not flagged."
+    "Return per kind of scene: scenes, faces found (error under 0.30, confidence 0.5), wrong faces, and wrong faces of confidence 0.8 or more, which are not flagged."
     result = {}
     for kind in dict.fromkeys(scene[0] for scene in per_scene):
         some = [scene for scene in per_scene if scene[0] == kind]

@@ -26,7 +26,7 @@ TO_CHANNELS_FIRST, TO_CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
 
 
 def read_graph(content: bytes) -> tuple:
-    "The graph, its operators' names, and every constant as an array (sparse ones made dense by LiteRT)."
+    "Return the graph, its operators' names, and every constant as an array (LiteRT makes sparse ones dense)."
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
     graph = model.subgraphs[0]
     names = [OPERATORS[max(model.operatorCodes[o.opcodeIndex].builtinCode, model.operatorCodes[o.opcodeIndex].deprecatedBuiltinCode)]
@@ -53,7 +53,7 @@ def convert(content: bytes, metadata: dict) -> onnx.ModelProto:
         return name
 
     def weight(index: int, order: tuple | None = None) -> str:
-        "A weight, kept as float16 and widened when the file is loaded."
+        "Return a weight stored as float16 and widened when the file is loaded."
         array = constants[index] if order is None else np.transpose(constants[index], order)
         half = array.astype(np.float16)
         assert np.array_equal(half.astype(np.float32), array), "the weights are float16 in the source"
@@ -122,7 +122,7 @@ CHANNEL_BLOCK = 16  # channels in a block of ONNX Runtime's layout on processors
 
 
 def blocks(channels: int) -> int:
-    "The next multiple of a block."
+    "Return the next multiple of a block."
     return -(-channels // CHANNEL_BLOCK) * CHANNEL_BLOCK
 
 

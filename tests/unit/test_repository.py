@@ -155,6 +155,14 @@ def test_readme_is_made_from_the_index_notebook(tmp_path):
     assert (ROOT / "README.md").stat().st_size <= 5000, "the README has at most 5,000 bytes; long tables go to the site"
 
 
+def test_the_outline_of_each_deck_fits_its_lesson():
+    pytest.importorskip("jinja2", reason="the `docs` extra is not installed")
+    sys.path[:0] = [str(ROOT / "slides"), str(ROOT / "nbs" / "_site")]
+    import deck
+    for _, make in deck.list_decks().values():
+        make()  # an error names the slide, and the part that its lesson no longer has
+
+
 @pytest.mark.parametrize("name", ["index", "results", "teaching/known_results"])
 def test_pages_of_records_show_what_the_records_say_now(name):
     import nbformat
