@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/inference/sources.html.md"""
 # %% auto #0
 __all__ = ['RESULT_SUFFIX', 'Source', 'is_webcam', 'webcam_number', 'find_sources']
 
-# %% ../../nbs/library/inference/sources.ipynb #fe8347c0
+# %% ../../nbs/library/inference/sources.ipynb #14d55bd9
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ from ..errors import UserError
 from ..images import IMAGE_ENDINGS
 from ..video import VIDEO_ENDINGS
 
-# %% ../../nbs/library/inference/sources.ipynb #9506055c
+# %% ../../nbs/library/inference/sources.ipynb #1d06b22e
 RESULT_SUFFIX = "-points"  # of the name of a drawn image or video
 
 
@@ -49,7 +49,7 @@ def webcam_number(
                         "webcam:1")
     return int(number)
 
-# %% ../../nbs/library/inference/sources.ipynb #d46fb6ee
+# %% ../../nbs/library/inference/sources.ipynb #3baf08df
 def find_sources(
     given: Iterable[str | Path],  # images, videos, folders, webcam or webcam:N
     results: str | Path | None = None,  # the folder of the results
@@ -72,7 +72,7 @@ def find_sources(
     used: set[str] = set()
     return [Source(path, _unused_name(name, used)) for path, name in found]
 
-# %% ../../nbs/library/inference/sources.ipynb #e4df9909
+# %% ../../nbs/library/inference/sources.ipynb #1bd03e1c
 def _files(folder: Path, results: Path | None) -> Iterator[Path]:
     "Yield the images and videos of a folder that are no results."
     kept = None if results is None else results.resolve()
