@@ -16,7 +16,7 @@ import numpy.typing as npt
 from .metric_checks import check_shapes, nan_mean
 from .normalization import interocular_distance
 
-# %% ../nbs/course/04_metrics.ipynb #a49fb8d3
+# %% ../nbs/course/04_metrics.ipynb #3f622b13
 def mse(
     predicted: npt.NDArray[Any],  # float [N,15,2], pixels, no NaN
     points: npt.NDArray[Any],  # float [N,15,2], pixels, NaN where not labelled
@@ -33,7 +33,7 @@ def rmse(
     "Return the root mean squared error per coordinate, in pixels: Kaggle's score."
     return float(np.sqrt(mse(predicted, points)))
 
-# %% ../nbs/course/04_metrics.ipynb #7384f4dc
+
 def mae(
     predicted: npt.NDArray[Any],  # float [N,15,2], pixels
     points: npt.NDArray[Any],  # the same shape, NaN where not labelled
@@ -42,7 +42,7 @@ def mae(
     predicted, points = check_shapes(predicted, points)
     return float(np.nanmean(np.abs(predicted - points)))
 
-# %% ../nbs/course/04_metrics.ipynb #15641b1e
+# %% ../nbs/course/04_metrics.ipynb #62107035
 def normalized_errors(
     predicted: npt.NDArray[Any],  # float [N,15,2], pixels
     points: npt.NDArray[Any],  # the same shape, NaN where not labelled
@@ -63,7 +63,7 @@ def face_errors(
     count = np.isfinite(relative).sum(axis=1)
     return np.where(count > 0, np.nansum(relative, axis=1) / np.maximum(count, 1), np.nan)
 
-# %% ../nbs/course/04_metrics.ipynb #f62c9dda
+
 def nme(
     predicted: npt.NDArray[Any],  # float [N,15,2], pixels
     points: npt.NDArray[Any],  # the same shape, NaN where not labelled
@@ -82,7 +82,7 @@ def pck(
     relative = normalized_errors(predicted, points)
     return nan_mean(np.where(np.isfinite(relative), relative <= threshold, np.nan))
 
-# %% ../nbs/course/04_metrics.ipynb #bf262b19
+# %% ../nbs/course/04_metrics.ipynb #b29ad1fc
 def accuracy_per_face(
     predicted: npt.NDArray[Any],  # float [N,15,2], pixels
     points: npt.NDArray[Any],  # the same shape, NaN where not labelled
@@ -93,7 +93,7 @@ def accuracy_per_face(
     same = values.argmax(axis=1) == np.where(np.isnan(labels), -np.inf, labels).argmax(axis=1)
     return np.where(complete, same, np.nan)
 
-# %% ../nbs/course/04_metrics.ipynb #9a376bbf
+
 def keras_accuracy(
     predicted: npt.NDArray[Any],  # float [N,15,2], pixels
     points: npt.NDArray[Any],  # the same shape, NaN where not labelled
