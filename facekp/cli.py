@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/cli.html.md"""
 # %% auto #0
 __all__ = ['SEED', 'DATA_HELP', 'OVERWRITE_HELP', 'MODEL_HELP', 'JOBS', 'build_parser', 'main']
 
-# %% ../nbs/library/cli.ipynb #604f9efd
+# %% ../nbs/library/cli.ipynb #bd94fb82
 import _thread
 import argparse
 import contextlib
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
+from .limits import MAX_PIXELS, MIN_FACE_SIZE
 from .options import Parser, whole_number
 
 # %% ../nbs/library/cli.ipynb #1ae414e4
@@ -52,7 +53,7 @@ def _add_debug(parser: argparse.ArgumentParser, default: Any) -> None:
     "Add --debug, which may stand before or behind the job."
     parser.add_argument("--debug", action="store_true", default=default, help="show the traceback of an error")
 
-# %% ../nbs/library/cli.ipynb #02a00ef9
+# %% ../nbs/library/cli.ipynb #0e0bd88c
 def _add_predict_job(jobs: "argparse._SubParsersAction[Parser]") -> None:
     "Describe the job that predicts images and videos."
     job = jobs.add_parser("predict", help="find faces and their keypoints in images, folders, videos or a webcam")
@@ -62,10 +63,10 @@ def _add_predict_job(jobs: "argparse._SubParsersAction[Parser]") -> None:
     job.add_argument("--format", default="image", choices=("image", "jpg", "png", "json", "jsonl", "csv", "coco", "labelme"),
                      help="image: drawn images (JPEG for photographs) and videos; jpg, png: images drawn as that; json: one file each; jsonl: a line per image and frame; "
                           "csv: one table for all; coco, labelme: annotations for other programs (default: image)")
-    job.add_argument("--min-face-size", type=float, default=0.02, metavar="SHARE",
-                     help="the smallest face to detect, as a share of the longer side of the image; half of it takes four times as long (default: 0.02)")
+    job.add_argument("--min-face-size", type=float, default=MIN_FACE_SIZE, metavar="SHARE",
+                     help="the smallest face to detect, as a share of the longer side of the image; half of it takes four times as long (default: %(default)s)")
     job.add_argument("--frames", type=whole_number(1), metavar="N", help="end a video or webcam after N frames")
-    job.add_argument("--max-pixels", type=whole_number(1), default=100_000_000, metavar="N", help="refuse larger images (default: 100000000)")
+    job.add_argument("--max-pixels", type=whole_number(1), default=MAX_PIXELS, metavar="N", help="refuse larger images (default: %(default)s)")
     job.add_argument("--overwrite", action="store_true", help="replace files of other programs and LabelMe files; other results of facekp are replaced anyway")
 
 
@@ -215,7 +216,7 @@ def _make_data(source: str, options: argparse.Namespace) -> None:
         raise UserError("where to? give --out FOLDER for Kaggle's files or --out FILE.npz")
     print(f"wrote {make_data(options.out, int(count) if count else None, options.seed, options.overwrite)}")
 
-# %% ../nbs/library/cli.ipynb #c03d183b
+# %% ../nbs/library/cli.ipynb #c9bdfd70
 def _run_train(options: argparse.Namespace) -> None:
     "Train one model and print its score."
     from facekp.jobs import train
@@ -236,6 +237,7 @@ def _by_source(scores: dict[str, float]) -> str:
 
 def _run_evaluate(options: argparse.Namespace) -> None:
     "Print every metric with its interval."
+    from facekp.evaluation import METRICS
     from facekp.files import to_plain
     from facekp.jobs import evaluate
 
@@ -244,7 +246,7 @@ def _run_evaluate(options: argparse.Namespace) -> None:
         print(json.dumps(to_plain(scores)))
         return
     print(f"{scores['model']} on {scores['n_faces']} faces, {scores['n_points']} labelled points of {scores['data']}")
-    for name in ("rmse", "mse", "mae", "nme_eye_centers", "nme_outer_eye_corners", "pck", "auc", "failure_rate", "accuracy"):
+    for name in METRICS:
         low, high = scores["intervals"][name]
         print(f"  {name:<22} {scores[name]:8.3f}   95% interval {low:.3f} to {high:.3f}")
     for keypoint, rmse in scores["per_point"].items():

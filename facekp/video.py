@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/video.html.md"""
 # %% auto #0
 __all__ = ['VIDEO_ENDINGS', 'UNKNOWN_RATE', 'Frame', 'read_frames']
 
-# %% ../nbs/library/video.ipynb #2dd6193e
+# %% ../nbs/library/video.ipynb #bfbd1e09
 import contextlib
 import os
 import threading
@@ -20,7 +20,8 @@ import cv2
 import numpy as np
 
 from .errors import UserError
-from .images import MAX_PIXELS, check_size
+from .images import check_size
+from .limits import MAX_PIXELS
 
 # %% ../nbs/library/video.ipynb #bb28d0a1
 VIDEO_ENDINGS = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp"})

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/data/w300.html.md"""
 # %% auto #0
 __all__ = ['PHOTO_ENDINGS', 'DOUBTFUL', 'read_pts', 'load_300w']
 
-# %% ../../nbs/library/data/w300.ipynb #533126b7
+# %% ../../nbs/library/data/w300.ipynb #736ba8a7
 import hashlib
 import os
 import re
@@ -25,8 +25,9 @@ from .label_evidence import PHOTOS_ASKED, find_resize, label_error
 from ..errors import UserError
 from ..faces import Faces
 from ..geometry import crop_image, fit_crop, to_crop
-from ..images import MAX_PIXELS, read_image
+from ..images import read_image
 from ..keypoints import IMAGE_SIZE, MEAN_FACE
+from ..limits import MAX_PIXELS
 from ..progress import progress
 
 # %% ../../nbs/library/data/w300.ipynb #bd33ead5

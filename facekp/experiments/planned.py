@@ -78,7 +78,7 @@ def read_plan(
         raise UserError(f"{path}: the name {plan.name[plan.name.duplicated()].iloc[0]!r} stands twice; expected one row per comparison")
     return plan[columns]
 
-# %% ../../nbs/library/experiments/planned.ipynb #e56a652a
+# %% ../../nbs/library/experiments/planned.ipynb #cecd95a0
 def compare_as_planned(
     study: Study,  # runs on the same test faces
     plan: pd.DataFrame,  # as read_plan returns it
@@ -97,5 +97,5 @@ def compare_as_planned(
         rows.append(row)
     table = pd.DataFrame(rows).reindex(columns=[*plan.columns, "runs_first", "runs_second", "mse_difference", "low", "high", "relative", "p"])
     table["p_holm"] = holm_adjust(table.p)
-    verdict = np.where(table.p_holm >= 0.05, "no difference shown", np.where(table.mse_difference < 0, "lower", "higher"))
+    verdict = np.where(table.p_holm >= 0.05, "no difference seen", np.where(table.mse_difference < 0, "lower", "higher"))
     return table.assign(verdict=np.where(table.mse_difference.isna(), "not run", verdict))

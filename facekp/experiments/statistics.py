@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/experiments/statistics.html.md"""
 # %% auto #0
 __all__ = ['summarize_runs', 'compare_trials', 'count_verdicts', 'select_configurations', 'rows_of_runs']
 
-# %% ../../nbs/library/experiments/statistics.ipynb #ce7f77c9
+# %% ../../nbs/library/experiments/statistics.ipynb #11ebc491
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,23 +15,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..evaluation import METRICS
 from .record import read_record
 from .results import Study, read_study
 from ..models.registry import list_models
 from ..statistics import bootstrap_means, confidence_interval
 
-# %% ../../nbs/library/experiments/statistics.ipynb #200a1ffc
+# %% ../../nbs/library/experiments/statistics.ipynb #b70a6bae
 def summarize_runs(
     study: Study,  # runs on the same test faces
     seed: int = 0,  # seed of the bootstrap
-) -> pd.DataFrame:  # one row per model, labels and augment, best first: rmse with low and high in pixels, mse in square pixels, accuracy, NME and pck (0-1), faces, parameters, seconds, seeds
+) -> pd.DataFrame:  # one row per model, labels and augment, best first: rmse with low and high in pixels, the other metrics, faces, parameters, seconds, seeds
     "Average the seeds of each configuration, with 95% intervals over groups."
     rows: list[dict[str, Any]] = []
     for (model, labels, augment), runs in study.runs.groupby(["model", "labels", "augment"], sort=False):
         squared = np.mean([study.errors_of(run) for run in runs.index], axis=0)
         low, high = np.sqrt(confidence_interval(bootstrap_means(squared, study.groups, seed)))
         rows.append({"model": model, "labels": labels, "augment": augment, "rmse": float(np.sqrt(squared.mean())), "low": low, "high": high,
-                     "mse": float(squared.mean()), **{name: float(runs[name].mean()) for name in ("accuracy", "nme_eye_centers", "nme_outer_eye_corners", "pck") if name in runs},
+                     "mse": float(squared.mean()), **{name: float(runs[name].mean()) for name in METRICS if name in runs and name not in ("rmse", "mse")},
                      "faces": int(runs.n_used.iloc[0]) if "n_used" in runs else study.meta["data"].get("n_used", study.meta["data"].get("n_train")),
                      "parameters": int(runs.parameters.iloc[0]), "seconds": float(runs.seconds.mean()), "seeds": len(runs),
                      "images": int(runs.images.iloc[0]), "weights_from": runs.weights_from.iloc[0]})

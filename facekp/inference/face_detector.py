@@ -8,7 +8,7 @@ Docs: https://facekp.github.io/facekp/library/inference/face_detector.html.md"""
 __all__ = ['DETECTOR_SIZE', 'MIN_BOX', 'BEST_BOX', 'LEVEL_STEP', 'MAX_ENLARGEMENT', 'POSITIONS', 'detect_faces', 'nms',
            'pyramid_sizes', 'find_candidates']
 
-# %% ../../nbs/library/inference/face_detector.ipynb #64685fc9
+# %% ../../nbs/library/inference/face_detector.ipynb #8e02e72a
 import functools
 import math
 
@@ -18,6 +18,7 @@ import onnxruntime
 
 from .pyramid import ImagePyramid
 from .session import SizedSession
+from ..limits import MIN_FACE_SIZE
 
 # %% ../../nbs/library/inference/face_detector.ipynb #59d8540d
 DETECTOR_SIZE = 128  # pixels: a side of the detector's input, and the smallest level of the pyramid
@@ -100,11 +101,11 @@ def _to_stride(pixels: float) -> int:
     "Return the nearest multiple of 32, which the detector's strides need."
     return 32 * int(pixels / 32 + 0.5)
 
-# %% ../../nbs/library/inference/face_detector.ipynb #a1675925
+# %% ../../nbs/library/inference/face_detector.ipynb #1f493e9a
 def find_candidates(
     detector: SizedSession | onnxruntime.InferenceSession,  # the face detector
     image: np.ndarray | ImagePyramid,  # uint8 [H,W,3], RGB, or its pyramid
-    min_face_size: float = 0.02,  # the smallest face to detect, as a share of the longer side, 0-1
+    min_face_size: float = MIN_FACE_SIZE,  # the smallest face to detect, as a share of the longer side, 0-1
     min_score: float = 0.4,  # above 0 and below 1; less is no candidate
 ) -> tuple[np.ndarray, np.ndarray]:  # detections [K,8,2] in pixels of the image, scores [K], best first
     "Detect faces at every level of the image pyramid."

@@ -9,7 +9,7 @@ __all__ = ['DETECTOR_POINTS_IN_CROP', 'SECOND_PASS_SCALE', 'COARSE_SCORE', 'CLEA
            'SURE_CONFIDENCE', 'TURNED_PLACES', 'IMAGES_TOGETHER', 'HOPELESS_CONFIDENCE', 'USUAL_SHIFT', 'SMALL_FACE',
            'TURNED_LIMIT', 'same_place', 'FaceLandmarker', 'load', 'predict']
 
-# %% ../../nbs/library/inference/landmarker.ipynb #61394b62
+# %% ../../nbs/library/inference/landmarker.ipynb #65aa5db8
 import functools
 import math
 import time
@@ -24,7 +24,7 @@ from PIL import Image
 
 from ..errors import UserError
 from ..geometry import Crop, fit_crop, frame_face, to_image
-from ..images import MAX_PIXELS, read_image
+from ..images import read_image
 from .confidence import face_confidence, face_measurements, has_hidden_part
 from .face_detector import DETECTOR_SIZE, detect_faces, find_candidates, pyramid_sizes
 from .keypoint_model import KeypointModel, load_keypoint_model
@@ -33,6 +33,7 @@ from .pyramid import ImagePyramid
 from .results import Face
 from .session import DETECTOR_FILE, SizedSession
 from ..keypoints import IMAGE_SIZE, KEYPOINTS
+from ..limits import MAX_PIXELS, MIN_FACE_SIZE
 
 # %% ../../nbs/library/inference/landmarker.ipynb #6d1c3f08
 DETECTOR_POINTS_IN_CROP = np.array([[30.1, 38.0], [64.7, 38.2], [48.2, 57.7], [47.6, 74.8]])  # the detector's eyes, nose and mouth in a training crop: means over 257 faces
@@ -161,14 +162,14 @@ def _turn_back(points: np.ndarray, turn: int, shape: tuple[int, ...]) -> np.ndar
         points = np.stack([last - points[..., 1], points[..., 0]], axis=-1)
     return points
 
-# %% ../../nbs/library/inference/landmarker.ipynb #6bde8c0c
+# %% ../../nbs/library/inference/landmarker.ipynb #ac98f882
 class FaceLandmarker:
     "Finds faces and their keypoints in images."
 
     def __init__(
         self,
         model: str | Path | KeypointModel = "default",  # default, an .onnx, .tflite or .keras file, the folder of a run, or a model
-        min_face_size: float = 0.02,  # the smallest face to find, as a share of the longer side of the image, 0-1; half of it takes four times as long
+        min_face_size: float = MIN_FACE_SIZE,  # the smallest face to find, as a share of the longer side of the image, 0-1; half of it takes four times as long
         min_confidence: float = 0.5,  # 0-1; what is less probably a face with its points in place is dropped
         passes: int = 2,  # predictions per face; from the second on the crop follows the points
         max_pixels: int = MAX_PIXELS,  # refuse larger images

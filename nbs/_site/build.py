@@ -66,7 +66,7 @@ def teaching_index() -> str:
     "Return the page that a teacher opens first."
     return f"""# For teachers
 
-The course has fourteen units of about an hour, {course_hours()} hours in all, and a capstone. It needs no account, no GPU and no photographs: students start in Colab with synthetic faces.
+The course has {len(lesson_paths())} units of about an hour, {course_hours()} hours in all, and a capstone. It needs no account, no GPU and no photographs: students start in Colab with synthetic faces.
 
 - [Syllabus](syllabus.md): five sessions of 90 minutes, or ten weeks.
 - [Teacher's notes](teacher_notes.md): aim, timing, questions for discussion and common mistakes of every unit.

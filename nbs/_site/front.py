@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from lessons import ROOT, colab_url, lesson_paths, page_name, read_cells, title_of
 
-MAIN = ROOT / "results" / "full" / "helen_afw_96"  # the study that the README quotes
 FACES = 300  # synthetic faces among which the median and the worst prediction are shown
 SEED = 2026  # of these faces
 
@@ -32,51 +31,18 @@ def course_hours() -> int:
     return round(course_rows().minutes.astype(int).sum() / 60)
 
 
+def course_sentence() -> str:
+    "Return a sentence on the number of units and their time."
+    minutes = course_rows().minutes
+    return f"There are {len(minutes)} units, about {course_hours()} hours with exercises; unit 1 trains a detector in {minutes[0]} minutes."
+
+
 def compact_markdown(table: pd.DataFrame) -> str:
     "Return a table in Markdown without the spaces that align its columns: for a file whose size matters."
     from facekp.tables import to_markdown
 
     padded = to_markdown(table, text_columns=tuple(table))
     return re.sub(r" {2,}", " ", re.sub(r"-{3,}", "---", padded))
-
-
-def _judge(verdicts: pd.Series) -> str:
-    "Return what a claim of a lower error is worth, from the verdicts of its comparisons."
-    lower, higher = (int((verdicts == name).sum()) for name in ("lower", "higher"))
-    if higher > lower:
-        return "contradicted"
-    return "supported" if lower == len(verdicts) else "mostly supported" if lower > len(verdicts) / 2 and higher <= 1 else "undecided"
-
-
-def claim_rows() -> pd.DataFrame:
-    "Return the original project's claims, what the study found, and a verdict, six rows."
-    from facekp.experiments.results import read_study
-    from facekp.experiments.statistics import compare_trials, select_configurations, summarize_runs
-
-    study = read_study(MAIN)
-    table, answers = summarize_runs(study), compare_trials(study)
-    best = select_configurations(study, table).set_index("model")
-    trained = answers[answers.model != "mean"]
-
-    def asked(question: str) -> pd.Series:
-        return trained.verdict[trained.question == question]
-
-    def counted(question: str) -> str:
-        found = asked(question)
-        return f"lower error in {(found == 'lower').sum()}, higher in {(found == 'higher').sum()} of {len(found)} comparisons"
-
-    top = best.sort_values("rmse").iloc[0]
-    rows = [
-        ("two layers: 83% accuracy", f"{best.loc['baseline', 'accuracy']:.0%}, but the mean face has {best.loc['mean', 'accuracy']:.0%}; RMSE {best.loc['baseline', 'rmse']:.2f} px",
-         "accuracy is the wrong metric"),
-        ("a CNN is a jump", f"RMSE {best.loc['cnn', 'rmse']:.2f} px against {best.loc['baseline', 'rmse']:.2f}",
-         "supported" if best.loc["cnn", "high"] < best.loc["baseline", "low"] else "undecided"),
-        ("dropping incomplete faces beats forward fill", counted("complete against ffill"), _judge(asked("complete against ffill"))),
-        ("and beats KNN imputation", counted("complete against knn"), _judge(asked("complete against knn"))),
-        ("augmentation helps", counted("augmented against not"), _judge(asked("augmented against not"))),
-        ("a large pretrained network: MSE 0.6", f"{top.mse:.1f} px² for the {top.name} network, best on validation; Kaggle's winner: 1.6", "not reproduced"),
-    ]
-    return pd.DataFrame(rows, columns=["claim of the original project", "found", "verdict"])
 
 
 def peers_sentence() -> str:

@@ -12,10 +12,12 @@ from pathlib import Path
 from lessons import ROOT, page_about
 from record_words import PARTS, STAGES, in_terms
 
+from facekp.evaluation import METRICS
+
 DEPLOY = ROOT / "results" / "deploy"
 DEFAULT = ROOT / "facekp" / "weights" / "default.onnx"
-METRICS = {"rmse": "RMSE, px", "mae": "MAE, px", "nme_eye_centers": "NME (eye centres)", "nme_outer_eye_corners": "NME (outer eye corners)", "pck": "PCK", "auc": "AUC", "failure_rate": "failures"}
-SHARES = ("nme_eye_centers", "nme_outer_eye_corners", "pck", "auc", "failure_rate", "accuracy")
+OMITTED = ("mse", "accuracy")  # the square of the RMSE, and no measure of error
+SHARES = tuple(name for name, metric in METRICS.items() if metric.share)
 HEADINGS = {"name": "", "nme_own_percent": "NME, %", "nme_common_percent": "NME of common faces, %", "common": "common faces", "false": "false",
             "false_unflagged": "false, no flag", "ms_median": "ms, median", "cpu_ms_median": "processor ms, median", "rmse": "RMSE, px", "interval": "95% CI", "bytes": "MB", "size_bytes": "MB", "size": "MB", "megabytes": "MB", "mb": "MB", "ms": "ms per face",
             "milliseconds": "ms per face", "ms_a_face": "ms per face", "milliseconds_a_face": "ms per face", "median_ms": "ms per face, median", "best_ms": "ms per face, best", "load_ms": "ms to load", "load_seconds": "s to load", "n_faces": "faces",
@@ -100,9 +102,8 @@ def table(rows: list[dict], first: str, label: str) -> list[str]:
 def metric_rows(metrics: dict) -> list[dict]:
     "Return the metrics with their intervals."
     intervals = metrics.get("intervals") or {}
-    rows = [(key, name) for key, name in METRICS.items() if _number(metrics.get(key))]
-    return [{"metric": name, "value": _shown(key, metrics[key]) if key in SHARES else f"{metrics[key]:.2f}", "interval": _interval(intervals.get(key), key in SHARES) or None}
-            for key, name in rows]
+    return [{"metric": metric.heading, "value": metric.format(metrics[name]), "interval": _interval(intervals.get(name), metric.share) or None}
+            for name, metric in METRICS.items() if name not in OMITTED and _number(metrics.get(name))]
 
 
 def keypoint_rows(metrics: dict) -> list[dict]:
@@ -226,7 +227,7 @@ def _results(default: dict) -> list[str]:
     if metrics:
         faces = f" of {metrics['n_faces']:,} faces" if _number(metrics.get("n_faces")) else ""
         lines += ["## Results", "", f"Measured on the test set{faces} with the model trained without it; 95% CI over photos. RMSE and MAE are in pixels of the 96x96 image. NME is the mean distance divided by the length in its name (300-W divides by the distance between the outer eye corners). PCK is the share of keypoints "
-                  "within a tenth of the distance between the eye centres. AUC is the area under the CED curve of the NME (eye centres) up to 8%; failures are the faces beyond 8%.", "", *table(metric_rows(metrics), "metric", "All metrics")]
+                  "within a tenth of the distance between the eye centres. AUC is the area under the CED curve of NME eye centres up to 8%; failures are the faces beyond 8%.", "", *table(metric_rows(metrics), "metric", "All metrics")]
         mirrored = default.get("mirrored") if isinstance(default.get("mirrored"), dict) else {}
         if _number(mirrored.get("rmse")):
             lines += [f"Averaging the predictions for a face and its mirror image takes twice as long and gives an RMSE of {mirrored['rmse']:.2f} px.", ""]

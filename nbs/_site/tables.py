@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 from lessons import ROOT, page_about
 
+from facekp.evaluation import METRICS
 from facekp.experiments.results import read_study
 from facekp.experiments.statistics import select_configurations
 from facekp.models.registry import list_models, model_spec
@@ -15,17 +16,14 @@ FULL = ROOT / "results" / "full"
 MAIN = "helen_afw_96"  # the data set that the start page quotes
 TITLES = {"helen_afw_96": "HELEN and AFW: 1,188 photos", "helen_afw_96_npz_youtube_faces_96": "HELEN and AFW, with frames of YouTube Faces"}
 MODELS = {name: model_spec(name).title for name in list_models()}
+METRIC_COLUMNS = [(name, metric.heading, metric.meaning, lambda text, metric=metric: metric.format(float(text))) for name, metric in METRICS.items()]
 COLUMNS = (  # key of table.csv, heading, what it means, how a value is shown
     ("model", "model", "", str),
     ("labels", "labels", "label strategy: how missing labels were handled", str),
     ("augment", "copies", "augmented copies per training face", str),
-    ("rmse", "RMSE, px", "root mean squared error in pixels", lambda text: f"{float(text):.2f}"),
-    ("interval", "95% CI", "of the RMSE over photos, px; sorts by its lower end", lambda text: "–".join(f"{float(end):.2f}" for end in text.split())),
-    ("mse", "MSE, px²", "mean squared error in square pixels", lambda text: f"{float(text):.2f}"),
-    ("accuracy", "'accuracy'", "what Keras calls accuracy; no measure of error", lambda text: f"{float(text):.1%}"),
-    ("nme_eye_centers", "NME", "mean distance as a share of the distance between the eye centres", lambda text: f"{float(text):.1%}"),
-    ("nme_outer_eye_corners", "NME, 300-W", "mean distance as a share of the distance between the outer eye corners, as in 300-W", lambda text: f"{float(text):.1%}"),
-    ("pck", "PCK", "share of keypoints within a tenth of the distance between the eye centres", lambda text: f"{float(text):.1%}"),
+    METRIC_COLUMNS[0],
+    ("interval", "95% CI", f"of the {METRIC_COLUMNS[0][1]} over photos; sorts by its lower end", lambda text: "–".join(f"{float(end):.2f}" for end in text.split())),
+    *METRIC_COLUMNS[1:],
     ("faces", "faces", "training faces with augmented copies", lambda text: f"{int(text):,}"),
     ("parameters", "parameters", "parameters of the network", lambda text: f"{int(text):,}"),
     ("seconds", "seconds", "to train on 2 cores", lambda text: f"{float(text):,.0f}"),

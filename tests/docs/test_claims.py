@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "nbs" / "_site"))
 
-from claims import claims_page, count, verdict
+from claims import claim_rows, claims_page, count, verdict
 
 
 def rows() -> dict[str, list[str]]:
@@ -31,13 +31,22 @@ def test_numbers_are_those_of_the_records():
     if not (ROOT / "results" / "grid_table" / "planned.csv").is_file():
         answers = pd.read_csv(ROOT / "results" / "full" / "helen_afw_96" / "answers.csv")
         part = answers[(answers.question == "complete against ffill") & (answers.model != "mean")]
-        assert f"lower in {(part.verdict == 'lower').sum()}" in rows()["noNA is best: against forward fill"][2]
+        assert f"lower in {(part.verdict == 'lower').sum()}" in rows()["dropping incomplete faces beats forward fill"][2]
 
 
-@pytest.mark.parametrize("verdicts, expected", [(["lower"] * 3, "holds"), (["lower", "lower", "no difference shown"], "holds in most cases"), (["lower", "higher"], "depends on the case"),
-                                                (["higher", "no difference shown"], "does not hold"), ([], "not tested yet")])
-def test_verdicts_follow_from_the_counts(verdicts, expected):
+@pytest.mark.parametrize("lower, none, higher, expected", [(3, 0, 0, "supported"), (7, 1, 0, "mostly supported"), (15, 5, 1, "mostly supported"), (7, 0, 1, "undecided"), (3, 5, 0, "undecided"),
+                                                           (1, 2, 5, "contradicted"), (0, 2, 1, "contradicted"), (0, 4, 0, "undecided"), (0, 0, 0, "not tested yet")])
+def test_verdicts_follow_from_the_counts(lower, none, higher, expected):
+    verdicts = ["lower"] * lower + ["no difference seen"] * none + ["higher"] * higher
     assert verdict(count(pd.DataFrame({"question": "q", "verdict": pd.Series(verdicts, dtype=str)}), "q")) == expected
+
+
+def test_the_readme_and_the_page_of_claims_have_one_verdict():
+    page, readme = rows(), claim_rows()
+    assert len(readme) == 6 and [page[row.iloc[0]][3] for _, row in readme.iterrows()] == readme.verdict.tolist()
+    text = (ROOT / "README.md").read_text()
+    for _, row in readme.iterrows():
+        assert " | ".join(row) in text, "run make readme"
 
 
 def test_the_score_of_the_project_is_below_any_on_unseen_photographs():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from joblib import delayed
 
+from facekp.evaluation import METRICS, Metric, evaluate_points
 from facekp.experiments.charts import show_comparison
 from facekp.experiments.executors import run_jobs
 from facekp.experiments.plan import Trial, find_weights, list_trials, plan_experiment, plan_trial
@@ -48,6 +49,22 @@ def full_study() -> Study:
 def settings(tmp_path) -> Settings:
     folders = {name: str(tmp_path / name) for name in ("data_folder", "runs_folder", "results_folder", "photos_folder", "weights")}
     return replace(load_settings("quick"), **folders, models="mean", labels="complete masked", augment=0, seeds=1)
+
+
+def test_a_metric_is_added_by_its_entry_alone(monkeypatch):
+    "Its value and interval, its column in runs, tables of both kinds and the site follow."
+    added = Metric(lambda predicted, points: np.abs(predicted - points).max(axis=(1, 2)), "largest, px", "mean of each face's largest error, pixels", share=False, tabulated=True)
+    monkeypatch.setitem(METRICS, "largest", added)
+    points = np.random.default_rng(0).uniform(20, 76, (40, 15, 2))
+    scores = evaluate_points(points + np.linspace(1, 2, 40)[:, None, None], points, GROUPS, resamples=200)
+    low, high = scores["intervals"]["largest"]
+    assert scores["largest"] == pytest.approx(1.5) and 1.3 < low < 1.5 < high < 1.7
+    squared = (np.linspace(1, 2, 40) ** 2).tolist()
+    record = replace(record_of("cnn", "complete", 0, 0, 1), metrics=scores, squared_errors=squared)
+    study = study_from_records({"cnn-complete-augment0-seed0": record}, GROUPS)
+    table = summarize_runs(study)
+    assert study.runs.largest.item() == table.largest.item() == pytest.approx(1.5)
+    assert "largest, px" in table_markdown(table) and " 1.50 " in table_markdown(table)
 
 
 def test_plan_has_every_trial_once(settings):

@@ -82,6 +82,17 @@ def test_the_parser_s_table_is_what_its_record_holds():
     assert shown == [(f"{min(parser['seconds']):.2f}", str(max(parser["peak_mb"])), str(parser["code_lines_with_diagnosis"])) for parser in parsers]
 
 
+def test_what_contributing_names_is_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    paths = [name for name in re.findall(r"`([\w./]+/[\w./]*)`", text) if not name.startswith((".venv", "_docs")) and "NN_" not in name]
+    assert len(paths) > 20
+    assert [name for name in paths if not (ROOT / name).exists()] == []
+    places = re.findall(r"`(\w+)` in `([\w./]+)`", text)
+    assert {"METRICS", "LABEL_STRATEGIES", "crop_image", "MIN_FACE_SIZE", "verdict"} <= {name for name, _ in places}
+    for name, path in places:
+        assert re.search(rf"\b(def {name}\(|{name}\b[^=\n]{{0,60}} = )", (ROOT / path).read_text()), f"{path} does not define {name}"
+
+
 def test_no_star_imports_and_no_unpickling():
     for path in (ROOT / "facekp").rglob("*.py"):
         text = path.read_text()
