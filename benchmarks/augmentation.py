@@ -7,9 +7,7 @@ machine affects all variants equally. Times are wall-clock times.
 """
 import argparse
 import os
-import platform
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import cv2
@@ -17,8 +15,8 @@ import numpy as np
 
 from facekp.augment import apply_recipe, plain_recipe
 from facekp.augment_bulk import augment_faces
+from facekp.experiments.measurement import write_measurement
 from facekp.faces import Faces
-from facekp.files import write_json
 from facekp.synthetic.shape import sample_shapes
 
 
@@ -72,14 +70,11 @@ def main() -> None:
     for name, ratio in ratios.items():
         print(f"{name:28} {ratio:6.2f}")
     if options.save:
-        write_json(options.save, {
+        write_measurement(options.save, {
             "what": "copies/s of augmented 96x96 faces: mirror, shift, rotate, blur, brightness, noise, with 15 points",
             "copies_per_second": {name: total / np.median(values) for name, values in times.items()}, "ratios": ratios,
-            "seconds": seconds, "faces": options.faces, "copies": options.copies, "repeats": options.repeats,
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end",
-            "versions": {package: version(package) for package in ("facekp", "numpy", "opencv-python-headless", "albumentations", "joblib")},
-            "command": f"python benchmarks/augmentation.py --faces {options.faces} --copies {options.copies} --repeats {options.repeats}",
-        })
+            "seconds_of_each": seconds, "faces": options.faces, "copies": options.copies, "repeats": options.repeats, "load_average_at_the_end": round(os.getloadavg()[0], 1),
+        }, f"python benchmarks/augmentation.py --faces {options.faces} --copies {options.copies} --repeats {options.repeats}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ predicts heatmaps. Both are timed alternately with the same batch size, and rati
 
 import argparse
 import gc
-import json
 import statistics
 import time
 from functools import partial
@@ -15,8 +14,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from facekp.experiments.record import describe_machine, describe_versions
-from facekp.files import write_json
+from facekp.experiments.measurement import read_measurement, write_measurement
 from facekp.models.transfer import build_transfer
 from facekp.training.losses import masked_mse
 from facekp.training.seeds import set_seeds
@@ -60,7 +58,7 @@ def main() -> None:
     grey = random.integers(0, 256, (options.batch_size, 96, 96, 1), np.uint8)
     colour = np.repeat(grey, 3, axis=-1).astype(np.float32) / 127.5 - 1
     points = random.uniform(10, 86, (options.batch_size, 15, 2)).astype(np.float32)
-    results = json.loads(Path(options.out).read_text())["results"] if options.out and Path(options.out).exists() else {}
+    results = read_measurement(options.out)["results"] if options.out and Path(options.out).exists() else {}
     for name in options.backbones.split():
         set_seeds(0)
         ours, bare = build_transfer(name), build_bare(name)
@@ -78,8 +76,7 @@ def main() -> None:
         keras.backend.clear_session()
         gc.collect()
         if options.out:
-            write_json(options.out, {"results": results, "machine": describe_machine(), "versions": describe_versions(),
-                                     "command": "python benchmarks/backbones.py"})
+            write_measurement(options.out, {"results": results}, "python benchmarks/backbones.py")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import numpy as np
 from facekp.data.sources import load_faces
 from facekp.data.split import split_by_group
 from facekp.faces import hash_faces
-from facekp.files import hash_file, write_json
+from facekp.files import hash_file
 
 VARIANTS = {  # name -> format, further options
     "onnx": ("onnx", {"weights": "float16"}), "onnx, float32 weights": ("onnx", {"weights": "float32"}),
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="seconds of timing per format and turn")
     parser.add_argument("--out", type=Path, default=Path("results/deploy/formats.json"))
     options = parser.parse_args()
-    from facekp.experiments.record import describe_machine, describe_versions
+    from facekp.experiments.measurement import write_measurement
     from facekp.export.formats import export_model
     from facekp.models.files import load_model, save_model
 
@@ -111,11 +111,9 @@ def main() -> None:
                       "mean_difference": float(np.abs(points - expected).mean()), "rmse": float(np.sqrt(np.nanmean((points - faces.points) ** 2))),
                       "median_ms": float(np.median(times)), "best_ms": float(times.min()), "load_ms": min(turn[name]["load_ms"] for turn in turns)}
         rows[name]["error_against_keras"] = rows[name]["rmse"] / rows["keras"]["rmse"] - 1 if name != "keras" else 0.0
-    record = {"formats": rows, "data": {"name": faces.name, "sha256": hash_faces(faces), "faces": len(faces), "part": "held out by group"},
-              "model": {"name": model.name, "weights": int(model.count_params()), "sha256": hash_file(options.model)},
-              "machine": describe_machine(), "versions": describe_versions(), "seconds": round(time.perf_counter() - started, 1),
-              "command": f"python benchmarks/formats.py --model {options.model.name} --faces {Path(options.faces).name} --count {options.count}"}
-    write_json(options.out, record)
+    write_measurement(options.out, {"formats": rows, "model": {"name": model.name, "weights": int(model.count_params()), "sha256": hash_file(options.model)}},
+                      f"python benchmarks/formats.py --model {options.model.name} --faces {Path(options.faces).name} --count {options.count}",
+                      {"name": faces.name, "sha256": hash_faces(faces), "faces": len(faces), "part": "held out by group"}, time.perf_counter() - started)
     print(f"{'format':<24} {'kB':>6} {'largest px':>11} {'RMSE px':>8} {'change':>7} {'median ms':>10} {'best ms':>8} {'load ms':>8}")
     for name, row in rows.items():
         print(f"{name:<24} {row['bytes'] / 1e3:>6.0f} {row['largest_difference']:>11.4f} {row['rmse']:>8.4f} {row['error_against_keras']:>7.2%} "

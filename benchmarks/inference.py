@@ -6,11 +6,9 @@ rather than wall-clock time, so that other programs matter little; the best of s
 import argparse
 import gc
 import time
-from pathlib import Path
 
-from facekp.experiments.record import describe_machine, describe_versions
+from facekp.experiments.measurement import write_measurement
 from facekp.faces import Faces
-from facekp.files import write_json
 from facekp.models.registry import build_model, list_models
 from facekp.synthetic.renderer import synthetic_faces
 from facekp.training.seeds import set_seeds
@@ -47,9 +45,8 @@ def main() -> None:
         found[name] = measure(name, synthetic_faces(64, seed=0, workers=1), options.repeats)
         print(name, found[name], flush=True)
         gc.collect()
-    write_json(Path(options.out), {"what": "milliseconds of one core's work for a 96x96 face, in batches of 64 and alone", "models": found,
-                                   "repeats": options.repeats, "machine": describe_machine(), "versions": describe_versions(),
-                                   "command": f"TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 python benchmarks/inference.py --repeats {options.repeats}"})
+    write_measurement(options.out, {"what": "milliseconds of one core's work for a 96x96 face, in batches of 64 and alone", "models": found, "repeats": options.repeats},
+                      f"TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 python benchmarks/inference.py --repeats {options.repeats}")
 
 
 if __name__ == "__main__":

@@ -14,14 +14,12 @@ import ast
 import inspect
 import json
 import os
-import platform
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +29,8 @@ from facekp.data import kaggle_table
 from facekp.data.cache import CACHE_FOLDER
 from facekp.data.sources import load_faces
 from facekp.errors import UserError
-from facekp.files import hash_file, write_json
+from facekp.experiments.measurement import write_measurement
+from facekp.files import hash_file
 from facekp.keypoints import COLUMNS
 
 
@@ -175,16 +174,14 @@ def print_results(seconds: dict[str, list[float]], parsers: dict[str, dict[str, 
 
 
 def write_record(path: Path, data: dict, seconds: dict[str, list[float]], parsers: dict[str, dict[str, object]]) -> None:
-    "Write the measurements with data, machine, versions and command."
+    "Write the measurements."
     best = {name: min(values) for name, values in seconds.items()}
-    write_json(path, {
-        "data": data, "seed": 0, "seconds": seconds, "best_seconds": best,
+    write_measurement(path, {
+        "seed": 0, "seconds_of_each": seconds, "best_seconds": best,
         "times_as_fast": {name: best["pandas, split"] / best[name] for name in best}, "parsers": parsers,
         "protocol": "one run; ways of loading take turns; the file is in the system's file cache for all of them; the best time of each way counts; "
-                    "parsers: a process per parser and turn, peak resident memory of the process, code lines without comments, docstrings and line breaks",
-        "machine": f"{platform.machine()}, {platform.system()}, {os.cpu_count()} cores",
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in ("numpy", "pandas", "facekp")},
-        "command": " ".join(["python benchmarks/loading.py", *[Path(word).name if "/" in word else word for word in sys.argv[1:]]])})
+                    "parsers: a process per parser and turn, peak resident memory of the process, code lines without comments, docstrings and line breaks"},
+        " ".join(["python benchmarks/loading.py", *[Path(word).name if "/" in word else word for word in sys.argv[1:]]]), data)
 
 
 def main() -> None:

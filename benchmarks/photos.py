@@ -222,8 +222,8 @@ def pictures_of(options: argparse.Namespace, folder: Path) -> Iterator[tuple[str
 
 def measure(options: argparse.Namespace) -> None:
     "Measure all methods on all pictures, print the table and write the record."
-    from facekp.experiments.record import describe_machine, describe_versions
-    from facekp.files import write_json
+    from facekp.experiments.measurement import write_measurement
+    from facekp.files import hash_file
 
     methods = {"facekp": Facekp(), "facekp, min_face_size=0.1": Facekp(min_face_size=0.1)}
     if options.mediapipe:
@@ -245,15 +245,14 @@ def measure(options: argparse.Namespace) -> None:
     source = "photographs" if options.photos else "real 96x96 faces, enlarged and blended into face-free pictures" if options.composed else "synthetic faces"
     record = {"what": f"prediction on whole pictures ({source}), methods in turns", "tables": {kind: summarise(table) for kind, table in rows.items()},
               "found_from": f"mean error under {FOUND} of the interocular distance", "pictures": {kind: len(next(iter(table.values()))) for kind, table in rows.items()},
-              "note": "MediaPipe's points are mapped to the 15 without an offset for its convention; facekp uses two threads, cpu_ms counts both",
-              "command": "python benchmarks/photos.py " + " ".join(Path(word).name if "/" in word else word for word in sys.argv[1:]),
-              "machine": describe_machine(), "versions": describe_versions()}
+              "note": "MediaPipe's points are mapped to the 15 without an offset for its convention; facekp uses two threads, cpu_ms counts both"}
     for kind, table in record["tables"].items():
         print(f"\n{kind}")
         for name, row in table.items():
             print(f"  {name:36}", *(f"{key} {value}" for key, value in row.items()), sep="  ")
     if options.out:
-        write_json(options.out, record)
+        data = {"name": Path(options.composed).name, "sha256": hash_file(options.composed)} if options.composed else None
+        write_measurement(options.out, record, "python benchmarks/photos.py " + " ".join(Path(word).name if "/" in word else word for word in sys.argv[1:]), data)
 
 
 if __name__ == "__main__":

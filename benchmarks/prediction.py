@@ -22,8 +22,9 @@ from PIL import Image
 import facekp
 from facekp.data.sources import load_faces
 from facekp.data.split import split_by_group
+from facekp.experiments.measurement import read_measurement, write_measurement
 from facekp.faces import hash_faces
-from facekp.files import hash_file, write_json
+from facekp.files import hash_file
 from facekp.geometry import Crop, crop_image, frame_face, to_image
 from facekp.inference.session import DEFAULT_MODEL
 from facekp.keypoints import IMAGE_SIZE
@@ -160,16 +161,16 @@ def main() -> None:
     jobs = {"framing": lambda: measure_framing(detector.model, faces), "detection": lambda: measure_detection(detector, faces),
             "cold_start": lambda: cold_start(options.photo), "speed": lambda: measure_speed(options.photo),
             "memory": lambda: measure_memory(options.photo, options.memory_pictures)}
-    record = json.loads(options.out.read_text()) if options.out.exists() else {}
-    record |= {"data": {"name": Path(options.data).name, "sha256": hash_faces(faces), "faces": len(faces), "part": "kept out by group"}, "photo": options.photo.name,
-               "model": {"name": "default", "sha256": hash_file(options.model), **detector.model.metadata},
-               "command": f"python benchmarks/prediction.py --data {Path(options.data).name} --photo {options.photo.name} --faces {options.faces}"
-                          + (" --model TWIN.onnx" if options.model != DEFAULT_MODEL else "")}
+    before = read_measurement(options.out) if options.out.exists() else {}
+    record = {**{part: before[part] for part in jobs if part in before}, "photo": options.photo.name, "model": {"name": "default", "sha256": hash_file(options.model), **detector.model.metadata}}
+    data = {"name": Path(options.data).name, "sha256": hash_faces(faces), "faces": len(faces), "part": "kept out by group"}
+    command = (f"python benchmarks/prediction.py --data {Path(options.data).name} --photo {options.photo.name} --faces {options.faces}"
+               + (" --model TWIN.onnx" if options.model != DEFAULT_MODEL else ""))
     for part in options.parts:
         started = time.perf_counter()
         record[part] = jobs[part]()
         record[part]["seconds"] = round(time.perf_counter() - started, 1)
-        write_json(options.out, record)
+        write_measurement(options.out, record, command, data)
         print(part, json.dumps(record[part])[:1500], flush=True)
 
 

@@ -8,7 +8,6 @@ is the mean distance of the keypoints from there, as a share of the interocular 
 Motions: sway (0.5 Hz), nod with rotation, approach (size), walk (200 pixels per second, stop). Time is that of the tracker alone, without reading and drawing.
 """
 import argparse
-import platform
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +16,9 @@ import cv2
 import numpy as np
 
 import facekp
-from facekp.files import hash_file, write_json
+from facekp.experiments.measurement import write_measurement
+from facekp.faces import hash_faces
+from facekp.files import hash_file
 from facekp.geometry import Crop, to_crop, to_image
 from facekp.inference.landmarker import FaceLandmarker
 from facekp.inference.session import DEFAULT_MODEL
@@ -135,17 +136,16 @@ def main() -> None:
     drawn = synthetic_faces(60, seed=3, workers=1)
     faces = drawn[np.argsort([abs(estimate_pose(points).yaw) for points in drawn.points])[:options.faces]]
     landmarker = facekp.load(threads=options.threads)
-    record = {"data": f"{options.faces} synthetic faces, {SECONDS} s at {RATE} frames per second, {WIDTH}x{HEIGHT}, noise {NOISE:g}", "threads": options.threads,
-              "model": {"name": "default", "sha256": hash_file(DEFAULT_MODEL)}, "machine": platform.processor() or platform.machine(), "motions": []}
+    record = {"threads": options.threads, "model": {"name": "default", "sha256": hash_file(DEFAULT_MODEL)}, "motions": []}
+    data = {"name": f"{options.faces} synthetic faces, {SECONDS} s at {RATE} frames per second, {WIDTH}x{HEIGHT}, noise {NOISE:g}", "sha256": hash_faces(faces)}
     for motion in MOTIONS:
         record["motions"].append(measure(landmarker, faces, motion))
         print({key: round(value, 3) if isinstance(value, float) else value for key, value in record["motions"][-1].items()}, flush=True)
     record["gaps"] = measure_gaps(landmarker, faces)
     for row in record["gaps"]:
         print(row)
-    record["command"] = f"python benchmarks/tracking.py --faces {options.faces}"
     if options.out:
-        write_json(options.out, record)
+        write_measurement(options.out, record, f"python benchmarks/tracking.py --faces {options.faces}", data)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,7 @@ import time
 
 import numpy as np
 
-from facekp.experiments.record import describe_machine, describe_versions
-from facekp.files import write_json
+from facekp.experiments.measurement import write_measurement
 from facekp.models.cnn import build_cnn
 from facekp.models.regression import build_baseline
 from facekp.synthetic.renderer import synthetic_faces
@@ -48,4 +47,4 @@ for build in (build_baseline, build_cnn):
     results[model.name] = {"images_per_second": ours, "arrays_images_per_second": plain, "ratio": ratio}
     print(f"{model.name:<9} {ours:7.0f} images/s with FaceBatches, {plain:7.0f} from arrays; ratio {ratio:.2f} (median of {options.pairs} pairs)")
 if options.out:
-    write_json(options.out, {"results": results, "pairs": options.pairs, "machine": describe_machine(), "versions": describe_versions()})
+    write_measurement(options.out, {"results": results, "pairs": options.pairs}, f"python benchmarks/training.py --pairs {options.pairs}")

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/label_audit.html.md"""
 # %% auto #0
 __all__ = ['REPORTED_ROWS', 'record_label_audit']
 
-# %% ../nbs/library/label_audit.ipynb #ee8d4e35
+# %% ../nbs/library/label_audit.ipynb #b3e1d316
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +19,8 @@ import numpy.typing as npt
 from .audit import audit_points
 from .eda import principal_shapes
 from .errors import UserError
-from .files import hash_file, write_json
+from .experiments.measurement import write_measurement
+from .files import hash_file
 from .keypoints import COLUMNS
 from .label_errors import KEYPOINT_LIMIT, FACE_LIMIT
 
@@ -36,7 +37,7 @@ def _column_means(points: npt.NDArray[Any]) -> list[float | None]:
     return [float(np.nanmean(column)) if np.isfinite(column).any() else None
             for column in points.reshape(-1, 30).T]
 
-# %% ../nbs/library/label_audit.ipynb #c93a368c
+# %% ../nbs/library/label_audit.ipynb #a6d6316e
 def record_label_audit(
     table: str | Path,  # CSV with the 30 label columns of Kaggle's training.csv, in pixels; other columns are ignored
     record: str | Path,  # JSON file to write
@@ -56,8 +57,7 @@ def record_label_audit(
     complete = points[np.isfinite(points).all((1, 2))].reshape(-1, 30)
     parts = ({"all": slice(None)} if found.cut is None
              else {"before": slice(0, found.cut), "after": slice(found.cut, None)})
-    return write_json(record, {
-        "data": {"name": found.name, "sha256": found.sha256, "rows": found.rows},
+    return write_measurement(record, {
         "limits": {"whole": FACE_LIMIT, "point": KEYPOINT_LIMIT},
         **{key: asdict(found)[key]
            for key in ("complete", "values", "labelled", "row_counts", "halves", "cut", "sources")},
@@ -68,6 +68,5 @@ def record_label_audit(
         "rmse_of_column_means": float(np.sqrt(((complete - complete.mean(0)) ** 2).mean())),
         "reported": [{"row": row, "what": what, "rank_among_suspects": rank.get(row)}
                      for row, what in REPORTED_ROWS.items()],
-        "suspects": found.suspects, "seconds": round(time.perf_counter() - started, 2),
-        "versions": {"numpy": np.__version__, "pandas": pandas.__version__},
-        "command": "facekp.label_audit.record_label_audit(TABLE, 'results/audit_kaggle_labels.json')"})
+        "suspects": found.suspects}, "facekp.label_audit.record_label_audit(TABLE, 'results/audit/kaggle_labels.json')",
+        {"name": found.name, "sha256": found.sha256, "rows": found.rows}, time.perf_counter() - started)

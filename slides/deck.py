@@ -124,12 +124,12 @@ def demo() -> str:
 
 def facts() -> dict:
     "Return the names that the text of the talk may use."
-    labels = record("audit_kaggle_labels")
+    labels = record("audit/kaggle_labels")
     rows = best_rows(FULL / MAIN)
     return {"picture": picture, "cell": cell, "cells": cells, "best": best, "bars": bars, "verdicts": verdicts, "verdict_bar": verdict_bar, "names": MODELS, "strategies": {**STRATEGIES, "ridge": "ridge"}, "labels": labels,
             "moved": {source["keypoint"]: source["moved"] for source in labels["sources"]},
-            "imputed": {name: values["mean"] for name, values in record("imputers_kaggle_labels")["rmse"].items()},
-            "accuracy": record("accuracy_kaggle_labels"), "main": _sizes(MAIN), "both": _sizes(BOTH), "demo": demo(),
+            "imputed": {name: values["mean"] for name, values in record("kaggle_labels/imputers")["rmse"].items()},
+            "accuracy": record("kaggle_labels/accuracy"), "main": _sizes(MAIN), "both": _sizes(BOTH), "demo": demo(),
             "taps": taps(), "record": record, "run": run, "repository": repository_url(), "best_of_each": rows[::-1], "shipped": shipped_sentence()}
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from facekp.eda import eye_coordinates, find_change_points, hotelling_t2
-from facekp.files import write_json
+from facekp.experiments.measurement import write_measurement
 from facekp.keypoints import COLUMNS, KEYPOINTS
 from facekp.label_errors import find_suspects
 
@@ -156,8 +156,8 @@ def main() -> None:
     moved(points, edges).round(2).to_csv(FOLDER / "moved.csv", index=False)
     pd.DataFrame([{"start": start, "stop": stop, **medians(points[start:stop])}
                   for start, stop in zip(edges, edges[1:])]).round(2).to_csv(FOLDER / "blocks.csv", index=False)
-    meta = {"schema": 1, "table_sha256": hashlib.sha256(Path(options.table).read_bytes()).hexdigest(), "rows": len(points),
-            "margin": 10, "shuffles": 30, "min_rows": 100, "seed": 0, "versions": {"numpy": np.__version__, "pandas": pd.__version__}}
+    data = {"name": "kaggle labels", "sha256": hashlib.sha256(Path(options.table).read_bytes()).hexdigest(), "rows": len(points)}
+    meta = {"margin": 10, "shuffles": 30, "min_rows": 100, "seed": 0}
     meta["suspects"] = {f"{len(cuts) + 1} blocks": len(find_suspects(points, cuts)) for cuts in ([2284], edges[1:-1])}
     quartiles = np.quantile(points[np.isfinite(points).all(axis=(1, 2))][:, :, 1], [0.25, 0.75], axis=0)
     meta["complete_sd_y"] = ((quartiles[1] - quartiles[0]) / 1.349).round(3).tolist()  # robust: from the quartiles
@@ -165,7 +165,7 @@ def main() -> None:
         table, meta["same_photographs"] = same_photographs(load(options.lfpw_kaggle), load(options.lfpw_300w), load(options.helen_afw))
         table.round(2).to_csv(FOLDER / "same_photographs.csv", index=False)
         disagreement(load(options.lfpw_kaggle), load(options.lfpw_300w)).round(3).to_csv(FOLDER / "disagreement.csv", index=False)
-    write_json(FOLDER / "meta.json", meta)
+    write_measurement(FOLDER / "meta.json", meta, f"python studies/annotation_blocks.py {Path(options.table).name}", data)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from facekp.conventions import FOUR_KEYPOINTS
-from facekp.files import hash_file, write_json
+from facekp.experiments.measurement import write_measurement
+from facekp.files import hash_file
 from facekp.keypoints import COLUMNS, KEYPOINTS
 
 RECORD = Path(__file__).parents[1] / "results" / "forward_fill" / "meta.json"
@@ -31,9 +32,10 @@ def main() -> None:
     counts = {int((rows == donor).sum()) for rows in received}
     assert len(counts) == 1, "the donor fills the same rows in all eleven keypoints"
     shares = [float((rows == donor).mean()) for rows in received]
-    write_json(RECORD, {"data": {"sha256": hash_file(table), "rows": len(values)}, "donor": donor, "rows": counts.pop(), "share": [min(shares), max(shares)],
-                        "rmse": float(np.sqrt(((complete - values[donor, hidden]) ** 2).mean())), "lowest": float(rmse.min()), "median": float(np.median(rmse)),
-                        "highest": float(rmse.max()), "protocol": "the donor's values of eleven keypoints against those of all complete rows, RMSE in px"})
+    write_measurement(RECORD, {"donor": donor, "rows": counts.pop(), "share": [min(shares), max(shares)],
+                               "rmse": float(np.sqrt(((complete - values[donor, hidden]) ** 2).mean())), "lowest": float(rmse.min()), "median": float(np.median(rmse)),
+                               "highest": float(rmse.max()), "protocol": "the donor's values of eleven keypoints against those of all complete rows, RMSE in px"},
+                      f"python studies/forward_fill.py {Path(table).name}", {"name": "kaggle labels", "sha256": hash_file(table), "rows": len(values)})
 
 
 if __name__ == "__main__":

@@ -2,15 +2,13 @@
 
 python studies/label_table.py LABELS.csv [--seeds 10] [--results results]
 
-LABELS.csv is the competition's training.csv, with or without its Image column. Writes imputers_kaggle_labels.json and
-accuracy_kaggle_labels.json into the results folder and prints both.
+LABELS.csv is the competition's training.csv, with or without its Image column. Writes kaggle_labels/imputers.json and
+kaggle_labels/accuracy.json into the results folder and prints both.
 """
 import argparse
 import json
-import platform
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,8 @@ import pandas as pd
 
 from facekp.errors import UserError
 from facekp.experiments.imputation import score_imputers, score_source_mix
-from facekp.files import hash_file, write_json
+from facekp.experiments.measurement import write_measurement
+from facekp.files import hash_file
 from facekp.impute import forward_fill
 from facekp.keypoints import COLUMNS
 from facekp.metrics import keras_accuracy, rmse
@@ -90,18 +89,9 @@ def main(arguments: list[str] | None = None) -> None:
         for name, measure in (("imputers", lambda: imputers(points, seeds)), ("accuracy", lambda: accuracy(points))):
             begin = time.perf_counter()
             measured = measure()
-            record = {
-                "data": {"name": "kaggle labels", "sha256": hash_file(options.labels), "rows": len(points),
-                         "complete_rows": int(np.isfinite(points).all(axis=(1, 2)).sum())},
-                **measured,
-                "seeds": seeds if name == "imputers" else [],
-                "seconds": time.perf_counter() - begin,
-                "machine": f"{platform.machine()}, {platform.system()}",
-                "versions": {"python": platform.python_version(),
-                             **{package: version(package) for package in ("numpy", "pandas", "scikit-learn", "facekp")}},
-                "command": f"python studies/label_table.py {options.labels.name} --seeds {options.seeds}",
-            }
-            path = write_json(options.results / f"{name}_kaggle_labels.json", record)
+            data = {"name": "kaggle labels", "sha256": hash_file(options.labels), "rows": len(points), "complete_rows": int(np.isfinite(points).all(axis=(1, 2)).sum())}
+            path = write_measurement(options.results / "kaggle_labels" / f"{name}.json", {**measured, "seeds": seeds if name == "imputers" else []},
+                                     f"python studies/label_table.py {options.labels.name} --seeds {options.seeds}", data, time.perf_counter() - begin)
             print(f"{path}\n{json.dumps(json.loads(path.read_text()), indent=1)}")
     except UserError as error:
         print(f"label_table: {error}", file=sys.stderr)

@@ -10,7 +10,7 @@ are not trained again. Writes results/leakage/meta.json.
 """
 
 import argparse
-import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,9 @@ from facekp.augment_bulk import augment_faces
 from facekp.data.npz import load_npz
 from facekp.data.split import split_by_group
 from facekp.evaluation import evaluate_points
-from facekp.experiments.record import describe_data, describe_machine, describe_versions
+from facekp.experiments.measurement import read_measurement, write_measurement
+from facekp.experiments.record import describe_data
 from facekp.faces import Faces
-from facekp.files import write_json
 from facekp.models.registry import build_model, model_spec
 from facekp.training.batches import predict_points
 from facekp.training.loop import fit
@@ -62,12 +62,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--photos", type=int, default=0, help="photographs to learn from; 0: all")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "results" / "leakage" / "meta.json")
     options = parser.parse_args(arguments)
+    command = " ".join(Path(word).name if "/" in word else word for word in (arguments or sys.argv[1:]))
     rest, test = split_by_group(load_npz(options.faces), 0.2, 0)
     data = describe_data(rest, rest[:0], test)
     photographs = np.unique(rest.group)
     chosen = np.random.default_rng(0).permutation(photographs)[:options.photos or len(photographs)]
     rest = rest[np.isin(rest.group, chosen)]
-    record = json.loads(options.out.read_text()) if options.out.is_file() else {"schema": 1, "data": data, "runs": []}
+    record = read_measurement(options.out) if options.out.is_file() else {"data": data, "runs": []}
     if record["data"]["sha256"] != data["sha256"]:
         parser.error(f"{options.out}: its runs used other faces; name another file with --out")
     known = [tuple(entry[key] for key in ("model", "seed", "images", "copies", "photographs")) for entry in record["runs"]]
@@ -76,8 +77,8 @@ def main(arguments: list[str] | None = None) -> None:
             if (name, seed, options.images, options.copies, len(chosen)) in known:
                 continue
             entry = run(name, seed, rest, test, options.images, options.copies)
-            record |= {"runs": [*record["runs"], entry], "machine": describe_machine(), "versions": describe_versions()}
-            write_json(options.out, record)
+            record["runs"].append(entry)
+            write_measurement(options.out, {"runs": record["runs"]}, f"{command}", data)
             told = {kind: {part: round(entry[kind][part]["mse"], 2) for part in ("training rows", "validation rows", "unseen photographs")}
                     for kind in ("copies split at random", "photographs split first")}
             print(name, seed, told, flush=True)

@@ -3,14 +3,11 @@
 python studies/near_duplicates.py FACES.npz... [--results results]
 
 Each file needs groups (persons or photos). A copy is shifted by up to two pixels in x and y, its contrast is changed by up to 20% and its
-brightness by up to 25, and it is compressed as JPEG of quality 20-90. Writes near_duplicates.json into the results folder.
+brightness by up to 25, and it is compressed as JPEG of quality 20-90. Writes near_duplicates/meta.json into the results folder.
 """
 import argparse
-import os
-import platform
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import cv2
@@ -19,8 +16,8 @@ import numpy as np
 from facekp.data.duplicates import near_duplicates
 from facekp.data.sources import load_faces
 from facekp.errors import UserError
+from facekp.experiments.measurement import write_measurement
 from facekp.faces import Faces, hash_faces
-from facekp.files import write_json
 
 
 def disturb(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -64,11 +61,11 @@ def main() -> None:
         print(f"{result['data']['name']}: {result['data']['faces']:,} faces in {result['data']['groups']:,} groups, {result['seconds']:.1f} s; "
               f"{result['bundles_of_copies']} bundles of copies, {result['bundles_across_groups']} of them across groups {result['across_groups']}; "
               f"disturbed copies: recall {found['recall']:.3f}, precision {found['precision']:.3f}")
-    write_json(arguments.results / "near_duplicates.json", {
-        "sets": measured, "seed": arguments.seed, "machine": f"{platform.machine()}, {platform.system()}, {os.cpu_count()} cores",
-        "protocol": " ".join(__doc__.split("\n\n")[2].split()).split(" Writes")[0],
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in ("numpy", "opencv-python-headless", "facekp")},
-        "command": " ".join(["python studies/near_duplicates.py", *[Path(word).name if "/" in word else word for word in sys.argv[1:]]])})
+    sets = [result["data"] for result in measured]
+    write_measurement(arguments.results / "near_duplicates" / "meta.json", {
+        "sets": measured, "seed": arguments.seed, "protocol": " ".join(__doc__.split("\n\n")[2].split()).split(" Writes")[0]},
+        " ".join(["python studies/near_duplicates.py", *[Path(word).name if "/" in word else word for word in sys.argv[1:]]]),
+        {"name": "+".join(data["name"] for data in sets), "sha256": {data["name"]: data["sha256"] for data in sets}})
 
 
 if __name__ == "__main__":

@@ -31,7 +31,6 @@ from facekp.data.split import split_by_group
 from facekp.errors import UserError
 from facekp.evaluation import compare_paired, evaluate_points
 from facekp.faces import hash_faces
-from facekp.files import write_json
 from facekp.inference.keypoint_model import load_keypoint_model
 from facekp.inference.session import DEFAULT_MODEL
 from facekp.keypoints import IMAGE_SIZE, KEYPOINTS, MEAN_FACE
@@ -175,13 +174,11 @@ def main() -> None:
                       "bytes": sizes[name], "load_ms": loads[name], **times.get(name, {"median_ms": 0.0, "best_ms": 0.0}), "notes": notes.get(name) or {}}
         if name != "facekp default":
             rows[name]["against_default"] = compare_paired(points, predicted["facekp default"], test.points, test.group)
-    from facekp.experiments.record import describe_machine, describe_versions
+    from facekp.experiments.measurement import write_measurement
 
-    write_json(options.out, {"models": rows, "data": {"name": test.name, "sha256": hash_faces(test), "faces": len(test), "part": "held out by group",
-                                                      "train_faces": len(train)},
-                             "machine": describe_machine(), "versions": describe_versions(),
-                             "command": f"python studies/peers.py --faces {Path(options.faces).name}" + (" --model TWIN.onnx" if options.model else "")
-                                        + "".join(f" --recipes {' '.join(r.partition('=')[0] + '=RUN' for r in options.recipes)}" if options.recipes else "")})
+    recipes = " ".join(recipe.partition("=")[0] + "=RUN" for recipe in options.recipes)
+    write_measurement(options.out, {"models": rows}, f"python studies/peers.py --faces {Path(options.faces).name}{' --model TWIN.onnx' if options.model else ''}{f' --recipes {recipes}' if recipes else ''}",
+                      {"name": test.name, "sha256": hash_faces(test), "faces": len(test), "part": "held out by group", "train_faces": len(train)})
     print(f"{len(test)} held-out faces of {test.name}\n{'model':<24} {'RMSE px':>8} {'95% interval':>13} {'kB':>7} {'median ms':>10} {'best ms':>8} {'load ms':>8}")
     for name, row in sorted(rows.items(), key=lambda item: item[1]["rmse"]):
         low, high = row["interval"]

@@ -1,6 +1,6 @@
 """Measure how the two annotation sources of Kaggle's label table differ, and a bound on the precision of labels, for lesson 2.
 
-python studies/source_conventions.py --labels training.csv --out results/source_conventions.json
+python studies/source_conventions.py --labels training.csv [--out results/source_conventions/meta.json]
 """
 
 import argparse
@@ -12,7 +12,8 @@ from sklearn.linear_model import LinearRegression
 
 from facekp.conventions import LIP_TO_LIP, NOSE_TO_LIP, to_second_convention
 from facekp.eda import eye_coordinates, find_source_cut
-from facekp.files import hash_file, write_json
+from facekp.experiments.measurement import write_measurement
+from facekp.files import hash_file
 from facekp.keypoints import COLUMNS, KEYPOINTS
 from facekp.label_errors import find_suspects
 
@@ -61,21 +62,22 @@ def measure(table: Path) -> dict:
     incomplete = ~np.isfinite(first).all(axis=(1, 2))
     lips = first[:, [TOP_LIP, BOTTOM_LIP], 1]
     both = np.isfinite(lips).all(axis=1)
-    return {"data": {"name": "kaggle labels", "rows": len(points), "sha256": hash_file(table)}, "cut": cut,
+    return {"cut": cut,
             "moves": {"nose_to_lip": NOSE_TO_LIP, "lip_to_lip": LIP_TO_LIP},
             "first": describe(first, usual[:cut]), "second": describe(second, usual[cut:]),
             "first_as_second": describe(to_second_convention(first), usual[:cut]),
             "incomplete_rows_of_first": int(incomplete.sum()), "of_them_in_its_last_third": int(incomplete[-(-2 * cut // 3):].sum()),
-            "unexplained": unexplained(first), "lips_labelled": int(both.sum()), "lips_swapped": int((lips[both, 1] < lips[both, 0]).sum()),
-            "command": "python studies/source_conventions.py --labels training.csv --out results/source_conventions.json"}
+            "unexplained": unexplained(first), "lips_labelled": int(both.sum()), "lips_swapped": int((lips[both, 1] < lips[both, 0]).sum()), "rows": len(points)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--labels", type=Path, required=True, help="a CSV with the 30 columns of Kaggle's training.csv")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("results/source_conventions/meta.json"))
     options = parser.parse_args()
-    print(write_json(options.out, measure(options.labels)).read_text())
+    measured = measure(options.labels)
+    data = {"name": "kaggle labels", "rows": measured.pop("rows"), "sha256": hash_file(options.labels)}
+    print(write_measurement(options.out, measured, f"python studies/source_conventions.py --labels {options.labels.name}", data).read_text())
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from train import mean_answer, strong_copies
 from facekp.augment_bulk import augment_faces
 from facekp.data.sources import load_faces
 from facekp.evaluation import evaluate_points
-from facekp.experiments.record import describe_machine, describe_versions
-from facekp.files import hash_file, write_json
+from facekp.experiments.measurement import write_measurement
+from facekp.files import hash_file
 from facekp.keypoints import KEYPOINTS
 from facekp.models.cnn import build_heatmap
 from facekp.models.compact import build_compact
@@ -74,20 +74,19 @@ def main() -> None:
     both = mean_answer(model, test.images)
     mirrored = {**evaluate_points(both, points, test.group), "rmse_without_offset": diagnose(both, points)["rmse_without_offset"]}
     record = {"model": options.model, "labels": "complete", "augment": options.copies, "profile": "full", "seed": options.seed,
-              "data": {"name": test.name, "sha256": hash_file(options.test) if Path(options.test).is_file() else None, "n_train": options.faces - held_out,
-                       "n_validation": held_out, "n_test": len(test), "train": drawn.name},
               "budget": {"images": options.images, "learning_rate": options.learning_rate},
-              "weights": model.count_params(), "epochs": training.epochs, "images_shown": training.images_shown, "seconds": training.seconds,
-              "seconds_drawing": drawing, "metrics": metrics, "mirrored": mirrored, "diagnosis": diagnosis, "history": training.history,
-              "machine": describe_machine(), "versions": describe_versions(),
-              "command": f"python studies/synthetic_to_real.py --test {Path(options.test).name} --model {options.model} --faces {options.faces} "
-                         f"--copies {options.copies} --images {options.images} --learning-rate {options.learning_rate} --seed {options.seed}{' --strong' if options.strong else ''}"}
+              "weights": model.count_params(), "epochs": training.epochs, "images_shown": training.images_shown,
+              "seconds_drawing": drawing, "metrics": metrics, "mirrored": mirrored, "diagnosis": diagnosis, "history": training.history}
+    data = {"name": test.name, "sha256": hash_file(options.test) if Path(options.test).is_file() else None, "n_train": options.faces - held_out,
+            "n_validation": held_out, "n_test": len(test), "train": drawn.name}
+    command = (f"python studies/synthetic_to_real.py --test {Path(options.test).name} --model {options.model} --faces {options.faces} "
+               f"--copies {options.copies} --images {options.images} --learning-rate {options.learning_rate} --seed {options.seed}{' --strong' if options.strong else ''}")
     print(f"{metrics['rmse']:.3f} px on {len(test)} photographs ({diagnosis['rmse_without_offset']:.3f} px without constant offsets), "
           f"{training.seconds:.0f} s of training; averaged with the mirrored prediction {mirrored['rmse']:.3f} px")
     for keypoint, error in metrics["per_point"].items():
         print(f"  {keypoint:24} {error:.2f} px, without offset {diagnosis['per_point_without_offset'][keypoint]:.2f} px")
     if options.save:
-        write_json(options.save, record)
+        write_measurement(options.save, record, command, data, training.seconds)
     if options.keep:
         save_model(model, options.keep)
 

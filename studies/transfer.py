@@ -22,11 +22,11 @@ from facekp.data.npz import load_npz, save_npz
 from facekp.data.sources import load_faces
 from facekp.data.split import split_by_group
 from facekp.evaluation import evaluate_points
+from facekp.experiments.measurement import write_measurement
 from facekp.experiments.plan import describe_weights, split_for_comparison
-from facekp.experiments.record import describe_data, describe_machine, describe_versions, make_record, read_record, write_record
+from facekp.experiments.record import describe_data, make_record, read_record, write_record
 from facekp.experiments.results import add_runs
 from facekp.faces import concatenate
-from facekp.files import write_json
 from facekp.labels import apply_label_strategy
 from facekp.models.backbones import split_backbone
 from facekp.models.files import save_model
@@ -153,9 +153,8 @@ def ridge(options, split) -> None:
                 "tap": tap, "numbers": features["train"].shape[1], "strength": strength, "validation_rmse": error, "rmse": metrics["rmse"],
                 "interval": metrics["intervals"]["rmse"]}
             print(origin, place, tap, f"validation {error:.3f} px, test {metrics['rmse']:.3f} px, strength {strength:g}", flush=True)
-    write_json(options.out / "ridge.json", {
-        "results": results, "data": describe_data(split.train, split.validation, split.test), "machine": describe_machine(),
-        "versions": describe_versions(), "weights_from": describe_weights(options.weights), "command": "python studies/transfer.py ridge"})
+    write_measurement(options.out / "ridge.json", {"results": results, "weights_from": describe_weights(options.weights)}, "python studies/transfer.py ridge",
+                      describe_data(split.train, split.validation, split.test))
 
 
 def pretraining_faces(options):

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from facekp.data.sources import load_faces
+from facekp.experiments.measurement import write_measurement
 from facekp.faces import Faces, hash_faces
-from facekp.files import hash_file, write_json
+from facekp.files import hash_file
 from facekp.geometry import to_crop
 from facekp.inference.alignment import ARCFACE_KEYPOINTS, ARCFACE_SIZE, alignment_crop
 from facekp.inference.expression import MEASURES
@@ -121,13 +122,13 @@ def main() -> None:
     expression = [{"measure": name, **agreement(measure(predicted), measure(faces.points))} for name, measure in MEASURES.items()]
     error = np.linalg.norm(predicted - faces.points, axis=2).mean(axis=1) / interocular_distance(faces.points)
     record = {
-        "data": {"name": Path(options.measure[0]).name, "sha256": hash_faces(faces), "faces": len(faces), "total": len(load_faces(options.measure[0])),
-                 "part": "all faces that MediaPipe finds; the model has seen none"},
         "mean_head": {"data": Path(options.fit[0]).name, "faces": len(learned)}, "mediapipe": "0.10.14",
         "model": {"name": "default", "sha256": hash_file(DEFAULT_MODEL), **load_keypoint_model().metadata}, "nme": float(error.mean()),
-        "pose": measure_pose(predicted, faces, rotations), "expression": expression, "alignment": measure_alignment(predicted, faces),
-        "command": f"python studies/uses.py --fit {' '.join(Path(name).name for name in options.fit)} --measure {' '.join(Path(name).name for name in options.measure)}"}
-    write_json(Path(options.out), record)
+        "pose": measure_pose(predicted, faces, rotations), "expression": expression, "alignment": measure_alignment(predicted, faces)}
+    data = {"name": Path(options.measure[0]).name, "sha256": hash_faces(faces), "faces": len(faces), "total": len(load_faces(options.measure[0])),
+            "part": "all faces that MediaPipe finds; the model has seen none"}
+    command = f"python studies/uses.py --fit {' '.join(Path(name).name for name in options.fit)} --measure {' '.join(Path(name).name for name in options.measure)}"
+    write_measurement(options.out, record, command, data)
     for row in record["pose"] + expression:
         print({key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()})
     print(record["alignment"], record["nme"])

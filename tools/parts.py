@@ -1,6 +1,5 @@
 """Write records of several measurements that are made one by one, each with its machine, versions and time."""
 
-import json
 import os
 from datetime import date
 from pathlib import Path
@@ -23,10 +22,13 @@ def write_part(
     command: str,  # command that repeats the measurement
 ) -> dict:  # the part that was written
     "Write one part into a record, together with machine and versions."
-    from facekp.experiments.record import describe_machine, describe_versions  # imported late: TensorFlow takes seconds to import
+    from facekp.experiments.measurement import (  # imported late, since some tools need no package
+        MEASUREMENT_SCHEMA,
+        describe_measurement,
+        read_measurement,
+    )
 
-    record = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
-    part = {**found, "seconds": round(seconds), "date": date.today().isoformat(), "load_average_before": busy, "command": command,
-            "machine": describe_machine(), "versions": describe_versions()}
-    write_json(out, {"what": what, "parts": {**record.get("parts", {}), name: part}})
+    parts = read_measurement(out)["parts"] if out.exists() else {}
+    part = {**found, "date": date.today().isoformat(), "load_average_before": busy, **describe_measurement(command, seconds=round(seconds))}
+    write_json(out, {"schema": MEASUREMENT_SCHEMA, "what": what, "parts": {**parts, name: part}})
     return part

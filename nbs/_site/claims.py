@@ -1,6 +1,5 @@
 "The claims of the original project: what was tried, what was found, verdict; made from records, for the page of claims and the README."
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pandas as pd
 from lessons import ROOT
 from tables import FULL, MAIN, MODELS, best_rows
 
+from facekp.experiments.measurement import read_measurement
 from facekp.experiments.results import read_study
 from facekp.experiments.statistics import compare_trials
 
@@ -27,10 +27,10 @@ class Claim:
     verdict: str
 
 
-def read_json(name: str) -> dict:
+def read_results(name: str) -> dict:
     "Return a record below results/, or nothing where there is none."
     path = RESULTS / name
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_measurement(path) if path.is_file() else {}
 
 
 def answers() -> pd.DataFrame:
@@ -82,7 +82,7 @@ def verdict(counts: tuple[int, int, int]) -> str:
 
 
 def of_accuracy() -> Claim:
-    record, rows = read_json("accuracy_kaggle_labels.json"), chosen_rows()
+    record, rows = read_results("kaggle_labels/accuracy.json"), chosen_rows()
     constant, runs = record["constant_face"], read_study(FULL / MAIN).runs
     trained = runs[runs.model != "mean"]
     found = (f"On {record['data']['complete_rows']:,} real rows, one constant face is {constant['accuracy']:.0%} \"accurate\" at an RMSE of {constant['rmse']:.2f} px, and a prediction "
@@ -93,10 +93,10 @@ def of_accuracy() -> Claim:
 
 
 def of_mse() -> Claim:
-    runs, rows = read_json("leakage/meta.json").get("runs", []), [row for name, row in chosen_rows().items() if name != "mean"]
+    runs, rows = read_results("leakage/meta.json").get("runs", []), [row for name, row in chosen_rows().items() if name != "mean"]
     title, tried = "a large pretrained network: MSE 0.6", "augmented copies of one photograph on both sides of the split, and scores on training rows"
     best = min(rows, key=lambda row: float(row["rmse"]))
-    short = f"{float(best['mse']):.1f} px² for the {best['model']} network, best on validation; Kaggle's winner: {WINNER**2:.1f}"
+    short = f"{float(best['mse']):.1f} px² for the {best['model']} network; Kaggle's winner: {WINNER**2:.1f}"
     if not runs:
         return Claim(title, tried, "Not measured yet: `studies/leakage.py`.", short, "not tested yet")
     kind = "copies split at random"
@@ -111,7 +111,7 @@ def of_labels(table: pd.DataFrame) -> dict[str, Claim]:
     planned = "noNA against KNN" in set(table.question)
     names = {"ffill": "forward fill", "knn": "KNN"} if planned else {"ffill": "forward fill", "knn": "KNN", "ridge": "ridge", "masked": "masked loss"}
     gaps = "the gaps of Kaggle's table in its order" if planned else "gaps at random, so that forward fill copies a random face and not the table's one"
-    donor, found = read_json("forward_fill/meta.json"), {}
+    donor, found = read_results("forward_fill/meta.json"), {}
     for key, name in names.items():
         counts = count(table, f"noNA against {name}" if planned else f"complete against {key}")
         note = f" In the real table, forward fill copies row {donor['donor']:,} into {donor['rows']:,} rows." if key == "ffill" and donor else ""

@@ -1,6 +1,5 @@
 "The tables, the sentence on other tools and the figure of the README, each made from a record or from the shipped model."
 
-import json
 import re
 from typing import Any
 
@@ -34,7 +33,7 @@ def course_hours() -> int:
 def course_sentence() -> str:
     "Return a sentence on the number of units and their time."
     minutes = course_rows().minutes
-    return f"There are {len(minutes)} units, about {course_hours()} hours with exercises; unit 1 trains a detector in {minutes[0]} minutes."
+    return f"{len(minutes)} units, about {course_hours()} hours with exercises; unit 1 trains a detector in {minutes[0]} minutes."
 
 
 def compact_markdown(table: pd.DataFrame) -> str:
@@ -47,8 +46,9 @@ def compact_markdown(table: pd.DataFrame) -> str:
 
 def peers_sentence() -> str:
     "Return the error and the speed of the shipped model beside MediaPipe's, and its NME, from the records."
-    record: dict[str, Any] = json.loads((ROOT / "results" / "deploy" / "peers.json").read_text(encoding="utf-8"))
-    uses: dict[str, Any] = json.loads((ROOT / "results" / "prediction" / "uses.json").read_text(encoding="utf-8"))
+    from facekp.experiments.measurement import read_measurement
+
+    record, uses = (read_measurement(ROOT / "results" / folder / f"{name}.json") for folder, name in (("deploy", "peers"), ("prediction", "uses")))
     own, other = record["models"]["facekp default"], record["models"]["MediaPipe face_landmark"]
     low, high = own["interval"]
     return (f"On {record['data']['faces']} held-out photographs of HELEN and AFW, the shipped model ({own['bytes'] / 1e6:.1f} MB, {own['median_ms']:.1f} ms per face on one core, without detection) "

@@ -3,7 +3,6 @@
 python nbs/_site/modelcard.py prints the card's numbers as plain text, for facekp/weights/default.onnx.txt.
 """
 
-import json
 import math
 import sys
 from html import escape
@@ -12,7 +11,9 @@ from pathlib import Path
 from lessons import ROOT, page_about
 from record_words import PARTS, STAGES, in_terms
 
+from facekp.errors import UserError
 from facekp.evaluation import METRICS
+from facekp.experiments.measurement import read_measurement
 
 DEPLOY = ROOT / "results" / "deploy"
 DEFAULT = ROOT / "facekp" / "weights" / "default.onnx"
@@ -34,10 +35,9 @@ GROUPINGS = {"source": "By source", "turn": "By head turn", "brightness": "By br
 def read_record(path: Path) -> dict:
     "Return a record, or an empty one if there is none that can be read."
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_measurement(path)
+    except UserError:
         return {}
-    return found if isinstance(found, dict) else {"rows": found} if isinstance(found, list) else {}
 
 
 def _number(value: object) -> bool:

@@ -39,7 +39,7 @@ WORDS = {"tried": "tried", "lost": "lost, let in or answered otherwise than it m
          "most_mb": "most memory between them, MB", "growth_mb": "growth, MB", "broken": "broken pictures named", "message": "what was said of it",
          "with_a_face": "pictures with a face found", "pictures_in_the_table": "pictures in the table"}
 UNTOLD = ("engine", "log", "sha256_of_pictures")
-ABOUT = ("seconds", "date", "load_average_before", "command", "machine", "versions")
+ABOUT = ("seconds", "date", "load_average_before", "command", "data", "machine", "versions")
 AUDIT = ("The development environment is locked in `.github/dev-lock.txt`; `tests/unit/test_versions.py` fails where the lock leaves the bounds of `pyproject.toml`. The workflow "
          "`weekly.yml` is set to run `pip-audit -r .github/dev-lock.txt --no-deps --disable-pip` on it every Monday, and to fail on a known fault.\n\n"
          "**No answer of pip-audit is recorded here.** It was started for these records on a machine that reaches packages but neither of the two lists of known faults: OSV's did not answer, and where "

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from train import LATER as STAGES
 
-from facekp.files import write_json
+from facekp.experiments.measurement import write_measurement
 
 LATER = STAGES["start"]  # parts of the stages after the first
 PARTS = {"answers": "the second opinion in the marks", "more": "frames of YouTube Faces", "drawn": "drawings",
@@ -78,15 +78,15 @@ def main() -> None:
     with ThreadPoolExecutor(2) as pool:  # runs of one seed share stages, so they run one after another
         by_seed = list(pool.map(lambda seed: [train(options, part, seed) for part in parts], options.seeds))
     trained = {part: list(records) for part, records in zip(parts, zip(*by_seed))}
-    write_json(options.save, {
+    write_measurement(options.save, {
         "what": "parts of the training of the shipped model left out or put in the place of others, one at a time: rows in a short training of its first part, rows_of_the_whole in a short "
                 "training from beginning to end; RMSE in px on the photographs of the validation part, best epoch. It is no forecast of the long training; as many images are shown without "
                 "frames or drawings, so more of them are of photographs",
         "not_run": [part for part in (*PARTS, *INSTEAD) if part not in options.parts], "rows": describe_all(trained, "", early),
         "rows_of_the_whole": describe_all(trained, "whole", late),
-        "data": first["data"], "budget": first["budget"], "machine": first["machine"], "versions": first["versions"],
-        "command": f"python recipes/default/ablation.py --faces {options.faces.name} --more {options.more.name} --images {options.images} --last-images {options.last_images} "
-                   f"--copies {options.copies:g} --seeds {' '.join(map(str, options.seeds))} --parts {' '.join(options.parts)} --out RUN"})
+        "budget": first["budget"]},
+        f"python recipes/default/ablation.py --faces {options.faces.name} --more {options.more.name} --images {options.images} --last-images {options.last_images} "
+                   f"--copies {options.copies:g} --seeds {' '.join(map(str, options.seeds))} --parts {' '.join(options.parts)} --out RUN", first["data"])
 
 
 if __name__ == "__main__":

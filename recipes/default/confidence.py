@@ -17,9 +17,9 @@ from sklearn.linear_model import LogisticRegression
 import facekp
 import facekp.inference.landmarker as landmarker_module
 from facekp.data.sources import load_faces
-from facekp.experiments.record import describe_versions
+from facekp.experiments.measurement import write_measurement
 from facekp.faces import Faces
-from facekp.files import write_json
+from facekp.files import hash_file
 from facekp.images import IMAGE_ENDINGS, read_image
 from facekp.inference.confidence import CONFIDENCE_WEIGHTS, RIGHT_ERROR, face_confidence
 from facekp.keypoints import IMAGE_SIZE
@@ -162,12 +162,12 @@ def main() -> None:
     confidence = 1 / (1 + np.exp(-(values @ np.array([CONFIDENCE_WEIGHTS[name] for name in names]) + CONFIDENCE_WEIGHTS["bias"])))
     usual = np.median([np.expm1(row["shift"]) for row in rows["fit"] if row["right"]])
     record = {"what": f"logistic regression: is the mean error of a found face at most {RIGHT_ERROR} of the interocular distance; real faces blended into face-free pictures",
-              "command": f"python recipes/default/confidence.py --data {' '.join(Path(path).name for path in options.data)} --backgrounds FOLDER --faces {options.faces}",
               "faces": {"fit": len(rows["fit"]), "test": len(rows["test"])}, "backgrounds": len(pictures), "weights": CONFIDENCE_WEIGHTS, "weights_fitted_again": weights, "usual_shift_px": round(float(usual), 3),
               "brier_test": round(float(np.mean((confidence - right) ** 2)), 4), "reliability_test": reliability(confidence, right),
-              "by_kind_test": summary(scenes_of["test"]),
-              "versions": describe_versions()}
-    write_json(options.out, record)
+              "by_kind_test": summary(scenes_of["test"])}
+    names = [Path(path).name for path in options.data]
+    write_measurement(options.out, record, f"python recipes/default/confidence.py --data {' '.join(names)} --backgrounds FOLDER --faces {options.faces}",
+                      {"name": "+".join(names), "sha256": {name: hash_file(path) for name, path in zip(names, options.data)}})
     for name in ("weights_fitted_again", "brier_test", "reliability_test", "by_kind_test", "usual_shift_px"):
         print(name, *(record[name] if isinstance(record[name], list) else [record[name]]), sep="\n  ")
 

@@ -22,10 +22,11 @@ from scipy.optimize import minimize
 from facekp.data.sources import load_faces
 from facekp.data.split import split_by_group
 from facekp.evaluation import evaluate_points
+from facekp.experiments.measurement import read_measurement, write_measurement
 from facekp.export.comparison import open_exported
 from facekp.export.formats import export_model
 from facekp.faces import hash_faces
-from facekp.files import hash_file, write_json
+from facekp.files import hash_file
 from facekp.inference.keypoint_model import load_keypoint_model
 from facekp.inference.session import DEFAULT_MODEL
 from facekp.keypoints import KEYPOINTS
@@ -104,7 +105,7 @@ def find_calibration(model, faces, weights: str) -> dict:
             "log_likelihood_common": kinds[False]["log_likelihood"], "log_likelihood_constant": -float(np.log(constant) + 0.5),
             "within_1_spread": float(np.mean(apart < 1)), "within_2_spreads": float(np.mean(apart < 2)),
             "rank_correlation": float(np.corrcoef(np.argsort(np.argsort(spread[known])), np.argsort(np.argsort(squared[known])))[0, 1]),
-            "faces": len(faces), "data": faces.name, "sha256": hash_faces(faces)}
+            "faces": len(faces), "data": {"name": faces.name, "sha256": hash_faces(faces), "faces": len(faces)}}
 
 
 def write_release_file(model, path: Path) -> None:
@@ -140,13 +141,13 @@ def main() -> None:
         faces = split_by_group(faces, 0.2, 0)[1] if options.held_out else faces
         calibration = find_calibration(model, faces, options.weights)
     else:
-        calibration = json.loads(options.calibration.read_text(encoding="utf-8"))
+        calibration = read_measurement(options.calibration)
     calibration["model_sha256"] = hash_file(options.model)
     watched = split_by_group(load_faces(options.watch), 0.2, 0)[0].images if options.watch else None
     notes = {"name": "default", "version": options.version, "data": options.data, "license": options.license, "notes": options.notes,
              "architecture": model.name, "source_sha256": hash_file(options.model), "weights": "8 bits" if options.eight_bits else options.weights,
              "calibration": json.dumps({"a": np.round(calibration["a"], 4).tolist(), "b": np.round(calibration["b"], 4).tolist(),
-                                        "formula": "spread = sqrt(max(a + b width^2, 0.01))", "faces": calibration["faces"], "data": calibration["data"]})}
+                                        "formula": "spread = sqrt(max(a + b width^2, 0.01))", "faces": calibration["faces"], "data": calibration["data"]["name"]})}
     rows = None if watched is None else np.random.default_rng(0).permutation(len(watched))[:500]
     export_model(model, options.out, "onnx-int8" if options.eight_bits else "onnx", None if rows is None else watched[rows], weights=options.weights,
                  calibration=(calibration["a"], calibration["b"]), notes={key: value for key, value in notes.items() if value})
@@ -160,8 +161,10 @@ def main() -> None:
         predicted, spread = shipped.predict(faces.images)
         scores, kept = evaluate_points(predicted, faces.points, faces.group), evaluate_points(expected, faces.points, faces.group)
         calibration |= {"rmse": scores["rmse"], "rmse_interval": scores["intervals"]["rmse"], "rmse_keras": kept["rmse"], "bytes": options.out.stat().st_size,
-                        "largest_difference": float(np.abs(predicted - expected).max()), "seconds": round(time.perf_counter() - started, 1)}
-        write_json(options.record, calibration)
+                        "largest_difference": float(np.abs(predicted - expected).max())}
+        data = calibration.pop("data")
+        write_measurement(options.record, calibration, f"python recipes/default/ship.py --model {options.model.name} --calibrate {data['name']}{' --held-out' * options.held_out}", data,
+                          time.perf_counter() - started)
         for tenth in calibration["tenths"]:
             print(f"  spread {tenth['predicted']:.2f} px: real error {tenth['real']:.2f} px")
         print(f"{scores['rmse']:.4f} px on {len(faces)} faces ({kept['rmse']:.4f} in Keras), spread {spread.mean():.2f} px in the mean, "

@@ -43,7 +43,8 @@ from facekp.data.sources import load_faces
 from facekp.data.split import split_by_group
 from facekp.errors import UserError
 from facekp.evaluation import evaluate_points
-from facekp.experiments.record import describe_data, describe_machine, describe_versions
+from facekp.experiments.measurement import read_measurement, write_measurement
+from facekp.experiments.record import describe_data
 from facekp.faces import Faces, concatenate
 from facekp.files import hash_file, write_json
 from facekp.keypoints import FLIP_ORDER, IMAGE_SIZE, KEYPOINTS
@@ -467,7 +468,7 @@ def stage_of(story: dict, use: str) -> dict:
 
 def add_stages(record_file: Path, stages: list[dict]) -> None:
     "Add the stages of the shipped model to the record of the model trained without the test set."
-    record = json.loads(record_file.read_text(encoding="utf-8"))
+    record = read_measurement(record_file)
     record["stages"] = [other for other in record["stages"] if "ships" not in other["stage"]] + stages
     record["seconds_in_all"] = sum(each["seconds"] for each in record["stages"])
     write_json(record_file, record)
@@ -498,7 +499,7 @@ def describe(options, stages: list[dict], data: dict, judged: Faces, predicted: 
             "epochs": sum(stage["history"][-1]["epoch"] for stage in stages), "images_shown": sum(stage["images_shown"] for stage in stages),
             "seconds": sum(stage["seconds"] for stage in stages), "history": [{**entry, "stage": number} for number, stage in enumerate(stages, 1) for entry in stage["history"]],
             "metrics": evaluate_points(predicted, judged.points, judged.group), "mirrored": evaluate_points(mirrored, judged.points, judged.group), "by": describe_by(judged, predicted),
-            "machine": describe_machine(), "versions": describe_versions(), "command": " ".join(["python recipes/default/train.py", *arguments])}
+            "command": " ".join(["python recipes/default/train.py", *arguments])}
 
 
 def main() -> None:
@@ -536,8 +537,9 @@ def main() -> None:
     if "end" not in options.without:
         with np.load(options.out / "opinion" / options.faces.name, allow_pickle=False) as saved:
             record["mediapipe"] = describe_translation(translation, opinion_on(judged), judged, str(saved["mediapipe"]))
-    write_json(options.save or options.out / f"{record['model']}-seed{options.seed}.json", record)
-    print(f"{record['model']}: {record['metrics']['rmse']:.3f} px on {len(judged)} photographs, averaged with mirrored predictions {record['mirrored']['rmse']:.3f} px, {record['seconds']:.0f} s")
+    command, data, seconds = (record.pop(key) for key in ("command", "data", "seconds"))
+    write_measurement(options.save or options.out / f"{record['model']}-seed{options.seed}.json", record, command, data, seconds)
+    print(f"{record['model']}: {record['metrics']['rmse']:.3f} px on {len(judged)} photographs, averaged with mirrored predictions {record['mirrored']['rmse']:.3f} px, {seconds:.0f} s")
     for source, part in record["by"]["source"].items():
         print(f"  {source}: {part['rmse']:.3f} px ({part['n_faces']} faces)")
 

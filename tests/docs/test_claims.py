@@ -26,7 +26,7 @@ def test_every_claim_has_a_verdict():
 
 
 def test_numbers_are_those_of_the_records():
-    record = json.loads((ROOT / "results" / "accuracy_kaggle_labels.json").read_text())["constant_face"]
+    record = json.loads((ROOT / "results" / "kaggle_labels" / "accuracy.json").read_text())["constant_face"]
     assert f'{record["accuracy"]:.0%} "accurate" at an RMSE of {record["rmse"]:.2f} px' in claims_page()
     if not (ROOT / "results" / "grid_table" / "planned.csv").is_file():
         answers = pd.read_csv(ROOT / "results" / "full" / "helen_afw_96" / "answers.csv")

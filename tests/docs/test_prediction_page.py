@@ -41,8 +41,8 @@ def test_a_goal_that_is_missed_is_shown_as_missed():
 def test_tables_of_photographs_have_a_row_per_method(tmp_path, monkeypatch):
     monkeypatch.setattr(prediction_page, "FOLDER", tmp_path)
     assert prediction_records() == {} and len(unmeasured({})) == len(prediction_page.PLANNED) + len(prediction_page.NEVER)
-    (tmp_path / "photos.json").write_text(json.dumps({"found_from": "mean error is under 0.3", "pictures": {"whole": 150}, "command": "python x.py",
-                                                      "tables": {"whole": {"facekp": {"found": 149, "ms": 31.5}, "MediaPipe": {"found": 150, "ms": 9.0}}}}))
+    (tmp_path / "photos.json").write_text(json.dumps({"schema": 1, "data": None, "seconds": None, "machine": None, "versions": None, "command": "python x.py",
+                                                      "found_from": "mean error is under 0.3", "pictures": {"whole": 150}, "tables": {"whole": {"facekp": {"found": 149, "ms": 31.5}, "MediaPipe": {"found": 150, "ms": 9.0}}}}))
     page = prediction_page.prediction_page()
     assert "Whole (150 pictures)" in page and ">149</td>" in page and ">MediaPipe</td>" in page and "Not in this run: dlib." in page and "python x.py" in page
 

@@ -82,7 +82,7 @@ def test_a_part_that_lost_something_is_shown(monkeypatch, tmp_path):
     assert reliability_page.reliability_records() == {}
     part = {"tried": 12_345, "lost": 7, "rows": [{"kind": "csv", "tried": 12_345, "lost": 7}], "seconds": 5, "date": "2026-01-02", "load_average_before": 0.5, "command": "run me",
             "machine": {"processor": "a slow one", "cores": 1, "memory_gb": 2, "system": "Linux"}, "versions": {"python": "3.10.1"}}
-    (tmp_path / "reliability.json").write_text(json.dumps({"parts": {"fuzz": part}}))
+    (tmp_path / "reliability.json").write_text(json.dumps({"schema": 1, "parts": {"fuzz": {"data": None, **part}}}))
     page = reliability_page.reliability_page()
     assert reliability_page.summary_rows(reliability_page.reliability_records()) == [{"what was done": "files spoilt at random and read", "how often": 12_345, "lost": 7}]
     for words in ("<td data-value=\"7\">7</td>", "12,345", "1 core of a slow one", "load average before it 0.5: `run me`"):

@@ -494,12 +494,13 @@ def test_model_card_tells_what_the_records_tell(monkeypatch, tmp_path):
     assert "research only" in bare and "## Results" not in bare and not modelcard.shipped_sentence()
     record = {"metrics": {"rmse": 1.234, "n_faces": 238, "per_point": {"nose_tip": 1.5}, "intervals": {"rmse": [1.1, 1.3]}},
               "by": {"source": {"helen_train": {"rmse": 1.01, "interval": [0.9, 1.2], "n_faces": 180}}}, "command": "python recipes/default/train.py --faces a.npz"}
-    (tmp_path / "default.json").write_text(json.dumps(record))
-    (tmp_path / "calibration.json").write_text(json.dumps({"expected": [0.5, 1, 2], "measured": [0.6, 1.1, 1.9]}))
-    (tmp_path / "formats.json").write_text(json.dumps({"rows": [{"format": "litert-int8", "bytes": 345_678, "rmse": 1.25}]}))
+    envelope = {"schema": 1, "command": None, "data": None, "seconds": None, "machine": None, "versions": None}
+    (tmp_path / "default.json").write_text(json.dumps(envelope | record))
+    (tmp_path / "calibration.json").write_text(json.dumps(envelope | {"expected": [0.5, 1, 2], "measured": [0.6, 1.1, 1.9]}))
+    (tmp_path / "formats.json").write_text(json.dumps(envelope | {"rows": [{"format": "litert-int8", "bytes": 345_678, "rmse": 1.25}]}))
     (tmp_path / "peers.json").write_text("{broken")
     row = {"meaning": "nothing left out", "rmse": 1.45, "worse_by": 0.0, "worse_by_of_each_seed": [0.0, 0.0], "seeds": [0, 1], "images_shown": 38_200}
-    (tmp_path / "ablation.json").write_text(json.dumps({"rows": [row, {**row, "meaning": "the <window>", "worse_by": 0.027, "worse_by_of_each_seed": [0.024, 0.03]}], "rows_of_the_whole": [row], "not_run": ["third"], "recipe": "Of version 6"}))
+    (tmp_path / "ablation.json").write_text(json.dumps(envelope | {"rows": [row, {**row, "meaning": "the <window>", "worse_by": 0.027, "worse_by_of_each_seed": [0.024, 0.03]}], "rows_of_the_whole": [row], "not_run": ["third"], "recipe": "Of version 6"}))
     page = modelcard.card_page()
     for part in ("1.23", "1.10–1.30", "nose tip", "helen train", "<svg", "litert-int8", "0.35", "python recipes/default/train.py \\\n    --faces a.npz",
                  "the &lt;window&gt;", "+0.027", "+0.024, +0.030", "2 seeds", "Not run in this way: third. Of version 6."):

@@ -44,7 +44,7 @@ from facekp.synthetic.labels import known_flaws
 from facekp.synthetic.shape import sample_shapes
 
 FACTS_ROW_COUNTS = {30: 2140, 28: 87, 26: 28, 24: 9, 22: 8, 20: 3, 18: 5, 16: 2, 10: 2, 8: 4755, 6: 10}
-RECORD = Path(__file__).parents[2] / "results" / "audit_kaggle_labels.json"
+RECORD = Path(__file__).parents[2] / "results" / "audit" / "kaggle_labels.json"
 
 
 @pytest.fixture(scope="module")
@@ -265,7 +265,7 @@ def test_change_points_need_no_complete_rows_and_ignore_framing(kaggle_like):
 
 
 def test_recorded_change_points_agree_with_the_facts():
-    folder = RECORD.parent / "annotation_blocks"
+    folder = RECORD.parents[1] / "annotation_blocks"
     cuts = pd.read_csv(folder / "change_points.csv")
     assert cuts[cuts.kept].row.tolist() == [1171, 1582, 2284, 3522, 4122, 5404]
     assert (cuts[cuts.kept].t2 > 10 * cuts[cuts.kept].shuffled).all()
@@ -283,7 +283,7 @@ def test_recorded_change_points_agree_with_the_facts():
 
 
 def test_the_data_lesson_quotes_the_recorded_spread():
-    recorded = json.loads((RECORD.parent / "annotation_blocks" / "meta.json").read_text())["complete_sd_y"]
+    recorded = json.loads((RECORD.parents[1] / "annotation_blocks" / "meta.json").read_text())["complete_sd_y"]
     lesson = "".join("".join(cell["source"]) + "\n" for cell in json.loads((RECORD.parents[1] / "nbs/course/02_data.ipynb").read_text())["cells"])
     assert "kaggle_sd = [" + ", ".join(f"{value:.1f}" for value in recorded) + "]" in lesson
 

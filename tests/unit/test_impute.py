@@ -146,7 +146,7 @@ def test_what_can_not_be_repaired_is_said():
 
 
 def test_the_lesson_quotes_its_records():
-    record = json.loads((ROOT / "results/imputers_kaggle_labels.json").read_text())
+    record = json.loads((ROOT / "results/kaggle_labels/imputers.json").read_text())
     lesson = " ".join("".join("".join(cell["source"]) + "\n" for cell in json.loads((ROOT / "nbs/course/05_imputation.ipynb").read_text())["cells"]).split())
     rmse = {name: f"{record['rmse'][name]['mean']:.2f}" for name in ("ffill", "mean", "knn", "ridge")}
     assert f"{rmse['ridge']} px for ridge, {rmse['knn']} for KNN, {rmse['mean']} for the mean and {rmse['ffill']} for shuffled forward fill" in lesson
@@ -158,7 +158,7 @@ def test_the_lesson_quotes_its_records():
 
 
 def test_the_record_reproduces_the_known_errors_within_five_percent():
-    record = json.loads((ROOT / "results/imputers_kaggle_labels.json").read_text())
+    record = json.loads((ROOT / "results/kaggle_labels/imputers.json").read_text())
     assert record["data"]["complete_rows"] == 2140 and len(record["seeds"]) >= 5
     for name, known in {"ffill": 4.49, "mean": 3.25, "knn": 2.06, "ridge": 1.90}.items():
         assert abs(record["rmse"][name]["mean"] / known - 1) < 0.05

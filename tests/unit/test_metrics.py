@@ -238,7 +238,7 @@ def test_bad_input_is_named(change, message):
 
 def test_the_lesson_quotes_its_record():
     root = Path(__file__).parents[2]
-    record = json.loads((root / "results/accuracy_kaggle_labels.json").read_text())
+    record = json.loads((root / "results/kaggle_labels/accuracy.json").read_text())
     lesson = " ".join("".join("".join(cell["source"]) + "\n" for cell in json.loads((root / "nbs/course/04_metrics.ipynb").read_text())["cells"]).split())
     constant = record["constant_face"]
     assert f'mean face is {constant["accuracy"]:.0%} "accurate" with an RMSE of {constant["rmse"]:.2f} px' in lesson

@@ -145,6 +145,16 @@ def test_records_of_full_runs_say_all_they_must():
             np.testing.assert_allclose(np.sqrt(study.squared_errors.mean(axis=1)), study.runs.rmse, rtol=1e-4)
 
 
+def test_every_other_record_is_a_measurement_in_the_folder_of_its_study():
+    from facekp.experiments.measurement import read_measurement
+
+    assert not [path for path in (ROOT / "results").iterdir() if path.is_file()]
+    found = [path for path in (ROOT / "results").rglob("*.json") if not (path.name == "meta.json" and (path.parent / "runs.csv").is_file())]
+    assert len(found) > 30
+    for path in found:
+        assert read_measurement(path)["schema"] == 1, path
+
+
 @pytest.mark.parametrize("folder", sorted(path for path in (ROOT / "results" / "full").glob("*") if path.is_dir()), ids=lambda path: path.name)
 def test_tables_are_what_the_records_say(folder):
     from facekp.experiments.results import read_study
