@@ -87,7 +87,7 @@ def test_what_contributing_names_is_there():
     paths = [name for name in re.findall(r"`([\w./]+/[\w./]*)`", text) if not name.startswith((".venv", "_docs")) and "NN_" not in name]
     assert len(paths) > 20
     assert [name for name in paths if not (ROOT / name).exists()] == []
-    places = re.findall(r"`(\w+)` in `([\w./]+)`", text)
+    places = re.findall(r"`(\w+)` in `([\w./]+\.(?:ipynb|py))`", text)
     assert {"METRICS", "LABEL_STRATEGIES", "crop_image", "MIN_FACE_SIZE", "verdict"} <= {name for name, _ in places}
     for name, path in places:
         assert re.search(rf"\b(def {name}\(|{name}\b[^=\n]{{0,60}} = )", (ROOT / path).read_text()), f"{path} does not define {name}"
