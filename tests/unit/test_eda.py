@@ -271,7 +271,7 @@ def test_recorded_change_points_agree_with_the_facts():
     assert (cuts[cuts.kept].t2 > 10 * cuts[cuts.kept].shuffled).all()
     blocks = pd.read_csv(folder / "blocks.csv")
     assert [round(gap, 1) for gap in blocks.lip_gap[:3]] == [12.5, 9.0, 1.8]
-    lesson = "".join("".join(cell["source"]) + "\n" for cell in json.loads((RECORD.parents[1] / "nbs/course/03_eda.ipynb").read_text())["cells"])
+    lesson = "".join("".join(cell["source"]) + "\n" for cell in json.loads((RECORD.parents[2] / "nbs/course/03_eda.ipynb").read_text())["cells"])
     for row in cuts[cuts.kept].itertuples():
         assert f"{row.row:,} |" in lesson and f"{row.t2:,.0f} |" in lesson
     for name in ("nose_tip", "bottom_lip"):
@@ -284,7 +284,7 @@ def test_recorded_change_points_agree_with_the_facts():
 
 def test_the_data_lesson_quotes_the_recorded_spread():
     recorded = json.loads((RECORD.parents[1] / "annotation_blocks" / "meta.json").read_text())["complete_sd_y"]
-    lesson = "".join("".join(cell["source"]) + "\n" for cell in json.loads((RECORD.parents[1] / "nbs/course/02_data.ipynb").read_text())["cells"])
+    lesson = "".join("".join(cell["source"]) + "\n" for cell in json.loads((RECORD.parents[2] / "nbs/course/02_data.ipynb").read_text())["cells"])
     assert "kaggle_sd = [" + ", ".join(f"{value:.1f}" for value in recorded) + "]" in lesson
 
 
