@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 HERE = Path(__file__).parent
@@ -39,6 +40,13 @@ def picture(name: str, alternative: str, part: tuple[float, float, float, float]
     data = io.BytesIO()
     shown.save(data, "PNG")
     return f'<img alt="{alternative}" src="data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}">'
+
+
+def figure(name: str, heading: str, **options: Any) -> str:
+    "Return a figure of a lesson, such as 08_cnn, from the section whose heading begins so."
+    from unit import Lesson
+
+    return Lesson(next(path for path in lesson_paths() if path.stem == name)).figure(heading, **options)
 
 
 def cell(model: str, labels: str, copies: int) -> dict:
@@ -126,7 +134,7 @@ def facts() -> dict:
     "Return the names that the text of the talk may use."
     labels = record("audit/kaggle_labels")
     rows = best_rows(FULL / MAIN)
-    return {"picture": picture, "cell": cell, "cells": cells, "best": best, "bars": bars, "verdicts": verdicts, "verdict_bar": verdict_bar, "names": MODELS, "strategies": {**STRATEGIES, "ridge": "ridge"}, "labels": labels,
+    return {"picture": picture, "figure": figure, "cell": cell, "cells": cells, "best": best, "bars": bars, "verdicts": verdicts, "verdict_bar": verdict_bar, "names": MODELS, "strategies": {**STRATEGIES, "ridge": "ridge"}, "labels": labels,
             "moved": {source["keypoint"]: source["moved"] for source in labels["sources"]},
             "imputed": {name: values["mean"] for name, values in record("kaggle_labels/imputers")["rmse"].items()},
             "accuracy": record("kaggle_labels/accuracy"), "main": _sizes(MAIN), "both": _sizes(BOTH), "demo": demo(),
