@@ -59,6 +59,7 @@ def run_lesson(path: Path, folder: Path) -> list:
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_a_lesson_runs_on_other_data(path, kind, sources, tmp_path, monkeypatch):
     monkeypatch.setenv("FACEKP_DATA", sources(kind))
+    monkeypatch.setenv("FACEKP_REPOSITORY_FILES", str(ROOT))  # weights of unit 9: no download
     monkeypatch.setenv("FACEKP_PROFILE", "quick")
     cells = run_lesson(path, tmp_path)
     assert all(cell.execution_count for cell in cells if cell.cell_type == "code" and cell.source.strip() and not cell.source.startswith("#| default_exp"))
