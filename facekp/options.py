@@ -15,9 +15,24 @@ from typing import Any, NoReturn
 
 from .errors import did_you_mean
 
-# %% ../nbs/library/options.ipynb #1754cef8
+# %% ../nbs/library/options.ipynb #b4fc377c
 class Parser(argparse.ArgumentParser):
     "A parser whose errors are one line, with the word that may have been meant."
+
+    def __init__(
+        self,
+        *args: Any,  # of argparse
+        options: "Callable[[Parser], None] | None" = None,  # adds the options when they are needed: help of the whole command does not wait for those of each job
+        **settings: Any,  # of argparse
+    ):
+        super().__init__(*args, **settings)
+        self._later = options
+
+    def add_options(self) -> None:
+        "Add the options that were put off, once."
+        later, self._later = self._later, None
+        if later:
+            later(self)
 
     def error(
         self,
@@ -39,6 +54,7 @@ class Parser(argparse.ArgumentParser):
         "Parse the words; an option that no job has is named before a missing one."
         words = list(sys.argv[1:] if args is None else args)
         parser = _parser_of(self, words)
+        parser.add_options()
         for word in words[:words.index("--")] if "--" in words else words:
             name = word.split("=")[0]
             known = [option for option in parser._option_string_actions if option.startswith("--")]
@@ -47,18 +63,26 @@ class Parser(argparse.ArgumentParser):
         parsed: argparse.Namespace = super().parse_args(words, namespace)
         return parsed
 
-# %% ../nbs/library/options.ipynb #f135172c
+# %% ../nbs/library/options.ipynb #42d15730
 def jobs_of(
     parser: argparse.ArgumentParser,  # the parser of the command
 ) -> dict[str, argparse.ArgumentParser]:  # job -> its parser
-    "Return the parsers of all jobs."
+    "Return the parsers of all jobs, with their options."
+    jobs = _choices_of(parser)
+    for job in jobs.values():
+        job.add_options()
+    return dict(jobs)
+
+
+def _choices_of(parser: argparse.ArgumentParser) -> dict[str, Parser]:
+    "Return the parsers of all jobs as they are."
     action = next((action for action in parser._actions if isinstance(action, argparse._SubParsersAction)), None)
     return dict(action.choices) if action else {}
 
 
-def _parser_of(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.ArgumentParser:
+def _parser_of(parser: Parser, words: Sequence[str]) -> Parser:
     "Return the parser of the job that the words name, or the whole one."
-    jobs = jobs_of(parser)
+    jobs = _choices_of(parser)
     return next((jobs[word] for word in words if word in jobs), parser)
 
 # %% ../nbs/library/options.ipynb #1a2d80d9

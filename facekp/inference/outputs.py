@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/inference/outputs.html.md"""
 # %% auto #0
 __all__ = ['predict_files']
 
-# %% ../../nbs/library/inference/outputs.ipynb #b2f83a31
+# %% ../../nbs/library/inference/outputs.ipynb #087a2da0
 import sys
 import time
 from collections.abc import Iterable
@@ -18,16 +18,17 @@ from ..errors import UserError
 from .landmarker import FaceLandmarker
 from .sources import Source, find_sources, is_webcam, webcam_number
 from .tracking import FaceTracker
-from .writers import DRAWN_FORMATS, FORMATS, TABLE_COLUMNS, VideoSource, Writer, drawn_name, open_writer, print_safely
+from .formats import DRAWN_FORMATS, FORMATS, TABLES
+from .writers import TABLE_COLUMNS, VideoSource, Writer, drawn_name, open_writer, print_safely
 from ..progress import progress
 from ..video import VIDEO_ENDINGS, read_frames
 
-# %% ../../nbs/library/inference/outputs.ipynb #441c5c9c
+# %% ../../nbs/library/inference/outputs.ipynb #21ceb03d
 def predict_files(
     landmarker: FaceLandmarker,  # what load returned
     given: Iterable[str | Path],  # images, videos, folders, webcam or webcam:N
     out: str | Path | None = None,  # the folder for the results; None prints json, jsonl, csv and coco, and takes predictions for others
-    format: str = "image",  # one of facekp.inference.writers.FORMATS; image: drawn, JPEG for photographs
+    format: str = "image",  # one of facekp.inference.formats.FORMATS; image: drawn, JPEG for photographs
     max_frames: int | None = None,  # end a video or webcam after so many frames
     show_progress: bool = True,  # a bar for what takes over two seconds, and a line per result
     overwrite: bool = False,  # replace files of other programs and LabelMe files too; other results of facekp are replaced anyway
@@ -49,7 +50,7 @@ def predict_files(
     except KeyboardInterrupt as stop:
         where = f", in {folder}" if folder else ""
         raise KeyboardInterrupt(f"{done} of {len(sources)} sources are done{where}") from stop
-    table = _TABLES.get(format)
+    table = TABLES.get(format)
     if show_progress and folder and table and len(broken) < len(sources):
         print_safely(f"wrote {folder / table}")
     return broken
@@ -89,14 +90,11 @@ def _predict_source(landmarker: FaceLandmarker, source: Source, writer: Writer, 
         print_safely(line)
     return None
 
-# %% ../../nbs/library/inference/outputs.ipynb #40cb7ecd
-_TABLES = {"csv": "predictions.csv", "jsonl": "predictions.jsonl", "coco": "annotations.json"}  # formats with one file for all sources
-
-
+# %% ../../nbs/library/inference/outputs.ipynb #dcf0e5cb
 def _check_results(folder: Path, sources: list[Source], format: str) -> None:
     "Raise UserError for a file that would be replaced and is no result of this package."
     paths = [folder / (drawn_name(source, format, source.is_video) if format in DRAWN_FORMATS else f"{source.name}.json") for source in sources]
-    paths = [folder / _TABLES[format]] if format in _TABLES else paths
+    paths = [folder / TABLES[format]] if format in TABLES else paths
     foreign = [path for path in paths if path.exists() and not _is_result(path)]
     if foreign:
         more = f" (and {len(foreign) - 1} more)" if len(foreign) > 1 else ""

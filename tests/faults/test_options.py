@@ -35,7 +35,7 @@ REFUSED = {
               "--sources": [(["train", "--model", "mean", "--data", "faces.npz", "--sources", "2", "--out", "run"], "has one annotation source")]},
     "evaluate": {"--model": [], "--data": [], "--json": []},
     "submit": {"--model": [], "--data": [(["submit", "--data", "synthetic:30"], "has no test set in files")], "--out": [], "--overwrite": []},
-    "compare": {},
+    "compare": {}, "completion": {},
     "course": {"--data": [], "--profile": [], "--models": [], "--seeds": [], "--workers": [(["course", "--models", "mean", "--workers", "2"], "FACEKP_CLUSTER decides")]},
     "export": {"--model": [(["export", "--model", "net.onnx", "--out", "m.onnx"], "is exported already")], "--format": [], "--out": [], "--overwrite": [],
                "--weights": [(["export", "--format", kind, "--out", out, "--weights", "int8"], "only ONNX files") for kind, out in (("litert", "m.tflite"), ("litert-int8", "m.tflite"), ("saved_model", "m"))],

@@ -16,6 +16,7 @@ from facekp.data.npz import save_npz
 from facekp.errors import UserError
 from facekp.experiments.record import read_record
 from facekp.jobs import train
+from facekp.options import jobs_of
 from facekp.synthetic.dataset import synthetic_training_set
 from facekp.synthetic.renderer import synthetic_faces
 
@@ -49,8 +50,7 @@ def copied(desk, tmp_path, monkeypatch):
 
 def train_options() -> dict[str, argparse.Action]:
     "Return all options of facekp train."
-    jobs = next(action for action in build_parser()._actions if isinstance(action, argparse._SubParsersAction))
-    return {action.option_strings[-1]: action for action in jobs.choices["train"]._actions if action.dest != "help"}
+    return {action.option_strings[-1]: action for action in jobs_of(build_parser())["train"]._actions if action.dest != "help"}
 
 
 # option -> (other value, whether it is refused, words of the message); None: an option that says where or whether, tested by itself

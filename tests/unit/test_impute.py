@@ -119,7 +119,7 @@ def test_another_meaning_of_nose_and_lip_costs_pixels():
 def test_knn_asks_a_bounded_number_of_faces(monkeypatch):
     asked = []
     monkeypatch.setattr("facekp.labels.REFERENCE_FACES", 30)
-    monkeypatch.setattr("facekp.labels.fill_knn", lambda points, reference: asked.append(reference) or points)
+    monkeypatch.setattr("facekp.impute.fill_knn", lambda points, reference: asked.append(reference) or points)
     faces = as_faces(sample_shapes(50, np.random.default_rng(0)).astype(np.float32))
     apply_label_strategy(faces, "knn", seed=1), apply_label_strategy(faces, "knn", seed=1), apply_label_strategy(faces, "knn", seed=2)
     assert [len(reference) for reference in asked] == [30, 30, 30]
