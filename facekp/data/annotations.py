@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/data/annotations.html.md"""
 # %% auto #0
 __all__ = ['ANNOTATION_FORMATS', 'SKELETON', 'AnnotatedImage', 'to_coco', 'to_labelme', 'export_labels', 'write_document']
 
-# %% ../../nbs/library/data/annotations.ipynb #c41b8de4
+# %% ../../nbs/library/data/annotations.ipynb #47408e35
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..faces import Faces
-from ..files import atomic_path, to_plain
+from ..files import atomic_path, is_system_name, to_plain
 from ..images import write_image
 from ..keypoints import IMAGE_SIZE, KEYPOINTS
 
@@ -86,7 +86,7 @@ def _labelme_shape(label: str, kind: str, places: np.ndarray, group: int) -> dic
     "Return a shape; places count from the edge of the first pixel."
     return {"label": label, "points": np.round(places, 2).tolist(), "group_id": group, "shape_type": kind, "flags": {}}
 
-# %% ../../nbs/library/data/annotations.ipynb #c80368c9
+# %% ../../nbs/library/data/annotations.ipynb #8878f46d
 def export_labels(
     faces: Faces,  # images and labels
     folder: str | Path,  # for the images and annotations; made if missing, must hold no annotations yet
@@ -96,7 +96,7 @@ def export_labels(
     if format not in ANNOTATION_FORMATS:
         raise UserError(f"format {format!r}: expected one of {', '.join(ANNOTATION_FORMATS)}")
     folder, box = Path(folder), np.array([-0.5, -0.5, IMAGE_SIZE - 0.5, IMAGE_SIZE - 0.5])
-    if folder.is_dir() and any(folder.glob("*.json")):
+    if folder.is_dir() and any(not is_system_name(path.name) for path in folder.glob("*.json")):
         raise UserError(f"{folder}: holds annotations already; expected an empty or a new folder")
     names = [f"face_{row:05d}.png" for row in range(len(faces))]
     listed = [AnnotatedImage(name, IMAGE_SIZE, IMAGE_SIZE, [points], [box]) for name, points in zip(names, faces.points)]

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/data/archives.html.md"""
 # %% auto #0
 __all__ = ['MAX_UNPACKED', 'COMPETITION', 'reading', 'open_zip', 'find_table', 'require_table', 'open_table']
 
-# %% ../../nbs/library/data/archives.ipynb #e05457e4
+# %% ../../nbs/library/data/archives.ipynb #d665cf76
 import contextlib
 import csv
 import io
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from ..errors import RunError, UserError
+from ..files import is_system_name
 
 # %% ../../nbs/library/data/archives.ipynb #59aba401
 @contextlib.contextmanager
@@ -95,12 +96,15 @@ def require_table(
                         f"{COMPETITION}.zip in it")
     return table
 
-# %% ../../nbs/library/data/archives.ipynb #25478083
+# %% ../../nbs/library/data/archives.ipynb #2c6a33f7
 def _find_in_zip(archive: zipfile.ZipFile, name: str, where: str,
                  depth: int = 2) -> IO[bytes] | None:
     "Open a table in a zip file, or in the nested zip file of the same name."
-    members = {member.filename.replace("\\", "/").split("/")[-1]: member
-               for member in archive.infolist()}
+    places = [(member.filename.replace("\\", "/").split("/"), member) for member in archive.infolist()]
+    members: dict[str, zipfile.ZipInfo] = {}
+    for parts, member in sorted(places, key=lambda place: len(place[0])):  # of several with one name, that in the outermost folder
+        if not any(map(is_system_name, parts)):
+            members.setdefault(parts[-1], member)
     if name in members:
         return archive.open(members[name])
     inner = members.get(Path(name).stem + ".zip")

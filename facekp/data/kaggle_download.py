@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/data/kaggle_download.html.md"""
 # %% auto #0
 __all__ = ['COMPETITION_PAGE', 'SIGN_IN', 'fetch_kaggle']
 
-# %% ../../nbs/library/data/kaggle_download.ipynb #df2b597a
+# %% ../../nbs/library/data/kaggle_download.ipynb #934f0136
 import logging
 import os
 import shutil
@@ -18,6 +18,7 @@ from pathlib import Path
 
 from .archives import COMPETITION, find_table, open_table
 from ..errors import RunError, UserError, requirement
+from ..files import is_system_name
 
 # %% ../../nbs/library/data/kaggle_download.ipynb #40999270
 COMPETITION_PAGE = f"https://www.kaggle.com/competitions/{COMPETITION}"
@@ -25,7 +26,7 @@ SIGN_IN = ("create an API token at https://www.kaggle.com/settings/api and put i
            "~/.kaggle/access_token or the environment variable KAGGLE_API_TOKEN (in Colab: the "
            "secret of that name), then run again")
 
-# %% ../../nbs/library/data/kaggle_download.ipynb #d9952945
+# %% ../../nbs/library/data/kaggle_download.ipynb #e513b722
 def fetch_kaggle(
     data_folder: str | Path = "data",  # parent of the folder `kaggle`; created where missing
 ) -> Path:  # folder with training.csv, test.csv and IdLookupTable.csv
@@ -33,7 +34,7 @@ def fetch_kaggle(
     folder = Path(data_folder) / "kaggle"
     if folder.is_dir() and find_table(folder, "training.csv"):
         return folder
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or not all(is_system_name(path.name) for path in folder.iterdir())):
         raise UserError(f"{folder}: is there but holds no training.csv; put Kaggle's files into "
                         "it, or remove it to have them fetched")
     try:
@@ -45,9 +46,13 @@ def fetch_kaggle(
     try:
         _unpack_competition(_download_competition(), staging)
         staging.chmod(0o755)
-        if folder.exists():
+        if folder.exists() and not any(folder.iterdir()):
             folder.rmdir()
-        os.replace(staging, folder)
+        if folder.exists():  # files of the system are left where they are
+            for path in sorted(staging.iterdir(), key=lambda path: path.name == "training.csv"):  # last, since it tells that all are there
+                os.replace(path, folder / path.name)
+        else:
+            os.replace(staging, folder)
     except OSError as error:
         raise RunError(f"{folder}: writing failed ({error.strerror or error}); nothing was left "
                        "half-written") from error

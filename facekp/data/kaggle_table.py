@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/data/kaggle_table.html.md"""
 # %% auto #0
 __all__ = ['IMAGE_VALUES', 'SPREADSHEET_CELL', 'MAX_LINE', 'MAX_PROBLEMS', 'read_table']
 
-# %% ../../nbs/library/data/kaggle_table.ipynb #82d93d62
+# %% ../../nbs/library/data/kaggle_table.ipynb #4456c651
 import csv
 import functools
 import os
@@ -18,6 +18,7 @@ from typing import IO
 
 import numpy as np
 
+from .table_text import check_names, first_line, fit_cells, read_names
 from ..errors import UserError
 from ..keypoints import COLUMNS, IMAGE_SIZE
 from ..progress import progress
@@ -95,45 +96,25 @@ def _parse_images(texts: list[bytes], first_row: int, problems: list[str],
 MAX_LINE = 1 << 20  # bytes; a row of the table has about 34,000
 MAX_PROBLEMS = 10_000  # reading stops there: the file has another format, and each row with a problem takes 9 KB of memory
 
-# %% ../../nbs/library/data/kaggle_table.ipynb #d6784d94
-_CANONICAL = {name.lower(): name for name in (*COLUMNS, "Image", "ImageId")}
-
-
-def _read_header(line: bytes, columns: tuple[str, ...], where: str) -> list[str]:
-    "Read the column names; raise a `UserError` for a missing or repeated column."
-    if not line.strip():
-        raise UserError(f"{where}: the file is empty; expected Kaggle's columns in the first line")
-    if line.startswith((b"\xff\xfe", b"\xfe\xff")) or line[:200].count(0) > len(line[:200]) * 0.4:
-        raise UserError(f"{where}: is UTF-16 text; save it as CSV UTF-8, with commas between the columns")
-    header = [_CANONICAL.get(name.strip().lower(), name.strip())
-              for name in next(csv.reader([line.decode("utf-8-sig", "replace").strip()]))]
-    separator = {";": "semicolons", "\t": "tabs"}.get(next((sign for sign in ";\t" if header[0].count(sign) >= len(columns)), ""))
-    if separator:
-        sign = {"tabs": "\\t"}.get(separator, ";")
-        raise UserError(f"{where}: column {columns[0]} is missing, since {separator} separate the columns; expected columns separated by commas: "
-                        f"pandas.read_csv(path, sep='{sign}').to_csv(new_path, index=False), with decimal=',' where the table has numbers like 66,03")
-    missing = [column for column in (*columns, "Image") if column not in header]
-    if set(missing) >= set(COLUMNS) and "ImageId" in header:
+# %% ../../nbs/library/data/kaggle_table.ipynb #164bb710
+def _read_header(lines: Iterator[bytes], columns: tuple[str, ...], where: str) -> list[str]:
+    "Read the column names; raise a `UserError` for a missing or repeated column and for another table of Kaggle's."
+    header = read_names(first_line(lines, where), (*COLUMNS, "Image", "ImageId"))
+    if "RowId" in header and "Image" not in header:
+        raise UserError(f"{where}: has RowId but no images, so it is the list of requested values or a submission; expected training.csv or test.csv")
+    if "ImageId" in header and not {*COLUMNS} & {*header} and columns == COLUMNS:
         raise UserError(f"{where}: has ImageId but no label columns, so it is the test set; load "
                         "it with load_kaggle_test")
-    if missing:
-        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-        raise UserError(f"{where}: column {missing[0]}{more} is missing; expected "
-                        f"{', '.join(columns[:2])}{', ...' * (len(columns) > 2)} and Image, "
-                        "separated by commas, in any order")
-    twice = [column for column in (*columns, "Image") if header.count(column) > 1]
-    if twice:
-        raise UserError(f"{where}: column {twice[0]} is there {header.count(twice[0])} times, "
-                        "expected once")
+    check_names(header, (*columns, "Image"), where, f"{', '.join(columns[:2])}{', ...' * (len(columns) > 2)} and Image")
     return header
 
-# %% ../../nbs/library/data/kaggle_table.ipynb #1c0791fc
+# %% ../../nbs/library/data/kaggle_table.ipynb #623df768
 def _blocks(lines: Iterator[bytes], size: int) -> Iterator[list[bytes]]:
-    "Group the lines into lists of the given size, without empty lines."
+    "Group the lines into lists of the given size, without blank lines and rows of commas."
     block = []
     for line in lines:
         line = line.rstrip(b"\r\n")
-        if line:
+        if line.strip(b", \t\x1a\0"):
             block.append(line)
         if len(block) == size:
             yield block
@@ -171,7 +152,7 @@ def _as_number(cell: bytes) -> float | None:
     except ValueError:
         return None
 
-# %% ../../nbs/library/data/kaggle_table.ipynb #c9976952
+# %% ../../nbs/library/data/kaggle_table.ipynb #0ac7aacf
 def read_table(
     file: IO[bytes],  # table in Kaggle's format, opened for reading bytes
     columns: tuple[str, ...],  # numeric columns to read besides Image
@@ -179,7 +160,7 @@ def read_table(
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:  # numbers float64 [N,columns], images uint8 [N,96,96], one line per problem
     "Read numeric columns and the Image column of a table, in blocks of 512 rows."
     lines = iter(lambda: file.readline(MAX_LINE), b"")
-    header = _read_header(next(lines, b""), columns, where)
+    header = _read_header(lines, columns, where)
     places, image_place = [header.index(column) for column in columns], header.index("Image")
     numbers, images, problems, row = [], [], [], 0
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -187,6 +168,8 @@ def read_table(
             texts = []
             for line in block:
                 cells = _split_line(line, image_place == len(header) - 1)
+                if len(cells) != len(header):
+                    cells = fit_cells(_split_line(line, False), len(header))
                 if len(cells) != len(header):
                     problems.append(f"row {row}: has {len(cells)} cells, expected {len(header)} as "
                                     "in the first line")

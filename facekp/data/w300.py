@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/data/w300.html.md"""
 # %% auto #0
 __all__ = ['PHOTO_ENDINGS', 'DOUBTFUL', 'read_pts', 'load_300w']
 
-# %% ../../nbs/library/data/w300.ipynb #736ba8a7
+# %% ../../nbs/library/data/w300.ipynb #9d70f0c0
 import hashlib
 import os
 import re
@@ -24,8 +24,9 @@ from .groups import photo_groups, state_groups
 from .label_evidence import PHOTOS_ASKED, find_resize, label_error
 from ..errors import UserError
 from ..faces import Faces
+from ..files import is_system_name
 from ..geometry import crop_image, fit_crop, to_crop
-from ..images import read_image
+from ..images import IMAGE_ENDINGS, read_image
 from ..keypoints import IMAGE_SIZE, MEAN_FACE
 from ..limits import MAX_PIXELS
 from ..progress import progress
@@ -53,8 +54,8 @@ def read_pts(
                         "and y in pixels")
     return np.array(values).reshape(68, 2) - 1
 
-# %% ../../nbs/library/data/w300.ipynb #e3c8f77c
-PHOTO_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")
+# %% ../../nbs/library/data/w300.ipynb #984d3b6b
+PHOTO_ENDINGS = (".jpg", ".jpeg", ".png", *sorted(IMAGE_ENDINGS - {".jpg", ".jpeg", ".png"}))  # the first that is there is read
 
 
 def _image_of(marks: Path) -> Path:
@@ -78,8 +79,8 @@ def _marks_in(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
-        yield from (Path(place) / name for name in names if name.lower().endswith(".pts") and not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not is_system_name(name))
+        yield from (Path(place) / name for name in names if name.lower().endswith(".pts") and not is_system_name(name))
 
 # %% ../../nbs/library/data/w300.ipynb #14226506
 def load_300w(

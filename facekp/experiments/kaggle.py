@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/experiments/kaggle.html.md"""
 # %% auto #0
 __all__ = ['REQUESTED_VALUES', 'Requests', 'read_requests', 'write_submission', 'score_submission']
 
-# %% ../../nbs/library/experiments/kaggle.ipynb #272bd4e4
+# %% ../../nbs/library/experiments/kaggle.ipynb #9776d332
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..conventions import annotation_source
+from ..data.archives import reading
+from ..data.kaggle import read_truth
+from ..data.table_text import read_small_table, real_numbers, whole_numbers
 from ..errors import UserError, did_you_mean
 from ..evaluation import rmse_by_source
 from ..files import write_text
@@ -42,7 +45,7 @@ class Requests:
         "Return which test faces have only the second source's four keypoints requested."
         return np.asarray(annotation_source(np.where(self.asked, 0.0, np.nan)) == "kaggle-2")
 
-# %% ../../nbs/library/experiments/kaggle.ipynb #24533996
+# %% ../../nbs/library/experiments/kaggle.ipynb #a3eb15ae
 def read_requests(
     lookup: pd.DataFrame | None,  # IdLookupTable.csv, as load_kaggle_test returns it; None raises UserError
     image_id: npt.NDArray[Any],  # str [N], ImageId of each test face
@@ -52,7 +55,7 @@ def read_requests(
     if lookup is None:
         raise UserError(f"{where}: holds no IdLookupTable.csv, the list of requested values; "
                         "put Kaggle's beside test.csv")
-    row_id, asked_id = (_whole_numbers(lookup, name, where) for name in ("RowId", "ImageId"))
+    row_id, asked_id = (whole_numbers(lookup[name], f"{where}, IdLookupTable.csv") for name in ("RowId", "ImageId"))
     column = pd.Index(COLUMNS).get_indexer(pd.Index(lookup["FeatureName"].astype(str)))
     face_of = {name: number for number, name in enumerate(image_id.tolist())}
     face = np.array([face_of.get(str(name), -1) for name in asked_id])
@@ -62,18 +65,7 @@ def read_requests(
     _check_requested_faces(asked, image_id, len(lookup), where)
     return Requests(row_id, face, column, asked.reshape(-1, len(KEYPOINTS), 2), image_id)
 
-
-def _whole_numbers(lookup: pd.DataFrame, name: str, where: str) -> npt.NDArray[np.int64]:
-    "Return a column as whole numbers; other entries raise UserError."
-    numbers = pd.to_numeric(lookup[name], errors="coerce").to_numpy(float)
-    bad = np.flatnonzero(~np.isfinite(numbers) | (numbers % 1 != 0))
-    if len(bad):
-        found = lookup[name].iloc[bad[0]]
-        raise UserError(f"{where}, IdLookupTable.csv, row {bad[0]}: {name} is "
-                        f"{'empty' if pd.isna(found) else found}, expected a whole number")
-    return numbers.astype(int)
-
-# %% ../../nbs/library/experiments/kaggle.ipynb #54b88158
+# %% ../../nbs/library/experiments/kaggle.ipynb #71159641
 def _check_requests(lookup: pd.DataFrame, row_id: npt.NDArray[Any], asked_id: npt.NDArray[Any], column: npt.NDArray[Any], face: npt.NDArray[Any],
                     image_id: npt.NDArray[Any], where: str) -> None:
     "Raise UserError for unknown keypoints, repeated ids, and ids without a test face."
@@ -81,7 +73,7 @@ def _check_requests(lookup: pd.DataFrame, row_id: npt.NDArray[Any], asked_id: np
         row = int(np.argmax(column < 0))
         name = str(lookup["FeatureName"].iloc[row])
         raise UserError(f"{where}, IdLookupTable.csv, row {row}: unknown FeatureName "
-                        f"{name!r}{did_you_mean(name, COLUMNS).split(' Known')[0]}")
+                        f"{name!r}{did_you_mean(name, COLUMNS).split(' Known')[0].rstrip(';')}")
     twice = pd.Series(row_id).duplicated().to_numpy()
     if twice.any():
         raise UserError(f"{where}, IdLookupTable.csv, row {int(np.argmax(twice))}: RowId "
@@ -128,17 +120,32 @@ def write_submission(
                                        np.clip(answers, 0, IMAGE_SIZE).tolist()))
     return write_text(path, "RowId,Location\n" + "".join(lines))
 
-# %% ../../nbs/library/experiments/kaggle.ipynb #64d376e4
+# %% ../../nbs/library/experiments/kaggle.ipynb #39cad092
 def score_submission(
     submission: str | Path,  # CSV file with the columns RowId and Location, pixels
     requests: Requests,  # the requested values
     truth: str | Path,  # truth.csv, as write_kaggle_folder writes it
 ) -> dict[str, float]:  # RMSE in pixels, by the names all, source 1 and source 2
     "Compute the leaderboard's RMSE of a submission from the true points."
-    answers = pd.read_csv(submission).set_index("RowId")["Location"].reindex(requests.row_id.tolist()).to_numpy(float)
-    table = pd.read_csv(truth).query("Set == 'test'")
-    true = table.set_index(table["Row"].astype(str)).loc[requests.image_id, list(COLUMNS)].to_numpy(float).reshape(requests.asked.shape)
+    answers = _read_answers(Path(submission), requests)
+    table = read_truth(Path(truth))
+    table = table[table["Set"] == "test"].drop_duplicates("Row").set_index("Row")
+    missing = [name for name in requests.image_id.tolist() if name not in table.index]
+    if missing:
+        raise UserError(f"{truth}: has no test row {missing[0]}; write the folder again")
+    true = table.loc[requests.image_id, list(COLUMNS)].to_numpy(float).reshape(requests.asked.shape)
     predicted: npt.NDArray[Any] = np.zeros((len(true), len(COLUMNS)))
     predicted[requests.face, requests.column] = answers
     predicted, points = predicted.reshape(true.shape), np.where(requests.asked, true, np.nan)
     return {"all": rmse(predicted, points), **rmse_by_source(predicted, points, requests.second)}
+
+
+def _read_answers(path: Path, requests: Requests) -> npt.NDArray[np.float64]:
+    "Read the answers [R] of a submission. Raises UserError for a row that is missing, repeated or empty."
+    with reading(path):
+        table = read_small_table(path.read_bytes(), ("RowId", "Location"), str(path))
+    row_id, answers = whole_numbers(table["RowId"], str(path)), real_numbers(table, ("Location",), str(path))[:, 0]
+    found = pd.Series(answers, index=row_id)
+    if found.index.has_duplicates or not found.index.isin(requests.row_id).all() or not np.isfinite(found.reindex(requests.row_id)).all():
+        raise UserError(f"{path}: expected one Location for each of the {len(requests.row_id):,} requested rows and no other row")
+    return np.asarray(found.reindex(requests.row_id), float)

@@ -7,13 +7,14 @@ Docs: https://facekp.github.io/facekp/library/inference/sources.html.md"""
 # %% auto #0
 __all__ = ['RESULT_SUFFIX', 'Source', 'is_webcam', 'webcam_number', 'find_sources']
 
-# %% ../../nbs/library/inference/sources.ipynb #14d55bd9
+# %% ../../nbs/library/inference/sources.ipynb #1389ebc0
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import UserError
+from ..files import is_system_name
 from ..images import IMAGE_ENDINGS
 from ..video import VIDEO_ENDINGS
 
@@ -72,7 +73,7 @@ def find_sources(
     used: set[str] = set()
     return [Source(path, _unused_name(name, used)) for path, name in found]
 
-# %% ../../nbs/library/inference/sources.ipynb #1bd03e1c
+# %% ../../nbs/library/inference/sources.ipynb #582bca60
 def _files(folder: Path, results: Path | None) -> Iterator[Path]:
     "Yield the images and videos of a folder that are no results."
     kept = None if results is None else results.resolve()
@@ -84,9 +85,10 @@ def _files(folder: Path, results: Path | None) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(real)
+        folders[:] = [name for name in folders if not is_system_name(name)]
         for name in names:
             path = Path(place) / name
-            if (path.suffix.lower() in IMAGE_ENDINGS | VIDEO_ENDINGS and not name.startswith(".")
+            if (path.suffix.lower() in IMAGE_ENDINGS | VIDEO_ENDINGS and not is_system_name(name)
                     and (inside or kept is None or not path.stem.endswith(RESULT_SUFFIX))):
                 yield path
 

@@ -294,7 +294,7 @@ def test_bad_test_table(text, words, tmp_path):
 
 
 @pytest.mark.parametrize(("text", "words"), [
-    ("", ["IdLookupTable.csv", "no table"]),
+    ("", ["IdLookupTable.csv", "the file is empty"]),
     ("RowId,ImageId,Location\n1,1,\n", ["IdLookupTable.csv", "column FeatureName is missing"]),
     ("RowId,ImageId,FeatureName,Location\n1,1,nose_tip_z,\n", ["IdLookupTable.csv", "unknown FeatureName 'nose_tip_z'", "did you mean 'nose_tip_"]),
 ])

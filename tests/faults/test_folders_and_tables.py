@@ -2,15 +2,20 @@
 
 import os
 import shutil
+import warnings
+import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from kaggle_stand_in import table_cells, table_text
+from kaggle_stand_in import table_cells, table_text, zip_bytes
+from PIL import Image
 
 from facekp.audit import audit
+from facekp.cli import main
 from facekp.conventions import EYE_POINTS_OF_68, POINTS_OF_68
 from facekp.data.kaggle import load_kaggle, load_kaggle_test
 from facekp.data.npz import load_npz, to_arrays
@@ -19,6 +24,7 @@ from facekp.data.split import split_by_group
 from facekp.errors import UserError
 from facekp.images import read_images
 from facekp.inference.keypoint_model import OnnxModel
+from facekp.inference.sources import find_sources
 from facekp.jobs import evaluate, train
 from facekp.keypoints import COLUMNS, KEYPOINTS
 from facekp.synthetic.kaggle_files import write_kaggle_folder
@@ -153,6 +159,209 @@ ODD = [b"", b"\n", b"\n\n\n", b"\0", b'"', b"Set\n", b",,,\n", b"Set,Set,Source\
 @pytest.fixture(scope="module")
 def kaggle(tmp_path_factory):
     return write_kaggle_folder(tmp_path_factory.mktemp("side") / "own", 6, seed=3)
+
+
+def put_system_files(folder):
+    "Put what systems and programs leave beside pictures into a folder and its subfolders."
+    for place in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
+        for name in (".DS_Store", "Thumbs.db", "desktop.ini", "Desktop.ini", "._a.png", "._a.pts", "notes.txt", "a.xmp", "a.json", "README", "a.png.aae", ".hidden.jpg", "a.pts~", "checksums.md5"):
+            (place / name).write_bytes(b"\0\5\x16\7 no picture")
+    for name in ("__MACOSX", "@eaDir", ".thumbnails", "$RECYCLE.BIN", "empty"):
+        (folder / name).mkdir()
+        if name != "empty":
+            (folder / name / "SYNOFILE_THUMB.jpg").write_bytes(b"no picture")
+            (folder / name / "old.pts").write_bytes(b"no points")
+
+
+def test_files_beside_photos_that_are_no_photos_are_passed_over(tmp_path):
+    "kind: 13 | what: Thumbs.db, .DS_Store, desktop.ini, ._ files, .xmp, .txt, __MACOSX, @eaDir beside photos with .pts files | gets: the photos, as without them"
+    folder = write_photos(tmp_path / "own", ["a", "b", "sub/c"])
+    expected = load_faces(folder)
+    shutil.rmtree(folder / ".facekp_cache")
+    put_system_files(folder)
+    assert load_faces(folder) == expected and len(expected) == 3
+
+
+def test_files_beside_photos_do_not_stop_a_prediction(tmp_path, monkeypatch, capsys):
+    "kind: 13 | what: the same beside photos that are predicted | gets: a row per photo and exit status 0; a broken photo is named, the others are done"
+    folder = write_photos(tmp_path / "own", ["a", "sub/b"])
+    put_system_files(folder)
+    assert sorted(source.name for source in find_sources([folder])) == ["a", str(Path("sub") / "b")]
+    monkeypatch.chdir(tmp_path)
+    assert main(["predict", str(folder), "--format", "json", "--out", "found"]) == 0
+    assert sorted(path.name for path in (tmp_path / "found").rglob("*.json")) == ["a.json", "b.json"]
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    capsys.readouterr()
+    assert main(["predict", str(folder), "--format", "json", "--out", "again"]) == 2
+    assert "broken.jpg" in capsys.readouterr().err and len(list((tmp_path / "again").rglob("*.json"))) == 2
+
+
+def test_a_folder_of_system_files_alone_holds_no_photo(tmp_path):
+    "kind: 13 | what: a folder with system files only | gets: no image, no training.csv, in one line"
+    put_system_files(tmp_path)
+    with pytest.raises(UserError, match="no image or video in this folder"):
+        find_sources([tmp_path])
+    with pytest.raises(UserError, match="holds neither training.csv nor .pts files"):
+        load_faces(tmp_path)
+
+
+@pytest.mark.parametrize("ending", [".webp", ".JPG", ".jp2", ".gif", ".bmp"])
+def test_photos_of_every_format_that_is_read_go_with_points(ending, tmp_path):
+    "kind: 13 | what: .pts files beside WebP, GIF, JPEG 2000 or BMP photos | gets: the faces, as beside PNG"
+    folder = write_photos(tmp_path / "own", ["a"])
+    Image.open(folder / "a.png").save(folder / f"a{ending}")
+    (folder / "a.png").unlink()
+    assert len(load_faces(folder)) == 1
+
+
+def test_members_of_a_zip_that_are_no_tables_are_passed_over(kaggle, tmp_path):
+    "kind: 13 | what: a zip with __MACOSX, .DS_Store, a folder level and an older copy of the table | gets: the outermost table"
+    older = "\n".join((kaggle / "training.csv").read_text().split("\n")[:3]) + "\n"
+    members = {"own/old/training.csv": older, "__MACOSX/training.csv": "no table", "__MACOSX/own/._training.csv": "no table", "own/.DS_Store": "x", "own/Thumbs.db": "x", "own/notes.txt": "x",
+               "own/training.csv": (kaggle / "training.csv").read_text(), "z/y/x/training.csv": older}
+    for order in (list(members), list(members)[::-1]):
+        (tmp_path / "own.zip").write_bytes(zip_bytes({name: members[name] for name in order}))
+        assert np.array_equal(load_faces(tmp_path / "own.zip").images, load_kaggle(kaggle).images)
+        shutil.rmtree(tmp_path / ".facekp_cache", ignore_errors=True)
+
+
+def test_a_data_folder_with_system_files_counts_as_empty(tmp_path, monkeypatch):
+    "kind: 13 | what: data/kaggle with .DS_Store alone before the download | gets: the download; the file of the system stays"
+    from facekp.data import kaggle_download
+
+    (tmp_path / "fetched").mkdir()
+    for name in KAGGLE_NAMES[:3]:
+        (tmp_path / "fetched" / name).write_text(name)
+    monkeypatch.setattr(kaggle_download, "_download_competition", lambda: tmp_path / "fetched")
+    (tmp_path / "data" / "kaggle").mkdir(parents=True)
+    (tmp_path / "data" / "kaggle" / ".DS_Store").write_text("x")
+    folder = kaggle_download.fetch_kaggle(tmp_path / "data")
+    assert sorted(path.name for path in folder.iterdir()) == [".DS_Store", "IdLookupTable.csv", "test.csv", "training.csv"]
+    (folder / "training.csv").unlink()
+    (folder / "mine.txt").write_text("x")
+    with pytest.raises(UserError, match="is there but holds no training.csv"):
+        kaggle_download.fetch_kaggle(tmp_path / "data")
+
+
+def test_an_npz_that_was_packed_again_is_read(tmp_path):
+    "kind: 13 | what: an .npz with .DS_Store and a text beside its arrays | gets: the same faces"
+    np.savez(tmp_path / "own.npz", **to_arrays(DRAWN))
+    with zipfile.ZipFile(tmp_path / "own.npz", "a") as archive:
+        for name in (".DS_Store", "__MACOSX/._images.npy", "notes.txt"):
+            archive.writestr(name, b"no array")
+    assert load_npz(tmp_path / "own.npz") == DRAWN
+
+
+def per_row(change):
+    "Apply a change to every line that is not empty."
+    return lambda text: b"\n".join(change(line) if line else line for line in text.split(b"\n"))
+
+
+SAME_TABLES = {  # how other programs write a table whose values stay clear
+    "byte order mark": lambda text: b"\xef\xbb\xbf" + text, "CRLF": lambda text: text.replace(b"\n", b"\r\n"), "no last line feed": lambda text: text.rstrip(b"\n"),
+    "quoted": per_row(lambda line: b'"' + line.replace(b",", b'","') + b'"'), "trailing commas": per_row(lambda line: line + b",,"), "spaces": lambda text: text.replace(b",", b", "),
+    "trailing commas in the rows": lambda text: text.split(b"\n")[0] + b"\n" + per_row(lambda line: line + b",")(text.split(b"\n", 1)[1]),
+    "trailing comma in the header": lambda text: text.replace(b"\n", b",\n", 1), "rows of commas": lambda text: text + b",,,,,,\n,,,\n", "blank lines": lambda text: b"\n\n" + text.replace(b"\n", b"\n\n"),
+    "sep=,": lambda text: b"sep=,\r\n" + text, "lower case": lambda text: text.split(b"\n")[0].lower() + b"\n" + text.split(b"\n", 1)[1], "end of file mark": lambda text: text + b"\x1a",
+    "reversed": per_row(lambda line: b",".join(line.split(b",")[::-1])), "index": per_row(lambda line: b"7," + line)}
+OTHER_TABLES = {  # what is refused, with words of the message
+    "0 bytes": (lambda text: b"", "the file is empty"), "header only": (lambda text: text.split(b"\n")[0], "no row below|0 training rows"),
+    "carriage returns": (lambda text: text.replace(b"\n", b"\r"), "carriage returns alone"), "UTF-16": (lambda text: text.decode().encode("utf-16"), "UTF-16"),
+    "semicolons": (lambda text: text.replace(b",", b";"), "semicolons separate"), "tabs": (lambda text: text.replace(b",", b"\t"), "tabs separate"),
+    "a column twice": (lambda text: per_row(lambda line: line + b"," + line.split(b",")[0])(text), "is there 2 times"),
+    "another name": (lambda text: text.replace(b"ImageId", b"Image Id", 1).replace(b"nose_tip_x", b"nose_x", 1).replace(b"FeatureName", b"Feature", 1), "is missing"),
+    "no header": (lambda text: text.split(b"\n", 1)[1], "is missing"), "header twice": (lambda text: text.split(b"\n")[0] + b"\n" + text, "row 0"),
+    "cut": (lambda text: text[:len(text) * 2 // 5], "row |rows"), "a web page": (lambda text: b"<html>sign in</html>", "is missing"), "a picture": (lambda text: b"\x89PNG\r\n\x1a\n" + bytes(99), "is missing")}
+KAGGLE_NAMES = ("training.csv", "test.csv", "IdLookupTable.csv", "truth.csv")
+OTHER_IDS = ("-1", "1.5", "nan", "inf", "abc", "9" * 30, "9223372036854775808", "")
+
+
+def read_competition(folder):
+    "Read all of Kaggle's files of a folder: training set, test set and requests."
+    from facekp.experiments.kaggle import read_requests
+
+    faces, (test, lookup) = load_kaggle(folder), load_kaggle_test(folder)
+    requests = read_requests(lookup, test.image_id, str(folder))
+    return faces, test, requests.row_id.tolist(), requests.face.tolist(), requests.column.tolist()
+
+
+@pytest.fixture
+def competition(kaggle, tmp_path):
+    "A copy of the folder in Kaggle's format."
+    for name in KAGGLE_NAMES:
+        shutil.copy(kaggle / name, tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("way", SAME_TABLES)
+def test_tables_of_other_programs_mean_the_same(way, competition):
+    "kind: 16 | what: Kaggle's tables with a byte order mark, CRLF, quotes, trailing commas, blank or comma rows, another case or order | gets: the same values"
+    expected = read_competition(competition)
+    for name in KAGGLE_NAMES:
+        text = (competition / name).read_bytes()
+        (competition / name).write_bytes(SAME_TABLES[way](text))
+        assert read_competition(competition) == expected, name
+        (competition / name).write_bytes(text)
+
+
+@pytest.mark.parametrize("way", OTHER_TABLES)
+def test_tables_that_are_none_are_named_with_the_cause(way, competition, capsys):
+    "kind: 16 | what: Kaggle's tables empty, cut, of another encoding or separator, without header | gets: one line with file and cause from loaders and commands"
+    change, words = OTHER_TABLES[way]
+    for name in KAGGLE_NAMES:
+        text = (competition / name).read_bytes()
+        (competition / name).write_bytes(change(text))
+        with pytest.raises(UserError, match=words) as caught, warnings.catch_warnings():
+            warnings.simplefilter("error")
+            read_competition(competition)
+        assert name in str(caught.value) and "\n" not in str(caught.value)
+        command = ["data", "info"] if name in ("training.csv", "truth.csv") else ["submit", "--out", str(competition / "answers.csv"), "--data"]
+        assert main([*command, str(competition)]) == 2 and capsys.readouterr().err.count("\n") == 1
+        (competition / name).write_bytes(text)
+
+
+@pytest.mark.parametrize("value", OTHER_IDS)
+@pytest.mark.parametrize(("name", "place"), [("test.csv", 0), ("IdLookupTable.csv", 0), ("IdLookupTable.csv", 1)])
+def test_ids_that_are_no_whole_numbers_are_named_with_their_row(name, place, value, competition):
+    "kind: 16 | what: RowId or ImageId negative, huge, infinite, a fraction, empty or text | gets: column, row and value, never another number"
+    header, first, *others = (competition / name).read_text().split("\n")
+    cells = first.split(",")
+    cells[place] = value
+    (competition / name).write_text("\n".join([header, ",".join(cells), *others]))
+    with pytest.raises(UserError, match=f"{name}, row 0: {header.split(',')[place]} is "), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_competition(competition)
+
+
+def test_repeated_rows_and_ids_are_named(competition):
+    "kind: 16 | what: a RowId or ImageId twice | gets: the row and the id"
+    for name, words in (("IdLookupTable.csv", "row 1: RowId 1 is there twice"), ("test.csv", "row 1: ImageId 1 is there twice")):
+        text = (competition / name).read_text()
+        header, first, rest = text.split("\n", 2)
+        (competition / name).write_text("\n".join([header, first, first, rest]))
+        with pytest.raises(UserError, match=words):
+            read_competition(competition)
+        (competition / name).write_text(text)
+
+
+def test_lists_of_values_are_not_taken_for_faces(competition):
+    "kind: 16 | what: SampleSubmission.csv or IdLookupTable.csv given as data | gets: what the file is, and which files hold faces"
+    (competition / "SampleSubmission.csv").write_text("RowId,Location\n1,0\n")
+    for name in ("SampleSubmission.csv", "IdLookupTable.csv"):
+        for read in (load_faces, load_kaggle_test):
+            with pytest.raises(UserError, match="list of requested values or a submission; expected training.csv or test.csv"):
+                read(competition / name)
+
+
+@pytest.mark.parametrize("text", ["", "RowId,Location\n", "RowId,Location\n1,2\n1,2\n", "RowId;Location\n1;2\n", "RowId,Location\n1,x\n", "RowId,Location\n-5,3\n", "Row,Location\n1,2\n"])
+def test_submissions_that_are_none_are_not_scored(text, competition):
+    "kind: 16 | what: a submission that is empty, cut, repeated or of other columns | gets: one line that names it"
+    from facekp.experiments.kaggle import read_requests, score_submission
+
+    test, lookup = load_kaggle_test(competition)
+    (competition / "answers.csv").write_text(text)
+    with pytest.raises(UserError, match="answers.csv"):
+        score_submission(competition / "answers.csv", read_requests(lookup, test.image_id), competition / "truth.csv")
 
 
 @pytest.mark.parametrize("number", range(len(ODD)))
