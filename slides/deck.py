@@ -43,7 +43,7 @@ def picture(name: str, alternative: str, part: tuple[float, float, float, float]
 
 
 def figure(name: str, heading: str, **options: Any) -> str:
-    "Return a figure of a lesson, such as 08_cnn, from the section whose heading begins so."
+    "Return a figure of a lesson, such as 08_cnn, from the section whose heading has these words."
     from unit import Lesson
 
     return Lesson(next(path for path in lesson_paths() if path.stem == name)).figure(heading, **options)

@@ -14,6 +14,7 @@ from front import reader_minutes
 from lessons import FIGURE, lesson_paths, read_cells
 
 LARGEST_SCALE = 2.4  # of a stored figure; beyond it, its pixels show
+SAME_WORDS = 0.8  # share of the words that an edited sentence must have kept
 LONG_LINE = 78  # letters of printed text that fit on a line
 OUTLINES = Path(__file__).parent / "units"
 TEACHER_NOTES = ROOT / "nbs" / "teaching" / "teacher_notes.md"
@@ -61,11 +62,11 @@ class Lesson:
         self.spoken: list[str] = []  # the paragraphs that its sentences come from, for the notes
 
     def section(self, heading: str) -> list[int]:
-        "Return the positions of the code cells under the heading that begins so, without its number."
+        "Return the positions of the code cells under the headings that have these words."
         found, inside = [], False
         for position, cell in enumerate(self.cells):
             headings = re.findall(r"^#+ (?:\d+\. )?(.+)$", cell["source"], re.MULTILINE) if cell["cell_type"] == "markdown" else []
-            inside = headings[-1].startswith(heading) if headings else inside
+            inside = heading in headings[-1] if headings else inside
             if inside and cell["cell_type"] == "code":
                 found.append(position)
         if not found:
@@ -146,16 +147,21 @@ class Lesson:
         raise ValueError(f"{self.path.name} has no line of code that begins with '{start}'")
 
     def say(self, start: str, sentences: int = 1) -> str:
-        "Return the lesson's sentences from the one that starts so; they lie in one paragraph or item of a list."
+        "Return the lesson's sentences from the one that starts so, or has nearly all of these words; they are in one paragraph or item of a list."
+        found: list[tuple[float, list[str], str]] = []
+        words = set(re.findall(r"\w+", start.lower()))
         for block in re.split(r"\n\n|^(?:-|\d+\.) ", self.prose, flags=re.MULTILINE):
             text = " ".join(block.split())
             at = text.find(start)
-            if at >= 0:
-                said = plain("".join(re.findall(r".+?[.!?](?:\*\*)?(?:\s|$)", text[at:])[:sentences]))
-                if said:
-                    self.spoken.append(plain(text))
-                    return said[0].upper() + said[1:]
-        raise ValueError(f"{self.path.name} has no whole sentence that begins with '{start}'")
+            said = re.findall(r".+?[.!?](?:\*\*)?(?:\s|$)", text[max(at, 0):])
+            found += [(2.0, said, text)] if at >= 0 and said else []
+            found += [(len(words & set(re.findall(r"\w+", sentence.lower()))) / len(words), said[number:], text) for number, sentence in enumerate(said)]
+        score, said, text = max(found, key=lambda candidate: candidate[0])
+        if score < SAME_WORDS:
+            raise ValueError(f"{self.path.name} has no whole sentence that begins with '{start}'")
+        self.spoken.append(plain(text))
+        words_said = plain("".join(said[:sentences]))
+        return words_said[0].upper() + words_said[1:]
 
     def quiz(self, number: int) -> str:
         "Return a question of the lesson, counted from 1, and its answer, which the deck shows after one more key."
