@@ -17,6 +17,7 @@ LARGEST_SCALE = 2.4  # of a stored figure; beyond it, its pixels show
 SAME_WORDS = 0.8  # share of the words that an edited sentence must have kept
 LONG_LINE = 78  # letters of printed text that fit on a line
 OUTLINES = Path(__file__).parent / "units"
+GLOSSARY_LINK = re.compile(r"\[([^\]]+)\]\(\.\./teaching/glossary\.md#[^)]*\)")  # a deck has no glossary beside it
 TEACHER_NOTES = ROOT / "nbs" / "teaching" / "teacher_notes.md"
 QUIZ = re.compile(r"\*\*Quiz(?: \d+)?\.\*\* (.+?)\s*<details><summary>Answer</summary>(.+?)</details>", re.DOTALL)
 
@@ -50,7 +51,8 @@ class Lesson:
     "A lesson as its deck uses it. Every method that takes a part of the lesson fails where the lesson has no such part."
 
     def __init__(self, path: Path):
-        self.path, self.number, self.cells = path, int(path.stem[:2]), read_cells(path)
+        self.path, self.number = path, int(path.stem[:2])
+        self.cells = [cell | {"source": GLOSSARY_LINK.sub(r"\1", cell["source"])} for cell in read_cells(path)]
         opening = self.cells[0]["source"]
         self.title, self.promise = (re.search(rf"^{sign} (.+)$", opening, re.MULTILINE).group(1) for sign in ("#", ">"))
         self.minutes, self.goals = reader_minutes(opening), list_items(opening)

@@ -18,7 +18,7 @@ def solved_cell(cell: dict) -> dict | None:
     "Return a cell of the solution notebook; None for one that holds directives only."
     cell = copy.deepcopy(cell)
     if cell["cell_type"] != "code":
-        return cell | {"source": "".join(cell["source"]).splitlines(keepends=True)}
+        return cell | {"source": "".join(cell["source"]).replace("](../", "](../../").splitlines(keepends=True)}  # one folder further down
     solution = cell["metadata"].pop("solution", None)
     source = DIRECTIVE.sub("", "".join(cell["source"]))
     if solution is not None:
