@@ -6,7 +6,8 @@
 
 FOLDER of --photos holds photographs of yours, each with its faces' 68 landmarks in .pts files (300-W, HELEN). --composed enlarges real 96x96 faces that the model has not seen and blends
 them into face-free pictures; --synthetic does so with drawn faces. The three are different things, and each record says which it is. MediaPipe runs in an environment of its own
-(--mediapipe PYTHON, with mediapipe 0.10.14), dlib too (--dlib PYTHON --dlib-model shape_predictor_68_face_landmarks.dat); what is not given is left out. Every method gets the same
+(--mediapipe PYTHON, with mediapipe 0.10.14), dlib too (--dlib PYTHON --dlib-model shape_predictor_68_face_landmarks.dat); without the model dlib's frontal face detector is measured
+alone: it gives boxes, no keypoints. dlib gets the picture as it is, not enlarged. What is not given is left out. Every method gets the same
 decoded array, one after the other for each picture, so that other work on the machine slows all alike: read the ratios. No picture is kept.
 """
 
@@ -23,6 +24,7 @@ import cv2
 import numpy as np
 
 FOUND = 0.30  # of the interocular distance: a face is found up to this mean error
+BOX_FOUND = 0.5  # of the interocular distance: where a method gives boxes only, a face is found up to this distance between the middle of a box and the mean of the true points
 LEFT_EYE = [263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466]
 RIGHT_EYE = [33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246]
 MESH = [LEFT_EYE, RIGHT_EYE, [362], [263], [133], [33], [336, 285], [300, 276], [107, 55], [70, 46], [1, 4], [291], [61], [0], [17]]  # MediaPipe's for our 15 points
@@ -45,16 +47,19 @@ def open_mediapipe(attention: bool):
 
 
 def open_dlib(model: str):
-    "Return a function from an image to 68 points per face, which the caller converts to 15."
+    "Return a function from an image to points [F,68,2], which the caller converts to 15, or to the middles of boxes [F,1,2] without a model."
     import dlib
 
-    detector, predictor = dlib.get_frontal_face_detector(), dlib.shape_predictor(model)
-    return lambda image: [[[part.x, part.y] for part in predictor(image, box).parts()] for box in detector(image, 1)]
+    detector = dlib.get_frontal_face_detector()
+    if not model:
+        return lambda image: [[[(box.left() + box.right()) / 2, (box.top() + box.bottom()) / 2]] for box in detector(image, 0)]
+    predictor = dlib.shape_predictor(model)
+    return lambda image: [[[part.x, part.y] for part in predictor(image, box).parts()] for box in detector(image, 0)]
 
 
 def work(method: str, model: str) -> None:
     "Answer each path on standard input with points and times, as JSON."
-    find = open_dlib(model) if method == "dlib" else open_mediapipe(method.endswith("attention"))
+    find = open_dlib(model) if method.startswith("dlib") else open_mediapipe(method.endswith("attention"))
     for line in sys.stdin:
         image = cv2.cvtColor(cv2.imread(line.strip()), cv2.COLOR_BGR2RGB)
         started, processor = time.perf_counter(), time.process_time()
@@ -78,7 +83,8 @@ class Worker:
             from facekp.conventions import from_68_points
 
             points = np.stack([from_68_points(face) for face in points])
-        return {**answer, "points": points.reshape(-1, 15, 2), "flagged": np.zeros(len(points), bool)}
+        points = points if points.ndim == 3 else np.zeros((0, 15, 2))
+        return {**answer, "points": points, "flagged": np.zeros(len(points), bool)}
 
 
 class Facekp:
@@ -153,21 +159,24 @@ def judge(answer: dict, truth: np.ndarray) -> dict:
     "Return the error of each true face in shares of the interocular distance, false faces, false faces without a flag, and times."
     from facekp.metrics import interocular_distance
 
-    distances = np.nanmean(np.linalg.norm(answer["points"][None] - truth[:, None], axis=-1), axis=-1).reshape(len(truth), len(answer["points"]))
-    errors = distances / interocular_distance(truth)[:, None] if len(truth) else distances
-    false = ~(errors < FOUND).any(axis=0) if len(truth) else np.ones(len(answer["points"]), bool)
-    return {"errors": errors.min(axis=1, initial=np.inf), "false": int(false.sum()), "unflagged": int((false & ~answer["flagged"]).sum()),
+    found, limit = answer["points"], BOX_FOUND / FOUND if answer["points"].shape[1] == 1 else 1
+    compared = truth.mean(axis=1, keepdims=True) if limit != 1 else truth
+    distances = np.linalg.norm(found[None] - compared[:, None], axis=-1).mean(axis=-1).reshape(len(truth), len(found))
+    errors = distances / limit / interocular_distance(truth)[:, None] if len(truth) else distances
+    false = ~(errors < FOUND).any(axis=0) if len(truth) else np.ones(len(found), bool)
+    return {"errors": errors.min(axis=1, initial=np.inf), "false": int(false.sum()), "unflagged": int((false & ~answer["flagged"]).sum()), "boxes": limit != 1,
             "ms": answer["ms"], "cpu_ms": answer["cpu_ms"]}
 
 
 def summarise(rows: dict[str, list[dict]]) -> dict[str, dict]:
     "Return one row per method; the error is over faces that all methods found, if there are any."
     errors = {name: np.concatenate([row["errors"] for row in found]) for name, found in rows.items()}
-    common = np.all([values < FOUND for values in errors.values()], axis=0)
+    boxes = {name for name, found in rows.items() if any(row["boxes"] for row in found)}
+    common = np.all([values < FOUND for name, values in errors.items() if name not in boxes], axis=0)
     table = {}
     for name, found in rows.items():
         seen = errors[name] < FOUND
-        table[name] = {"found": int(seen.sum()), "faces": len(seen), "nme_own_percent": percent(errors[name][seen]), "nme_common_percent": percent(errors[name][common]),
+        table[name] = {"found": int(seen.sum()), "faces": len(seen), "nme_own_percent": None if name in boxes else percent(errors[name][seen]), "nme_common_percent": None if name in boxes else percent(errors[name][common]),
                        "common": int(common.sum()), "false": sum(row["false"] for row in found), "false_unflagged": sum(row["unflagged"] for row in found),
                        **{f"{kind}_median": round(float(np.median([row[kind] for row in found])), 1) for kind in ("ms", "cpu_ms")}}
     return table
@@ -229,7 +238,8 @@ def measure(options: argparse.Namespace) -> None:
     if options.mediapipe:
         methods |= {name: Worker(options.mediapipe, name) for name in ("MediaPipe FaceMesh", "MediaPipe FaceMesh with attention")}
     if options.dlib:
-        methods["dlib"] = Worker(options.dlib, "dlib", options.dlib_model)
+        name = "dlib" if options.dlib_model else "dlib, frontal face detector only"
+        methods[name] = Worker(options.dlib, name, options.dlib_model)
     rows: dict[str, dict[str, list[dict]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for kind, path, truth in pictures_of(options, Path(folder)):
@@ -244,8 +254,9 @@ def measure(options: argparse.Namespace) -> None:
                 path.unlink()
     source = "photographs" if options.photos else "real 96x96 faces, enlarged and blended into face-free pictures" if options.composed else "synthetic faces"
     record = {"what": f"prediction on whole pictures ({source}), methods in turns", "tables": {kind: summarise(table) for kind, table in rows.items()},
-              "found_from": f"mean error under {FOUND} of the interocular distance", "pictures": {kind: len(next(iter(table.values()))) for kind, table in rows.items()},
-              "note": "MediaPipe's points are mapped to the 15 without an offset for its convention; facekp uses two threads, cpu_ms counts both"}
+              "found_from": f"mean error under {FOUND} of the interocular distance (a method without keypoints: with the middle of a box within {BOX_FOUND} of it of the mean of the true points)",
+              "pictures": {kind: len(next(iter(table.values()))) for kind, table in rows.items()},
+              "note": "MediaPipe's points are mapped to the 15 without an offset for its convention; facekp uses up to two threads, cpu_ms counts both; dlib gets the picture as it is, not enlarged"}
     for kind, table in record["tables"].items():
         print(f"\n{kind}")
         for name, row in table.items():

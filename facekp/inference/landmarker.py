@@ -9,7 +9,7 @@ __all__ = ['DETECTOR_POINTS_IN_CROP', 'SECOND_PASS_SCALE', 'COARSE_SCORE', 'CLEA
            'SURE_CONFIDENCE', 'TURNED_PLACES', 'IMAGES_TOGETHER', 'HOPELESS_CONFIDENCE', 'USUAL_SHIFT', 'SMALL_FACE',
            'TURNED_LIMIT', 'same_place', 'FaceLandmarker', 'load', 'predict']
 
-# %% ../../nbs/library/inference/landmarker.ipynb #65aa5db8
+# %% ../../nbs/library/inference/landmarker.ipynb #021830e0
 import functools
 import math
 import time
@@ -29,7 +29,7 @@ from .confidence import face_confidence, face_measurements, has_hidden_part
 from .face_detector import DETECTOR_SIZE, detect_faces, find_candidates, pyramid_sizes
 from .keypoint_model import KeypointModel, load_keypoint_model
 from .prediction import Prediction
-from .pyramid import ImagePyramid
+from .pyramid import ImagePyramid, SharpenedPyramid
 from .results import Face
 from .session import DETECTOR_FILE, SizedSession
 from ..keypoints import IMAGE_SIZE, KEYPOINTS
@@ -162,7 +162,7 @@ def _turn_back(points: np.ndarray, turn: int, shape: tuple[int, ...]) -> np.ndar
         points = np.stack([last - points[..., 1], points[..., 0]], axis=-1)
     return points
 
-# %% ../../nbs/library/inference/landmarker.ipynb #ac98f882
+# %% ../../nbs/library/inference/landmarker.ipynb #d7011a8e
 class FaceLandmarker:
     "Finds faces and their keypoints in images."
 
@@ -215,9 +215,11 @@ class FaceLandmarker:
         doubtful = [place for places, _ in first for place in places
                     if not any(same_place(place.crop, face.crop) for face in faces[place.image])]
         _add(faces, _refine(self, pyramids, doubtful))
-        unsure = [number for number, found in enumerate(faces) if max((face.confidence for face in found), default=0) < SURE_CONFIDENCE]
-        turned = [place for number in unsure for place in _search_turned(self, number, pyramids[number], first[number][0])]
+        turned = [place for number in _without_sure_face(faces) for place in _search_turned(self, number, pyramids[number], first[number][0])]
         _add(faces, _refine(self, pyramids, turned))
+        blurred = set(_without_sure_face(faces))
+        places = [place for place in [*(one for found, _ in first for one in found), *turned] if place.image in blurred]
+        _add(faces, _refine(self, [SharpenedPyramid(pyramid) for pyramid in pyramids], places))
         return faces
 
     def refine(
@@ -268,7 +270,7 @@ def _predict_points(model: KeypointModel, pyramids: Sequence[ImagePyramid], cand
         after.append(candidate._replace(points=points, sigma=error, confidence=confidence))
     return after
 
-# %% ../../nbs/library/inference/landmarker.ipynb #e258bee7
+# %% ../../nbs/library/inference/landmarker.ipynb #16730cc7
 def _refine(landmarker: FaceLandmarker, pyramids: Sequence[ImagePyramid], places: Sequence[_Place],
             min_confidence: float | None = None) -> list[list[Face]]:
     "Detect again at places, and find the keypoints."
@@ -289,6 +291,11 @@ def _find_points(landmarker: FaceLandmarker, pyramids: Sequence[ImagePyramid], d
         if confidence >= least:
             faces[one.image].append(_make_face(pyramids[one.image].image.shape, points, sigma, crop, one.points, confidence))
     return [_deduplicate(found) for found in faces]
+
+
+def _without_sure_face(faces: Sequence[Sequence[Face]]) -> list[int]:
+    "Return the numbers of the images in which no face is sure."
+    return [number for number, found in enumerate(faces) if max((face.confidence for face in found), default=0) < SURE_CONFIDENCE]
 
 
 def _add(faces: list[list[Face]], more: Sequence[Sequence[Face]]) -> None:
