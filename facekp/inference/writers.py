@@ -8,14 +8,15 @@ Docs: https://facekp.github.io/facekp/library/inference/writers.html.md"""
 __all__ = ['LOSSLESS_ENDINGS', 'TABLE_COLUMNS', 'FrameWriter', 'VideoSource', 'VideoResult', 'Writer', 'print_safely',
            'drawn_name', 'DrawingWriter', 'LinesWriter', 'JsonWriter', 'CsvWriter', 'AnnotationWriter', 'open_writer']
 
-# %% ../../nbs/library/inference/writers.ipynb #a153480d
+# %% ../../nbs/library/inference/writers.ipynb #fdab73f0
 import contextlib
 import csv
 import json
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 
@@ -30,7 +31,7 @@ from .schema import SCHEMA
 from .sources import RESULT_SUFFIX, Source
 from .video_file import VideoFile
 
-# %% ../../nbs/library/inference/writers.ipynb #672a1ed4
+# %% ../../nbs/library/inference/writers.ipynb #e6e51f0f
 LOSSLESS_ENDINGS = frozenset({".png", ".tif", ".tiff", ".bmp", ".gif"})  # of sources that are drawn as PNG
 TABLE_COLUMNS = ("file", "frame", "seconds", "face", *FACE_COLUMNS, "schema")
 FrameWriter = Callable[[int, float, np.ndarray, list[Face]], None]  # number, seconds, image, faces
@@ -51,9 +52,10 @@ class VideoResult(NamedTuple):
     remark: str = ""  # what the user should know about it
 
 
-class Writer(Protocol):
-    "Writes predictions in one format."
+class Writer(ABC):
+    "Writes predictions in one format. The writers below differ in what these two methods write."
 
+    @abstractmethod
     def write_image(
         self,
         prediction: Prediction,  # of one image
@@ -61,6 +63,7 @@ class Writer(Protocol):
     ) -> Path | None:  # the file written, if the image has one of its own
         "Write the faces of an image; return the file of its own that was written."
 
+    @abstractmethod
     def open_video(
         self,
         video: VideoSource,  # what is known of it before its frames
@@ -97,7 +100,7 @@ class _EscapingStream:
     def flush(self) -> None:
         sys.stdout.flush()
 
-# %% ../../nbs/library/inference/writers.ipynb #5f45eedb
+# %% ../../nbs/library/inference/writers.ipynb #88113439
 def drawn_name(
     source: Source,  # an image or a video
     format: str = "image",  # image: as suits the source; or jpg or png
@@ -108,7 +111,7 @@ def drawn_name(
     return f"{source.name}{RESULT_SUFFIX}.{'mp4' if video else suited if format == 'image' else format}"
 
 
-class DrawingWriter:
+class DrawingWriter(Writer):
     "Writes images and videos with the faces drawn."
 
     def __init__(
@@ -118,19 +121,12 @@ class DrawingWriter:
     ):
         self.folder, self.format = folder, format
 
-    def write_image(
-        self,
-        prediction: Prediction,  # of one image
-        name: str,  # of the result, without ending
-    ) -> Path | None:  # the file written, if the image has one of its own
+    def write_image(self, prediction: Prediction, name: str) -> Path | None:
         "Write the drawn image; return its path."
         return prediction.save(self.folder / drawn_name(Source(prediction.name, name), self.format))
 
     @contextlib.contextmanager
-    def open_video(
-        self,
-        video: VideoSource,  # what is known of it before its frames
-    ) -> Iterator[VideoResult]:  # a function that writes a frame, and the file
+    def open_video(self, video: VideoSource) -> Iterator[VideoResult]:
         "Write an MP4 with the times of the source. Raises RunError where OpenCV has no encoder."
         path = self.folder / drawn_name(Source(video.file, video.name), self.format, video=True)
         with atomic_path(path) as partial:
@@ -140,8 +136,8 @@ class DrawingWriter:
             finally:
                 file.close()
 
-# %% ../../nbs/library/inference/writers.ipynb #40c6bf2f
-class LinesWriter:
+# %% ../../nbs/library/inference/writers.ipynb #01e57344
+class LinesWriter(Writer):
     "Writes JSON Lines: a line per image and per frame, flushed at once."
 
     def __init__(
@@ -150,20 +146,13 @@ class LinesWriter:
     ):
         self._stream = stream
 
-    def write_image(
-        self,
-        prediction: Prediction,  # of one image
-        name: str,  # of the result, without ending
-    ) -> Path | None:  # the file written, if the image has one of its own
+    def write_image(self, prediction: Prediction, name: str) -> Path | None:
         "Write what Prediction.to_dict returns."
         print(_json_line(prediction.to_dict()), file=self._stream, flush=True)
         return None
 
     @contextlib.contextmanager
-    def open_video(
-        self,
-        video: VideoSource,  # what is known of it before its frames
-    ) -> Iterator[VideoResult]:  # a function that writes a frame, and the file
+    def open_video(self, video: VideoSource) -> Iterator[VideoResult]:
         "Write a line per frame."
         start = {"schema": SCHEMA, "file": video.file}
         yield VideoResult(lambda number, seconds, image, faces: print(
@@ -174,8 +163,8 @@ def _frame(number: int, seconds: float, faces: list[Face]) -> dict[str, Any]:
     "Return a frame for JSON."
     return {"frame": number, "seconds": round(seconds, 3), "faces": [face_to_dict(face) for face in faces]}
 
-# %% ../../nbs/library/inference/writers.ipynb #cd219e27
-class JsonWriter:
+# %% ../../nbs/library/inference/writers.ipynb #1e0e6942
+class JsonWriter(Writer):
     "Writes a JSON document per source."
 
     def __init__(
@@ -184,19 +173,12 @@ class JsonWriter:
     ):
         self.folder = folder
 
-    def write_image(
-        self,
-        prediction: Prediction,  # of one image
-        name: str,  # of the result, without ending
-    ) -> Path | None:  # the file written, if the image has one of its own
+    def write_image(self, prediction: Prediction, name: str) -> Path | None:
         "Write what Prediction.to_dict returns; return the path."
         return write_document(prediction.to_dict(), self.folder / f"{name}.json")
 
     @contextlib.contextmanager
-    def open_video(
-        self,
-        video: VideoSource,  # what is known of it before its frames
-    ) -> Iterator[VideoResult]:  # a function that writes a frame, and the file
+    def open_video(self, video: VideoSource) -> Iterator[VideoResult]:
         "Write a document with a list of frames."
         path = self.folder / f"{video.name}.json"
         start = {"schema": SCHEMA, "file": video.file, "width": video.size[0], "height": video.size[1], "frames_per_second": round(video.rate, 3)}
@@ -211,8 +193,8 @@ def _write(file: TextIO, text: str) -> None:
     "Write text."
     file.write(text)
 
-# %% ../../nbs/library/inference/writers.ipynb #68ab2eb5
-class CsvWriter:
+# %% ../../nbs/library/inference/writers.ipynb #22bbefda
+class CsvWriter(Writer):
     "Writes a row per face to one table; a source without a face has a row without values."
 
     def __init__(
@@ -230,20 +212,13 @@ class CsvWriter:
             self._table.writerow([*start, number if face.track_id is None else face.track_id, *face_to_row(face), SCHEMA])
         self._stream.flush()
 
-    def write_image(
-        self,
-        prediction: Prediction,  # of one image
-        name: str,  # of the result, without ending
-    ) -> Path | None:  # the file written, if the image has one of its own
+    def write_image(self, prediction: Prediction, name: str) -> Path | None:
         "Write the rows of an image."
         self._write_rows((prediction.name, "", ""), prediction.faces)
         return None
 
     @contextlib.contextmanager
-    def open_video(
-        self,
-        video: VideoSource,  # what is known of it before its frames
-    ) -> Iterator[VideoResult]:  # a function that writes a frame, and the file
+    def open_video(self, video: VideoSource) -> Iterator[VideoResult]:
         "Write the rows of each frame; those of a video that does not come to its end are removed from a file."
         begin = self._stream.tell() if self._stream.seekable() else None
         try:
@@ -254,8 +229,8 @@ class CsvWriter:
                 self._stream.truncate()
             raise
 
-# %% ../../nbs/library/inference/writers.ipynb #dc6df4ad
-class AnnotationWriter:
+# %% ../../nbs/library/inference/writers.ipynb #a9cb0ddb
+class AnnotationWriter(Writer):
     "Writes the faces of images for COCO (one document at the end) or LabelMe (a file per image)."
 
     def __init__(
@@ -266,11 +241,7 @@ class AnnotationWriter:
         self.format, self.folder = format, folder
         self._images: list[AnnotatedImage] = []
 
-    def write_image(
-        self,
-        prediction: Prediction,  # of one image
-        name: str,  # of the result, without ending
-    ) -> Path | None:  # the file written, if the image has one of its own
+    def write_image(self, prediction: Prediction, name: str) -> Path | None:
         "Keep the faces of an image, or write its file and return the path."
         height, width = prediction.image.shape[:2]
         image = AnnotatedImage(prediction.name, width, height, [face.points for face in prediction], [face.box for face in prediction],
@@ -281,10 +252,7 @@ class AnnotationWriter:
         return None
 
     @contextlib.contextmanager
-    def open_video(
-        self,
-        video: VideoSource,  # what is known of it before its frames
-    ) -> Iterator[VideoResult]:  # a function that writes a frame, and the file
+    def open_video(self, video: VideoSource) -> Iterator[VideoResult]:
         "Refuse a video, whose frames are no files."
         raise UserError(f"{video.file}: {self.format} describes image files; expected --format json, jsonl or csv for a video")
         yield  # makes it a generator

@@ -36,7 +36,18 @@ from .state import read_state, write_state
 VALIDATION_INTERVAL = 2_000  # images shown between two validations
 CHECKPOINT_INTERVAL = 60.0  # seconds: the state is written at the end of an epoch when it is older, and after each validation
 
-# %% ../../nbs/library/training/loop.ipynb #bbdb0a08
+# %% ../../nbs/library/training/loop.ipynb #3fe04e75
+@dataclass
+class TrainingRun:
+    "A trained model and the history of its training run."
+    model: keras.Model  # with its best weights
+    history: list[dict[str, Any]]  # epoch, loss in square pixels, validation_rmse in pixels, one entry per validation
+    epochs: int  # epochs done
+    best_epoch: int  # the epoch whose weights were kept
+    images_shown: int  # images shown in all
+    seconds: float  # time of all calls for this run, validation included
+
+# %% ../../nbs/library/training/loop.ipynb #29c04fba
 class _BestWeights(keras.callbacks.Callback):
     "Validate at intervals, keep the best weights, stop early, and write the state."
 
@@ -73,12 +84,11 @@ class _BestWeights(keras.callbacks.Callback):
     def save(self, path: Path, epoch: int) -> None:
         "Write the state of the run after an epoch."
         self.saved = time.perf_counter()
-        best_rmse = self.best_rmse if self.best_weights else None
         write_state(path, self.model.variables, self.model.optimizer,
-                    {"epoch": epoch, "history": self.history, "best_rmse": best_rmse, "best_epoch": self.best_epoch,
+                    {"epoch": epoch, "history": self.history, "best_rmse": self.best_rmse if self.best_weights else None, "best_epoch": self.best_epoch,
                      "seconds": self.saved - self.started, "settings": self.settings}, self.best_weights or ())
 
-# %% ../../nbs/library/training/loop.ipynb #29e930b6
+# %% ../../nbs/library/training/loop.ipynb #d3394daf
 def _restore(keeper: _BestWeights, path: Path, model: keras.Model) -> int:  # epochs done
     "Restore the state that was written last."
     state, best_weights = read_state(path, model.variables, model.optimizer, keeper.settings)
@@ -87,18 +97,7 @@ def _restore(keeper: _BestWeights, path: Path, model: keras.Model) -> int:  # ep
     keeper.started -= state["seconds"]
     return int(state["epoch"])
 
-
-@dataclass
-class TrainingRun:
-    "A trained model and the history of its training run."
-    model: keras.Model  # with its best weights
-    history: list[dict[str, Any]]  # epoch, loss in square pixels, validation_rmse in pixels, one entry per validation
-    epochs: int  # epochs done
-    best_epoch: int  # the epoch whose weights were kept
-    images_shown: int  # images shown in all
-    seconds: float  # time of all calls for this run, validation included
-
-# %% ../../nbs/library/training/loop.ipynb #1344c7d7
+# %% ../../nbs/library/training/loop.ipynb #7726208e
 def _compile(model: keras.Model, optimizer: Callable[[Any], keras.optimizers.Optimizer], learning_rate: float, steps: int,
              loss: Callable[..., Any]) -> None:
     "Compile with a cosine schedule; with XLA only on a GPU, since on a CPU TensorFlow loses more time to it than it saves."
@@ -124,12 +123,13 @@ def check_faces(
         raise_units(f"the {part} set of {faces.name}", of_any_head, faces.images)
 
 
-def _run_untrained(model: keras.Model, validation: Faces, seconds: float) -> TrainingRun:
+def _run_untrained(model: keras.Model, validation: Faces) -> TrainingRun:
     "Return the run of a model without trainable parameters, such as the mean face."
+    started = time.perf_counter()
     rmse = math.sqrt(float(masked_mse(validation.points, predict_points(model, validation.images))))
-    return TrainingRun(model, [{"epoch": 0, "loss": None, "validation_rmse": rmse}], 0, 0, 0, seconds)
+    return TrainingRun(model, [{"epoch": 0, "loss": None, "validation_rmse": rmse}], 0, 0, 0, time.perf_counter() - started)
 
-# %% ../../nbs/library/training/loop.ipynb #42275955
+# %% ../../nbs/library/training/loop.ipynb #7ac5ded6
 def _run_epochs(model: keras.Model, batches: FaceBatches, keeper: _BestWeights, epochs: int,
                 done: int) -> None:
     "Train up to a number of epochs, unless the patience is exhausted already, and set the best weights."
@@ -143,7 +143,13 @@ def _run_epochs(model: keras.Model, batches: FaceBatches, keeper: _BestWeights, 
                        "try a smaller learning rate")
     model.set_weights(keeper.best_weights)
 
-# %% ../../nbs/library/training/loop.ipynb #61d25e0e
+
+def _describe_run(model: keras.Model, keeper: _BestWeights, count: int) -> TrainingRun:
+    "Return the finished run, whose epochs had so many images."
+    epochs = keeper.history[-1]["epoch"]
+    return TrainingRun(model, keeper.history, epochs, keeper.best_epoch, epochs * count, time.perf_counter() - keeper.started)
+
+# %% ../../nbs/library/training/loop.ipynb #18c9f179
 def fit(
     model: keras.Model,  # uncompiled, from grey [N,96,96,1] to pixels [N,15,2]
     train: Faces,  # training set; NaN points are left out of the loss
@@ -167,11 +173,9 @@ def fit(
     A resumed run may have a larger budget; every other argument must be as before.
     Raises UserError for sets without faces or labels and for a state of another run, RunError where the loss is not a number."""
     check_faces(train, validation)
-    started = time.perf_counter()
     set_seeds(seed)
     if not model.trainable_variables:
-        return _run_untrained(model, validation, time.perf_counter() - started)
-    train_inputs, validation_inputs = inputs or (train.images, validation.images)
+        return _run_untrained(model, validation)
     count = min(faces_per_epoch or len(train), len(train))
     epochs = epochs_for(images_shown, count)
     _compile(model, optimizer, learning_rate, epochs * -(-count // batch_size), loss)
@@ -180,8 +184,8 @@ def fit(
     settings = {} if checkpoint is None else describe_fit(model, train, validation, loss, optimizer, {
         "epochs": epochs, "batch_size": batch_size, "learning_rate": float(learning_rate), "patience": patience, "seed": seed, "faces_per_epoch": count,
         **(must_match or {})})
+    train_inputs, validation_inputs = inputs or (train.images, validation.images)
     keeper = _BestWeights(validation_inputs, validation.points, max(1, round(VALIDATION_INTERVAL / count)), patience, checkpoint, bar, settings)
     done = _restore(keeper, checkpoint, model) if resume and checkpoint and checkpoint.exists() else 0
     _run_epochs(model, FaceBatches(train_inputs, train.points, batch_size, seed, done, count), keeper, epochs, done)
-    epochs_done = keeper.history[-1]["epoch"]
-    return TrainingRun(model, keeper.history, epochs_done, keeper.best_epoch, epochs_done * count, time.perf_counter() - keeper.started)
+    return _describe_run(model, keeper, count)
