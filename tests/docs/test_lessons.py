@@ -53,6 +53,17 @@ def test_a_lesson_is_no_library(path):
     assert len(visible) <= 120, f"{len(visible)} lines of visible code without a figure"
 
 
+@each_lesson
+def test_a_lesson_takes_a_session(path):
+    cells = read_cells(path)
+    assert 25 <= len(cells) <= 40
+    assert 3 <= sum(cell["source"].count("**Quiz") for cell in cells if cell["cell_type"] == "markdown") <= 5
+    assert "**Open task.**" in cells[-1]["source"]
+    row = next(line for line in cells[0]["source"].splitlines() if "minutes" in line)
+    reading = sum(map(int, re.findall(r"(\d+) minutes (?:with exercises|of reading|of exercises)", row)))
+    assert 40 <= reading <= 90, f"{reading} minutes"
+
+
 @each_notebook
 def test_every_figure_is_described(path):
     for cell in read_cells(path):
