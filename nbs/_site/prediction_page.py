@@ -83,6 +83,13 @@ def confidence_lines(record: dict) -> list[str]:
     return ["## Confidence", "", f"{record['what']}.", "", *table(record["reliability_test"], "confidence from", "Reliability of confidence"), *table(kinds, "kind", "Spoiled pictures"), *_made(record)]
 
 
+def install_lines(record: dict) -> list[str]:
+    "Return the size of the base installation."
+    largest = [f"{name} {package['files'] / 1e6:.0f} MB" for name, package in list(record["packages"].items())[:4]]
+    return ["## Installation", "", f"Prediction needs the base installation only. On Python {record['python']} its files have {record['megabytes_of_files']:.0f} MB, without pip: {', '.join(largest)} and {len(record['packages']) - 4} smaller packages. "
+            f"The bytecode that Python writes beside them adds {record['megabytes_of_bytecode']:.0f} MB.", "", f"`{record['command']}`", ""]
+
+
 def prediction_page() -> str:
     "Return the page."
     records = prediction_records()
@@ -92,6 +99,8 @@ def prediction_page() -> str:
         lines += photo_lines(name, records[name]) if name in records else []
     for name, section in (("confidence.json", confidence_lines), ("tracking.json", tracking_lines), ("uses.json", uses_lines)):
         lines += section(records[name]) if name in records else []
+    if install := read_record(ROOT / "results" / "benchmarks" / "install.json"):
+        lines += install_lines(install)
     return "\n".join([*lines, "## Not measured", "", *unmeasured(records), ""])
 
 

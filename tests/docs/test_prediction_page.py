@@ -28,6 +28,13 @@ def test_the_page_shows_each_record_and_lists_the_others():
     assert "blinking" in page
 
 
+def test_the_size_of_the_base_installation_is_that_of_its_packages():
+    record = json.loads((ROOT / "results" / "benchmarks" / "install.json").read_text())
+    for kind in ("files", "bytecode"):
+        assert abs(record[f"megabytes_of_{kind}"] - sum(package[kind] for package in record["packages"].values()) / 1e6) < 0.1
+    assert record["megabytes_of_files"] <= 450 and f"{record['megabytes_of_files']:.0f} MB, without pip: opencv-python-headless" in prediction_page.prediction_page()
+
+
 def test_a_goal_that_is_missed_is_shown_as_missed():
     record = json.loads(json.dumps(RECORDS["tracking.json"]))
     reached = lambda: re.findall(r">(yes|no)</td></tr>", "".join(tracking_lines(record)))[:3]  # noqa: E731
