@@ -7,21 +7,20 @@ Docs: https://facekp.github.io/facekp/library/cli.html.md"""
 # %% auto #0
 __all__ = ['SEED', 'OVERWRITE_HELP', 'EPILOG', 'JOBS', 'build_parser', 'main']
 
-# %% ../nbs/library/cli.ipynb #589edbbb
-import _thread
+# %% ../nbs/library/cli.ipynb #f244ebd0
 import argparse
 import contextlib
 import json
 import os
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from . import __version__
 from .completion import SHELLS, complete_with
+from .interrupts import raise_lost_interrupts
 from .limits import MAX_PIXELS, MIN_FACE_SIZE
 from .options import Parser, whole_number
 
@@ -360,27 +359,7 @@ def _run_completion(options: argparse.Namespace) -> None:
 
     print(completion_script(build_parser(), options.shell))
 
-# %% ../nbs/library/cli.ipynb #2817265e
-@contextlib.contextmanager
-def _raise_lost_interrupts() -> Iterator[None]:
-    "Interrupt again where Python drops a Ctrl-C, as it does in a destructor or in the callback of a weak reference."
-    previous = sys.unraisablehook
-
-    def interrupt_again(lost: Any) -> None:
-        if issubclass(lost.exc_type, KeyboardInterrupt):
-            timer = threading.Timer(0.05, _thread.interrupt_main)
-            timer.daemon = True
-            timer.start()
-        else:
-            previous(lost)
-
-    sys.unraisablehook = interrupt_again
-    try:
-        yield
-    finally:
-        sys.unraisablehook = previous
-
-# %% ../nbs/library/cli.ipynb #2fadfdd4
+# %% ../nbs/library/cli.ipynb #a66dd0d6
 JOBS = {  # job: what it does, a function that adds its options, a function that does it
     "predict": ("find faces and their keypoints in images, folders, videos or a webcam", _add_predict_options, _run_predict),
     "data": ("describe a data set, check its labels, make synthetic faces, download Kaggle's data", _add_data_options, _run_data),
@@ -402,7 +381,7 @@ def main(
         parser.print_help()
         return 2
     try:
-        with _raise_lost_interrupts():
+        with raise_lost_interrupts():
             JOBS[options.job][2](options)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader has closed the pipe, as `| head` does

@@ -279,7 +279,7 @@ def test_a_ctrl_c_that_python_drops_in_a_callback_is_raised_again(monkeypatch, c
             time.sleep(0.01)
 
     hook = sys.unraisablehook
-    monkeypatch.setitem(cli.JOBS, "data", job)
+    monkeypatch.setitem(cli.JOBS, "data", (*cli.JOBS["data"][:2], job))
     assert cli.main(["data", "info"]) == 130 and "facekp: stopped" in capsys.readouterr().err
     assert sys.unraisablehook is hook
 
