@@ -68,7 +68,7 @@ def _add_data(job: Parser, text: str = "") -> None:
 
     complete_with(job.add_argument("--data", metavar="SRC", help=text or f"{SOURCES}; join several with + (default: settings.ini)"), *WORDS)
 
-# %% ../nbs/library/cli.ipynb #b732b1af
+# %% ../nbs/library/cli.ipynb #7c91ee4d
 def _add_predict_options(job: Parser) -> None:
     "Describe the job that predicts images and videos."
     from facekp.inference.formats import DRAWN_FORMATS, FORMATS
@@ -81,6 +81,7 @@ def _add_predict_options(job: Parser) -> None:
     job.add_argument("--min-face-size", type=float, default=MIN_FACE_SIZE, metavar="SHARE",
                      help="the smallest face to detect, as a share of the longer side of the image; half of it takes four times as long (default: %(default)s)")
     job.add_argument("--frames", type=whole_number(1), metavar="N", help="end a video or webcam after N frames")
+    job.add_argument("--threads", type=whole_number(1), metavar="N", help="CPU threads (default: all cores of this process, at most four)")
     job.add_argument("--max-pixels", type=whole_number(1), default=MAX_PIXELS, metavar="N", help="refuse larger images (default: %(default)s)")
     job.add_argument("--overwrite", action="store_true", help="replace files of other programs and LabelMe files; other results of facekp are replaced anyway")
 
@@ -174,14 +175,14 @@ def _add_completion_options(job: Parser) -> None:
     "Describe the job that prints a script for a shell."
     job.add_argument("shell", choices=SHELLS, help=_listed(SHELLS))
 
-# %% ../nbs/library/cli.ipynb #3791536d
+# %% ../nbs/library/cli.ipynb #fb9e4a16
 def _run_predict(options: argparse.Namespace) -> None:
     "Predict files; what could not be read is reported at the end."
     from facekp.errors import UserError
     from facekp.inference.landmarker import load
     from facekp.inference.outputs import predict_files
 
-    landmarker = load(options.model, min_face_size=options.min_face_size, max_pixels=options.max_pixels)
+    landmarker = load(options.model, min_face_size=options.min_face_size, max_pixels=options.max_pixels, threads=options.threads)
     broken = predict_files(landmarker, options.sources, options.out, options.format, options.frames, overwrite=options.overwrite)
     if broken:
         alone = len(options.sources) == 1 and not Path(options.sources[0]).is_dir()

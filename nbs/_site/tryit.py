@@ -26,7 +26,9 @@ from facekp.inference.face_detector import BEST_BOX, DETECTOR_SIZE, LEVEL_STEP, 
 from facekp.inference.landmarker import (
     CLEAR_CONFIDENCE,
     CLEAR_DETECTION,
+    COARSE_SCORE,
     DETECTOR_POINTS_IN_CROP,
+    HOPELESS_CONFIDENCE,
     SECOND_PASS_SCALE,
     SMALL_FACE,
     SURE_CONFIDENCE,
@@ -35,6 +37,7 @@ from facekp.inference.landmarker import (
     USUAL_SHIFT,
     FaceLandmarker,
 )
+from facekp.inference.pyramid import SHARPENING, SMOOTHING
 from facekp.keypoints import IMAGE_SIZE, KEYPOINT_COLORS, KEYPOINTS, LEFT_COLOR, MEAN_FACE, MIDDLE_COLOR, RIGHT_COLOR
 
 HERE = Path(__file__).parent
@@ -107,7 +110,7 @@ def known() -> dict:
 
     numbers = {"imageSize": IMAGE_SIZE, "netSize": DETECTOR_SIZE, "seenFrom": MIN_BOX, "bestSeen": BEST_BOX, "levelStep": LEVEL_STEP,
                "maxEnlargement": MAX_ENLARGEMENT,
-               "secondLook": SECOND_PASS_SCALE, "frameWidth": FRAME_SCALE, "clear": CLEAR_CONFIDENCE, "small": SMALL_FACE,
+               "secondLook": SECOND_PASS_SCALE, "coarseScore": COARSE_SCORE, "hopeless": HOPELESS_CONFIDENCE, "sharpening": SHARPENING, "smoothing": SMOOTHING, "frameWidth": FRAME_SCALE, "clear": CLEAR_CONFIDENCE, "small": SMALL_FACE,
                "turned": TURNED_LIMIT, "sure": SURE_CONFIDENCE, "turnedPlaces": TURNED_PLACES, "usualShift": USUAL_SHIFT,
                "confidence": CONFIDENCE_WEIGHTS, "hiddenRatio": HIDDEN_RATIO, "hiddenPoints": HIDDEN_POINTS, "usualSigma": USUAL_SIGMA.tolist(), "seenWell": CLEAR_DETECTION}
     numbers |= {"keypoints": KEYPOINTS, "colors": KEYPOINT_COLORS, "meanFace": np.round(MEAN_FACE.astype(float), 4).tolist(),

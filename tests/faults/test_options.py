@@ -22,7 +22,7 @@ from facekp.video import read_frames
 
 # job -> option -> cases in which it would have no effect: words of the command, words of the answer; no case: it always has one
 REFUSED = {
-    "predict": {"--model": [], "--out": [], "--format": [], "--min-face-size": [], "--max-pixels": [],
+    "predict": {"--model": [], "--out": [], "--format": [], "--min-face-size": [], "--threads": [], "--max-pixels": [],
                 "--frames": [(["predict", "a.png", "--frames", "2"], "--frames 2 (max_frames) ends videos"), (["predict", "photos", "--frames", "1", "--format", "json"], "none of the sources is one")],
                 "--overwrite": [(["predict", "a.png", "--format", kind, "--overwrite"], "these results are printed") for kind in ("json", "jsonl", "csv", "coco")]},
     "data": {"--out": [(["data", action, "faces.npz", "--out", "x.npz"], f"data {action} writes no file") for action in ("info", "check")] + [(["data", "fetch", "--out", "x"], "writes no file")],

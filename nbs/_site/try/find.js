@@ -125,6 +125,23 @@ export function cutFace(picture, [x, y, width, roll], side = known.imageSize) {
   return fine === 1 ? cut : resize(cut, side, side);
 }
 
+function smoothed({ data, width, height }, sigma) {
+  // a Gaussian blur, one direction after the other; beyond the edge the picture is mirrored
+  const reach = Math.max(1, Math.round(4 * sigma)), kernel = Array.from({ length: 2 * reach + 1 }, (_, k) => Math.exp(-((k - reach) ** 2) / (2 * sigma ** 2)));
+  const total = kernel.reduce((sum, value) => sum + value, 0), inside = (value, size) => (value < 0 ? -value : value >= size ? 2 * size - 2 - value : value);
+  const blur = (from, read) => Float32Array.from(from, (_, at) => {
+    const channel = at % 4, x = Math.floor(at / 4) % width, y = Math.floor(at / 4 / width);
+    return kernel.reduce((sum, weight, k) => sum + weight * from[read(x, y, k - reach) * 4 + channel], 0) / total;
+  });
+  return blur(blur(data, (x, y, step) => y * width + inside(x + step, width)), (x, y, step) => inside(y + step, height) * width + x);
+}
+
+export function cutSharp(picture, frame, side = known.imageSize) {
+  // cut out a frame and sharpen it by unsharp masking
+  const cut = cutFace(picture, frame, side), smooth = smoothed(cut, known.smoothing * side);
+  return { ...cut, data: Uint8ClampedArray.from(cut.data, (value, at) => Math.floor(clip(value + known.sharpening * (value - smooth[at]), 0, 255))) };
+}
+
 // ---------------------------------------------------------------- the face detector
 
 async function look(nets, pictures) {
@@ -202,18 +219,25 @@ async function findCandidates(nets, picture, smallest) {
   return mergeOverlaps(found);
 }
 
-async function lookAgain(nets, picture, frames) {
-  // look at each place alone: eyes, nose and mouth of the face there, if there is one
-  const wide = frames.filter((frame) => frame[2] >= 4).map(([x, y, width, roll]) => [x, y, width * known.secondLook, roll]), found = [];
-  if (!wide.length) return found;
-  const answers = await look(nets, wide.map((frame) => cutFace(picture, frame, known.netSize)));
-  answers.forEach((cells, n) => {
-    const inside = cells.filter(({ place }) => place && Math.max(...place[0].map((value) => Math.abs(value - known.netSize / 2))) < known.netSize / 5);
-    const score = Math.max(0, ...inside.map((cell) => cell.score));
+async function lookInMiddle(nets, picture, frames, side, cut) {
+  // what the detector says in the middle of each frame
+  if (!frames.length) return [];
+  const answers = await look(nets, frames.map((frame) => cut(picture, frame, side)));
+  return answers.map((cells) => cells.filter(({ place }) => place && Math.max(...place[0].map((value) => Math.abs(value - side / 2))) < side / 5));
+}
+
+async function lookAgain(nets, picture, frames, cut) {
+  // look at each place alone, first coarsely: eyes, nose and mouth of the face there, if there is one
+  const best = (cells) => Math.max(0, ...cells.map(({ score }) => score)), found = [];
+  const wide = frames.filter((frame) => frame[2] >= 4).map(([x, y, width, roll]) => [x, y, width * known.secondLook, roll]);
+  const coarse = await lookInMiddle(nets, picture, wide, known.netSize / 2, cut);
+  const likely = wide.filter((_, n) => best(coarse[n]) >= known.coarseScore);
+  (await lookInMiddle(nets, picture, likely, known.netSize, cut)).forEach((inside, n) => {
+    const score = best(inside);
     if (score >= 0.5) {
-      const best = inside.filter((cell) => cell.score > 0.8 * score);
-      const marks = weighted(best.map(({ place }) => place.slice(2, 6)), best.map((cell) => cell.score));
-      found.push({ score, marks: toPicture(marks.map((mark) => mark.map((value) => value * known.imageSize / known.netSize - 0.5)), wide[n]) });
+      const good = inside.filter((cell) => cell.score > 0.8 * score);
+      const marks = weighted(good.map(({ place }) => place.slice(2, 6)), good.map((cell) => cell.score));
+      found.push({ score, marks: toPicture(marks.map((mark) => mark.map((value) => value * known.imageSize / known.netSize - 0.5)), likely[n]) });
     }
   });
   return found;
@@ -272,25 +296,26 @@ function eachOnce(faces) {
   return kept;
 }
 
-async function findPoints(nets, picture, found, least = known.leastConfidence) {
-  // frame, find the points, frame again
-  if (!found.length) return [];
-  let frames = found.map(({ marks }) => frameFromPoints(known.detectedFrame, marks)), used, before, places, answers;
-  for (let pass = 0; pass < known.passes; pass++) {
-    answers = await predictPoints(nets, frames.map((frame) => cutFace(picture, frame)));
-    before = places;
-    places = answers.map(({ inside }, k) => toPicture(inside, frames[k]));
-    used = frames;
-    frames = places.map((points) => {
-      const [x, y, width, roll] = frameFromPoints(known.meanFace, points);
-      return [x, y, width / known.frameWidth, roll];
+async function findPoints(nets, picture, found, least = known.leastConfidence, cut = cutFace) {
+  // frame, find the points, frame again what is not without hope
+  let faces = found.map(({ marks, score }) => ({ marks, score, frame: frameFromPoints(known.detectedFrame, marks) }));
+  for (let pass = 0; pass < known.passes && faces.length; pass++) {
+    if (pass) {
+      faces = faces.filter(({ confidence }) => confidence >= known.hopeless * least).map((face) => {
+        const [x, y, width, roll] = frameFromPoints(known.meanFace, face.points);
+        return { ...face, frame: [x, y, width / known.frameWidth, roll] };
+      });
+      if (!faces.length) break;
+    }
+    const answers = await predictPoints(nets, faces.map(({ frame }) => cut(picture, frame)));
+    faces = faces.map((face, k) => {
+      const { inside, sigma } = answers[k], points = toPicture(inside, face.frame);
+      const shift = face.points ? mean(points.map((place, n) => distance(place, face.points[n]))) * known.imageSize / face.frame[2] : known.usualShift;
+      return { ...face, points, sigma, confidence: probability(points, mean(sigma), face.score, shift) };
     });
   }
-  const faces = found.map(({ marks, score }, k) => {
-    const shift = before ? mean(places[k].map((place, n) => distance(place, before[k][n]))) * known.imageSize / used[k][2] : known.usualShift;
-    return makeFace(picture, places[k], answers[k].sigma, used[k], marks, probability(places[k], mean(answers[k].sigma), score, shift));
-  });
-  return eachOnce(faces.filter((face) => face.confidence >= least));
+  return eachOnce(faces.filter(({ confidence }) => confidence >= least)
+    .map(({ points, sigma, frame, marks, confidence }) => makeFace(picture, points, sigma, frame, marks, confidence)));
 }
 
 function turned(picture) {
@@ -326,7 +351,7 @@ async function searchTurned(nets, picture, frames) {
 export async function findFaces(nets, picture, smallest = known.smallest) {
   // nets: the sessions `detector` and `model`, and ONNX Runtime's `Tensor`; the faces come largest confidence first
   const longest = Math.max(picture.width, picture.height), finest = pyramidSides(longest, smallest).at(-1) / longest;
-  const refine = async (frames) => findPoints(nets, picture, await lookAgain(nets, picture, frames));
+  const refine = async (frames, cut = cutFace) => findPoints(nets, picture, await lookAgain(nets, picture, frames, cut), known.leastConfidence, cut);
   const seen = (await findCandidates(nets, picture, smallest)).map(({ place, score }) => {
     const marks = place.slice(2, 6), frame = frameFromPoints(known.detectedFrame, marks);
     const well = mean(place[1]) * finest >= known.seenWell[0] && score >= known.seenWell[1] && Math.abs(frame[3]) < 0.3 && sideways(marks) < 0.2;
@@ -334,7 +359,17 @@ export async function findFaces(nets, picture, smallest = known.smallest) {
   });
   const clear = await findPoints(nets, picture, seen.filter(({ well }) => well), known.clear);
   const doubtful = seen.map(({ frame }) => frame).filter((frame) => !clear.some((face) => samePlace(frame, face.frame)));
-  const faces = eachOnce([...clear, ...await refine(doubtful)]);
-  if (faces.some((face) => face.confidence >= known.sure)) return faces;
-  return eachOnce([...faces, ...await refine(await searchTurned(nets, picture, seen.map(({ frame }) => frame)))]);
+  const sure = (faces) => faces.some((face) => face.confidence >= known.sure);
+  let faces = eachOnce([...clear, ...await refine(doubtful)]);
+  if (sure(faces)) return faces;
+  const frames = seen.map(({ frame }) => frame), others = await searchTurned(nets, picture, frames);
+  faces = eachOnce([...faces, ...await refine(others)]);
+  return sure(faces) ? faces : eachOnce([...faces, ...await refine([...frames, ...others], cutSharp)]);
+}
+
+export function measureExpression(points) {
+  // opening of the mouth, width of the smile and height of the brows, in interocular distances
+  const place = (name) => points[known.keypoints.indexOf(name)], apart = (a, b) => distance(place(a), place(b));
+  const eyes = apart("left_eye_center", "right_eye_center"), brows = ["left", "right"].map((side) => apart(`${side}_eyebrow_inner_end`, `${side}_eye_center`));
+  return { mouth_opening: apart("mouth_center_top_lip", "mouth_center_bottom_lip") / eyes, smile_width: apart("mouth_left_corner", "mouth_right_corner") / eyes, brow_raise: mean(brows) / eyes };
 }

@@ -1,4 +1,5 @@
 // The page: sample, file or webcam in; picture with points, a sentence and a table out. worker.js does the work.
+import { measureExpression } from "./find.js";
 import known from "./known.js";
 
 const $ = (name) => document.getElementById(`try-${name}`);
@@ -123,7 +124,8 @@ function tell({ faces, milliseconds }, scale, picture) {
     const best = faces[0], off = best.sigma.reduce((sum, value) => sum + value, 0) / best.sigma.length;
     const doubts = best.flags.length ? ` Flagged: ${best.flags.join(", ")}.` : "";
     say(`${count(faces.length, "face")} found in ${time}. ${faces.length > 1 ? "Highest confidence" : "Confidence"}: ${best.confidence.toFixed(2)}; expected error of its keypoints: `
-      + `about ${(off / scale).toFixed(1)} pixels, on a face ${Math.round(best.frame[2] / scale)} pixels wide.${doubts}`);
+      + `about ${(off / scale).toFixed(1)} pixels, on a face ${Math.round(best.frame[2] / scale)} pixels wide.${doubts} `
+      + `In distances between the eyes: ${Object.entries(measureExpression(best.points)).map(([name, value]) => `${words(name)} ${value.toFixed(2)}`).join(", ")}.`);
   }
   table.querySelector("tbody").replaceChildren(...faces.flatMap((face, number) => face.points.map(([x, y], k) => {
     const row = document.createElement("tr");
