@@ -7,10 +7,9 @@ Docs: https://facekp.github.io/facekp/library/data/cache.html.md"""
 # %% auto #0
 __all__ = ['CACHE_FOLDER', 'CACHE_FORMAT', 'write_cache', 'read_cache', 'cached']
 
-# %% ../../nbs/library/data/cache.ipynb #76f08407
+# %% ../../nbs/library/data/cache.ipynb #a0b5d913
 import hashlib
 import json
-import os
 import re
 import time
 import tokenize
@@ -18,7 +17,6 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,16 +27,11 @@ from .archives import reading
 from .npz import to_arrays
 from ..errors import RunError, UserError
 from ..faces import Faces
-from ..files import atomic_path, write_json, write_text
+from ..files import atomic_path, hash_file, write_json, write_text
 
-# %% ../../nbs/library/data/cache.ipynb #7feb5b77
+# %% ../../nbs/library/data/cache.ipynb #b92ab7dd
 CACHE_FOLDER = ".facekp_cache"
-CACHE_FORMAT = 2  # version of the entries; increment it when the result of parsing changes
-
-
-def _row_sums(images: np.ndarray) -> np.ndarray:
-    "Return the sum of each image's 64-bit words: a fast checksum that changes with any single byte."
-    return np.asarray(np.ascontiguousarray(images).reshape(len(images), -1).view(np.uint64).sum(axis=1))
+CACHE_FORMAT = 3  # version of the entries; increment it when the result of parsing changes
 
 
 def write_cache(
@@ -46,37 +39,25 @@ def write_cache(
     key: str,  # name of the entry, from the hash of the source
     faces: Faces,  # faces to store
 ) -> None:
-    "Write faces to the cache, the images first and the checksums last."
-    arrays = to_arrays(faces)
-    images = arrays.pop("images")
-    try:
-        with atomic_path(folder / f"{key}.npy") as waiting, open(waiting, "wb") as file:
-            np.save(file, images)
-        with atomic_path(folder / f"{key}.npz") as waiting, open(waiting, "wb") as file:
-            np.savez(file, **arrays, row_sums=_row_sums(images))  # type: ignore[arg-type]
-    except RunError:  # such as a full disk: free the space again
-        (folder / f"{key}.npy").unlink(missing_ok=True)
-        raise
+    "Write faces to the cache."
+    with atomic_path(folder / f"{key}.npz") as waiting, open(waiting, "wb") as file:
+        np.savez(file, **to_arrays(faces))  # type: ignore[arg-type]
     write_text(folder / ".gitignore", "*\n")
 
-# %% ../../nbs/library/data/cache.ipynb #69c159b0
+
 def read_cache(
     folder: Path,  # folder of the cache
     key: str,  # name of the entry, from the hash of the source
-) -> Faces | None:  # None where the entry is missing, incomplete or damaged
-    "Read faces from the cache and verify the checksums of the images."
+) -> Faces | None:  # None where the entry is missing or damaged
+    "Read faces from the cache."
     try:
         with np.load(folder / f"{key}.npz", allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        images = np.load(folder / f"{key}.npy", allow_pickle=False)
-        return (Faces(images=images, **arrays)
-                if np.array_equal(arrays.pop("row_sums"), _row_sums(images)) else None)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, OverflowError, MemoryError,
-            NotImplementedError, RuntimeError, tokenize.TokenError,
+            return Faces(**{name: stored[name] for name in stored.files})
+    except (OSError, ValueError, KeyError, TypeError, EOFError, OverflowError, MemoryError, NotImplementedError, RuntimeError, tokenize.TokenError, UserError,
             zipfile.BadZipFile, zlib.error):
         return None
 
-# %% ../../nbs/library/data/cache.ipynb #a02219a1
+# %% ../../nbs/library/data/cache.ipynb #6c78d798
 def _stamps(files: list[Path], base: Path) -> list[list[Any]]:
     "Return name, size, modification time and change time of each file, in nanoseconds."
     stats = [(path.relative_to(base).as_posix(), path.stat()) for path in files]
@@ -90,16 +71,10 @@ def _is_settled(stamps: list[list[Any]], now: int) -> bool:
 
 
 def _hash_files(files: list[Path], base: Path) -> str:
-    "Hash names, sizes and the CRC-32 of each MiB: four times as fast as SHA-256 of all bytes."
-    digest = hashlib.sha256()
-    for path in files:
-        with open(path, "rb") as file:
-            digest.update(f"{path.relative_to(base).as_posix()} {os.fstat(file.fileno()).st_size}\n".encode())
-            while block := file.read(1 << 20):
-                digest.update(zlib.crc32(block).to_bytes(4, "little"))
-    return digest.hexdigest()
+    "Hash names and contents."
+    return hashlib.sha256("".join(f"{path.relative_to(base).as_posix()} {hash_file(path)}\n" for path in files).encode()).hexdigest()
 
-# %% ../../nbs/library/data/cache.ipynb #e4a7f8eb
+# %% ../../nbs/library/data/cache.ipynb #0309a2c2
 def cached(
     files: list[Path],  # source files of the faces
     parse: Callable[[], Faces],  # reads the source files
@@ -113,29 +88,22 @@ def cached(
         stamps, now = _stamps(files, base), time.time_ns()
     known = _read_note(note)
     trusted = known.get("settled") and known.get("files") == stamps
-    faces = read_cache(note.parent, _cache_key(known["hash"])) if trusted else None
-    if faces is not None:
-        return replace(faces, name=name)
-    with reading(files[0]), ThreadPoolExecutor(1) as hashing:
-        pending = hashing.submit(_hash_files, files, base)
-        faces = read_cache(note.parent, _cache_key(pending.result())) if known else None
-        parsed = parse() if faces is None else None
+    with reading(files[0]):
+        content = known["hash"] if trusted else _hash_files(files, base)
+        stored = read_cache(note.parent, _cache_key(content))
+        faces = parse() if stored is None else stored
         if _stamps(files, base) != stamps:
-            raise UserError(f"{files[0]}: was changed while it was read; wait until it is written, "
-                            "then try again")
-    _remember(note, known.get("hash", ""),
-              {"files": stamps, "settled": _is_settled(stamps, now), "hash": pending.result()},
-              parsed)
-    found = parsed if faces is None else faces
-    assert found is not None
-    return replace(found, name=name)
+            raise UserError(f"{files[0]}: was changed while it was read; wait until it is written, then try again")
+    if stored is None or not trusted:
+        _remember(note, known.get("hash", content), {"files": stamps, "settled": _is_settled(stamps, now), "hash": content}, faces if stored is None else None)
+    return replace(faces, name=name)
 
 
 def _cache_key(content_hash: str) -> str:
     "Return the name of an entry: hash of the contents and version of the format."
     return f"{content_hash[:16]}-{CACHE_FORMAT}"
 
-# %% ../../nbs/library/data/cache.ipynb #67ead959
+# %% ../../nbs/library/data/cache.ipynb #fb09ab89
 def _read_note(path: Path) -> dict[str, Any]:
     "Read the note; empty where it is missing or damaged."
     try:
@@ -146,13 +114,14 @@ def _read_note(path: Path) -> dict[str, Any]:
 
 
 def _remember(note: Path, former: str, content: dict[str, Any], faces: Faces | None) -> None:
-    "Write entry and note, and delete the entry of the files' former content."
+    "Write entry and note, and delete the entries of the files' former content or of a former format."
+    key = _cache_key(content["hash"])
     try:
         if faces is not None:
-            write_cache(note.parent, _cache_key(content["hash"]), faces)
+            write_cache(note.parent, key, faces)
         write_json(note, content)
-        if former and former != content["hash"]:
-            for path in note.parent.glob(f"{former[:16]}-*"):
+        for path in note.parent.glob(f"{former[:16]}-*"):
+            if path.stem != key or path.suffix != ".npz":
                 path.unlink(missing_ok=True)
     except (OSError, UserError, RunError) as error:
         warnings.warn("what was read could not be kept for the next time, and loading goes on "
