@@ -20,15 +20,16 @@ class UserError(ValueError):
 class RunError(RuntimeError):
     "Raised where the input was valid and the work failed. The message names what failed and how to continue."
 
-# %% ../nbs/library/errors.ipynb #f497211a
+# %% ../nbs/library/errors.ipynb #a9890542
 def did_you_mean(
     wrong: str,  # name as the user wrote it
     names: Iterable[str],  # valid names
 ) -> str:  # "; did you mean 'seed'? Known: ...", the end of a message
     "Return the end of an error message that suggests the valid name nearest to a misspelt one."
     names = list(names)
-    near = difflib.get_close_matches(wrong, names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    lower = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(wrong.lower(), lower, n=1, cutoff=0.5)
+    hint = f"did you mean {lower[near[0]]!r}? " if near else ""
     return f"; {hint}Known: {', '.join(names)}"
 
 # %% ../nbs/library/errors.ipynb #3ff65ace

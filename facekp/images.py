@@ -312,7 +312,7 @@ def encode_png(
              if scale < 1 else image)
     return bytes(cv2.imencode(".png", small[..., ::-1])[1].tobytes())
 
-# %% ../nbs/library/images.ipynb #8f58dc14
+# %% ../nbs/library/images.ipynb #4a84dc3b
 def write_image(
     image: np.ndarray,  # uint8 [H,W,3], RGB
     path: str | Path,  # ends with .png, .jpg or the ending of another image format
@@ -325,6 +325,8 @@ def write_image(
     try:
         with atomic_path(path) as partial:
             Image.fromarray(image).save(partial, **_save_options(Path(path).suffix.lower(), comment))
+    except UserError:  # a ValueError too: the place cannot be written
+        raise
     except ValueError as error:
         raise RunError(f"{path}: the image can't be written in this format ({error})") from error
     return Path(path)

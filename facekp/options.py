@@ -7,15 +7,16 @@ Docs: https://facekp.github.io/facekp/library/options.html.md"""
 # %% auto #0
 __all__ = ['Parser', 'jobs_of', 'whole_number']
 
-# %% ../nbs/library/options.ipynb #fac77c9d
+# %% ../nbs/library/options.ipynb #4ab8fb9a
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from .errors import did_you_mean
 
-# %% ../nbs/library/options.ipynb #b4fc377c
+# %% ../nbs/library/options.ipynb #f7b0b83d
 class Parser(argparse.ArgumentParser):
     "A parser whose errors are one line, with the word that may have been meant."
 
@@ -60,6 +61,8 @@ class Parser(argparse.ArgumentParser):
             known = [option for option in parser._option_string_actions if option.startswith("--")]
             if name.startswith("--") and not any(option.startswith(name) for option in (*known, *self._option_string_actions)):
                 parser.error(f"option {name} is unknown{did_you_mean(name, known)}")
+            if name.startswith("-") and "." in name and not name.startswith("--") and not re.fullmatch(r"-[\d.]+(e-?\d+)?", name):
+                parser.error(f"{word} reads as an option; write ./{word} for a file of that name")
         parsed: argparse.Namespace = super().parse_args(words, namespace)
         return parsed
 

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/run_folder.html.md"""
 # %% auto #0
 __all__ = ['RUN_FILE', 'STATE_FILES', 'RESULT_FILES', 'holds_run', 'check_run_folder', 'open_run', 'describe_kept']
 
-# %% ../nbs/library/run_folder.ipynb #45ca3819
+# %% ../nbs/library/run_folder.ipynb #5b9acea4
 import contextlib
 import json
 from collections.abc import Mapping
@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UserError
-from .files import write_json
+from .files import check_folder, write_json
 from .training.resume import differing_settings
 
 RUN_FILE = "run.json"  # the settings of a run
 STATE_FILES = ("state.npz", "whole/state.npz", "head/state.npz", "fine_tuning/state.npz")  # of the stages of a training
 RESULT_FILES = ("model.keras", "source-2.keras", "record.json")
 
-# %% ../nbs/library/run_folder.ipynb #7a76b617
+# %% ../nbs/library/run_folder.ipynb #4069f076
 def holds_run(
     folder: str | Path,  # any folder, also one that does not exist
 ) -> bool:  # True where there is a state, a model or a record
@@ -40,6 +40,7 @@ def check_run_folder(
         raise UserError("resume and overwrite exclude each other: --resume continues the run in the folder, --overwrite replaces it")
     if Path(folder).exists() and not Path(folder).is_dir():
         raise UserError(f"{folder}: a file; expected a folder for the run")
+    check_folder(folder)
     if holds_run(folder) and not resume and not overwrite:
         raise UserError(f"{folder}: holds a run; continue it with --resume, replace it with --overwrite, or choose another folder")
 

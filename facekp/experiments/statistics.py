@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/experiments/statistics.html.md"""
 # %% auto #0
 __all__ = ['summarize_runs', 'compare_trials', 'count_verdicts', 'select_configurations', 'rows_of_runs']
 
-# %% ../../nbs/library/experiments/statistics.ipynb #11ebc491
+# %% ../../nbs/library/experiments/statistics.ipynb #fc3759eb
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..errors import UserError
 from ..evaluation import METRICS
 from .record import read_record
 from .results import Study, read_study
@@ -87,7 +88,7 @@ def select_configurations(
     ranked = table.merge(validation, on=keys, how="left").sort_values("chosen_by", kind="stable")
     return ranked.drop_duplicates("model").drop(columns="chosen_by").sort_values("rmse", kind="stable", ignore_index=True)
 
-# %% ../../nbs/library/experiments/statistics.ipynb #d8a74a4b
+# %% ../../nbs/library/experiments/statistics.ipynb #6f67a7ec
 def rows_of_runs(
     places: Iterable[str | Path],  # folders of runs with record.json, such files, or folders of results with runs.csv
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:  # one row per run: model, labels, augment, seed, rmse, low and high in pixels, accuracy, seconds; and the description of the data of each place
@@ -102,6 +103,8 @@ def rows_of_runs(
                          "rmse": record.metrics["rmse"], "low": low, "high": high, "accuracy": record.metrics["accuracy"], "seconds": record.seconds})
             data.append(record.data)
             continue
+        if place.is_dir() and not (place / "meta.json").exists():
+            raise UserError(f"{place}: not the results of a study or of a finished run; expected record.json, as facekp train writes it at the end, or runs.csv and meta.json")
         study = read_study(place)
         for run, row in study.runs.iterrows():
             low, high = np.sqrt(confidence_interval(bootstrap_means(study.errors_of(str(run)), study.groups)))

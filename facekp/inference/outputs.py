@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/inference/outputs.html.md"""
 # %% auto #0
 __all__ = ['predict_files']
 
-# %% ../../nbs/library/inference/outputs.ipynb #087a2da0
+# %% ../../nbs/library/inference/outputs.ipynb #3b9777f8
 import sys
 import time
 from collections.abc import Iterable
@@ -15,6 +15,7 @@ from itertools import chain
 from pathlib import Path
 
 from ..errors import UserError
+from ..files import check_folder
 from .landmarker import FaceLandmarker
 from .sources import Source, find_sources, is_webcam, webcam_number
 from .tracking import FaceTracker
@@ -55,7 +56,7 @@ def predict_files(
         print_safely(f"wrote {folder / table}")
     return broken
 
-# %% ../../nbs/library/inference/outputs.ipynb #1a3c0756
+# %% ../../nbs/library/inference/outputs.ipynb #8d7c4e83
 def _results_folder(out: str | Path | None, format: str) -> Path | None:
     "Return where results go. Raises UserError for an unknown format and for the name of a file."
     if format not in FORMATS:
@@ -68,6 +69,7 @@ def _results_folder(out: str | Path | None, format: str) -> Path | None:
         kind = ending[1:] if ending[1:] in FORMATS else "image"
         raise UserError(f"{folder}: results go into a folder, expected as --out {folder.with_suffix('')}; "
                         f"--format {kind} says what is written there")
+    check_folder(folder)
     return folder
 
 
@@ -75,6 +77,8 @@ def _check_options(sources: list[Source], folder: Path | None, max_frames: int |
     "Raise UserError for an option that would have no effect."
     if max_frames is not None and not any(source.is_video for source in sources):
         raise UserError(f"--frames {max_frames} (max_frames) ends videos and webcams, and none of the sources is one; leave it out")
+    if folder is None and sys.stdout is None:
+        raise UserError("standard output is closed, so nothing can be printed; give a folder with --out")
     if overwrite and folder is None:
         raise UserError("--overwrite (overwrite=True) replaces files, and these results are printed; leave it out, or give a folder with --out")
 

@@ -7,8 +7,10 @@ Docs: https://facekp.github.io/facekp/library/inference/sources.html.md"""
 # %% auto #0
 __all__ = ['RESULT_SUFFIX', 'Source', 'is_webcam', 'webcam_number', 'find_sources']
 
-# %% ../../nbs/library/inference/sources.ipynb #1389ebc0
+# %% ../../nbs/library/inference/sources.ipynb #317570ae
+import glob
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -50,7 +52,7 @@ def webcam_number(
                         "webcam:1")
     return int(number)
 
-# %% ../../nbs/library/inference/sources.ipynb #3baf08df
+# %% ../../nbs/library/inference/sources.ipynb #3cb285bd
 def find_sources(
     given: Iterable[str | Path],  # images, videos, folders, webcam or webcam:N
     results: str | Path | None = None,  # the folder of the results
@@ -68,12 +70,14 @@ def find_sources(
             found += [(str(file), str(file.relative_to(path).with_suffix(""))) for file in files]
         elif path.is_file():
             found.append((item, path.stem))
+        elif matching := sorted(name for name in glob.glob(item, recursive=True) if Path(name).is_file()):  # a pattern that the shell did not expand
+            found += [(name, Path(name).stem) for name in matching]
         else:
-            raise UserError(f"{path}: no such file or folder")
+            raise UserError(f"{item}: {_why_missing(item)}")
     used: set[str] = set()
     return [Source(path, _unused_name(name, used)) for path, name in found]
 
-# %% ../../nbs/library/inference/sources.ipynb #582bca60
+# %% ../../nbs/library/inference/sources.ipynb #b81775ad
 def _files(folder: Path, results: Path | None) -> Iterator[Path]:
     "Yield the images and videos of a folder that are no results."
     kept = None if results is None else results.resolve()
@@ -88,14 +92,23 @@ def _files(folder: Path, results: Path | None) -> Iterator[Path]:
         folders[:] = [name for name in folders if not is_system_name(name)]
         for name in names:
             path = Path(place) / name
-            if (path.suffix.lower() in IMAGE_ENDINGS | VIDEO_ENDINGS and not is_system_name(name)
+            if (path.suffix.lower() in IMAGE_ENDINGS | VIDEO_ENDINGS and not is_system_name(name) and path.is_file()
                     and (inside or kept is None or not path.stem.endswith(RESULT_SUFFIX))):
                 yield path
 
 
 def _unused_name(name: str, used: set[str]) -> str:
-    "Return the name, with a number behind it where another source has it already."
+    "Return the name, with a number behind it where another source has it already; disks may ignore case."
     free = next(one for one in (name, *(f"{name}-{n}" for n in range(2, len(used) + 3)))
-                if one not in used)
-    used.add(free)
+                if one.casefold() not in used)
+    used.add(free.casefold())
     return free
+
+
+def _why_missing(item: str) -> str:
+    "Say why a source is none."
+    if re.match(r"https?:/", item):
+        return "a web address; download the image or video, and give the file"
+    if item == "-" or Path(item).exists():
+        return "a pipe or device; expected a file: save its content first"
+    return "no file matches this pattern" if glob.has_magic(item) else "no such file or folder"

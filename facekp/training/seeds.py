@@ -15,13 +15,14 @@ import numpy as np
 
 from ..errors import UserError
 
-# %% ../../nbs/library/training/seeds.ipynb #93723b31
+# %% ../../nbs/library/training/seeds.ipynb #c81f90e3
 def set_seeds(
     seed: int,  # from 0 to 2**32 - 1, the range of NumPy
 ) -> None:
     "Seed Python, NumPy and, where it is imported, Keras with its backend. Raises UserError for a seed out of range."
     if not 0 <= seed < 2**32:
         raise UserError(f"seed {seed}: expected a whole number from 0 to {2**32 - 1}")
+    seed = int(seed)  # random takes no integer of NumPy
     random.seed(seed)
     np.random.seed(seed)
     if "keras" in sys.modules:

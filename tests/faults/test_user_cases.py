@@ -1,0 +1,178 @@
+"Cases that users of similar tools meet: names, places, pipes, patterns, NumPy's integers, rights of files."
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from facekp.cli import main
+from facekp.data.npz import save_npz
+from facekp.errors import UserError
+from facekp.files import atomic_path, check_folder
+from facekp.inference.landmarker import load
+from facekp.inference.outputs import predict_files
+from facekp.inference.sources import find_sources
+from facekp.jobs import train
+from facekp.synthetic.renderer import synthetic_faces
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch) -> Path:
+    "A working folder with a picture."
+    monkeypatch.chdir(tmp_path)
+    cv2.imwrite("a.png", np.full((40, 60, 3), 90, np.uint8))
+    return tmp_path
+
+
+@pytest.mark.parametrize("format", ["image", "json", "csv"])
+def test_a_name_without_room_for_an_ending_does_not_cost_the_others(format, desk, capsys):
+    "kind: 8 | what: a file name of 255 bytes, too long for the name of its result | gets: the others' results, and one line that names the place"
+    os.mkdir("in")
+    for name in ("x" * 251 + ".png", "b.png", "ž" * 120 + ".png"):
+        Path("in", name).write_bytes(Path("a.png").read_bytes())
+    status = main(["predict", "in", "--format", format, "--out", "out"])
+    said = capsys.readouterr().err
+    assert len(os.listdir("out")) == (1 if format == "csv" else 2) and status == (0 if format == "csv" else 2)
+    assert format == "csv" or "the name of the file would be too long, 2" in said and "the rest is done" in said
+
+
+def test_long_names_are_written_as_long_as_they_fit(desk):
+    "kind: 8 | what: a result whose name is just short enough | gets: the file"
+    path = desk / ("y" * 250 + ".csv")
+    with atomic_path(path) as partial:
+        partial.write_text("x")
+    assert path.read_text() == "x"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with a name are a POSIX matter")
+def test_a_pipe_among_the_pictures_does_not_stop_the_command(desk, capsys):
+    "kind: 13 | what: a pipe and a folder called p.jpg beside the pictures, /dev/stdin or - as a source | gets: the pictures; one line for the pipe"
+    os.mkdir("in")
+    Path("in/a.png").write_bytes(Path("a.png").read_bytes())
+    os.mkfifo("in/p.jpg")
+    os.mkdir("in/folder.jpg")
+    assert [Path(source.path).name for source in find_sources(["in"])] == ["a.png"]
+    for source in ("in/p.jpg", "-"):
+        assert main(["predict", source]) == 2 and "a pipe or device; expected a file" in capsys.readouterr().err
+
+
+def test_names_that_differ_in_case_have_results_of_their_own_on_every_disk(desk):
+    "kind: 9 | what: A.png, a.png and a.PNG of one folder, results on a disk that ignores case | gets: three results"
+    names = [source.name for source in find_sources(["a.png"])]
+    for name in ("A.png", "a.PNG"):
+        Path(name).write_bytes(Path("a.png").read_bytes())
+    names = [source.name.lower() for source in find_sources(["A.png", "a.png", "a.PNG"])]
+    assert sorted(names) == ["a", "a-2", "a-3"]
+
+
+def test_a_place_without_room_for_results_is_refused_before_any_work(desk, capsys):
+    "kind: 9 | what: --out names a file, or a folder below one, in predict and train | gets: one line before any work"
+    Path("file").write_text("mine")
+    save_npz(synthetic_faces(60, seed=1, workers=1), "faces.npz")
+    for out in ("file", "file/below"):
+        for words in (["predict", "a.png", "--out", out], ["train", "--model", "mean", "--data", "faces.npz", "--out", out]):
+            assert main(words) == 2, words
+            said = capsys.readouterr().err
+            assert "a file; expected a folder" in said and said.count("\n") == 1, said
+    assert Path("file").read_text() == "mine"
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid") or os.geteuid() != 0, reason="needs another user")
+def test_a_folder_without_the_right_to_write_is_refused(tmp_path):
+    "kind: 9 | what: a folder of another user | gets: one line before any work"
+    done = subprocess.run([sys.executable, "-c", "import os, sys; from facekp.files import check_folder; os.seteuid(65534)\nif os.access in os.supports_effective_ids: check_folder(sys.argv[1])\nelse: sys.exit(7)",
+                           "/root/some/folder" if os.path.isdir("/root") else str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 7 or "no right to write there" in done.stderr or "Permission" in done.stderr
+
+
+def test_patterns_are_expanded_and_addresses_are_named(desk, capsys):
+    "kind: 10 | what: a pattern that the shell did not expand, a web address | gets: the matching files; one line that says to download"
+    Path("b.png").write_bytes(Path("a.png").read_bytes())
+    assert [source.path for source in find_sources(["*.png"])] == ["a.png", "b.png"]
+    for source, answer in (("https://example.org/a.jpg", "https://example.org/a.jpg: a web address; download"), ("*.jpg", "no file matches this pattern"), ("none.jpg", "no such file or folder")):
+        assert main(["predict", source]) == 2 and answer in capsys.readouterr().err
+
+
+def test_a_file_whose_name_begins_with_a_dash(desk, capsys):
+    "kind: 8 | what: predict -photo.png | gets: one line with ./-photo.png, which works"
+    Path("-photo.png").write_bytes(Path("a.png").read_bytes())
+    with pytest.raises(SystemExit):
+        main(["predict", "-photo.png"])
+    assert "write ./-photo.png for a file of that name" in capsys.readouterr().err
+    assert main(["predict", "./-photo.png", "--format", "json"]) == 0 and main(["predict", "--format", "json", "--", "-photo.png"]) == 0
+
+
+def test_integers_of_numpy_are_numbers(desk):
+    "kind: 11 | what: NumPy's integers as seed and number of copies | gets: the same run, and a record that is JSON"
+    faces = synthetic_faces(60, seed=1, workers=1)
+    plain = train("mean", "plain", faces, augment=1, seed=2)
+    assert train("mean", "numpy", faces, augment=np.int64(1), seed=np.int64(2)).metrics["rmse"] == plain.metrics["rmse"]
+
+
+def test_a_closed_standard_output_is_named(desk, monkeypatch):
+    "kind: 17 | what: results are printed, and standard output is closed | gets: one line; with --out the work is done"
+    monkeypatch.setattr(sys, "stdout", None)
+    for format in ("json", "csv"):
+        with pytest.raises(UserError, match="standard output is closed"):
+            predict_files(load(threads=1), ["a.png"], None, format)
+        assert predict_files(load(threads=1), ["a.png"], "out", format, overwrite=True) == []
+
+
+def test_the_mask_of_rights_is_never_changed(desk, monkeypatch):
+    "kind: 15 | what: another thread makes a file while a result is written | gets: its file has the rights that the user set"
+    if not Path("/proc/self/status").exists():
+        pytest.skip("needs Linux")
+    set_masks, umask = [], os.umask
+    old = umask(0o027)
+    try:
+        monkeypatch.setattr(os, "umask", lambda mask: set_masks.append(mask) or umask(mask))
+        threads = [threading.Thread(target=lambda n=n: _write(desk / f"{n}.txt")) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not set_masks and {path.stat().st_mode & 0o777 for path in desk.glob("*.txt")} == {0o640}
+    finally:
+        umask(old)
+
+
+def _write(path: Path) -> None:
+    with atomic_path(path) as partial:
+        partial.write_text("x")
+
+
+def test_check_folder_takes_what_can_be_made(desk):
+    "kind: 9 | what: a folder that is there, is not there yet, or lies deep below | gets: no complaint"
+    for folder in (".", "new", "new/deep/er", desk):
+        check_folder(folder)
+
+
+def test_names_in_capitals_are_suggested(capsys):
+    "kind: 30 | what: --labels KNN, --model Mean, --format PNG | gets: the name that was meant"
+    for words, meant in ((["train", "--labels", "KNN"], "knn"), (["train", "--model", "RESNET50"], "resnet50"), (["predict", "a.png", "--format", "PNG"], "png")):
+        with pytest.raises(SystemExit):
+            main(words)
+        assert f"did you mean '{meant}'?" in capsys.readouterr().err
+
+
+def test_a_stopped_run_and_a_folder_without_runs_are_not_compared(desk, capsys):
+    "kind: 1 | what: compare of a stopped run or of an empty folder | gets: one line with what a finished run holds"
+    os.mkdir("stopped")
+    Path("stopped/run.json").write_text("{}")
+    assert main(["compare", "stopped"]) == 2
+    said = capsys.readouterr().err
+    assert "stopped: not the results of a study or of a finished run; expected record.json" in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["net.h5", "net.pt", "face.xml", "a.png"])
+def test_models_of_other_kinds_are_refused_with_what_is_expected(name, desk, capsys):
+    "kind: 22 | what: a model file of another library | gets: one line with the kinds of models that are read"
+    Path(name).write_bytes(b"no model")
+    assert main(["predict", "a.png", "--format", "json", "--model", name]) == 2
+    said = capsys.readouterr().err
+    assert "expected default, an .onnx, .tflite or .keras file, or the folder of a run" in said and said.count("\n") == 1
