@@ -68,14 +68,16 @@ def main() -> int:
     options = parser.parse_args()
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
+    paths = [path for path in course_paths() if path.name.startswith(tuple(options.names) or ("",))]
+    if not paths:
+        parser.error(f"no notebook has a name that begins with {' or '.join(options.names)}; expected the beginning of a file name, such as 07_augmentation or 07")
     failed = []
     with tempfile.TemporaryDirectory() as folder:
         python = options.python.absolute() if options.python else make_environment(Path(folder))
-        for path in course_paths():
-            if path.name.startswith(tuple(options.names) or ("",)):
-                start, error = time.time(), run_alone(path, python, options.out)
-                failed += [path.name] if error else []
-                print(f"{path.name}: {'failed' if error else 'ran'}, {time.time() - start:.0f} s\n{error}".rstrip(), flush=True)
+        for path in paths:
+            start, error = time.time(), run_alone(path, python, options.out)
+            failed += [path.name] if error else []
+            print(f"{path.name}: {'failed' if error else 'ran'}, {time.time() - start:.0f} s\n{error}".rstrip(), flush=True)
     print(f"failed: {', '.join(failed)}" if failed else "every notebook runs alone")
     return 1 if failed else 0
 
