@@ -52,7 +52,7 @@ def _photos_by_name(names: list[str]) -> list[str]:
                 for name, photo in folder.items()}
     return [believed.get(name, name) for name in names]
 
-# %% ../../nbs/library/data/groups.ipynb #f7d64a28
+# %% ../../nbs/library/data/groups.ipynb #590af1a9
 def state_groups(
     faces: Faces,  # faces with the names or rows of groups.csv as image_id
     folder: str | Path,  # folder that may contain groups.csv
@@ -71,7 +71,7 @@ def state_groups(
     unknown = sorted(stated.keys() - used)
     if unknown:
         raise UserError(f"{path}: {unknown[0]!r} is no photo, folder or row of {faces.name}"
-                        f"{did_you_mean(unknown[0], faces.image_id.tolist()).split(' Known')[0]}; expected names without ending, as image_id shows them")
+                        f"{did_you_mean(unknown[0], faces.image_id.tolist()).split(' Known')[0].rstrip(';')}; expected names without ending, as image_id shows them")
     return replace(faces, group=groups.astype(str))
 
 # %% ../../nbs/library/data/groups.ipynb #3f2b7d34

@@ -108,12 +108,12 @@ def _read_header(lines: Iterator[bytes], columns: tuple[str, ...], where: str) -
     check_names(header, (*columns, "Image"), where, f"{', '.join(columns[:2])}{', ...' * (len(columns) > 2)} and Image")
     return header
 
-# %% ../../nbs/library/data/kaggle_table.ipynb #623df768
+# %% ../../nbs/library/data/kaggle_table.ipynb #a5a75206
 def _blocks(lines: Iterator[bytes], size: int) -> Iterator[list[bytes]]:
     "Group the lines into lists of the given size, without blank lines and rows of commas."
     block = []
     for line in lines:
-        line = line.rstrip(b"\r\n")
+        line = line.rstrip(b"\r\n\x1a")
         if line.strip(b", \t\x1a\0"):
             block.append(line)
         if len(block) == size:

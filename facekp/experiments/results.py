@@ -157,7 +157,7 @@ def write_study(
     write_text(folder / "runs.csv", study.runs.dropna(axis="columns", how="all").to_csv(float_format="%.10g", lineterminator="\n"))
     return folder
 
-# %% ../../nbs/library/experiments/results.ipynb #360def3a
+# %% ../../nbs/library/experiments/results.ipynb #00acb106
 def read_study(
     folder: str | Path,  # results/<study>
 ) -> Study:  # what write_study wrote
@@ -169,13 +169,15 @@ def read_study(
             raise ValueError(f"schema {meta['schema']} is newer than this version of facekp, which reads up to {SCHEMA}; update facekp")
         text = {"run": str, "model": str, "labels": str, "weights_from": str}
         runs = pd.read_csv(folder / "runs.csv", dtype=text, keep_default_na=True).set_index("run").rename(columns={"nme": "nme_eye_centers"})
+        if not len(runs) or runs.index.has_duplicates:
+            raise ValueError("runs.csv holds no run, or one of them twice")
         runs["weights_from"] = runs.weights_from.fillna("") if "weights_from" in runs else ""
         with np.load(folder / "errors.npz", allow_pickle=False) as arrays:
             stored, squared, groups = arrays["run"].tolist(), arrays["squared_errors"], arrays["group"]
         rows = [stored.index(run) for run in runs.index]
         if squared.shape != (len(stored), len(groups)):
             raise ValueError(f"errors.npz has squared_errors of shape {list(squared.shape)}, expected {[len(stored), len(groups)]}")
-        history = pd.read_csv(folder / "history.csv", dtype={"run": str}).reindex(columns=list(HISTORY_COLUMNS))
+        history = pd.read_csv(folder / "history.csv", dtype={"run": str}).set_index("run").reset_index().reindex(columns=list(HISTORY_COLUMNS))
         return Study(runs, squared[rows], groups, history, meta | {"schema": SCHEMA})
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{folder}: not the results of a study ({error}); expected runs.csv, errors.npz, history.csv and meta.json, "

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-# %% ../../nbs/library/training/resume.ipynb #2caf237b
+# %% ../../nbs/library/training/resume.ipynb #e78c4efa
 def differing_settings(
     kept: Mapping[str, Any],  # settings of the run that is on disk
     now: Mapping[str, Any],  # settings with which it shall be resumed
@@ -29,7 +29,7 @@ def differing_settings(
         if before == value or name in may_grow and not isinstance(before, str) and before < value:
             continue
         found.append(f"{name} {before} before, {value} now{' (it may only grow)' if name in may_grow else ''}")
-    return found
+    return found + [f"{name} {value} before, unknown now" for name, value in kept.items() if name not in now]
 
 # %% ../../nbs/library/training/resume.ipynb #29ebbd05
 def fingerprint(
@@ -62,7 +62,7 @@ def _plain(value: Any) -> str:
     "Return what JSON does not know as a text that is the same in every process."
     return fingerprint(value) if isinstance(value, np.ndarray) else type(value).__name__
 
-# %% ../../nbs/library/training/resume.ipynb #17c3208e
+# %% ../../nbs/library/training/resume.ipynb #d8d2d53a
 def describe_callable(
     function: Any,  # a function, a class, or functools.partial of one
 ) -> str:  # its name, with a hash of the arguments that are bound to it
@@ -70,7 +70,16 @@ def describe_callable(
     if isinstance(function, partial):
         bound = hashlib.sha256(repr((function.args, sorted(function.keywords.items()))).encode()).hexdigest()[:8]
         return f"{describe_callable(function.func)} ({bound})"
-    return str(getattr(function, "__name__", type(function).__name__))
+    name = str(getattr(function, "__name__", type(function).__name__))
+    return f"{name} ({_hash_code(function)})" if name == "<lambda>" else name  # all of them have that name
+
+
+def _hash_code(function: Any) -> str:
+    "Hash what a function computes: its instructions, names, constants, and the plain values that it takes from outside."
+    code, cells = function.__code__, [cell.cell_contents for cell in function.__closure__ or ()]
+    constants = [value for value in code.co_consts if not hasattr(value, "co_code")]
+    plain = [value if isinstance(value, (bool, int, float, str, type(None))) else describe_callable(value) for value in cells]
+    return hashlib.sha256(repr((code.co_code, code.co_names, constants, plain)).encode()).hexdigest()[:8]
 
 # %% ../../nbs/library/training/resume.ipynb #d3eab8bd
 def describe_fit(

@@ -114,6 +114,20 @@ def long_lines(parts: dict[str, dict]) -> list[str]:
             *table(rows, "file", "The long tests"), *amiss, "", "Run on " + "; and on ".join(machines) + ".", ""]
 
 
+def fuzz_lines(parts: dict[str, dict]) -> list[str]:
+    "Rules tried on random cases whose right answer is known: a row a rule, and on what they were tried."
+    rows = [{"reader": f"`{part['reader']}`" if "." in part["reader"].split()[0] else part["reader"], "rule": part["rule"], "cases": part["cases"], "accepted, and right": part["accepted"],
+             "problems listed": part["problems listed"], "refused in one line": part["refused"], "otherwise": part["cases"] - part["accepted"] - part["problems listed"] - part["refused"],
+             "seconds": part["seconds"]} for part in parts.values()]
+    machines, days = sorted(set(map(machine_of, parts.values()))), sorted({part["date"] for part in parts.values()})
+    codes = sorted({part["code_sha256"][:12] for part in parts.values()})
+    return ["## Rules on random cases", "", "Labels in random units, arrays of random ranges and layouts, tables rewritten or damaged, folders of random contents, and runs resumed with random changes. Each case "
+            "has a known answer: the reader must give the right result or refuse in one line. Files that are damaged at random may be read or refused.", "",
+            *table(rows, "reader", "Rules on random cases"), "",
+            f"Tried on {' and '.join(days)} with seed {next(iter(parts.values()))['seed']} on {'; and on '.join(machines)}; SHA-256 of the code: {', '.join(codes)}. "
+            "`python tools/fuzz.py` repeats it.", ""]
+
+
 def version_lines(parts: dict[str, dict]) -> list[str]:
     "What passed with the oldest and with the newest versions."
     lines = ["## Oldest and newest versions", "", "Notebooks and files of tests in an environment of the lowest versions that `pyproject.toml` allows, and in one of the newest there are. The "
@@ -139,6 +153,7 @@ def reliability_page() -> str:
     for name in ("reliability", "load"):
         for part in sorted(records.get(name, {}), key=list(TOLD).index):
             lines += part_lines(part, records[name][part])
+    lines += fuzz_lines(records["fuzz"]) if "fuzz" in records else []
     lines += long_lines(records["test_long"]) if "test_long" in records else []
     lines += version_lines(records.get("versions", {}))
     return "\n".join([*lines, "## Dependencies", "", AUDIT, ""])

@@ -289,6 +289,9 @@ BROKEN_STUDIES = {
     "empty errors": lambda folder: (folder / "errors.npz").write_bytes(b""), "an empty table": lambda folder: (folder / "runs.csv").write_text(""),
     "a run without errors": lambda folder: (folder / "runs.csv").write_text((folder / "runs.csv").read_text().replace("mean-seed0", "cnn-seed0")),
     "a table without runs": lambda folder: (folder / "runs.csv").write_text("model\nmean\n"), "no history": lambda folder: (folder / "history.csv").unlink(),
+    "a table cut in its header": lambda folder: (folder / "runs.csv").write_text((folder / "runs.csv").read_text().split("\n")[0]),
+    "a history of zero bytes": lambda folder: (folder / "history.csv").write_bytes(bytes(50)),
+    "a run twice": lambda folder: (folder / "runs.csv").write_text((folder / "runs.csv").read_text() + (folder / "runs.csv").read_text().split("\n", 1)[1]),
     "errors of one face more": lambda folder: np.savez(folder / "errors.npz", run=["mean-seed0"], squared_errors=np.ones((1, 3)), group=np.arange(2)),
 }
 

@@ -181,6 +181,20 @@ def test_course_takes_no_result_of_other_settings_for_its_own(tmp_path, monkeypa
             assert _is_done(planned_anew.trials[0], planned_anew, None) is not again, name
 
 
+def test_a_setting_that_is_no_longer_given_and_another_lambda_are_differences():
+    "kind: 1 | what: a setting that only the earlier run had, or a loss or optimiser given as another lambda | gets: refused by name"
+    from facekp.training.resume import describe_callable, differing_settings
+
+    assert differing_settings({"seed": 0, "stage": 2}, {"seed": 0}) == ["stage 2 before, unknown now"] and differing_settings({"seed": 0}, {"seed": 0}) == []
+
+    def scaled(factor):
+        return lambda rate: rate * factor
+
+    first, second = (lambda rate: rate * 2), (lambda rate: rate * 3)
+    assert describe_callable(first) != describe_callable(second) and describe_callable(scaled(2)) != describe_callable(scaled(3))
+    assert describe_callable(scaled(2)) == describe_callable(scaled(2)) and describe_callable(half_mse) == "half_mse"
+
+
 # the arguments of fit: argument -> (other value, refused, words)
 def half_mse(expected, predicted):
     from facekp.training.losses import masked_mse
