@@ -7,14 +7,16 @@ Docs: https://facekp.github.io/facekp/library/cli.html.md"""
 # %% auto #0
 __all__ = ['SEED', 'OVERWRITE_HELP', 'EPILOG', 'JOBS', 'build_parser', 'main']
 
-# %% ../nbs/library/cli.ipynb #f244ebd0
+# %% ../nbs/library/cli.ipynb #0c2f500c
 import argparse
 import contextlib
 import json
 import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -320,7 +322,7 @@ def _run_compare(options: argparse.Namespace) -> None:
     formats = {"RMSE px": "{:.2f}".format, "accuracy": "{:.1%}".format, "seconds": "{:.0f}".format}
     print(shown[list(columns)].rename(columns=columns).to_string(index=False, formatters=formats))
 
-# %% ../nbs/library/cli.ipynb #4cb6e1d0
+# %% ../nbs/library/cli.ipynb #7db6882e
 def _run_course(options: argparse.Namespace) -> None:
     "Run the whole comparison and print its tables."
     from facekp.audit import audit
@@ -354,13 +356,26 @@ def _run_export(options: argparse.Namespace) -> None:
     print(f"wrote {written}, {options.model} in the format {options.format}")
 
 
+@contextlib.contextmanager
+def _interrupt_on_termination() -> Iterator[None]:
+    "Treat SIGTERM, with which batch systems end a job, as Ctrl-C: what is done is kept and named."
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def _run_completion(options: argparse.Namespace) -> None:
     "Print the completion script of a shell."
     from facekp.completion import completion_script
 
     print(completion_script(build_parser(), options.shell))
 
-# %% ../nbs/library/cli.ipynb #a66dd0d6
+# %% ../nbs/library/cli.ipynb #45cc2f36
 JOBS = {  # job: what it does, a function that adds its options, a function that does it
     "predict": ("find faces and their keypoints in images, folders, videos or a webcam", _add_predict_options, _run_predict),
     "data": ("describe a data set, check its labels, make synthetic faces, download Kaggle's data", _add_data_options, _run_data),
@@ -382,7 +397,7 @@ def main(
         parser.print_help()
         return 2
     try:
-        with raise_lost_interrupts():
+        with raise_lost_interrupts(), _interrupt_on_termination():
             JOBS[options.job][2](options)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader has closed the pipe, as `| head` does

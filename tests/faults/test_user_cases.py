@@ -176,3 +176,16 @@ def test_models_of_other_kinds_are_refused_with_what_is_expected(name, desk, cap
     assert main(["predict", "a.png", "--format", "json", "--model", name]) == 2
     said = capsys.readouterr().err
     assert "expected default, an .onnx, .tflite or .keras file, or the folder of a run" in said and said.count("\n") == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGTERM is a POSIX matter")
+def test_a_command_that_a_batch_system_ends_keeps_what_is_done(desk):
+    "kind: 7 | what: SIGTERM, as batch systems send it at the end of the time, during predict | gets: a table of the images that are done, and their number"
+    words = [sys.executable, "-m", "facekp", "predict", *["a.png"] * 3000, "--format", "csv", "--out", "out"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for _ in range(5):
+        process.stdout.readline()
+    process.terminate()
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and "of 3000 sources are done" in error, error
+    assert os.listdir("out") == ["predictions.csv"] and len(Path("out/predictions.csv").read_text().splitlines()) >= 6
