@@ -52,6 +52,18 @@ def test_nothing_was_lost_and_enough_was_tried():
         assert part["most_mb"] < 1.02 * part["memory_after_a_tenth_mb"], "memory is not flat"
 
 
+def test_every_rule_was_tried_on_enough_random_cases_and_the_page_shows_it():
+    parts, page = RECORDS["fuzz"], reliability_page.reliability_page()
+    sys.path[:0] = [str(ROOT / "tests" / "faults")]
+    import test_fuzz_rules
+
+    assert {"units", "ranges", "sets", "lookup_table", "folders", "resume"} <= parts.keys()
+    assert all(part["cases"] == test_fuzz_rules.RULES[name][2] for name, part in parts.items())
+    for part in parts.values():
+        assert part["accepted"] + part["problems listed"] + part["refused"] == part["cases"] and len(part["code_sha256"]) == 64 and part["versions"]["numpy"]
+        assert any(part["rule"] in line and f"{part['refused']:,}" in line for line in page.splitlines() if line.startswith("|")), part["reader"]
+
+
 def test_no_recorded_test_failed():
     amiss = [(file, row["test"]) for file, part in RECORDS["test_long"].items() for row in part["rows"] if row["outcome"] != "passed"]
     assert RECORDS["test_long"] and not amiss, amiss
