@@ -201,7 +201,7 @@ def test_second_time_from_the_cache(table, no_parsing):
 
 def test_truth_is_kept_in_the_cache(table, no_parsing):
     frame = pd.read_csv(table)
-    truth = frame[list(COLUMNS)].fillna(dict(zip(COLUMNS, MEAN_FACE.ravel()))).assign(Set="training", Source="synthetic-1")
+    truth = frame[list(COLUMNS)].fillna(dict(zip(COLUMNS, MEAN_FACE.ravel()))).assign(Set="training", Row=range(len(frame)), Source="synthetic-1")
     pd.concat([truth, truth.head(1).assign(Set="test")]).to_csv(table.parent / "truth.csv", index=False)
     first = load_faces(table.parent)
     no_parsing()
