@@ -116,14 +116,14 @@ def long_lines(parts: dict[str, dict]) -> list[str]:
 
 def fuzz_lines(parts: dict[str, dict]) -> list[str]:
     "Rules tried on random cases whose right answer is known: a row a rule, and on what they were tried."
-    rows = [{"reader": f"`{part['reader']}`" if "." in part["reader"].split()[0] else part["reader"], "rule": part["rule"], "cases": part["cases"], "accepted, and right": part["accepted"],
+    rows = [{"tried": name.replace("_", " "), "rule": part["rule"], "cases": part["cases"], "accepted, and right": part["accepted"],
              "problems listed": part["problems listed"], "refused in one line": part["refused"], "otherwise": part["cases"] - part["accepted"] - part["problems listed"] - part["refused"],
-             "seconds": part["seconds"]} for part in parts.values()]
+             "seconds": part["seconds"]} for name, part in parts.items()]
     machines, days = sorted(set(map(machine_of, parts.values()))), sorted({part["date"] for part in parts.values()})
     codes = sorted({part["code_sha256"][:12] for part in parts.values()})
     return ["## Rules on random cases", "", "Labels in random units, arrays of random ranges and layouts, tables rewritten or damaged, folders of random contents, and runs resumed with random changes. Each case "
             "has a known answer: the reader must give the right result or refuse in one line. Files that are damaged at random may be read or refused.", "",
-            *table(rows, "reader", "Rules on random cases"), "",
+            *table(rows, "tried", "Rules on random cases"), "",
             f"Tried on {' and '.join(days)} with seed {next(iter(parts.values()))['seed']} on {'; and on '.join(machines)}; SHA-256 of the code: {', '.join(codes)}. "
             "`python tools/fuzz.py` repeats it.", ""]
 
