@@ -233,7 +233,7 @@ def _print_audit(source: str, options: argparse.Namespace) -> None:
     print(f"check: {len(report.invalid)} invalid rows, {len(report.suspects)} suspect labels, {len(report.halves)} rows with half a point, "
           f"{len(report.duplicates or [])} exact and {report.near_duplicates} near duplicates")
 
-# %% ../nbs/library/cli.ipynb #264311b1
+# %% ../nbs/library/cli.ipynb #be351962
 def _check_data_options(source: str, options: argparse.Namespace) -> None:
     "Raise UserError for an option that would have no effect."
     from facekp.config import is_word
@@ -243,7 +243,7 @@ def _check_data_options(source: str, options: argparse.Namespace) -> None:
         raise UserError(f"data {options.action} writes no file, so --out and --overwrite have no use; leave them out")
     synthetic = any(is_word(part.strip()) and part.strip() != "kaggle" for part in source.split("+"))
     if options.seed is not None and (options.action == "fetch" or not synthetic):
-        raise UserError(f"data {options.action}: --seed {options.seed} seed of the synthetic faces, and {source} has none; leave it out")
+        raise UserError(f"data {options.action}: --seed {options.seed} chooses synthetic faces, and {source} has none; leave it out")
 
 
 def _make_data(source: str, options: argparse.Namespace) -> None:
