@@ -22,7 +22,7 @@ from .metric_checks import check_shapes, nan_mean
 from .metrics import accuracy_per_face, face_errors, normalized_errors, rmse
 from .statistics import bootstrap_sums, confidence_interval
 
-# %% ../nbs/library/evaluation.ipynb #9a54048c
+# %% ../nbs/library/evaluation.ipynb #18f35c23
 @dataclass(frozen=True)
 class Metric:
     "A mean over labelled values, and how tables show it."
@@ -36,7 +36,7 @@ class Metric:
     def format(
         self,
         value: float,  # of this metric
-    ) -> str:
+    ) -> str:  # such as 1.73 or 84.9%
         "Return the value as tables show it."
         return f"{value:.1%}" if self.share else f"{value:.2f}"
 

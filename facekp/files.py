@@ -46,7 +46,7 @@ def hash_file(
             digest.update(block)
     return digest.hexdigest()
 
-# %% ../nbs/library/files.ipynb #cc779b0a
+# %% ../nbs/library/files.ipynb #8d9ea1f4
 LONGEST_NAME = 255  # bytes: the limit of nearly every disk
 
 
@@ -54,7 +54,7 @@ def check_folder(
     folder: str | Path,  # where files shall be written; it need not exist
 ) -> None:
     "Raise UserError, before any work, for a folder that cannot be made or written to."
-    there = next((place for place in (Path(folder), *Path(folder).absolute().parents) if place.exists()), None)
+    there = next((place for place in (Path(folder), *Path(folder).absolute().parents) if os.path.exists(place)), None)  # False where we may not look
     if there is not None and not there.is_dir():
         raise UserError(f"{folder}: {'' if there == Path(folder) else f'{there} is '}a file; expected a folder")
     if there is not None and not os.access(there, os.W_OK | os.X_OK):

@@ -16,7 +16,7 @@ FULL = ROOT / "results" / "full"
 MAIN = "helen_afw_96"  # the data set that the start page quotes
 TITLES = {"helen_afw_96": "HELEN and AFW: 1,188 photos", "helen_afw_96_npz_youtube_faces_96": "HELEN and AFW, with frames of YouTube Faces"}
 MODELS = {name: model_spec(name).title for name in list_models()}
-METRIC_COLUMNS = [(name, metric.heading, metric.meaning, lambda text, metric=metric: metric.format(float(text))) for name, metric in METRICS.items()]
+METRIC_COLUMNS = [(name, metric.heading, metric.meaning, lambda text, metric=metric: metric.format(float(text))) for name, metric in METRICS.items() if metric.tabulated]
 COLUMNS = (  # key of table.csv, heading, what it means, how a value is shown
     ("model", "model", "", str),
     ("labels", "labels", "label strategy: how missing labels were handled", str),
