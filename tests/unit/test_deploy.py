@@ -187,7 +187,7 @@ def test_wrong_requests_are_one_line_and_leave_nothing(tmp_path, capsys):
     (tmp_path / "full" / "note.txt").write_text("keep me")
     (tmp_path / "file").write_text("keep me")
     for arguments, expected in [
-        (["--format", "onx", "--out", "a.onnx"], "format 'onx' is unknown; did you mean 'onnx'"),
+        (["--format", "onx", "--out", "a.onnx"], "--format: 'onx' is unknown; did you mean 'onnx'"),
         (["--format", "litert", "--out", "a.onnx"], "ends with .tflite"),
         (["--out", "a.bin"], "ends with .onnx"),
         (["--out", "full"], "ends with .onnx"),
