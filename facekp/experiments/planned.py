@@ -20,7 +20,7 @@ from ..errors import UserError
 from .results import Study
 from ..statistics import bootstrap_sums, confidence_interval
 
-# %% ../../nbs/library/experiments/planned.ipynb #599cfa87
+# %% ../../nbs/library/experiments/planned.ipynb #6d35cd58
 def bootstrap_difference(
     first: npt.NDArray[Any],  # float [R,N], square pixels: squared error of each test face in each run of one configuration
     second: npt.NDArray[Any],  # float [S,N], square pixels: the same faces in the runs of another configuration
@@ -35,8 +35,14 @@ def bootstrap_difference(
     sums = bootstrap_sums(np.vstack([first, second, np.ones(first.shape[1])]).T, groups, seed, resamples)
     means = sums[:, :-1] / sums[:, -1:]
     rng = np.random.default_rng([seed, 1])
-    weights = [rng.multinomial(len(runs), np.full(len(runs), 1 / len(runs)), size=resamples) / len(runs) for runs in (first, second)]
+    weights = [_resample_runs(len(runs), resamples, rng) for runs in (first, second)]
     return np.asarray((means[:, :len(first)] * weights[0]).sum(axis=1) - (means[:, len(first):] * weights[1]).sum(axis=1))
+
+
+def _resample_runs(count: int, resamples: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    "Return weights [resamples,count] of runs drawn with replacement; deviations from the mean are enlarged for the small number of runs."
+    drawn = rng.multinomial(count, np.full(count, 1 / count), size=resamples) / count
+    return np.asarray(1 / count + np.sqrt(count / max(count - 1, 1)) * (drawn - 1 / count))
 
 
 def bootstrap_p_value(

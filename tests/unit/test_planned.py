@@ -32,6 +32,14 @@ def test_with_one_run_each_the_difference_is_the_paired_bootstrap():
     np.testing.assert_allclose(bootstrap_difference(first, second, groups, 4, 500), bootstrap_means(first - second, groups, 4, 500))
 
 
+def test_the_variance_between_few_runs_is_not_underestimated():
+    first, second = np.repeat([[1.0], [3.0]], 40, axis=1), np.repeat([[2.0], [2.0], [5.0]], 40, axis=1)
+    resampled = bootstrap_difference(first, second, np.arange(40), 0, 40_000)
+    expected = 2 / 2 + 3 / 3  # unbiased variances 2 and 3, over two and three runs
+    np.testing.assert_allclose(resampled.var(), expected, rtol=0.03)
+    np.testing.assert_allclose(resampled.mean(), 2 - 3, atol=0.03)
+
+
 def test_equal_recipes_are_told_apart_about_as_often_as_the_level_says():
     "Ten runs each; the runs of one recipe differ by more than the photographs let one see."
     found = {"seeds and photographs": 0, "photographs": 0}
