@@ -87,16 +87,17 @@ def _add_predict_options(job: Parser) -> None:
     job.add_argument("--max-pixels", type=whole_number(1), default=MAX_PIXELS, metavar="N", help="refuse larger images (default: %(default)s)")
     job.add_argument("--overwrite", action="store_true", help="replace files of other programs and LabelMe files; other results of facekp are replaced anyway")
 
-# %% ../nbs/library/cli.ipynb #c9ac73d8
+# %% ../nbs/library/cli.ipynb #8b601a93
 def _add_data_options(job: Parser) -> None:
     "Describe the job about data sets."
-    from facekp.config import SOURCES, WORDS
+    from facekp.config import ANNOTATION_FORMATS, SOURCES, WORDS
 
-    job.add_argument("action", choices=("info", "check", "make", "fetch"),
+    job.add_argument("action", choices=("info", "check", "make", "export", "fetch"),
                      help="info: describe it; check: list the rows that look wrong; make: write synthetic faces as Kaggle's files or .npz; "
-                          "fetch: download Kaggle's data")
+                          "export: write images and labels for annotation programs; fetch: download Kaggle's data")
     complete_with(job.add_argument("source", nargs="?", metavar="SRC", help=f"{SOURCES}; join several with + (default: settings.ini)"), *WORDS)
-    complete_with(job.add_argument("--out", metavar="PATH", help="for make: a folder for Kaggle's files, or a file ending with .npz"))
+    complete_with(job.add_argument("--out", metavar="PATH", help="for make: a folder for Kaggle's files, or a file ending with .npz; for export: an empty or new folder"))
+    job.add_argument("--format", choices=ANNOTATION_FORMATS, help="for export: coco, one annotations.json, or labelme, a file beside each image (default: coco)")
     job.add_argument("--seed", type=SEED, metavar="S", help="seed of the synthetic faces (default: settings.ini)")
     job.add_argument("--overwrite", action="store_true", help=f"for make: {OVERWRITE_HELP}")
 
@@ -191,9 +192,9 @@ def _run_predict(options: argparse.Namespace) -> None:
         more = "; ..." if len(broken) > 3 else ""
         raise UserError(broken[0] if alone else f"{len(broken)} could not be read, the rest is done: {'; '.join(broken[:3])}{more}")
 
-# %% ../nbs/library/cli.ipynb #81f52f5f
+# %% ../nbs/library/cli.ipynb #de7586a7
 def _run_data(options: argparse.Namespace) -> None:
-    "Describe, check, make or download a data set."
+    "Describe, check, make, export or download a data set."
     from facekp.errors import UserError
     from facekp.jobs import settings_with
 
@@ -201,6 +202,8 @@ def _run_data(options: argparse.Namespace) -> None:
     _check_data_options(source, options)
     if options.action == "make":
         _make_data(source, options)
+    elif options.action == "export":
+        _export_data(source, options)
     elif options.action == "fetch" and source != "kaggle":
         raise UserError(f"can't fetch '{source}'; only 'kaggle' is fetched: facekp data fetch kaggle")
     elif options.action == "fetch":
@@ -233,14 +236,18 @@ def _print_audit(source: str, options: argparse.Namespace) -> None:
     print(f"check: {len(report.invalid)} invalid rows, {len(report.suspects)} suspect labels, {len(report.halves)} rows with half a point, "
           f"{len(report.duplicates or [])} exact and {report.near_duplicates} near duplicates")
 
-# %% ../nbs/library/cli.ipynb #be351962
+# %% ../nbs/library/cli.ipynb #60e5772d
 def _check_data_options(source: str, options: argparse.Namespace) -> None:
     "Raise UserError for an option that would have no effect."
     from facekp.config import is_word
     from facekp.errors import UserError
 
-    if options.action != "make" and (options.out or options.overwrite):
+    if options.action not in ("make", "export") and (options.out or options.overwrite):
         raise UserError(f"data {options.action} writes no file, so --out and --overwrite have no use; leave them out")
+    if options.action == "export" and options.overwrite:
+        raise UserError("data export replaces no annotations, so --overwrite has no use; leave it out and name an empty or a new folder with --out")
+    if options.action != "export" and options.format:
+        raise UserError(f"--format {options.format} is for data export only; leave it out of data {options.action}")
     synthetic = any(is_word(part.strip()) and part.strip() != "kaggle" for part in source.split("+"))
     if options.seed is not None and (options.action == "fetch" or not synthetic):
         raise UserError(f"data {options.action}: --seed {options.seed} chooses synthetic faces, and {source} has none; leave it out")
@@ -257,6 +264,16 @@ def _make_data(source: str, options: argparse.Namespace) -> None:
     if not options.out:
         raise UserError("where to? give --out FOLDER for Kaggle's files or --out FILE.npz")
     print(f"wrote {make_data(options.out, int(count) if count else None, options.seed, options.overwrite)}")
+
+
+def _export_data(source: str, options: argparse.Namespace) -> None:
+    "Write the images and labels of a data set for another program."
+    from facekp.errors import UserError
+    from facekp.jobs import export_data
+
+    if not options.out:
+        raise UserError("where to? give --out FOLDER for the images and annotations")
+    print(f"wrote {export_data(options.out, source, options.format or 'coco', options.seed)}")
 
 # %% ../nbs/library/cli.ipynb #c9bdfd70
 def _run_train(options: argparse.Namespace) -> None:
@@ -375,10 +392,10 @@ def _run_completion(options: argparse.Namespace) -> None:
 
     print(completion_script(build_parser(), options.shell))
 
-# %% ../nbs/library/cli.ipynb #45cc2f36
+# %% ../nbs/library/cli.ipynb #3289cb88
 JOBS = {  # job: what it does, a function that adds its options, a function that does it
     "predict": ("find faces and their keypoints in images, folders, videos or a webcam", _add_predict_options, _run_predict),
-    "data": ("describe a data set, check its labels, make synthetic faces, download Kaggle's data", _add_data_options, _run_data),
+    "data": ("describe a data set, check its labels, make synthetic faces, export labels, download Kaggle's data", _add_data_options, _run_data),
     "train": ("train one model and save it", _add_train_options, _run_train), "evaluate": ("score a model on a data set", _add_evaluate_options, _run_evaluate),
     "submit": ("write a Kaggle submission with a prediction for every requested value", _add_submit_options, _run_submit),
     "compare": ("compare runs that were scored on the same test faces", _add_compare_options, _run_compare),

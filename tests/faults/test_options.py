@@ -25,10 +25,12 @@ REFUSED = {
     "predict": {"--model": [], "--out": [], "--format": [], "--min-face-size": [], "--threads": [], "--max-pixels": [],
                 "--frames": [(["predict", "a.png", "--frames", "2"], "--frames 2 (max_frames) ends videos"), (["predict", "photos", "--frames", "1", "--format", "json"], "none of the sources is one")],
                 "--overwrite": [(["predict", "a.png", "--format", kind, "--overwrite"], "these results are printed") for kind in ("json", "jsonl", "csv", "coco")]},
-    "data": {"--out": [(["data", action, "faces.npz", "--out", "x.npz"], f"data {action} writes no file") for action in ("info", "check")] + [(["data", "fetch", "--out", "x"], "writes no file")],
-             "--overwrite": [(["data", action, "faces.npz", "--overwrite"], f"data {action} writes no file") for action in ("info", "check")],
+    "data": {"--format": [(["data", action, source, "--format", "coco"], "for data export only") for action, source in (("info", "faces.npz"), ("check", "faces.npz"), ("make", "synthetic"), ("fetch", "kaggle"))],
+             "--out": [(["data", action, "faces.npz", "--out", "x.npz"], f"data {action} writes no file") for action in ("info", "check")] + [(["data", "fetch", "--out", "x"], "writes no file")],
+             "--overwrite": [(["data", action, "faces.npz", "--overwrite"], f"data {action} writes no file") for action in ("info", "check")]
+             + [(["data", "export", "faces.npz", "--out", "x", "--overwrite"], "data export replaces no annotations")],
              "--seed": [(["data", action, source, "--seed", "3"], f"--seed 3 chooses synthetic faces, and {source} has none")
-                        for action in ("info", "check") for source in ("faces.npz", "kaggle", "./kaggle", "faces.npz + other.npz")]
+                        for action in ("info", "check", "export") for source in ("faces.npz", "kaggle", "./kaggle", "faces.npz + other.npz")]
              + [(["data", "fetch", "--seed", "3"], "kaggle has none"), (["data", "info", "--seed", "3"], "faces.npz has none")]},  # the data of settings.ini
     "train": {"--model": [], "--data": [], "--labels": [], "--augment": [], "--seed": [], "--profile": [], "--out": [], "--resume": [], "--overwrite": [],
               "--images": [(["train", "--model", "mean", "--data", "faces.npz", "--images", "300", "--out", "run"], "leave the budget (--images) out")],

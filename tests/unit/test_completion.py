@@ -8,7 +8,7 @@ import pytest
 
 from facekp.cli import JOBS, build_parser, main
 from facekp.completion import SHELLS, completion_script
-from facekp.config import PROFILES
+from facekp.config import ANNOTATION_FORMATS, PROFILES
 from facekp.export.targets import EXPORT_FORMATS, WEIGHTS
 from facekp.inference.formats import FORMATS
 from facekp.labels import LABEL_STRATEGIES
@@ -47,7 +47,7 @@ OFFERED = [  # line, what must be among the offers, what must not
     ("facekp predict --format ", set(FORMATS), {"photo.jpg"}), ("facekp predict --model ", {"default", "photo.jpg"}, {"mean"}), ("facekp train --model ", set(list_models()), {"photo.jpg", "default"}),
     ("facekp train --labels ", set(LABEL_STRATEGIES), {"mean"}), ("facekp train --profile ", set(PROFILES), set()), ("facekp train --data ", {"synthetic", "kaggle", "photo.jpg"}, {"default"}),
     ("facekp course --models c", {"cnn", "compact"}, {"mean"}), ("facekp export --format ", set(EXPORT_FORMATS), set()), ("facekp export --weights ", set(WEIGHTS), set()),
-    ("facekp data ", {"info", "check", "make", "fetch"}, set()), ("facekp data info syn", {"synthetic"}, {"kaggle"}), ("facekp completion ", set(SHELLS), set()), ("facekp train --mo", {"--model"}, set())]
+    ("facekp data ", {"info", "check", "make", "export", "fetch"}, set()), ("facekp data export --format ", set(ANNOTATION_FORMATS), {"photo.jpg"}), ("facekp data info syn", {"synthetic"}, {"kaggle"}), ("facekp completion ", set(SHELLS), set()), ("facekp train --mo", {"--model"}, set())]
 
 
 @pytest.mark.parametrize("shell, offers", [("bash", in_bash), ("fish", in_fish)])

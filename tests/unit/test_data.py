@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kaggle_stand_in import competition_zip, random_images, table_cells, table_text, zip_bytes
 
+from facekp.cli import main
 from facekp.conventions import EYE_POINTS_OF_68, FOUR_KEYPOINTS, POINTS_OF_68, annotation_source, from_68_points
 from facekp.data.archives import COMPETITION
 from facekp.data.cache import CACHE_FOLDER, _cache_key, _is_settled, read_cache
@@ -483,3 +484,56 @@ def test_the_sample_loads(tmp_path):
     assert len(faces) == 8 and set(faces.source) == {"synthetic-1", "synthetic-2"} and faces.truth is not None
     test_faces, lookup = load_kaggle_test(sample)
     assert set(lookup["ImageId"].astype(str)) == set(test_faces.image_id)
+
+
+# ---------------------------------------------------------------- exports for annotation programs
+
+@pytest.fixture
+def labelled(tmp_path) -> Faces:
+    "Three faces in labelled.npz; the second lacks its nose tip."
+    points = np.repeat(MEAN_FACE[None].astype(np.float32), 3, 0) + np.array([0, 1.25, 2.5], np.float32)[:, None, None]
+    points[1, KEYPOINTS.index("nose_tip")] = np.nan
+    faces = replace(faces_of(random_images(3, 7)), points=points)
+    save_npz(faces, tmp_path / "labelled.npz")
+    return faces
+
+
+def test_the_command_exports_labels_as_coco(labelled, tmp_path, capsys):
+    out = tmp_path / "coco"
+    assert main(["data", "export", str(tmp_path / "labelled.npz"), "--out", str(out)]) == 0  # COCO is the default
+    assert capsys.readouterr().out.strip() == f"wrote {out}"
+    coco = json.loads((out / "annotations.json").read_text())
+    assert coco["categories"][0]["keypoints"] == list(KEYPOINTS) and len(coco["annotations"]) == len(coco["images"]) == 3
+    for image, annotation, pixels, points in zip(coco["images"], coco["annotations"], labelled.images, labelled.points):
+        assert annotation["image_id"] == image["id"]
+        assert np.array_equal(cv2.imread(str(out / image["file_name"]), cv2.IMREAD_GRAYSCALE), pixels)
+        x, y, visible = np.array(annotation["keypoints"]).reshape(15, 3).T
+        assert np.array_equal(visible > 0, np.isfinite(points[:, 0]))
+        assert np.allclose(np.stack([x, y], 1)[visible > 0], points[visible > 0], atol=0.006)
+
+
+def test_the_command_exports_labels_for_labelme(labelled, tmp_path):
+    out = tmp_path / "labelme"
+    assert main(["data", "export", str(tmp_path / "labelled.npz"), "--out", str(out), "--format", "labelme"]) == 0
+    for row, points in enumerate(labelled.points):
+        document = json.loads((out / f"face_{row:05d}.json").read_text())
+        assert (out / document["imagePath"]).is_file()
+        found = {shape["label"]: np.array(shape["points"][0]) - 0.5 for shape in document["shapes"] if shape["shape_type"] == "point"}
+        assert set(found) == {name for name, point in zip(KEYPOINTS, points) if np.isfinite(point).all()}
+        assert all(np.allclose(found[name], point, atol=0.006) for name, point in zip(KEYPOINTS, points) if name in found)
+
+
+@pytest.mark.parametrize("name", ["face_00000.json", "face_00000.png", "mine.json"])
+def test_an_export_never_replaces_labels(labelled, tmp_path, capsys, name):
+    out = tmp_path / "mine"
+    out.mkdir()
+    (out / name).write_text("corrected by hand")
+    assert main(["data", "export", str(tmp_path / "labelled.npz"), "--out", str(out), "--format", "labelme"]) == 2
+    said = capsys.readouterr().err
+    assert "holds annotations or faces already" in said and said.count("\n") == 1
+    assert [path.name for path in out.iterdir()] == [name] and (out / name).read_text() == "corrected by hand"
+
+
+def test_an_export_without_a_place_is_refused(labelled, tmp_path, capsys):
+    assert main(["data", "export", str(tmp_path / "labelled.npz")]) == 2
+    assert "--out FOLDER" in capsys.readouterr().err
