@@ -35,19 +35,25 @@ finally:
 """
 
 
+def clean_environment() -> dict[str, str]:
+    "Return the environment variables without those of Python and facekp: with PYTHONPATH, pip takes the working tree for an installed package."
+    return {key: value for key, value in os.environ.items() if not key.startswith(("FACEKP", "PYTHON"))}
+
+
 def make_environment(folder: Path) -> Path:
     "Create an environment with the wheel of this repository; return its Python."
-    subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder / "dist", ROOT], check=True, cwd=folder)
+    environment = clean_environment()
+    subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder / "dist", ROOT], check=True, cwd=folder, env=environment)
     venv.create(folder / "env", with_pip=True)
     python = folder / "env" / ("Scripts" if os.name == "nt" else "bin") / "python"
     wheel = next((folder / "dist").glob("facekp-*.whl"))
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"{wheel}[train]", "nbclient", "ipykernel"], check=True, cwd=folder)
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"{wheel}[train]", "nbclient", "ipykernel"], check=True, cwd=folder, env=environment)
     return python
 
 
 def run_alone(path: Path, python: Path, out: Path | None = None) -> str:
     "Run a notebook in an empty folder and keep the executed one in `out`; return the end of its error message, or an empty string."
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("FACEKP", "PYTHON"))}
+    environment = clean_environment()
     environment["FACEKP_REPOSITORY_FILES"] = str(ROOT)  # replaces the download of results and weights from the repository
     with tempfile.TemporaryDirectory() as empty, tempfile.TemporaryDirectory() as beside:
         notebook = with_colab(json.loads(path.read_text(encoding="utf-8")), page_name(path))
