@@ -17,7 +17,7 @@ LARGEST_SCALE = 2.4  # of a stored figure; beyond it, its pixels show
 SAME_WORDS = 0.8  # share of the words that an edited sentence must have kept
 LONG_LINE = 78  # letters of printed text that fit on a line
 OUTLINES = Path(__file__).parent / "units"
-GLOSSARY_LINK = re.compile(r"\[([^\]]+)\]\(\.\./teaching/glossary\.md#[^)]*\)")  # a deck has no glossary beside it
+GLOSSARY_LINK = re.compile(r"\[([^\]]+)\]\([^()\s]*/teaching/glossary\.html#[^)]*\)")  # a deck has no glossary beside it
 TEACHER_NOTES = ROOT / "nbs" / "teaching" / "teacher_notes.md"
 QUIZ = re.compile(r"\*\*Quiz(?: \d+)?\.\*\* (.+?)\s*<details><summary>Answer</summary>(.+?)</details>", re.DOTALL)
 

@@ -1,7 +1,8 @@
 """Link terms of the course to the glossary.
 
 python nbs/_site/glossary.py [--check] [UNIT ...]: in each unit, link the first use of every term that the glossary says this unit introduces, or, with --check, list
-what is not linked. A term in bold or italics is taken for its definition and preferred. Headings, code, formulas, tables, links and the header cell are left alone.
+what is not linked. A link is an address of the site, so that it opens in Colab too; on the site it stays within the site. A term in bold or italics is taken for its
+definition and preferred. Headings, code, formulas, tables, links and the header cell are left alone.
 """
 
 import json
@@ -9,7 +10,7 @@ import re
 import sys
 from dataclasses import dataclass
 
-from lessons import COURSE, NOTEBOOKS
+from lessons import COURSE, NOTEBOOKS, site_url
 from run import cell_ids
 
 GLOSSARY = NOTEBOOKS / "teaching" / "glossary.md"
@@ -17,7 +18,7 @@ HEADING, INTRODUCED = re.compile(r"^### (.+)$", re.MULTILINE), re.compile(r"\[(?
 SKIPPED = re.compile(r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$\n]*\$|!?\[[^\]]*\]\([^)]*\)|<[^>]*>|^#+ [^\n]*|^\|[^\n]*|https?://\S+", re.DOTALL | re.MULTILINE)
 WORDS = {  # how the course writes a term, where that is not its heading
     "Parameter": "parameters?", "Backbone, head": "backbone", "Freeze, fine-tune": "fine-tun(?:e|ed|es|ing)", "MCAR, MAR, MNAR": "MCAR", "RMSE, MSE, MAE": "root mean squared error",
-    "NME": "normalised mean error", "PCK": "percentage of correct keypoints", "CED curve": "cumulative error distribution", "ONNX, LiteRT": "ONNX", "Multiplicity, Holm's correction": "Holm's method",
+    "NME": "normalised mean error", "PCK": "percentage of correct keypoints", "CED curve": "cumulative error distribution", "ONNX, LiteRT": "ONNX", "Multiplicity, Holm correction": "Holm's method",
     "Non-maximum suppression (NMS)": "non-maximum suppression", "Face alignment": "aligned", "Overfitting": "overfit(?:ting|s|ted)?", "Activation": "activations?", "Data leakage": "leak(?:age|s|ed)?",
     "Augmentation": "augment(?:ation|ed)?", "Quantisation": "quanti[sz](?:ation|ed|e|es|ing)", "Pooling": "(?:max-)?pooling", "Near duplicate": "near[ -]duplicates?|duplicates?", "Mean face": "mean of all training labels|mean face",
     "Calibration": "calibrat(?:ion|ed|e)", "Group": "groups?|same person", "Record": "records?", "Heatmap": "heatmaps?", "Ablation": "ablations?", "Fully connected layer": "fully connected|dense layers?",
@@ -36,7 +37,7 @@ class Term:
 
     @property
     def link(self) -> str:
-        return f"../teaching/glossary.md#{self.anchor}"
+        return f"{site_url()}teaching/glossary.html#{self.anchor}"
 
     @property
     def pattern(self) -> str:

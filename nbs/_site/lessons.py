@@ -19,9 +19,20 @@ def repository_url() -> str:
     return found.group(1)
 
 
+def site_url() -> str:
+    "Return the address of the site, from pyproject.toml, with its last slash."
+    found = re.search(r'^Documentation = "(.+?)/?"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    return found.group(1) + "/"
+
+
 def page_name(path: Path) -> str:
     "Return the name of a notebook's page: its path below nbs/ without the ending."
     return path.relative_to(NOTEBOOKS).with_suffix("").as_posix()
+
+
+def top_of(path: Path) -> str:
+    "Return the way from a notebook's page to the first folder of the site: empty, or ../ once per folder."
+    return "../" * page_name(path).count("/")
 
 
 def colab_url(name: str) -> str:
@@ -101,11 +112,21 @@ def box_as_list(markdown: str) -> str:
     return BOX.sub(as_list, markdown)
 
 
-def _page_cell(cell: dict) -> dict | None:
+def links_within_site(markdown: str, top: str) -> str:
+    "Return the text with addresses of the site as relative links to the pages' sources; `top` leads from the page to the first folder."
+    def as_relative(found: re.Match) -> str:
+        page, anchor = found.groups()
+        ending = ".ipynb" if (NOTEBOOKS / f"{page}.ipynb").is_file() else ".md"
+        return f"]({top}{page}{ending}{anchor})"
+
+    return re.sub(rf"\]\({re.escape(site_url())}([\w/]+)\.html((?:#[^)]*)?)\)", as_relative, markdown)
+
+
+def _page_cell(cell: dict, top: str) -> dict | None:
     "Return a cell as the page shows it; None where it stays hidden."
     source, tags = cell["source"], cell["metadata"].get("tags", [])
     if cell["cell_type"] != "code":
-        return cell | {"source": box_as_list(BADGES.sub("", source))}
+        return cell | {"source": box_as_list(links_within_site(BADGES.sub("", source), top))}
     if re.search(r"^#\|\s*(hide|default_exp)\b", source, re.MULTILINE):
         return None
     shown = re.sub(r"^(?:#\||# @title).*\n?", "", source, flags=re.MULTILINE).strip("\n")
@@ -118,7 +139,7 @@ def _page_cell(cell: dict) -> dict | None:
 
 def page_cells(path: Path) -> list[dict]:
     "Return a notebook's cells as its page shows them."
-    return [shown for cell in read_cells(path) if (shown := _page_cell(cell)) is not None]
+    return [shown for cell in read_cells(path) if (shown := _page_cell(cell, top_of(path))) is not None]
 
 
 def library_cells(path: Path) -> list[dict]:
@@ -133,7 +154,7 @@ def library_cells(path: Path) -> list[dict]:
             entries = cell_entries(module_of(path), cell["source"])
             if entries:
                 shown.append({"cell_type": "markdown", "id": f"{cell['id']}-api", "metadata": {}, "source": entries})
-        page_cell = _page_cell(cell)
+        page_cell = _page_cell(cell, top_of(path))
         if page_cell is not None:
             shown.append(page_cell)
     return shown
@@ -142,7 +163,7 @@ def library_cells(path: Path) -> list[dict]:
 def buttons(path: Path) -> dict:
     "Return the cell with a notebook's buttons: Colab, download, and the slides of a lesson."
     name = page_name(path)
-    top = "../" * name.count("/")
+    top = top_of(path)
     slides = f'\n<a class="button quiet" href="{top}slides/{path.stem}.html">Slides</a>' if path in lesson_paths() else ""
     source = (f'<p class="buttons"><a class="button" href="{colab_url(name)}">Open in Colab</a>\n'
               f'<a class="button quiet" href="{top}notebooks/{name}.ipynb" download>Download</a>{slides}</p>')

@@ -54,6 +54,13 @@ def test_every_badge_opens_its_own_notebook(path):
     assert path not in colab.stale(), "run python nbs/_site/colab.py"
 
 
+@pytest.mark.parametrize("path", colab_paths(), ids=lambda path: path.stem)
+def test_every_link_opens_where_the_notebook_is_alone(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    links = [link for cell in cells if cell["cell_type"] == "markdown" for link in re.findall(r"\]\(([^)]+)\)", "".join(cell["source"]))]
+    assert [link for link in links if not link.startswith(("https://", "#"))] == []
+
+
 def test_the_notebooks_stay_clean(tmp_path):
     clean = shutil.which("nbdev-clean", path=str(Path(sys.executable).parent))
     if clean is None:

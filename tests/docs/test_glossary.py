@@ -11,11 +11,12 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "nbs" / "_site"))
 
 import glossary
-from lessons import course_paths
+from lessons import course_paths, links_within_site, site_url
 from solutions import solved_cell
 
 TERMS = glossary.read_terms(glossary.GLOSSARY.read_text(encoding="utf-8"))
-LINK = re.compile(r"\(\.\./teaching/glossary\.md#([^)]*)\)")
+PAGE = site_url() + "teaching/glossary.html"
+LINK = re.compile(rf"\({re.escape(PAGE)}#([^)]*)\)")
 
 
 def markdown(text: str) -> dict:
@@ -23,9 +24,14 @@ def markdown(text: str) -> dict:
 
 
 @pytest.mark.parametrize("heading, anchor", [("Mean face", "mean-face"), ("RMSE, MSE, MAE", "rmse-mse-mae"), ("Non-maximum suppression (NMS)", "non-maximum-suppression-nms"),
-                                             ("Multiplicity, Holm's correction", "multiplicity-holms-correction")])
+                                             ("Multiplicity, Holm correction", "multiplicity-holm-correction")])
 def test_anchors_are_those_of_github(heading, anchor):
     assert glossary.anchor_of(heading) == anchor
+
+
+def test_an_address_finds_the_entry_on_the_page():
+    make_id = pytest.importorskip("docutils.nodes").make_id  # the anchors that Sphinx writes
+    assert [term.name for term in TERMS if make_id(term.name) != term.anchor] == []
 
 
 def test_each_entry_names_its_unit_once():
@@ -49,10 +55,10 @@ def test_the_first_use_is_linked_and_a_definition_is_preferred():
     header = markdown("# Heatmaps\n\nA heatmap here is left alone.")
     plain = [header, markdown("## The heatmap\n\n`heatmap`, $heatmap$, [heatmap](x.md) and heatmapped.\n\n| heatmap |\n\nTwo heatmaps, one heatmap.")]
     assert glossary.link_terms(plain, [term]) == []
-    assert "".join(plain[1]["source"]).endswith("Two [heatmaps](../teaching/glossary.md#heatmap), one heatmap.")
+    assert "".join(plain[1]["source"]).endswith("Two [heatmaps]({}#heatmap), one heatmap.".format(PAGE))
     bold = [header, markdown("A heatmap."), markdown("This is a **heatmap**.")]
     assert glossary.link_terms(bold, [term]) == [] and bold[1] == markdown("A heatmap.")
-    assert "".join(bold[2]["source"]) == "This is a **[heatmap](../teaching/glossary.md#heatmap)**."
+    assert "".join(bold[2]["source"]) == f"This is a **[heatmap]({PAGE}#heatmap)**."
     before = json.dumps(bold)
     assert glossary.link_terms(bold, [term]) == [] and json.dumps(bold) == before
     assert bold[0] == header == markdown("# Heatmaps\n\nA heatmap here is left alone.")
@@ -65,5 +71,11 @@ def test_a_term_without_a_use_is_named():
 
 
 def test_a_solution_links_from_its_own_folder():
-    cell = solved_cell(markdown("A [stride](../teaching/glossary.md#stride)."))
-    assert "".join(cell["source"]) == "A [stride](../../teaching/glossary.md#stride)."
+    cell = solved_cell(markdown(f"A [stride]({PAGE}#stride), a [picture](../pictures/face.png)."))
+    assert "".join(cell["source"]) == f"A [stride]({PAGE}#stride), a [picture](../../pictures/face.png)."
+
+
+def test_a_page_links_within_the_site():
+    text = f"A [stride]({PAGE}#stride), [unit 1]({site_url()}course/01_tour.html), [the card]({site_url()}model.html), [elsewhere](https://example.org/model.html)."
+    assert links_within_site(text, "../") == ("A [stride](../teaching/glossary.md#stride), [unit 1](../course/01_tour.ipynb), [the card](../model.md), "
+                                              "[elsewhere](https://example.org/model.html).")
