@@ -1,4 +1,4 @@
-"""Errors in pixels and relative to the face, error curves, the "accuracy" that Keras reports, and an interval around each number.
+"""Errors in pixels and relative to the face, error curves, the "accuracy" that Keras reports, and a confidence interval for each score.
 
 Docs: https://facekp.github.io/facekp/course/metrics.html.md"""
 
