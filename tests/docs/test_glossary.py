@@ -55,7 +55,7 @@ def test_the_first_use_is_linked_and_a_definition_is_preferred():
     header = markdown("# Heatmaps\n\nA heatmap here is left alone.")
     plain = [header, markdown("## The heatmap\n\n`heatmap`, $heatmap$, [heatmap](x.md) and heatmapped.\n\n| heatmap |\n\nTwo heatmaps, one heatmap.")]
     assert glossary.link_terms(plain, [term]) == []
-    assert "".join(plain[1]["source"]).endswith("Two [heatmaps]({}#heatmap), one heatmap.".format(PAGE))
+    assert "".join(plain[1]["source"]).endswith(f"Two [heatmaps]({PAGE}#heatmap), one heatmap.")
     bold = [header, markdown("A heatmap."), markdown("This is a **heatmap**.")]
     assert glossary.link_terms(bold, [term]) == [] and bold[1] == markdown("A heatmap.")
     assert "".join(bold[2]["source"]) == f"This is a **[heatmap]({PAGE}#heatmap)**."
