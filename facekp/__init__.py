@@ -4,7 +4,7 @@
     faces = facekp.predict("photo.jpg")
     faces[0]["nose_tip"]
 
-Names at the top are loaded when they are first used; training needs the extra `train` (see README). The modules:
+The names at the top of the package are loaded on first use. Training needs the extra `train` (see README). The modules:
 
 facekp.keypoints     names, order, mirror pairs and colours of the keypoints
 facekp.conventions   annotation sources, 300-W's 68 points and how they map to the fifteen

@@ -37,7 +37,7 @@ def table_markdown(
     "Format the table in Markdown, with notes below it."
     return "\n".join([to_markdown(_format_columns(table), text_columns=("model", "labels", "augmented")), "", *_notes(table), ""])
 
-# %% ../../nbs/library/experiments/tables.ipynb #00b4a1b9
+# %% ../../nbs/library/experiments/tables.ipynb #8ea8b041
 def _format_columns(table: pd.DataFrame) -> pd.DataFrame:
     "Return the columns of the table as text, with rounded numbers."
     metrics = {METRICS[name].heading: table[name].map(METRICS[name].format) for name in METRICS if METRICS[name].tabulated and name in table and table[name].notna().all()}
@@ -59,8 +59,8 @@ def _fit_terminal(shown: pd.DataFrame) -> str:
 def _notes(table: pd.DataFrame) -> list[str]:
     "Return notes on the images shown to each model and on the initial weights of pretrained models."
     trained = table[table.model != "mean"]
-    budgets: dict[Any, str] = {images: " ".join(name for name in list_models() if name in set(part.model)) for images, part in trained.groupby("images")}
-    notes = [f"Images shown, rounded up to whole epochs: {'; '.join(f'{names} {int(images):,}' for images, names in budgets.items())}."] if budgets else []
+    budgets: dict[Any, str] = {images: ", ".join(name for name in list_models() if name in set(part.model)) for images, part in trained.groupby("images")}
+    notes = [f"Images shown, rounded up to whole epochs: {'; '.join(f'{int(images):,} to {names}' for images, names in budgets.items())}."] if budgets else []
     for model in list_models(pretrained=True):
         origins = sorted({re.sub(r"^file (\S+) sha256.*", r"\1", origin) for origin in table[table.model == model].weights_from})
         notes += [f"{model} starts from: {', '.join(origins)}."] if origins else []

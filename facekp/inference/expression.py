@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/inference/expression.html.md"""
 # %% auto #0
 __all__ = ['MEASURES', 'mouth_opening', 'smile_width', 'brow_raise', 'measure_expression']
 
-# %% ../../nbs/library/inference/expression.ipynb #eac2b5b8
+# %% ../../nbs/library/inference/expression.ipynb #a1a35f4c
 import numpy as np
 
 from ..keypoints import KEYPOINTS

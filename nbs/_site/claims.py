@@ -100,22 +100,22 @@ def of_mse() -> Claim:
     if not runs:
         return Claim(title, tried, "Not measured yet: `studies/leakage.py`.", short, "not tested yet")
     kind = "copies split at random"
-    told = [f"{MODELS[run['model']]}, {run['photographs']:,} photographs, {run['images']:,} images shown: training rows {run[kind]['training rows']['mse']:.2f}, validation rows "
-            f"{run[kind]['validation rows']['mse']:.2f}, unseen photographs {run[kind]['unseen photographs']['mse']:.2f}" for run in runs]
+    scores = "; ".join(f"{part} {' and '.join(format(run[kind][part]['mse'], '.2f') for run in runs)}" for part in ("training rows", "validation rows", "unseen photographs"))
+    told = f"{MODELS[runs[0]['model']]}, {runs[0]['photographs']:,} photographs, {runs[0]['images']:,} images shown, {len(runs)} seeds"
     own, leaked = (min(run[kind][part]["mse"] for run in runs) for part in ("training rows", "validation rows"))
-    return Claim(title, tried, f"MSE in square pixels; Kaggle's winner had {WINNER**2:.2f}. {'; '.join(told)}.", short,
+    return Claim(title, tried, f"MSE in square pixels (Kaggle's winner: {WINNER**2:.2f}) of the {told}: {scores}.", short,
                  "reached only with a leak" if leaked <= 0.7 else "reached only on training faces" if own <= 0.7 else "not reproduced")
 
 
 def of_labels(table: pd.DataFrame) -> dict[str, Claim]:
     planned = "noNA against KNN" in set(table.question)
     names = {"ffill": "forward fill", "knn": "KNN"} if planned else {"ffill": "forward fill", "knn": "KNN", "ridge": "ridge", "masked": "masked loss"}
-    gaps = "the gaps of Kaggle's table in its order" if planned else "gaps at random, so that forward fill copies a random face and not the table's one"
+    gaps = "the gaps of Kaggle's table in its order" if planned else "gaps in random rows"
     donor, found = read_results("forward_fill/meta.json"), {}
     for key, name in names.items():
         counts = count(table, f"noNA against {name}" if planned else f"complete against {key}")
-        note = f" In the real table, forward fill copies row {donor['donor']:,} into {donor['rows']:,} rows." if key == "ffill" and donor else ""
-        title = "dropping incomplete faces beats forward fill" if key == "ffill" else f"and beats {name}{' imputation' if key in ('knn', 'ridge') else ''}"
+        note = f" With gaps in random rows, forward fill copies many different faces; in Kaggle's table it copies row {donor['donor']:,} into {donor['rows']:,} rows." if key == "ffill" and donor else ""
+        title = "dropping incomplete faces beats forward fill" if key == "ffill" else f"dropping them beats {'the ' * (key == 'masked')}{name}{' imputation' if key in ('knn', 'ridge') else ''}"
         found[key] = Claim(title, f"paired differences in MSE, {gaps}", f"MSE {in_words(counts)}.{note}", in_few_words(counts), verdict(counts))
     return found
 
@@ -132,9 +132,9 @@ def of_steps() -> dict[str, Claim]:
     errors = [float(rows[name]["rmse"]) for name in MODELS if name in rows]
     steps = [first - second for first, second in zip(errors, errors[1:])]
     best = "best configuration of each by validation"
-    return {"cnn": Claim("a CNN is a jump", best, f"{told['baseline']}, {told['cnn']}: {before - after:.2f} px less.", f"RMSE {after:.2f} px against {before:.2f}",
+    return {"cnn": Claim("a CNN is far better", best, f"RMSE with 95% CI: {told['baseline']}, {told['cnn']}: {before - after:.2f} px less.", f"RMSE {after:.2f} px against {before:.2f}",
                          "supported" if float(rows["cnn"]["high"]) < float(rows["baseline"]["low"]) else "undecided"),
-            "increments": Claim("each further increment is harder", f"{best}, from simple to large", "; ".join(told[name] for name in MODELS if name in rows) + ".",
+            "increments": Claim("each further increment is harder", f"{best}, from simple to large", "RMSE with 95% CI: " + "; ".join(told[name] for name in MODELS if name in rows) + ".",
                                 f"RMSE {', '.join(f'{error:.2f}' for error in errors)} px", "supported" if steps == sorted(steps, reverse=True) else "contradicted: the gains do not shrink with the size of the model")}
 
 
@@ -152,11 +152,11 @@ def claim_rows() -> pd.DataFrame:
 
 def claims_page() -> str:
     "Return the page of claims."
-    source = "`results/grid_table`" if (GRID / "planned.csv").is_file() else "`results/full/helen_afw_96` (gaps at random; differences over photographs, not corrected for their number)"
-    lines = ["# The original claims", "", "The project that this course follows reported results on Kaggle's faces. Each claim was tried again on photographs with known labels. The numbers come from",
+    source = "`results/grid_table`" if (GRID / "planned.csv").is_file() else "`results/full/helen_afw_96` (gaps in random rows; intervals over photographs, not corrected for multiplicity)"
+    lines = ["# The original claims", "", "The project that this course follows reported results on Kaggle's faces. We tested each claim again on photographs with known labels. The numbers come from",
              f"{source} and the other records of the repository. A claim that an error is lower is *mostly supported* if it holds in more",
-             "than half of the comparisons and the error is higher in at most a tenth. It is *contradicted* if the error is more often higher than lower.", "", "| claim | what was tried | what was found | verdict |", "|---|---|---|---|"]
-    return "\n".join([*lines, *(f"| {claim.title} | {claim.tried} | {claim.found} | **{claim.verdict}** |" for claim in all_claims().values()), ""])
+             "than half of the comparisons and the error is higher in at most a tenth. It is *contradicted* if the error is more often higher than lower.", "", "````{container} claims", "", "| claim | what was tried | what was found | verdict |", "|---|---|---|---|"]
+    return "\n".join([*lines, *(f"| {claim.title} | {claim.tried} | {claim.found} | **{claim.verdict}** |" for claim in all_claims().values()), "", "````", ""])
 
 
 if __name__ == "__main__":
