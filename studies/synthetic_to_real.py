@@ -7,11 +7,11 @@ error that remains if the annotation conventions of both sets were the same. It 
 predictions: for the image, and for its mirror image (mirrored back).
 """
 import argparse
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
-from train import mean_answer, strong_copies
 
 from facekp.augment_bulk import augment_faces
 from facekp.data.sources import load_faces
@@ -27,6 +27,9 @@ from facekp.training.batches import predict_points
 from facekp.training.loop import fit
 from facekp.training.losses import masked_mae, masked_mse
 from facekp.training.seeds import set_seeds
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes" / "default"))
+from train import mean_answer, strong_copies
 
 
 def diagnose(predicted: np.ndarray, points: np.ndarray) -> dict:
@@ -48,7 +51,7 @@ def main() -> None:
     parser.add_argument("--test", required=True, help="photographs with points: any source that facekp reads")
     parser.add_argument("--faces", type=int, default=14_000, help="number of synthetic training faces")
     parser.add_argument("--copies", type=int, default=1, help="augmented copies per face")
-    parser.add_argument("--strong", action="store_true", help="augment as for the shipped model, with elastic deformation, stretching and occlusion, and without the original faces")
+    parser.add_argument("--strong", action="store_true", help="augment with facekp.augment.strong_recipe, without the original faces; the record strong.json is older than this recipe")
     parser.add_argument("--images", type=int, default=300_000, help="images shown in training")
     parser.add_argument("--model", choices=("heatmap", "compact"), default="compact", help="network to train")
     parser.add_argument("--learning-rate", type=float, default=3e-3)

@@ -177,7 +177,8 @@ def _training(default: dict) -> list[str]:
     lines = ["## How to retrain it", "", "`make default-model FACES=... MORE=...` trains the model twice: without the test set, to measure it, and on all photographs, to ship it. Both are written as ONNX files into "
              "`runs/default`. For a product, give it photographs that you may use for it; see `recipes/default/README.md`.", ""]
     if default.get("command"):
-        lines += ["The record of the shipped model names this command, with the script's name of that time (today `recipes/default/train.py`):", "",
+        lines += ["The record of the shipped model names this command, with the script's name of that time (today `recipes/default/train.py`). The script's augmentation "
+                  "has been rewritten since; `recipes/default/README.md` lists what differs:", "",
                   "```bash", str(default["command"]).replace(" --", " \\\n    --"), "```", ""]
     facts = []
     seconds = next((default[key] for key in ("seconds_in_all", "seconds") if _number(default.get(key))), None)

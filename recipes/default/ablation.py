@@ -4,7 +4,7 @@
 
 Each row is one configuration, train.py --without PART or --instead PART, scored on the validation set. Parts of the first stage are omitted from a short run of that stage only; parts of
 later stages are omitted from a short run of the whole recipe. Runs that are already in RUN are not repeated. Each seed runs in its own process with one thread: three minutes per run of the
-first stage on two cores. A short run shows what helps early and does not predict the result of the long one.
+first stage on two cores. A short run shows what helps early and does not predict the result of the long one. The published record is older than strong_recipe (see README.md).
 Needs: make dev, and the MediaPipe predictions (see train.py)
 """
 import argparse

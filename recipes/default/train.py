@@ -7,7 +7,7 @@ python recipes/default/train.py --faces helen_afw_96.npz --more youtube_faces_96
 2. Estimate with these predictions the constant offset of the labels of `--more` and of the synthetic faces against those of `--faces`, and remove it.
 3. Blend labels with the predictions: the errors of two annotators with different habits partly cancel.
 4. Remove the horizontal bias of the labels of `--faces`, which mirror images reveal: mirrored copies have the opposite bias, and a network cannot fit both.
-5. Train the small network on augmented copies of photographs, video frames and synthetic faces; the best weights are chosen on the validation set (a part of the photographs).
+5. Train the small network on augmented copies (facekp.augment.strong_recipe) of photographs, video frames and synthetic faces; the best weights are chosen on the validation set (a part of the photographs).
 6. Continue from there with new copies, twice, once without synthetic faces, and average the weights of both.
 7. Blend the network's own predictions into the labels of `--more`, continue twice again, and average the weights.
 8. Blend again, and continue with all photographs except the test set, with copies that are not mirrored and labels with their original bias, twice, and average the weights.
@@ -36,7 +36,7 @@ from alternatives import Remember, build_coordinates, coordinate_loss, masked_wi
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
-from facekp.augment import mirror
+from facekp.augment import apply_recipe, mirror, strong_recipe
 from facekp.augment_bulk import augment_faces
 from facekp.data.npz import save_npz
 from facekp.data.sources import load_faces
@@ -59,9 +59,7 @@ from facekp.training.seeds import set_seeds
 
 PARTS = ("answers", "more", "drawn", "strong", "bent", "covered", "doubt", "centred", "mae", "decay", "window", "again", "own", "third", "mean", "end")
 LATER = {"start": ("again", "own", "third", "mean", "end"), "again": ("own", "third", "end"), "third": ("end",)}  # parts of later stages, which do not change the result of a stage
-MIDDLE = (IMAGE_SIZE - 1) / 2
-GRID = np.stack(np.meshgrid(*[np.arange(IMAGE_SIZE, dtype=np.float32)] * 2), axis=-1)
-BEND = 2.0  # px, maximal standard deviation of the elastic deformation's control points
+BEND = 2.0  # px, maximal standard deviation of the local warp's control points
 COVERED = 0.3  # share of the copies that are partly occluded
 SHARES = {"photographs": 0.5, "frames": 0.7}  # weight of the MediaPipe predictions in the labels; labels of synthetic faces are exact
 STIFFNESS, FOLDS = 3_200.0, 8  # ridge regression: alpha for pixels, and folds of the cross-validated predictions
@@ -77,9 +75,7 @@ TITLES = {"start": "the first part", "again": "the second part", "third": "the t
 INSTEAD = ("wing", "coordinates")  # of alternatives.py
 DECAY = 0.02  # weight decay of convolutions, per step at a learning rate of 1
 SHOWN = 1_000  # synthetic faces with MediaPipe predictions
-SPREAD = 0.08  # standard deviation of the logarithm of a copy's scale
 CHUNK = 2_000  # copies per job of a process
-NOISE = np.random.default_rng(0).standard_normal(2**20, np.float32)  # source of the noise of the copies
 
 
 class NormalizationInOneStep(keras.layers.BatchNormalization):
@@ -120,69 +116,21 @@ def make_fast(model: keras.Model, dtype: str) -> keras.Model:
     return fast
 
 
-def change(image: np.ndarray, points: np.ndarray, others: np.ndarray, rng: np.random.Generator, bend: float = BEND, mirrored: float = 0.5,
-           covered: float = COVERED, window: tuple = CLOSE_WINDOW) -> tuple[np.ndarray, np.ndarray]:
-    "Return one strongly augmented copy: affine and elastic transformation, mirroring, occlusion, blur or lower resolution, brightness, contrast, gamma and noise."
-    if rng.random() < mirrored:
-        image, points = mirror(image, points)
-    corner, enlarged = enlargement(window)
-    angle, scale, stretch = np.deg2rad(rng.normal(0, 12)), enlarged * np.exp(rng.normal(0, SPREAD)), np.exp(rng.normal(0, 0.03))
-    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ np.diag([stretch, 1 / stretch])
-    offset = MIDDLE - turn @ (corner + (window[2] - 1) / 2) + rng.normal(0, 3, 2)
-    copy, points = bend_and_move(image, points, turn, offset, rng.uniform(0, bend) if bend else 0, rng)
-    if rng.random() < covered:
-        cover(copy, others[rng.integers(len(others))], rng)
-    kind = rng.random()
-    if kind < 0.35:
-        copy = cv2.GaussianBlur(copy, (0, 0), rng.uniform(0.3, 1.4))
-    elif kind < 0.55:
-        side = int(rng.uniform(28, 80))
-        copy = cv2.resize(cv2.resize(copy, (side, side), interpolation=cv2.INTER_AREA), (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_LINEAR)
-    curve = 255 * (np.arange(256) / 255) ** np.exp(rng.normal(0, 0.25))
-    curve = np.float32((curve - 128) * np.exp(rng.normal(0, 0.2)) + 128 + rng.normal(0, 20))
-    at = rng.integers(len(NOISE) - copy.size)
-    grain = np.float32(rng.uniform(0, 10)) * NOISE[at:at + copy.size].reshape(copy.shape)
-    return cv2.add(cv2.LUT(copy, curve), grain, dtype=cv2.CV_8U), points
-
-
-def bend_and_move(image: np.ndarray, points: np.ndarray, turn: np.ndarray, offset: np.ndarray, bend: float, rng: np.random.Generator):
-    "Transform image and points by x -> turn x + offset, after an elastic deformation with 5x5 control points displaced by a normal error of `bend` px."
-    pulled = cv2.resize(rng.normal(0, bend, (5, 5, 2)).astype(np.float32), (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_CUBIC)
-    back = np.linalg.inv(turn)
-    seen_from = GRID @ back.T.astype(np.float32) + (pulled - np.float32(back @ offset))
-    border = cv2.BORDER_REPLICATE if rng.random() < 0.7 else cv2.BORDER_CONSTANT
-    copy = cv2.remap(image, seen_from, None, cv2.INTER_LINEAR, borderMode=border, borderValue=float(rng.integers(256)))
-    moved = points @ turn.T + offset
-    for _ in range(4):  # fixed-point iteration: point x moves to the y with x = turn^-1 (y - offset) + pulled(y)
-        at = np.clip(np.nan_to_num(moved), 0, IMAGE_SIZE - 1).astype(np.float32)
-        moved = (points - cv2.remap(pulled, at[:, None], None, cv2.INTER_LINEAR)[:, 0]) @ turn.T + offset
-    return copy, moved.astype(np.float32)
-
-
-def cover(image: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> None:
-    "Occlude a part of the face by a patch of another image or of uniform grey, in place."
-    width, height = rng.integers(10, 40, 2)
-    left, top = rng.integers(0, IMAGE_SIZE - width), rng.integers(0, IMAGE_SIZE - height)
-    patch = other[top:top + height, left:left + width] if rng.random() < 0.5 else np.full((height, width), rng.integers(256), np.uint8)
-    image[top:top + height, left:left + width] = patch
-
-
-def copy_chunk(faces: Faces, rows: np.ndarray, seed: int, how: dict) -> tuple[np.ndarray, np.ndarray]:
-    "Return images and points of strongly augmented copies of some faces."
+def copy_chunk(faces: Faces, seed: int, window: tuple, how: dict) -> Faces:
+    "Return one copy of each face by `strong_recipe`, cropped to a window and enlarged."
     cv2.setNumThreads(1)  # images this small do not benefit from a second thread
-    rng = np.random.default_rng(seed)
-    changed = [change(faces.images[row], faces.points[row], faces.images, rng, **how) for row in rows]
-    return np.stack([image for image, _ in changed]), np.stack([points for _, points in changed])
+    recipe = strong_recipe(seed, **how)
+    copies = [apply_recipe(recipe, image, points) for image, points in zip(faces.images, faces.points)]
+    images, points = (np.stack(arrays) for arrays in zip(*copies))
+    return enlarge(replace(faces, images=images, points=points, truth=None), window)
 
 
-def strong_copies(faces: Faces, count: int, seed: int, **how) -> Faces:
-    "Make strongly augmented copies on all cores, with each face used equally often (or once more); `how` is passed to `change`."
+def strong_copies(faces: Faces, count: int, seed: int, window: tuple = FULL_WINDOW, **how) -> Faces:
+    "Make strongly augmented copies on all cores, with each face used equally often (or once more); `how` is passed to `strong_recipe`."
     passes = [np.random.default_rng([seed, turn]).permutation(len(faces)) for turn in range(-(-count // len(faces)))]
     rows = np.concatenate(passes)[:count]
-    chunks = [rows[start:start + CHUNK] for start in range(0, count, CHUNK)]
-    made = joblib.Parallel(n_jobs=-1, idle_worker_timeout=5)(joblib.delayed(copy_chunk)(faces, chunk, 1_000 * seed + number, how) for number, chunk in enumerate(chunks))
-    images, points = (np.concatenate([part[which] for part in made]) for which in (0, 1))
-    return replace(faces[rows], images=images, points=points, truth=None)
+    jobs = (joblib.delayed(copy_chunk)(faces[rows[start:start + CHUNK]], 1_000 * seed + start // CHUNK, window, how) for start in range(0, count, CHUNK))
+    return concatenate(joblib.Parallel(n_jobs=-1, idle_worker_timeout=5)(jobs), faces.name)
 
 
 def enlargement(window: tuple) -> tuple[np.ndarray, np.float32]:
@@ -292,14 +240,14 @@ def window_of(options) -> tuple:
 
 
 def copies_of(options, parts: dict[str, Faces], seed: int, budget: dict) -> Faces:
-    "Return augmented copies of all parts of the training set."
+    "Return augmented copies of all parts of the training set, cropped to the window and enlarged as the network's first layer does it."
     window = window_of(options)
-    how = {"bend": 0.0 if "bent" in options.without else BEND, "covered": 0.0 if "covered" in options.without else COVERED, "mirrored": budget["mirrored"], "window": window}
+    how = {"warp": 0.0 if "bent" in options.without else BEND, "covered": 0.0 if "covered" in options.without else COVERED, "mirrored": budget["mirrored"]}
     counts = {name: round(count * options.copies) for name, count in budget["copies"].items() if name in parts}
     if "strong" in options.without:
-        copied = [augment_faces(enlarge(parts[name], window), max(1, count // len(parts[name])), seed)[:count] for name, count in counts.items()]
+        copied = [enlarge(augment_faces(parts[name], max(1, count // len(parts[name])), seed)[:count], window) for name, count in counts.items()]
     else:
-        copied = [strong_copies(parts[name], count, seed + place, **how) for place, (name, count) in enumerate(counts.items())]
+        copied = [strong_copies(parts[name], count, seed + place, window, **how) for place, (name, count) in enumerate(counts.items())]
     return concatenate(copied)
 
 

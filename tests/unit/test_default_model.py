@@ -1,28 +1,22 @@
-"The copies that the shipped model learns from: points go where the picture goes."
+"The training of the shipped model: copies by the strong recipe, labels, stages and records."
 
 import argparse
 import hashlib
-import importlib.util
+import json
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from scripts import load_script
 
 from facekp.faces import concatenate
 from facekp.synthetic.renderer import synthetic_faces
 
-SCRIPT = Path(__file__).parents[2] / "recipes" / "default" / "train.py"
-
 
 @pytest.fixture(scope="module")
 def script():
-    sys.path.insert(0, str(SCRIPT.parent))  # it imports its neighbour
-    specification = importlib.util.spec_from_file_location("train", SCRIPT)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    return load_script("recipes/default/train.py")
 
 
 @pytest.fixture(scope="module")
@@ -43,27 +37,13 @@ def center(image, near):
     return np.array([(mass * x).sum(), (mass * y).sum()]) / mass.sum()
 
 
-def test_a_dot_and_its_point_are_bent_and_moved_to_one_place(script):
-    rng = np.random.default_rng(0)
-    far = []
-    for _ in range(100):
-        angle, scale = rng.normal(0, 0.2), np.exp(rng.normal(0, 0.08))
-        turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        offset = 47.5 - turn @ [47.5, 47.5] + rng.normal(0, 3, 2)
-        at = rng.uniform(30, 66, (1, 2))
-        copy, moved = script.bend_and_move(dot(at[0]), at, turn, offset, 2.0, rng)
-        far.append([np.hypot(*(center(copy.astype(float), moved[0]) - moved[0])), np.hypot(*(at @ turn.T + offset - moved)[0])])
-    error, bent = np.array(far).T
-    assert error.max() < 1 and np.median(error) < 0.2 and bent.mean() > 1  # the dot is bent too, so its centre is not exactly there
-
-
 def test_a_dot_and_its_point_are_enlarged_to_one_place_and_found_there_by_the_net_with_the_window(script, drawn):
     at = np.array([[40.0, 58.0], [54.0, 44.0]])
     faces = replace(drawn[np.arange(2)], images=np.stack([dot(place) for place in at]), points=np.repeat(at[:, None], 15, axis=1).astype(np.float32), truth=None)
     grown = script.enlarge(faces)
     for image, point in zip(grown.images, grown.points[:, 0]):
         assert np.hypot(*(center(image.astype(float), point) - point)) < 0.1
-    copies = script.strong_copies(faces, 600, seed=0, bend=0, mirrored=0.0)
+    copies = script.strong_copies(faces, 600, seed=0, window=script.CLOSE_WINDOW, warp=0.0, mirrored=0.0)
     for number in range(2):
         mean = copies.points[copies.image_id == faces.image_id[number]].mean(axis=(0, 1))
         assert np.abs(mean - grown.points[number, 0]).max() < 1, "copies lie around the window"
@@ -74,12 +54,12 @@ def test_a_dot_and_its_point_are_enlarged_to_one_place_and_found_there_by_the_ne
     assert np.abs(script.predict_points(around, faces.images) - back).max() < 0.1
 
 
-def test_missing_points_stay_missing(script):
-    points = np.full((15, 2), 40.0)
-    points[3] = np.nan
-    image = np.random.default_rng(0).integers(0, 255, (96, 96), dtype=np.uint8)
-    _, moved = script.change(image, points, image[None], np.random.default_rng(1), 2.0)
-    assert np.isnan(moved).sum() == 2
+def test_missing_points_stay_missing(script, drawn):
+    faces = replace(drawn, points=np.where(np.isnan(drawn.points), np.float32(48), drawn.points), truth=None)
+    faces.points[:, 3] = np.nan
+    copies = script.strong_copies(faces, 8, seed=1, window=script.CLOSE_WINDOW)
+    missing = {tuple(np.flatnonzero(np.isnan(points[:, 0]))) for points in copies.points}
+    assert missing == {(3,), (script.FLIP_ORDER[3],)}, "also in mirrored copies, where it is the other side's"
 
 
 def test_same_seed_same_copies(script, drawn):
@@ -92,9 +72,10 @@ def test_copies_made_on_all_cores_are_those_made_on_one(script, drawn, monkeypat
     monkeypatch.setattr(script, "CHUNK", 4)
     made = script.strong_copies(drawn, 8, seed=3)
     for number in range(2):
-        images, points = script.copy_chunk(drawn, np.random.default_rng([3, number]).permutation(4), 3_000 + number, {})
+        alone = script.copy_chunk(drawn[np.random.default_rng([3, number]).permutation(4)], 3_000 + number, script.FULL_WINDOW, {})
         rows = slice(4 * number, 4 * number + 4)
-        assert np.array_equal(made.images[rows], images) and np.array_equal(made.points[rows], points, equal_nan=True)
+        assert np.array_equal(made.images[rows], alone.images) and np.array_equal(made.points[rows], alone.points, equal_nan=True)
+        assert (made.image_id[rows] == alone.image_id).all()
 
 
 def test_a_shift_of_the_marks_is_taken_out_and_single_errors_are_not(script, drawn):
@@ -201,23 +182,37 @@ def test_branches_start_from_the_same_weights_and_their_mean_goes_on_while_what_
     assert all(np.allclose(weight, before + 1, atol=1e-5) for weight, before in zip(model.get_weights(), started))
 
 
-def test_as_many_copies_have_a_patch_in_front_as_are_covered(script, drawn, monkeypatch):
-    patched = []
-    monkeypatch.setattr(script, "cover", lambda *_: patched.append(1))
-    for covered, expected in ((0.0, 0), (1.0, 60)):
-        patched.clear()
-        script.copy_chunk(drawn, np.arange(60) % 4, 0, {"covered": covered})
-        assert len(patched) == expected
-    options = argparse.Namespace(without=["covered"], copies=1.0)
-    patched.clear()
-    monkeypatch.setattr(script.joblib, "Parallel", lambda **_: list)  # in this process, where the patches are counted
-    monkeypatch.setattr(script.joblib, "delayed", lambda function: function)
-    script.copies_of(options, {"photographs": drawn}, 0, {"copies": {"photographs": 60}, "mirrored": 0.0})
-    assert not patched
-    options.without = []
-    script.copies_of(options, {"photographs": drawn}, 0, {"copies": {"photographs": 60}, "mirrored": 0.0})
-    assert 5 < len(patched) < 35
+def test_training_copies_come_from_the_recipe_of_the_lesson_with_the_strengths_of_the_ablation(script, drawn, monkeypatch):
+    "Every image that the network learns from is one that strong_recipe made from the face, in the window."
+    from facekp.augment import apply_recipe, strong_recipe
 
+    monkeypatch.setattr(script.joblib, "Parallel", lambda **_: lambda jobs: [job() for job in jobs])  # in this process, where the recipe is watched
+    monkeypatch.setattr(script.joblib, "delayed", lambda function: lambda *arguments: lambda: function(*arguments))
+    asked = []
+    monkeypatch.setattr(script, "strong_recipe", lambda seed, **how: asked.append({"seed": seed, **how}) or strong_recipe(seed, **how))
+    budget = {"copies": {"photographs": 4}, "mirrored": 0.0}
+    for without, expected in (([], {"warp": 2.0, "covered": 0.3}), (["bent"], {"warp": 0.0, "covered": 0.3}), (["covered"], {"warp": 2.0, "covered": 0.0})):
+        asked.clear()
+        copies = script.copies_of(argparse.Namespace(without=without, copies=1.0), {"photographs": drawn}, 0, budget)
+        assert asked == [{"seed": 0, "mirrored": 0.0, **expected}]
+        recipe, faces = strong_recipe(**asked[0]), drawn[np.random.default_rng([0, 0]).permutation(4)]
+        images, points = zip(*(apply_recipe(recipe, *face) for face in zip(faces.images, faces.points)))
+        again = script.enlarge(replace(faces, images=np.stack(images), points=np.stack(points), truth=None))
+        assert np.array_equal(copies.images, again.images) and np.array_equal(copies.points, again.points)
+
+
+def test_a_tiny_training_with_the_recipe_writes_its_best_model_and_its_error_on_faces(script, drawn, tmp_path):
+    options = argparse.Namespace(without=[], instead=[], copies=1.0, dtype="float32", out=tmp_path)
+    model = script.build_compact(script.CLOSE_WINDOW)
+    before = [weight.copy() for weight in model.get_weights()]
+    script.learn(options, model, {"photographs": drawn}, drawn, "start0", 0, {"copies": {"photographs": 16}, "images": 96, "learning_rate": 4e-3, "mirrored": 0.5})
+    story = json.loads((tmp_path / "start0.json").read_text())
+    assert story["copies"] == 16 and story["images_shown"] == 96 and story["faces"] == {"photographs": 4}
+    error = script.evaluate_points(script.predict_points(model, drawn.images), drawn.points, drawn.group)["rmse"]
+    assert np.isclose(story["history"][-1]["validation_rmse"], error, rtol=1e-3), "in pixels of the face, not of the window"
+    assert any(not np.array_equal(one, other) for one, other in zip(model.get_weights(), before))
+    kept = script.load_model(tmp_path / "start0.keras")
+    assert np.allclose(script.predict_points(kept, drawn.images), script.predict_points(model, drawn.images), atol=1e-3)
 
 
 def test_plain_copies_are_cut_to_the_window_too(script, drawn):
@@ -295,12 +290,9 @@ def test_rows_of_bins_answer_with_the_mean_place_in_the_frame_and_their_loss_is_
     assert told[-1] < told[0] and not np.allclose(script.predict_points(fast, drawn.images), before, atol=1e-3)
 
 
-def test_the_ablation_knows_every_part_of_the_training(script):
-    sys.modules["train"] = script
-    try:
-        import ablation
-    finally:
-        del sys.modules["train"]
+def test_the_ablation_knows_every_part_of_the_training(script, monkeypatch):
+    monkeypatch.setitem(sys.modules, "train", script)
+    ablation = load_script("recipes/default/ablation.py")
     assert set(ablation.PARTS) == set(script.PARTS) and set(ablation.INSTEAD) == set(script.INSTEAD) and set(ablation.LATER) <= set(script.PARTS)
 
 

@@ -1,0 +1,23 @@
+"Scripts of studies/, recipes/, tools/ and examples/ as modules."
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def load_script(
+    path: str,  # below the root of the repository, such as studies/grid.py
+) -> ModuleType:
+    "Run a script as a module of its own, which may import its neighbours; it is not entered in sys.modules."
+    script = ROOT / path
+    sys.path.insert(0, str(script.parent))
+    try:
+        spec = importlib.util.spec_from_file_location(script.stem, script)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(script.parent))
+    return module
