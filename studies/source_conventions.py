@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 from sklearn.linear_model import LinearRegression
 
+from facekp.annotation_sources import find_source_cut
 from facekp.conventions import LIP_TO_LIP, NOSE_TO_LIP, to_second_convention
-from facekp.eda import eye_coordinates, find_source_cut
+from facekp.eda import eye_coordinates
 from facekp.experiments.measurement import write_measurement
 from facekp.files import hash_file
 from facekp.keypoints import COLUMNS, KEYPOINTS
@@ -58,7 +59,7 @@ def measure(table: Path) -> dict:
     points = pd.read_csv(table, usecols=list(COLUMNS))[list(COLUMNS)].to_numpy(float).reshape(-1, 15, 2)
     cut = find_source_cut(points)
     first, second = points[:cut], points[cut:]
-    usual = ~np.isin(np.arange(len(points)), [suspect["row"] for suspect in find_suspects(points, cut)])
+    usual = ~np.isin(np.arange(len(points)), [suspect["row"] for suspect in find_suspects(points, [cut])])
     incomplete = ~np.isfinite(first).all(axis=(1, 2))
     lips = first[:, [TOP_LIP, BOTTOM_LIP], 1]
     both = np.isfinite(lips).all(axis=1)

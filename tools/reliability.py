@@ -126,16 +126,16 @@ def scale(_) -> dict:
     from joblib.externals.loky import get_reusable_executor
 
     from facekp.config import Settings
-    from facekp.experiments.plan import split_for_comparison
-    from facekp.experiments.run import run_grid
+    from facekp.experiments.plan import plan_experiment
+    from facekp.experiments.run import run_experiment
     from facekp.synthetic.renderer import synthetic_faces
 
     faces, wall, processor, everything = synthetic_faces(400, seed=6), {}, {}, os.cpu_count()
     for workers in (everything, 1):
         with tempfile.TemporaryDirectory() as folder:
-            settings = Settings(models="baseline", labels="complete masked ffill", augment=3, baseline_images=20_000, runs_folder=f"{folder}/runs")
-            split, started, used = split_for_comparison(faces, settings), time.perf_counter(), processor_seconds()
-            cells = len(run_grid(split, settings, f"{folder}/results", workers))
+            settings = Settings(models="baseline", labels="complete masked ffill", augment=3, baseline_images=20_000, runs_folder=f"{folder}/runs", results_folder=f"{folder}/results")
+            experiment, started, used = plan_experiment(faces, settings), time.perf_counter(), processor_seconds()
+            cells = len(run_experiment(experiment, workers).runs)
             wall[workers] = time.perf_counter() - started
             get_reusable_executor().shutdown(wait=True)  # the CPU time of a child process is counted when it ends
             processor[workers] = processor_seconds() - used

@@ -1,11 +1,11 @@
 """The page on reliability says what its records say, and the scripts that make the records work."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
 
 import pytest
+from scripts import load_script
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "nbs" / "_site"))
@@ -17,15 +17,8 @@ RECORDS = reliability_page.reliability_records()
 
 
 def tool(name: str):
-    "A script of tools/ as a module, under a name of its own."
-    sys.path.insert(0, str(ROOT / "tools"))
-    try:
-        spec = importlib.util.spec_from_file_location(f"tool_{name}", ROOT / "tools" / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(ROOT / "tools"))
-    return module
+    "A script of tools/ as a module."
+    return load_script(f"tools/{name}.py")
 
 
 @pytest.mark.parametrize(("record", "parts"), [("reliability", "reliability"), ("load", "load")])

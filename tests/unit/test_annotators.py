@@ -1,21 +1,17 @@
 "studies/annotators.py: who annotated which face, and whose convention a prediction follows."
 
-import importlib.util
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from scripts import load_script
 
 pytest.importorskip("keras")
 from facekp.faces import concatenate
 from facekp.keypoints import MEAN_FACE
 from facekp.synthetic.renderer import synthetic_faces
 
-SCRIPT = Path(__file__).resolve().parents[2] / "studies" / "annotators.py"
-spec = importlib.util.spec_from_file_location("annotators", SCRIPT)
-annotators = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(annotators)
+annotators = load_script("studies/annotators.py")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 "The examples and the Dockerfile: what they call exists, and runs as far as it can without Gradio and Docker."
 
-import importlib.util
 import re
 import shlex
 import shutil
@@ -12,6 +11,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from scripts import load_script
 
 from facekp.synthetic.renderer import synthetic_faces
 
@@ -21,10 +21,7 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 
 @pytest.fixture(scope="module")
 def app():
-    spec = importlib.util.spec_from_file_location("gradio_app", ROOT / "examples" / "gradio_app.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("examples/gradio_app.py")
 
 
 def test_the_gradio_example_finds_faces_without_gradio(app):

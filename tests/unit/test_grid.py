@@ -1,11 +1,10 @@
 "studies/grid.py at a tiny size: the split, the gaps in table order, and a queue that continues where it stopped."
 
-import importlib.util
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from scripts import load_script
 
 pytest.importorskip("keras")
 from facekp.data.npz import save_npz
@@ -14,10 +13,7 @@ from facekp.experiments.results import read_study
 from facekp.impute import forward_fill
 from facekp.synthetic.renderer import synthetic_faces
 
-SCRIPT = Path(__file__).resolve().parents[2] / "studies" / "grid.py"
-spec = importlib.util.spec_from_file_location("grid", SCRIPT)
-grid = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(grid)
+grid = load_script("studies/grid.py")
 
 
 @pytest.fixture(scope="module")
