@@ -339,7 +339,7 @@ def _run_compare(options: argparse.Namespace) -> None:
     formats = {"RMSE px": "{:.2f}".format, "accuracy": "{:.1%}".format, "seconds": "{:.0f}".format}
     print(shown[list(columns)].rename(columns=columns).to_string(index=False, formatters=formats))
 
-# %% ../nbs/library/cli.ipynb #7db6882e
+# %% ../nbs/library/cli.ipynb #0832220c
 def _run_course(options: argparse.Namespace) -> None:
     "Run the whole comparison and print its tables."
     from facekp.audit import audit
@@ -364,7 +364,7 @@ def _run_course(options: argparse.Namespace) -> None:
               f"({row.low:+.2f} to {row.high:+.2f}): {row.verdict}")
     print(f"\nprofile {settings.profile}, {time.perf_counter() - started:.0f} s; records, tables and chart are in {folder}")
 
-
+# %% ../nbs/library/cli.ipynb #6b319add
 def _run_export(options: argparse.Namespace) -> None:
     "Write a model for other programs."
     from facekp.jobs import export_model
@@ -373,6 +373,13 @@ def _run_export(options: argparse.Namespace) -> None:
     print(f"wrote {written}, {options.model} in the format {options.format}")
 
 
+def _run_completion(options: argparse.Namespace) -> None:
+    "Print the completion script of a shell."
+    from facekp.completion import completion_script
+
+    print(completion_script(build_parser(), options.shell))
+
+# %% ../nbs/library/cli.ipynb #f45b5bb9
 @contextlib.contextmanager
 def _interrupt_on_termination() -> Iterator[None]:
     "Treat SIGTERM, with which batch systems end a job, as Ctrl-C: what is done is kept and named."
@@ -384,13 +391,6 @@ def _interrupt_on_termination() -> Iterator[None]:
     finally:
         if ours:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _run_completion(options: argparse.Namespace) -> None:
-    "Print the completion script of a shell."
-    from facekp.completion import completion_script
-
-    print(completion_script(build_parser(), options.shell))
 
 # %% ../nbs/library/cli.ipynb #3289cb88
 JOBS = {  # job: what it does, a function that adds its options, a function that does it

@@ -46,7 +46,7 @@ def hash_file(
             digest.update(block)
     return digest.hexdigest()
 
-# %% ../nbs/library/files.ipynb #8d9ea1f4
+# %% ../nbs/library/files.ipynb #628e9b59
 LONGEST_NAME = 255  # bytes: the limit of nearly every disk
 
 
@@ -60,7 +60,7 @@ def check_folder(
     if there is not None and not os.access(there, os.W_OK | os.X_OK):
         raise UserError(f"{folder}: no right to write there; choose another place")
 
-
+# %% ../nbs/library/files.ipynb #d9c09e63
 def _umask() -> int:
     "Return the process's mask of rights. Setting it, the only way that Python offers, would change the rights of files that other threads make meanwhile."
     try:
@@ -70,7 +70,7 @@ def _umask() -> int:
         os.umask(mask)
         return mask
 
-
+# %% ../nbs/library/files.ipynb #7808d9fc
 @contextlib.contextmanager
 def atomic_path(
     path: str | Path,  # final path of the file; its folder is created if it is missing

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from .errors import did_you_mean
 
-# %% ../nbs/library/options.ipynb #f7b0b83d
+# %% ../nbs/library/options.ipynb #3e7c1276
 class Parser(argparse.ArgumentParser):
     "A parser whose errors are one line, with the word that may have been meant."
 
@@ -56,17 +56,11 @@ class Parser(argparse.ArgumentParser):
         words = list(sys.argv[1:] if args is None else args)
         parser = _parser_of(self, words)
         parser.add_options()
-        for word in words[:words.index("--")] if "--" in words else words:
-            name = word.split("=")[0]
-            known = [option for option in parser._option_string_actions if option.startswith("--")]
-            if name.startswith("--") and not any(option.startswith(name) for option in (*known, *self._option_string_actions)):
-                parser.error(f"option {name} is unknown{did_you_mean(name, known)}")
-            if name.startswith("-") and "." in name and not name.startswith("--") and not re.fullmatch(r"-[\d.]+(e-?\d+)?", name):
-                parser.error(f"{word} reads as an option; write ./{word} for a file of that name")
+        _check_option_names(self, parser, words[:words.index("--")] if "--" in words else words)
         parsed: argparse.Namespace = super().parse_args(words, namespace)
         return parsed
 
-# %% ../nbs/library/options.ipynb #42d15730
+# %% ../nbs/library/options.ipynb #2fd2ab55
 def jobs_of(
     parser: argparse.ArgumentParser,  # the parser of the command
 ) -> dict[str, argparse.ArgumentParser]:  # job -> its parser
@@ -87,6 +81,17 @@ def _parser_of(parser: Parser, words: Sequence[str]) -> Parser:
     "Return the parser of the job that the words name, or the whole one."
     jobs = _choices_of(parser)
     return next((jobs[word] for word in words if word in jobs), parser)
+
+
+def _check_option_names(command: Parser, job: Parser, words: Sequence[str]) -> None:
+    "End the process with one line for an option that neither the job nor the command has."
+    known = [option for option in job._option_string_actions if option.startswith("--")]
+    for word in words:
+        name = word.split("=")[0]
+        if name.startswith("--") and not any(option.startswith(name) for option in (*known, *command._option_string_actions)):
+            job.error(f"option {name} is unknown{did_you_mean(name, known)}")
+        if name.startswith("-") and "." in name and not name.startswith("--") and not re.fullmatch(r"-[\d.]+(e-?\d+)?", name):
+            job.error(f"{word} reads as an option; write ./{word} for a file of that name")
 
 # %% ../nbs/library/options.ipynb #1a2d80d9
 def whole_number(

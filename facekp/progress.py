@@ -28,7 +28,7 @@ def progress(
     return tqdm(items, desc=description, total=total, delay=2, leave=False, dynamic_ncols=True,
                 disable=not show or file is None, file=file)
 
-# %% ../nbs/library/progress.ipynb #2398cb95
+# %% ../nbs/library/progress.ipynb #68a9841b
 def _bar_stream() -> TextIO | None:  # an open file, or None for no bar
     "Return the stream for bars: standard error where it is a terminal, or in a notebook the cell's standard output."
     in_cell, errors_in_cell = (type(file).__module__ == "ipykernel.iostream"

@@ -21,7 +21,7 @@ import pandas as pd
 
 from ..errors import UserError
 
-# %% ../../nbs/library/data/table_text.ipynb #bfa3b672
+# %% ../../nbs/library/data/table_text.ipynb #1428c82f
 def first_line(
     lines: Iterator[bytes],  # lines of the file
     where: str,  # name of the table, begins the message
@@ -48,7 +48,7 @@ def read_names(
         names.pop()
     return [canonical.get(name.lower(), name) for name in names]
 
-
+# %% ../../nbs/library/data/table_text.ipynb #1fb441af
 def check_names(
     names: list[str],  # from `read_names`
     columns: tuple[str, ...],  # names that must be there, once
@@ -69,7 +69,7 @@ def check_names(
     if twice:
         raise UserError(f"{where}: column {twice[0]} is there {names.count(twice[0])} times, expected once")
 
-# %% ../../nbs/library/data/table_text.ipynb #d774aa5f
+# %% ../../nbs/library/data/table_text.ipynb #d6de96ed
 def fit_cells(
     cells: list[AnyStr],  # of a row
     count: int,  # number of columns
@@ -80,7 +80,7 @@ def fit_cells(
         end -= 1
     return cells[:end]
 
-
+# %% ../../nbs/library/data/table_text.ipynb #61520db0
 def read_small_table(
     content: bytes,  # of the file
     columns: tuple[str, ...],  # columns that must be there

@@ -162,7 +162,7 @@ def _turn_back(points: np.ndarray, turn: int, shape: tuple[int, ...]) -> np.ndar
         points = np.stack([last - points[..., 1], points[..., 0]], axis=-1)
     return points
 
-# %% ../../nbs/library/inference/landmarker.ipynb #d7011a8e
+# %% ../../nbs/library/inference/landmarker.ipynb #18571b17
 class FaceLandmarker:
     "Finds faces and their keypoints in images."
 
@@ -209,18 +209,7 @@ class FaceLandmarker:
         images: Sequence[np.ndarray],  # uint8 [H,W,3], RGB, of any sizes
     ) -> list[list[Face]]:  # per image its faces, largest confidence first
         "Find the faces of several images in memory; the candidates of all go through the networks together."
-        pyramids = [self._make_pyramid(image) for image in images]
-        first = [_first_pass(self, number, pyramid) for number, pyramid in enumerate(pyramids)]
-        faces = _find_points(self, pyramids, [one for _, clear in first for one in clear], CLEAR_CONFIDENCE)
-        doubtful = [place for places, _ in first for place in places
-                    if not any(same_place(place.crop, face.crop) for face in faces[place.image])]
-        _add(faces, _refine(self, pyramids, doubtful))
-        turned = [place for number in _without_sure_face(faces) for place in _search_turned(self, number, pyramids[number], first[number][0])]
-        _add(faces, _refine(self, pyramids, turned))
-        blurred = set(_without_sure_face(faces))
-        places = [place for place in [*(one for found, _ in first for one in found), *turned] if place.image in blurred]
-        _add(faces, _refine(self, [SharpenedPyramid(pyramid) for pyramid in pyramids], places))
-        return faces
+        return _search(self, [self._make_pyramid(image) for image in images])
 
     def refine(
         self,
@@ -270,7 +259,7 @@ def _predict_points(model: KeypointModel, pyramids: Sequence[ImagePyramid], cand
         after.append(candidate._replace(points=points, sigma=error, confidence=confidence))
     return after
 
-# %% ../../nbs/library/inference/landmarker.ipynb #16730cc7
+# %% ../../nbs/library/inference/landmarker.ipynb #a5477969
 def _refine(landmarker: FaceLandmarker, pyramids: Sequence[ImagePyramid], places: Sequence[_Place],
             min_confidence: float | None = None) -> list[list[Face]]:
     "Detect again at places, and find the keypoints."
@@ -292,7 +281,7 @@ def _find_points(landmarker: FaceLandmarker, pyramids: Sequence[ImagePyramid], d
             faces[one.image].append(_make_face(pyramids[one.image].image.shape, points, sigma, crop, one.points, confidence))
     return [_deduplicate(found) for found in faces]
 
-
+# %% ../../nbs/library/inference/landmarker.ipynb #5d69353e
 def _without_sure_face(faces: Sequence[Sequence[Face]]) -> list[int]:
     "Return the numbers of the images in which no face is sure."
     return [number for number, found in enumerate(faces) if max((face.confidence for face in found), default=0) < SURE_CONFIDENCE]
@@ -302,6 +291,21 @@ def _add(faces: list[list[Face]], more: Sequence[Sequence[Face]]) -> None:
     "Add further faces to those of each image, each face once."
     for number, found in enumerate(more):
         faces[number] = _deduplicate([*faces[number], *found])
+
+# %% ../../nbs/library/inference/landmarker.ipynb #69de124b
+def _search(landmarker: FaceLandmarker, pyramids: Sequence[ImagePyramid]) -> list[list[Face]]:
+    "Find the faces of several images. Those without a sure face are searched again: with a border, turned, and sharpened."
+    first = [_first_pass(landmarker, number, pyramid) for number, pyramid in enumerate(pyramids)]
+    faces = _find_points(landmarker, pyramids, [one for _, clear in first for one in clear], CLEAR_CONFIDENCE)
+    doubtful = [place for places, _ in first for place in places
+                if not any(same_place(place.crop, face.crop) for face in faces[place.image])]
+    _add(faces, _refine(landmarker, pyramids, doubtful))
+    turned = [place for number in _without_sure_face(faces) for place in _search_turned(landmarker, number, pyramids[number], first[number][0])]
+    _add(faces, _refine(landmarker, pyramids, turned))
+    blurred = set(_without_sure_face(faces))
+    places = [place for place in [*(one for found, _ in first for one in found), *turned] if place.image in blurred]
+    _add(faces, _refine(landmarker, [SharpenedPyramid(pyramid) for pyramid in pyramids], places))
+    return faces
 
 # %% ../../nbs/library/inference/landmarker.ipynb #4b6a4729
 def _is_batch(image: object) -> bool:

@@ -21,7 +21,7 @@ from ..keypoints import IMAGE_SIZE
 SMALLEST_LEVEL = 128  # pixels: the longer side of a level that is not halved any more
 PIXELS_PER_PIXEL = 1.0  # of a level, for each pixel of the result that is made from it, at least
 
-# %% ../../nbs/library/inference/pyramid.ipynb #5573577b
+# %% ../../nbs/library/inference/pyramid.ipynb #57c803b5
 class ImagePyramid:
     "An image at several sizes, each half of the one before."
 
@@ -31,14 +31,7 @@ class ImagePyramid:
         finest: int | None = None,  # pixels: the longer side of the largest size that `resize` will be asked for; the image's own when not given
     ):
         self.image, self.longest = image, max(image.shape[:2])
-        first = self.longest / (finest or self.longest)
-        factor = 8 if first >= 16 else 4 if first >= 4 else 2 if first >= 2 else 1
-        self.levels = {1: image}  # by the factor of reduction
-        if factor > 1:
-            self.levels[factor] = _reduce(image, factor)
-        while self.longest / factor >= 2 * SMALLEST_LEVEL:
-            self.levels[2 * factor] = _reduce(self.levels[factor], 2)
-            factor *= 2
+        self.levels = _make_levels(image, self.longest / (finest or self.longest))
 
     def resize(
         self,
@@ -64,13 +57,29 @@ class ImagePyramid:
         if shrink > 1:
             level, (left, top) = _reduced_region(level, x, y, crop.size / factor, shrink)
             x, y = (x - left + 0.5) / shrink - 0.5, (y - top + 0.5) / shrink - 0.5
-        return crop_image(level, replace(crop, center=(x, y), size=crop.size / factor / shrink), size, grey)
+        return self._finish(crop_image(level, replace(crop, center=(x, y), size=crop.size / factor / shrink), size, grey))
+
+    def _finish(self, cut: np.ndarray) -> np.ndarray:
+        "Return a crop as it is; subclasses change it."
+        return cut
 
     def _factor(self, most: float) -> int:
         "Return the factor of the smallest level that is reduced no further than wanted."
         return max((factor for factor in self.levels if factor <= most), default=1)
 
-# %% ../../nbs/library/inference/pyramid.ipynb #2017ec5d
+# %% ../../nbs/library/inference/pyramid.ipynb #986d59e4
+def _make_levels(image: np.ndarray, first: float) -> dict[int, np.ndarray]:
+    "Return the image at each factor of reduction; the largest result is `first` times smaller than the image."
+    factor = 8 if first >= 16 else 4 if first >= 4 else 2 if first >= 2 else 1
+    levels = {1: image}
+    if factor > 1:
+        levels[factor] = _reduce(image, factor)
+    while max(image.shape[:2]) / factor >= 2 * SMALLEST_LEVEL:
+        levels[2 * factor] = _reduce(levels[factor], 2)
+        factor *= 2
+    return levels
+
+
 def _power_of_two(value: float) -> int:
     "Return the largest power of two up to a value of 1 or more, and 1 for less."
     return 1 << int(math.log2(max(value, 1)))
@@ -92,7 +101,7 @@ def _reduced_region(image: np.ndarray, x: float, y: float, size: float,
     left, top = left - left % factor, top - top % factor
     return _reduce(image[top:bottom + 1, left:right + 1], factor), (left, top)
 
-# %% ../../nbs/library/inference/pyramid.ipynb #0dcb6d51
+# %% ../../nbs/library/inference/pyramid.ipynb #a27e7756
 SHARPENING = 5.0  # times the difference from the smoothed crop that is added to it
 SMOOTHING = 3 / 128  # standard deviation of the smoothing, as a share of the crop's side
 
@@ -106,13 +115,8 @@ class SharpenedPyramid(ImagePyramid):
     ):
         self.image, self.longest, self.levels = pyramid.image, pyramid.longest, pyramid.levels
 
-    def crop(
-        self,
-        crop: Crop,  # the region, pixels of the image
-        size: int = IMAGE_SIZE,  # pixels of a side of the result
-        grey: bool = False,  # True: the result is grey
-    ) -> np.ndarray:  # uint8 [size,size,3] or [size,size]; outside the image its edge is repeated
-        "Cut a crop out and sharpen it by unsharp masking."
-        values = super().crop(crop, size, grey).astype(np.float32)
-        smooth = cv2.GaussianBlur(values, (0, 0), SMOOTHING * size)
+    def _finish(self, cut: np.ndarray) -> np.ndarray:
+        "Sharpen a crop by unsharp masking."
+        values = cut.astype(np.float32)
+        smooth = cv2.GaussianBlur(values, (0, 0), SMOOTHING * len(cut))
         return np.clip(values + SHARPENING * (values - smooth), 0, 255).astype(np.uint8)

@@ -78,7 +78,7 @@ def _smoothing_factor(cutoff: Any, step: float) -> Any:
     "Return the weight of a new value in a first-order low-pass filter with a cutoff in hertz, after a step in seconds."
     return 1 / (1 + 1 / (2 * math.pi * cutoff * step))
 
-# %% ../../nbs/library/inference/tracking.ipynb #0ac21d33
+# %% ../../nbs/library/inference/tracking.ipynb #38476218
 VERIFY_EVERY = 8  # frames from one confirmation of a face by the detector to the next
 SEARCH_EVERY = 30  # frames from one search of the whole frame to the next: a new face is noticed within a second
 FOLLOW_SIGMA = 2.0  # pixels of the crop: mean sigma above which the keypoint model alone is not trusted
@@ -94,6 +94,12 @@ class _Track:
     before: Crop | None = None  # the crop that the face before gives; None where the face was not seen then
     missed: int = 0  # frames since it was seen
     unverified: int = 0  # frames since the detector confirmed it
+
+    def update(self, face: Face, seconds: float, verified: bool) -> np.ndarray:
+        "Continue with the face of a new frame; return its points, smoothed where the track smooths."
+        self.before = frame_face(self.face.points) if self.missed == 1 and face is not self.face else None
+        self.face, self.missed, self.unverified = face, 0, 0 if verified else self.unverified
+        return self.smoother(face.points, seconds, face.crop.pixel) if self.smoother else face.points
 
 
 def _nearest_track(face: Face, tracks: dict[int, _Track], taken: set[int]) -> int | None:
@@ -169,7 +175,7 @@ def _share_a_place(faces: Sequence[Face]) -> bool:
     "Tell whether two faces went to the same place."
     return any(same_place(a.crop, b.crop) for number, a in enumerate(faces) for b in faces[:number])
 
-# %% ../../nbs/library/inference/tracking.ipynb #336e893d
+# %% ../../nbs/library/inference/tracking.ipynb #e25483b5
 class FaceTracker:
     "Tracks faces from frame to frame."
 
@@ -199,11 +205,8 @@ class FaceTracker:
         seen, taken = [], set[int]()
         for face in faces:
             number = self._assign(face, taken)
-            track = self._tracks[number]
             taken.add(number)
-            track.before = frame_face(track.face.points) if track.missed == 1 and face is not track.face else None
-            track.face, track.missed, track.unverified = face, 0, 0 if verified else track.unverified
-            points = (track.smoother(face.points, seconds, face.crop.pixel) if track.smoother else face.points)
+            points = self._tracks[number].update(face, seconds, verified)
             seen.append(replace(face, points=points, track_id=number))
         self._tracks = {number: track for number, track in self._tracks.items() if track.missed <= self.max_lost}
         return seen

@@ -20,9 +20,10 @@ import numpy as np
 
 from ..errors import RunError
 
-# %% ../../nbs/library/inference/video_file.ipynb #f55897a1
+# %% ../../nbs/library/inference/video_file.ipynb #7c395f43
 MARK = b"drawn by facekp"  # at the end of a video
 MAX_REPEATS = 600  # frames: the longest pause between two frames of a source that is reproduced
+_MPEG4_REMARK = "MPEG-4 Part 2, which browsers do not play, since this OpenCV has no H.264 encoder; ffmpeg -i FILE -c:v libx264 NEW.mp4 converts it"
 
 _PROBE = """
 import sys, cv2, numpy
@@ -45,7 +46,7 @@ def has_h264() -> bool:
             return False
         return tried.returncode == 0
 
-# %% ../../nbs/library/inference/video_file.ipynb #fa7c4a10
+# %% ../../nbs/library/inference/video_file.ipynb #5a7aa19e
 class VideoFile:
     "An MP4 file that takes frames with their times. A constant rate is kept: a frame that was shown longer is repeated."
 
@@ -67,8 +68,7 @@ class VideoFile:
     @property
     def remark(self) -> str:  # a sentence, or nothing
         "Return what the user should know about the file."
-        return "" if self.codec == "avc1" else ("MPEG-4 Part 2, which browsers do not play, since this OpenCV has no H.264 encoder; "
-                                                 "ffmpeg -i FILE -c:v libx264 NEW.mp4 converts it")
+        return "" if self.codec == "avc1" else _MPEG4_REMARK
 
     def write(
         self,

@@ -111,7 +111,7 @@ def _write_features(backbone: keras.Model, images: npt.NDArray[np.uint8], paths:
             for file, kind, part in zip(files, kinds, maps):
                 file.write(part.astype(kind).tobytes())
 
-# %% ../../nbs/library/training/transfer.ipynb #5f8dc57e
+# %% ../../nbs/library/training/transfer.ipynb #761d5b68
 def _fit_head(model: keras.Model, train: Faces, validation: Faces, images_shown: int, folder: Path, options: dict[str, Any]) -> TrainingRun:
     "Train the head on features; where the budget is smaller than the training set, use a random part of it."
     if len(train) > images_shown:
@@ -135,6 +135,13 @@ def _fine_tune(model: keras.Model, head: TrainingRun, train: Faces, validation: 
     return TrainingRun(model, history, head.epochs + tuned.epochs, best["epoch"], head.images_shown + tuned.images_shown,
                        head.seconds + tuned.seconds)
 
+# %% ../../nbs/library/training/transfer.ipynb #aaf27c20
+def _stage_settings(model: keras.Model, run_folder: str | Path | None, **settings: Any) -> dict[str, Any]:
+    "Return what a resumed run must share. Two stages share the budget, so it may not grow either; the weights are hashed for a run with a folder only."
+    if not run_folder:
+        return settings
+    return {**settings, "weights of the backbone": fingerprint(*(array for layer in backbone_layers(model) for array in layer.get_weights()))}
+
 
 def _check_rates(learning_rate: float, fine_tune_rate: float, fine_tune_share: float) -> None:
     "Raise UserError for a fine-tuning that would destroy the pretrained weights."
@@ -144,7 +151,7 @@ def _check_rates(learning_rate: float, fine_tune_rate: float, fine_tune_share: f
     if not 0 <= fine_tune_share < 1:
         raise UserError(f"fine_tune_share {fine_tune_share:g}: expected 0 (no fine-tuning) or more, and below 1, since the head is trained first")
 
-# %% ../../nbs/library/training/transfer.ipynb #f9e2a295
+# %% ../../nbs/library/training/transfer.ipynb #018087ce
 def fit_transfer(
     model: keras.Model,  # from build_transfer
     train: Faces,  # training set; missing labels (NaN) do not count in the loss
@@ -171,15 +178,12 @@ def fit_transfer(
     rate = learning_rate / 10 if fine_tune_learning_rate is None else fine_tune_learning_rate
     _check_rates(learning_rate, rate, fine_tune_share)
     check_faces(train, validation)
-    stages = {"images_shown": images_shown, "fine_tune_share": fine_tune_share, "fine_tune_learning_rate": rate, "first_layer_share": first_layer_share,
-              "first_layer": first_layer}  # two stages share the budget, so it may not grow either
-    options: dict[str, Any] = {"batch_size": batch_size, "loss": loss, "patience": patience, "seed": seed, "resume": resume,
-                               "show_progress": show_progress, "must_match": stages}
+    options: dict[str, Any] = {"batch_size": batch_size, "loss": loss, "patience": patience, "seed": seed, "resume": resume, "show_progress": show_progress}
     folders = {stage: Path(run_folder) / stage if run_folder else None for stage in ("whole", "head", "fine_tuning")}
     if any(layer.trainable_variables for layer in backbone_layers(model)):
-        return fit(model, train, validation, images_shown, learning_rate=learning_rate, run_folder=folders["whole"], faces_per_epoch=faces_per_epoch, **{**options, "must_match": None})
-    if run_folder:
-        stages["weights of the backbone"] = fingerprint(*(array for layer in backbone_layers(model) for array in layer.get_weights()))
+        return fit(model, train, validation, images_shown, learning_rate=learning_rate, run_folder=folders["whole"], faces_per_epoch=faces_per_epoch, **options)
+    options["must_match"] = _stage_settings(model, run_folder, images_shown=images_shown, fine_tune_share=fine_tune_share, fine_tune_learning_rate=rate,
+                                            first_layer_share=first_layer_share, first_layer=first_layer)
     head = _fit_head(model, train, validation, round(images_shown * (1 - fine_tune_share)), Path(features_folder or Path(load_settings().runs_folder) / "features"),
                      {**options, "learning_rate": learning_rate, "run_folder": folders["head"]})
     if not fine_tune_share:
