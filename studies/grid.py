@@ -160,8 +160,7 @@ def train_cell(cell: Cell, stage: str, work: Work) -> Any:
         chosen = np.isin(split.train.group, np.random.default_rng([cell.photos, 8]).permutation(photos)[:cell.photos])
     train = apply_label_strategy(split.train[chosen], cell.labels, seed=cell.seed)
     images = spec.images_shown(work.settings) // (4 if stage == "tune" else 1)
-    # a frozen backbone sees whole copies only, so that all seeds share its features; other networks see part of the last copy
-    copies = min(cell.augment, max(images // len(train) - 1, 0) if spec.pretrained else -(-images // len(train)))
+    copies = min(cell.augment, -(-images // len(train)))
     drawn = 0 if spec.pretrained else cell.seed  # a frozen backbone sees the same copies with every seed, so that its features are computed once
     train = augment_faces(train, copies, seed=drawn, workers=1) if copies else train
     weights, factor = find_weights(cell.model, work.settings.weights), cell.rate or tuned_rate(work, cell.model)

@@ -118,14 +118,14 @@ def _flatten(name: str, value: Any) -> list[tuple[str, float]]:
         return [(f"{name}_{axis}", float(number)) for axis, number in zip("xy", value)]
     return [(name, float(value))]
 
-# %% ../../nbs/library/experiments/results.ipynb #2c369db8
+# %% ../../nbs/library/experiments/results.ipynb #136ae30a
 def merge_studies(
     old: Study,  # what is there
     new: Study,  # runs that are added, or replace those of the same name
 ) -> Study:  # all runs, sorted by name
     "Join two studies of the same test faces; a run of the new one replaces that of the old one."
     kept = old.select(~old.runs.index.isin(new.runs.index))
-    meta = {**new.meta, "data": {key: value for key, value in new.meta["data"].items() if key in old.meta["data"]},
+    meta = {**new.meta, "data": {key: value for key, value in new.meta["data"].items() if key in old.meta["data"] and old.meta["data"][key] == value},
             "machines": list(old.meta["machines"]), "versions": list(old.meta["versions"])}
     runs = new.runs.copy()
     for column, name in (("machine", "machines"), ("versions", "versions")):
