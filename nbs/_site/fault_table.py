@@ -75,5 +75,5 @@ def _link(test: FaultTest, folder: Path) -> str:
 def fault_lines() -> list[str]:
     "Return the section of the page."
     tests = fault_tests()
-    return ["## Faults by kind", "", f"Users of similar programs reported these faults in public. The table states what a user of facekp gets instead. It is generated from the {len(tests)} tests behind its "
-            "rows, which `make test` runs; tests that take minutes are run by `make test-long`.", "", fault_table(tests), ""]
+    return ["## Faults by kind", "", f"Users of similar programs reported these faults in public. The table shows what a user of facekp gets instead. It is generated from the {len(tests)} tests behind its "
+            "rows. `make test` runs them, and `make test-long` runs those that take minutes.", "", fault_table(tests), ""]

@@ -4,32 +4,33 @@ import json
 
 from lessons import ROOT
 from modelcard import read_record, table
+from record_words import in_terms
 
 FOLDER = ROOT / "results" / "prediction"
 PHOTOS = {"photos.json": "Photographs with their own landmarks", "photos_composed.json": "Real faces blended into pictures without faces", "photos_synthetic.json": "Synthetic faces in pictures without faces"}
 PLANNED = {  # record: what it measures
     "photos.json": "faces found, error, false faces and time on whole photographs beside MediaPipe and dlib", "photos_composed.json": "the same with real faces blended into pictures without faces",
-    "photos_synthetic.json": "the same with synthetic faces, which anybody can repeat", "confidence.json": "whether confidence is a probability, and how spoiled photographs are flagged",
+    "photos_synthetic.json": "the same with synthetic faces, which everybody can repeat", "confidence.json": "whether confidence is a probability, and how spoiled photographs are flagged",
     "tracking.json": "error in motion, jitter, ids and time per frame of video", "uses.json": "alignment, head pose and expression measures on photographs"}
 GOALS = {"error_percent": 0.3, "jitter_px": 0.05, "processor_ms_mean": 4.0}  # of tracking: at most
-NEVER = ["MediaPipe and dlib on the made videos of the tracking benchmark: they were not run on them.",
-         "Head pose against a device that measures it: no such data are at hand, so the pose is compared with another estimate.",
-         "Expression measures against the other points of 300-W's 68: the files at hand hold the fifteen mapped points only."]
+NEVER = ["MediaPipe and dlib on the simulated videos of the tracking benchmark.",
+         "Head pose against a measuring device: we have no such data, so the pose is compared with another estimate.",
+         "Expression measures against the other points of 300-W's 68: our files contain the fifteen mapped points only."]
 
 
 def prediction_records() -> dict[str, dict]:
-    "The records that are there, by file name."
+    "Return the existing records by file name."
     return {name: record for name in PLANNED if (record := read_record(FOLDER / name))}
 
 
 def unmeasured(records: dict[str, dict]) -> list[str]:
-    "What no record shows, as a list."
+    "Return what was not measured, as a list."
     return [f"- {text[0].upper()}{text[1:]}: no record yet (`results/prediction/{name}`)." for name, text in PLANNED.items() if name not in records] + [f"- {text}" for text in NEVER]
 
 
 def photo_lines(name: str, record: dict) -> list[str]:
-    "One section per kind of picture: a row per method."
-    lines = [f"## {PHOTOS[name]}", "", f"A face counts as found with a {record.get('found_from', 'small error')}. The methods processed the same images in turns, so compare the ratios of the times. "
+    "Return the section on photographs: a table per kind of picture, a row per method."
+    lines = [f"## {PHOTOS[name]}", "", in_terms(f"A face counts as found with a {record.get('found_from', 'small error')}.") + " The methods processed the same images in turns, so compare the ratios of the times. "
              "NME is the mean over the faces that a method found; common faces are those that all methods found.", ""]
     for kind, methods in record.get("tables", {}).items():
         count = record.get("pictures", {}).get(kind)
@@ -40,12 +41,12 @@ def photo_lines(name: str, record: dict) -> list[str]:
 
 
 def _made(record: dict) -> list[str]:
-    "How a record was made."
+    "Return the command of a record."
     return [f"Made by `{record['command']}`.", ""] if "command" in record else []
 
 
 def tracking_lines(record: dict) -> list[str]:
-    "Motions and gaps of the made videos."
+    "Return the section on tracking: motions and gaps of the simulated videos."
     motions = [{"motion": row["motion"], "error, % of interocular distance": round(row["error_percent"], 3), "unfiltered": round(row["error_percent_unfiltered"], 3),
                 "ms per frame, median": round(row["processor_ms_median"], 2), "ms per frame, mean": round(row["processor_ms_mean"], 2),
                 "frames without face": row["frames_without_face"], "ids per face, most": row["most_ids_per_face"]} for row in record["motions"]]
@@ -55,12 +56,12 @@ def tracking_lines(record: dict) -> list[str]:
     words = {"error_percent": "error in motion, % of the interocular distance", "jitter_px": "jitter at rest, px", "processor_ms_mean": "ms per frame of 640x480 with one face, mean"}
     goals = [{"measure": words[name], "goal, at most": goal, "measured, worst motion": round(worst[name], 3), "reached": bool(worst[name] <= goal)} for name, goal in GOALS.items()]
     gaps = [{"black frames": row["black_frames"], "faces": row["faces"], "id kept": row["id_kept"], "frames until found again, most": row["frames_until_found_most"]} for row in record["gaps"]]
-    return ["## Tracking in video", "", f"Made videos: {record['data']}. Time is that of the processor, one thread. Jitter without the filter is {still['jitter_px_unfiltered']:.3f} px.", "",
+    return ["## Tracking in video", "", f"Simulated videos: {record['data']['name']}. Times are processor times with one thread. Without the filter, the jitter is {still['jitter_px_unfiltered']:.3f} px.", "",
             *table(goals, "measure", "Goals of tracking"), *table(motions, "motion", "Tracking by motion"), *table(gaps, "black frames", "Ids through gaps"), *_made(record)]
 
 
 def uses_lines(record: dict) -> list[str]:
-    "Alignment, head pose and expression measures."
+    "Return the section on alignment, head pose and expression measures."
     rounded = lambda row: {key.replace("mean_absolute_difference", "mean absolute difference"): round(value, 3) if isinstance(value, float) else value  # noqa: E731
                            for key, value in row.items() if not key.endswith("interval") or key == "mean_absolute_difference_interval"}
     alignment = [{"measure": name.replace("_", " "), "mean": round(values["mean"], 3), "95th percentile": round(values["p95"], 3)} for name, values in record["alignment"].items()]
@@ -74,13 +75,13 @@ def uses_lines(record: dict) -> list[str]:
             *table([rounded(row) for row in record["pose"]], "angle", "Head pose against MediaPipe"),
             "**Expression measures** of predicted points against the same measures of the labels, in interocular distances.", "",
             *table([rounded(row) for row in record["expression"]], "measure", "Expression measures"),
-            "What fifteen points cannot give: blinking and eye opening (no point lies on an eyelid), gaze (the eye centre is not the pupil), the inner edge of the lips, frowning, and emotions.", "", *_made(record)]
+            "Fifteen points cannot show blinking and eye opening (there is no point on an eyelid), gaze (the eye centre is not the pupil), the inner edge of the lips, frowning, and emotions.", "", *_made(record)]
 
 
 def confidence_lines(record: dict) -> list[str]:
-    "The reliability of confidence, and what became of spoiled photographs."
+    "Return the section on the reliability of confidence and on spoiled photographs."
     kinds = [{"kind": kind, **values} for kind, values in record.get("by_kind_test", {}).items()]
-    return ["## Confidence", "", f"{record['what']}.", "", *table(record["reliability_test"], "confidence from", "Reliability of confidence"), *table(kinds, "kind", "Spoiled pictures"), *_made(record)]
+    return ["## Confidence", "", f"{in_terms(record['what'])}.", "", *table(record["reliability_test"], "confidence from", "Reliability of confidence"), *table(kinds, "kind", "Spoiled pictures"), *_made(record)]
 
 
 def install_lines(record: dict) -> list[str]:
@@ -93,8 +94,8 @@ def install_lines(record: dict) -> list[str]:
 def prediction_page() -> str:
     "Return the page."
     records = prediction_records()
-    lines = ["# Prediction", "", "How well `facekp predict` and `facekp.track` do, measured by committed scripts. All numbers are read from the records in `results/prediction/`. No photograph that was used is part of the "
-             "repository.", ""]
+    lines = ["# Prediction", "", "This page shows how accurate and how fast `facekp predict` and `facekp.track` are. All numbers come from the records in `results/prediction/`, and each section names the script that made them. The "
+             "photographs are not part of the repository.", ""]
     for name in PHOTOS:
         lines += photo_lines(name, records[name]) if name in records else []
     for name, section in (("confidence.json", confidence_lines), ("tracking.json", tracking_lines), ("uses.json", uses_lines)):

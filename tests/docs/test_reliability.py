@@ -79,7 +79,7 @@ def test_the_page_shows_the_numbers_of_the_records():
         assert f">{number:,}<" in page, number
     for part in (*told.values(), *RECORDS["load"].values()):
         assert reliability_page.made_on(part) in page
-    assert "No answer of pip-audit is recorded" in page and all(heading in page for heading, _ in reliability_page.TOLD.values())
+    assert "No result of pip-audit is recorded" in page and all(heading in page for heading, _ in reliability_page.TOLD.values())
 
 
 def test_a_part_that_lost_something_is_shown(monkeypatch, tmp_path):
@@ -89,10 +89,10 @@ def test_a_part_that_lost_something_is_shown(monkeypatch, tmp_path):
             "machine": {"processor": "a slow one", "cores": 1, "memory_gb": 2, "system": "Linux"}, "versions": {"python": "3.10.1"}}
     (tmp_path / "reliability.json").write_text(json.dumps({"schema": 1, "parts": {"fuzz": {"data": None, **part}}}))
     page = reliability_page.reliability_page()
-    assert reliability_page.summary_rows(reliability_page.reliability_records()) == [{"what was done": "files spoilt at random and read", "how often": 12_345, "lost": 7}]
+    assert reliability_page.summary_rows(reliability_page.reliability_records()) == [{"what was done": "randomly damaged files read", "how often": 12_345, "lost": 7}]
     for words in ("<td data-value=\"7\">7</td>", "12,345", "1 core of a slow one", "load average before it 0.5: `run me`"):
         assert words in page, words
-    assert "Kills of a training" not in page
+    assert "Killed training runs" not in page
 
 
 def test_rows_of_versions_are_counted_and_what_has_none_is_not_run(tmp_path):
