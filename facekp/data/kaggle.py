@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/data/kaggle.html.md"""
 # %% auto #0
 __all__ = ['parse_training', 'broken_rows', 'load_kaggle', 'read_truth', 'load_kaggle_test']
 
-# %% ../../nbs/library/data/kaggle.ipynb #bba78edd
+# %% ../../nbs/library/data/kaggle.ipynb #0c2d107c
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ import pandas as pd
 
 from ..conventions import annotation_source
 from .archives import find_table, open_table, reading, require_table
-from .cache import cached
+from .cache import cached_files
 from .checks import check_points, raise_images, raise_problems
 from .duplicates import near_duplicates
 from .groups import state_groups
@@ -46,7 +46,7 @@ def broken_rows(
     problems = parse_training(require_table(Path(path), "training.csv"))[2]
     return sorted(problems, key=lambda problem: int(problem.split()[1].rstrip(":")))
 
-# %% ../../nbs/library/data/kaggle.ipynb #e9f7abe5
+# %% ../../nbs/library/data/kaggle.ipynb #29b1e81c
 def load_kaggle(
     path: str | Path,  # Kaggle folder, Kaggle's zip file or training.csv
     name: str | None = None,  # name of the set; None: the name of the file or folder
@@ -55,8 +55,8 @@ def load_kaggle(
     path = Path(path)
     table = require_table(path, "training.csv")
     truth = path / "truth.csv" if path.is_dir() and (path / "truth.csv").is_file() else None
-    faces = cached([table, truth] if truth else [table], lambda: _load_kaggle(table, truth),
-                   name or path.name)
+    faces = cached_files([table, truth] if truth else [table], lambda: _load_kaggle(table, truth),
+                         name or path.name)
     return state_groups(faces, table.parent)
 
 

@@ -7,9 +7,8 @@ Docs: https://facekp.github.io/facekp/library/data/sources.html.md"""
 # %% auto #0
 __all__ = ['load_faces']
 
-# %% ../../nbs/library/data/sources.ipynb #8d2bb6b9
+# %% ../../nbs/library/data/sources.ipynb #2a32a495
 import hashlib
-import warnings
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -17,13 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from .archives import find_table
-from .cache import CACHE_FOLDER, CACHE_FORMAT, read_cache, write_cache
+from .cache import CACHE_FOLDER, cached
 from .kaggle import load_kaggle
 from .kaggle_download import fetch_kaggle
 from .npz import load_npz
 from .w300 import load_300w
 from ..config import SOURCES, WORDS, is_word, load_settings
-from ..errors import RunError, UserError, did_you_mean
+from ..errors import UserError, did_you_mean
 from ..faces import Faces, concatenate
 
 # %% ../../nbs/library/data/sources.ipynb #0e094475
@@ -94,7 +93,7 @@ def _load_one(source: str, data_folder: Path, seed: int) -> Faces:
         raise UserError(f"{path}: can't tell what this is from its ending; expected {SOURCES}")
     return loaders[path.suffix.lower()](path)
 
-# %% ../../nbs/library/data/sources.ipynb #3197b0e3
+# %% ../../nbs/library/data/sources.ipynb #80f80f4f
 def _load_synthetic(source: str, data_folder: Path, seed: int) -> Faces:
     "Render the synthetic training set, or load it from the cache."
     from facekp.synthetic.dataset import synthetic_training_set
@@ -109,17 +108,5 @@ def _load_synthetic(source: str, data_folder: Path, seed: int) -> Faces:
     package = Path(str(files("facekp")))
     sources = [package / "keypoints.py", package / "conventions.py", *sorted((package / "synthetic").glob("*.py"))]
     program = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
-    folder, family = data_folder / CACHE_FOLDER, f"synthetic-{count}-seed{seed}"
-    key = f"{family}-{program[:16]}-{CACHE_FORMAT}"
-    faces = read_cache(folder, key)
-    if faces is None:
-        faces = synthetic_training_set(count, seed=seed)
-        try:
-            write_cache(folder, key, faces)
-            for path in folder.glob(f"{family}-*"):
-                if not path.name.startswith(key):
-                    path.unlink(missing_ok=True)
-        except (OSError, UserError, RunError) as error:
-            warnings.warn("the synthetic faces could not be kept for the next time, and loading goes "
-                          f"on without it: {error}", stacklevel=5)
+    faces = cached(data_folder / CACHE_FOLDER, f"synthetic-{count}-seed{seed}", program, lambda: synthetic_training_set(count, seed=seed))
     return replace(faces, name=source)

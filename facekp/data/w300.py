@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/data/w300.html.md"""
 # %% auto #0
 __all__ = ['PHOTO_ENDINGS', 'DOUBTFUL', 'read_pts', 'load_300w']
 
-# %% ../../nbs/library/data/w300.ipynb #9d70f0c0
+# %% ../../nbs/library/data/w300.ipynb #5d92a1b7
 import hashlib
 import os
 import re
@@ -18,7 +18,7 @@ import numpy as np
 
 from ..conventions import from_68_points
 from .archives import reading
-from .cache import cached
+from .cache import cached_files
 from .checks import raise_images
 from .groups import photo_groups, state_groups
 from .label_evidence import PHOTOS_ASKED, find_resize, label_error
@@ -82,7 +82,7 @@ def _marks_in(folder: Path) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not is_system_name(name))
         yield from (Path(place) / name for name in names if name.lower().endswith(".pts") and not is_system_name(name))
 
-# %% ../../nbs/library/data/w300.ipynb #14226506
+# %% ../../nbs/library/data/w300.ipynb #1e4a6af6
 def load_300w(
     folder: str | Path,  # folder with photos and a .pts file for each, subfolders included
     name: str | None = None,  # name of the set; None: the folder's name
@@ -95,7 +95,7 @@ def load_300w(
                         "folder or a 300-W folder")
     pictures = [_image_of(path) for path in marks]
     files = [path for pair in zip(marks, pictures) for path in pair]
-    faces = cached(files, lambda: _load_300w(folder, marks, pictures), name or folder.name, folder)
+    faces = cached_files(files, lambda: _load_300w(folder, marks, pictures), name or folder.name, folder)
     return state_groups(faces, folder)
 
 # %% ../../nbs/library/data/w300.ipynb #f8406f77

@@ -18,7 +18,7 @@ from kaggle_stand_in import competition_zip, random_images, table_cells, table_t
 from facekp.cli import main
 from facekp.conventions import EYE_POINTS_OF_68, FOUR_KEYPOINTS, POINTS_OF_68, annotation_source, from_68_points
 from facekp.data.archives import COMPETITION
-from facekp.data.cache import CACHE_FOLDER, _cache_key, _is_settled, read_cache
+from facekp.data.cache import CACHE_FOLDER, read_cache
 from facekp.data.duplicates import near_duplicates
 from facekp.data.kaggle import load_kaggle_test
 from facekp.data.kaggle_table import IMAGE_VALUES, _parse_block, _parse_one_image
@@ -184,19 +184,11 @@ def no_parsing(monkeypatch):
     return forbid
 
 
-def make_settled(path):
-    "Set a file's times back, so that it counts as at rest; what can't be set back (ctime) is waited for."
-    os.utime(path, (1_600_000_000, 1_600_000_000.5))
-    import time
-    time.sleep(0.06)
-
-
 def test_second_time_from_the_cache(table, no_parsing):
-    make_settled(table)
     first = load_faces(table)
     no_parsing()
     assert same(load_faces(table), first) and load_faces(table).name == "training.csv"
-    shutil.copystat(__file__, table)  # other times, same content: the hash finds the cache
+    shutil.copystat(__file__, table)  # other times, same content
     assert same(load_faces(table), first)
 
 
@@ -210,16 +202,20 @@ def test_truth_is_kept_in_the_cache(table, no_parsing):
     assert (first.truth == again.truth).all() and np.isfinite(first.truth).all() and set(again.source) == {"synthetic-1"}
 
 
-def cache_files(folder):
-    "List entry and note of a cache."
-    return [next((folder / CACHE_FOLDER).glob(pattern)) for pattern in ("*.npz", "*.json")]
+def entry_of(table):
+    "The only entry of the cache beside a table."
+    [entry] = (table.parent / CACHE_FOLDER).glob("*.npz")
+    return entry
+
+
+def stored(entry):
+    return read_cache(entry.parent, entry.stem)
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "gone", "flipped in the middle", "flipped at the start", "another kind of file"])
 def test_a_damaged_cache_is_never_read(table, damage):
-    make_settled(table)
     first = load_faces(table)
-    path = cache_files(table.parent)[0]
+    path = entry_of(table)
     content = bytearray(path.read_bytes())
     place = {"flipped in the middle": len(content) // 2, "flipped at the start": 9}.get(damage)
     if damage == "gone":
@@ -230,33 +226,19 @@ def test_a_damaged_cache_is_never_read(table, damage):
     else:
         path.write_bytes({"cut": content[:-40], "empty": b"", "another kind of file": b"hello" * 1000}[damage])
     assert same(load_faces(table), first)
-    assert same(read_cache(*_key_of(table)), first), "and a whole one is written anew"
-
-
-def _key_of(table):
-    "Give the folder and key of a table's cache."
-    note = json.loads((table.parent / CACHE_FOLDER / "training.csv.json").read_text())
-    return table.parent / CACHE_FOLDER, _cache_key(note["hash"])
-
-
-@pytest.mark.parametrize("note", ["", "[]", "{}", '{"hash": 7}', '{"hash": "../../../etc"}', "{\"hash\": \"" + "0" * 64 + "\"}", "\x00"])
-def test_a_damaged_note_does_no_harm(table, note):
-    first = load_faces(table)
-    cache_files(table.parent)[1].write_text(note)
-    assert same(load_faces(table), first)
+    assert same(stored(path), first), "and a whole one is written anew"
 
 
 def test_pictures_that_changed_places_are_noticed(table):
     first = load_faces(table)
-    path, (one, other) = cache_files(table.parent)[0], (image.tobytes() for image in first.images[:2])
+    path, (one, other) = entry_of(table), (image.tobytes() for image in first.images[:2])
     content = path.read_bytes()
     assert content.count(one + other) == 1
     path.write_bytes(content.replace(one + other, other + one))
-    assert read_cache(*_key_of(table)) is None
+    assert stored(path) is None
 
 
 def test_a_changed_file_of_the_same_size_and_time_is_read_anew(table):
-    make_settled(table)
     load_faces(table)
     stat = table.stat()
     text = table.read_text()
@@ -268,23 +250,36 @@ def test_a_changed_file_of_the_same_size_and_time_is_read_anew(table):
     assert changed == np.float32(pd.read_csv(table).iloc[0, 0])
 
 
-def test_a_file_written_a_moment_ago_is_not_trusted_by_its_times(table):
-    now = 10**18
-    assert not _is_settled([["a", 1, now - 10**6, now - 10**6]], now)
-    assert _is_settled([["a", 1, now - 10**8 - 1, now - 10**8 - 1]], now)
-    assert not _is_settled([["a", 1, now - 10**9, now - 10**9]], now), "a disk that keeps whole seconds"
+def test_a_table_that_changes_while_it_is_parsed_is_refused(table, monkeypatch):
+    import facekp.data.kaggle as kaggle
+
+    parse = kaggle.parse_training
+
+    def parse_slowly(path):
+        parsed = parse(path)
+        stat = table.stat()
+        text = table.read_text()
+        table.write_text(text.replace(" 1", " 2", 1))
+        os.utime(table, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        return parsed
+
+    monkeypatch.setattr(kaggle, "parse_training", parse_slowly)
+    with pytest.raises(UserError, match="was changed while it was read"):
+        load_faces(table)
+    assert not list((table.parent / CACHE_FOLDER).glob("*.npz"))
 
 
-def test_an_entry_of_a_former_format_is_replaced(table):
-    make_settled(table)
+def test_an_entry_of_a_former_format_or_content_is_replaced_and_a_neighbours_is_kept(table):
     first = load_faces(table)
-    folder, key = _key_of(table)
-    former = [folder / f"{key.rsplit('-')[0]}-2{ending}" for ending in (".npy", ".npz")]
-    for path in former:
-        path.write_bytes((folder / f"{key}.npz").read_bytes())
-    (folder / f"{key}.npz").unlink()
-    assert same(load_faces(table), first) and same(read_cache(folder, key), first)
-    assert not any(path.exists() for path in former)
+    entry = entry_of(table)
+    content, format = entry.stem.rsplit("-", 2)[1:]
+    former = [entry.with_name(f"{table.name}-{content}-2.npz"), entry.with_name(f"{table.name}-{'0' * 16}-{format}.npz")]
+    neighbour = entry.with_name(f"{table.name}-old-{content}-{format}.npz")
+    for path in (*former, neighbour):
+        path.write_bytes(entry.read_bytes())
+    entry.unlink()
+    assert same(load_faces(table), first) and same(stored(entry), first)
+    assert neighbour.exists() and not any(path.exists() for path in former)
 
 
 def test_drawn_faces_are_drawn_once(tmp_path, monkeypatch):
