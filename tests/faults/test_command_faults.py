@@ -285,7 +285,7 @@ def test_a_ctrl_c_that_python_drops_in_a_callback_is_raised_again(monkeypatch, c
 
 
 def test_a_submission_that_is_stopped_is_not_written_and_the_message_says_so(tmp_path, monkeypatch, capsys):
-    "kind: 7 | what: Ctrl-C during submit | gets: no file, and a line that says so"
+    "kind: 7 | what: Ctrl-C during submit | gets: no file, and a one-line message"
     from facekp.cli import main
     from facekp.synthetic.kaggle_files import write_kaggle_folder
 

@@ -88,7 +88,7 @@ def test_every_option_of_every_job_has_a_decision():
 
 @pytest.mark.parametrize("job, option, words, answer", CASES, ids=[f"{option} {' '.join(words)}" for _, option, words, _ in CASES])
 def test_an_option_that_would_have_no_effect_is_refused(job, option, words, answer, desk, monkeypatch, capsys):
-    "kind: 30 | what: --frames for images, --seed for real data, --images for the mean face, --workers on a cluster and their kind | gets: one line that names the option and says to leave it out"
+    "kind: 30 | what: --frames for images, --seed for real data, --images for the mean face, --workers on a cluster and their kind | gets: one line that names the option and advises to leave it out"
     if option == "--workers":
         monkeypatch.setenv("FACEKP_CLUSTER", "tcp://127.0.0.1:9")
     before = sorted(desk.rglob("*"))

@@ -199,7 +199,7 @@ def test_an_interrupted_video_does_not_pass_for_a_whole_one(landmarker, scene, t
 
 
 def test_the_result_line_of_a_video_says_where_browsers_do_not_play_it(landmarker, scene, tmp_path, capsys, monkeypatch):
-    "kind: 23 | what: a system without an H.264 encoder | gets: a video, and a line that says so"
+    "kind: 23 | what: a system without an H.264 encoder | gets: a video, and a one-line message"
     write_video(tmp_path / "v.avi", scene, 10, 3)
     monkeypatch.setattr("facekp.inference.video_file.has_h264", lambda: False)
     predict_files(landmarker, [tmp_path / "v.avi"], tmp_path / "out")

@@ -123,7 +123,7 @@ def test_a_run_is_neither_overwritten_nor_resumed_unasked(copied, capsys):
 
 
 def test_two_heads_without_two_sources_are_refused(tmp_path):
-    "kind: 30 | what: --sources 2 for faces of one annotation source | gets: one line that says why"
+    "kind: 30 | what: --sources 2 for faces of one annotation source | gets: one line with the reason"
     with pytest.raises(UserError, match="one annotation source"):
         train("mean", tmp_path / "run", synthetic_faces(60, seed=1, workers=1), heads=2)
     assert train("mean", tmp_path / "run", synthetic_faces(60, seed=1, workers=1), heads=1).metrics["rmse"] > 0

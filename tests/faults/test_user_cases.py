@@ -95,7 +95,7 @@ def test_a_folder_without_the_right_to_write_is_refused(tmp_path):
 
 
 def test_patterns_are_expanded_and_addresses_are_named(desk, capsys):
-    "kind: 10 | what: a pattern that the shell did not expand, a web address | gets: the matching files; one line that says to download"
+    "kind: 10 | what: a pattern that the shell did not expand, a web address | gets: the matching files; one line that advises to download"
     Path("b.png").write_bytes(Path("a.png").read_bytes())
     assert [source.path for source in find_sources(["*.png"])] == ["a.png", "b.png"]
     for source, answer in (("https://example.org/a.jpg", "https://example.org/a.jpg: a web address; download"), ("*.jpg", "no file matches this pattern"), ("none.jpg", "no such file or folder")):
