@@ -10,6 +10,8 @@ BIN := .venv/bin
 export FACEKP_PROFILE ?= quick
 # two processes of notebooks or tests need two cores and 6 GB
 WORKERS ?= 2
+# each of them computes with one thread; with more, the threads of one process wait for a core that the other one holds
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
 # labelled real faces; none come with the repository
 FACES ?= $(error give FACES=, a file or folder of labelled faces)
 MORE ?= $(error give MORE=, a second file of labelled faces)
@@ -62,7 +64,7 @@ lint: dev
 
 # the solutions of the exercises run in test-long; lessons and tests write 0.4 GB of temporary files, which are removed; some tests read them as another user
 test: dev browser lint
-	scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && chmod 755 "$$scratch" && export TMPDIR="$$scratch" && \
+	scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && chmod 755 "$$scratch" && export TMPDIR="$$scratch" $(ONE_THREAD) && \
 		(cd nbs && ../$(BIN)/nbdev-test --skip-folder-re '^[_.]|^solutions$$' --n-workers $(WORKERS) --timing --do-print) && \
 		$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
