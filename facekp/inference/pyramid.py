@@ -21,9 +21,11 @@ from ..keypoints import IMAGE_SIZE
 SMALLEST_LEVEL = 128  # pixels: the longer side of a level that is not halved any more
 PIXELS_PER_PIXEL = 1.0  # of a level, for each pixel of the result that is made from it, at least
 
-# %% ../../nbs/library/inference/pyramid.ipynb #57c803b5
+# %% ../../nbs/library/inference/pyramid.ipynb #39ef0cc7
 class ImagePyramid:
     "An image at several sizes, each half of the one before."
+
+    always_oversamples = False  # True: `oversample` has no effect
 
     def __init__(
         self,
@@ -48,6 +50,7 @@ class ImagePyramid:
         crop: Crop,  # the region, pixels of the image
         size: int = IMAGE_SIZE,  # pixels of a side of the result
         grey: bool = False,  # True: the result is grey
+        oversample: bool = True,  # False: one sample per pixel of the result, a third of the time; enough for the detector
     ) -> np.ndarray:  # uint8 [size,size,3] or [size,size]; outside the image its edge is repeated
         "Cut a crop out of an image that is reduced as far as the crop allows."
         wanted = crop.size / size / PIXELS_PER_PIXEL
@@ -57,7 +60,8 @@ class ImagePyramid:
         if shrink > 1:
             level, (left, top) = _reduced_region(level, x, y, crop.size / factor, shrink)
             x, y = (x - left + 0.5) / shrink - 0.5, (y - top + 0.5) / shrink - 0.5
-        return self._finish(crop_image(level, replace(crop, center=(x, y), size=crop.size / factor / shrink), size, grey))
+        reduced = replace(crop, center=(x, y), size=crop.size / factor / shrink)
+        return self._finish(crop_image(level, reduced, size, grey, oversample or self.always_oversamples))
 
     def _finish(self, cut: np.ndarray) -> np.ndarray:
         "Return a crop as it is; subclasses change it."
@@ -101,13 +105,15 @@ def _reduced_region(image: np.ndarray, x: float, y: float, size: float,
     left, top = left - left % factor, top - top % factor
     return _reduce(image[top:bottom + 1, left:right + 1], factor), (left, top)
 
-# %% ../../nbs/library/inference/pyramid.ipynb #a27e7756
+# %% ../../nbs/library/inference/pyramid.ipynb #291d4d2b
 SHARPENING = 5.0  # times the difference from the smoothed crop that is added to it
 SMOOTHING = 3 / 128  # standard deviation of the smoothing, as a share of the crop's side
 
 
 class SharpenedPyramid(ImagePyramid):
     "The levels of another pyramid, with crops that are sharpened."
+
+    always_oversamples = True  # sharpening would amplify aliasing
 
     def __init__(
         self,

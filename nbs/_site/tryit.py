@@ -23,10 +23,10 @@ from lessons import ROOT, page_about
 from facekp.geometry import FRAME_SCALE
 from facekp.inference.confidence import CONFIDENCE_WEIGHTS, HIDDEN_POINTS, HIDDEN_RATIO, USUAL_SIGMA
 from facekp.inference.face_detector import BEST_BOX, DETECTOR_SIZE, LEVEL_STEP, MAX_ENLARGEMENT, MIN_BOX, find_candidates, nms
+from facekp.inference.head_pose import MEAN_HEAD
 from facekp.inference.landmarker import (
     CLEAR_CONFIDENCE,
     CLEAR_DETECTION,
-    COARSE_SCORE,
     DETECTOR_POINTS_IN_CROP,
     HOPELESS_CONFIDENCE,
     SECOND_PASS_SCALE,
@@ -107,14 +107,14 @@ def known() -> dict:
     "Return the constants that the page's program takes from the package."
     import numpy as np
 
-
+    head = np.column_stack([MEAN_HEAD, np.ones(len(KEYPOINTS))])  # the page has all keypoints, so one matrix serves every face
     numbers = {"imageSize": IMAGE_SIZE, "netSize": DETECTOR_SIZE, "seenFrom": MIN_BOX, "bestSeen": BEST_BOX, "levelStep": LEVEL_STEP,
                "maxEnlargement": MAX_ENLARGEMENT,
-               "secondLook": SECOND_PASS_SCALE, "coarseScore": COARSE_SCORE, "hopeless": HOPELESS_CONFIDENCE, "sharpening": SHARPENING, "smoothing": SMOOTHING, "frameWidth": FRAME_SCALE, "clear": CLEAR_CONFIDENCE, "small": SMALL_FACE,
+               "secondLook": SECOND_PASS_SCALE, "hopeless": HOPELESS_CONFIDENCE, "sharpening": SHARPENING, "smoothing": SMOOTHING, "frameWidth": FRAME_SCALE, "clear": CLEAR_CONFIDENCE, "small": SMALL_FACE,
                "turned": TURNED_LIMIT, "sure": SURE_CONFIDENCE, "turnedPlaces": TURNED_PLACES, "usualShift": USUAL_SHIFT,
                "confidence": CONFIDENCE_WEIGHTS, "hiddenRatio": HIDDEN_RATIO, "hiddenPoints": HIDDEN_POINTS, "usualSigma": USUAL_SIGMA.tolist(), "seenWell": CLEAR_DETECTION}
     numbers |= {"keypoints": KEYPOINTS, "colors": KEYPOINT_COLORS, "meanFace": np.round(MEAN_FACE.astype(float), 4).tolist(),
-                "detectedFrame": DETECTOR_POINTS_IN_CROP.tolist()}
+                "detectedFrame": DETECTOR_POINTS_IN_CROP.tolist(), "headFit": np.linalg.pinv(head)[:3].tolist()}
     defaults = {name: parameter.default for function in (find_candidates, nms, FaceLandmarker.__init__)
                 for name, parameter in inspect.signature(function).parameters.items()}
     return numbers | {"smallest": defaults["min_face_size"], "leastScore": defaults["min_score"], "overlap": defaults["overlap"],

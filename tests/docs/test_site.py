@@ -24,6 +24,8 @@ import pytest
 from PIL import Image
 
 import facekp
+from facekp.inference.expression import measure_expression
+from facekp.inference.head_pose import head_pose
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / "nbs" / "_site"
@@ -449,6 +451,21 @@ def same_as_python(found: np.ndarray, picture: Path | bytes) -> None:
     off = np.abs(found[..., :2] - expected.points) / unit
     assert off.max() < 1 / 2 and off.mean() < 1 / 7, off
     np.testing.assert_allclose(found[..., 2], [face.sigma for face in expected.faces], atol=0.5)
+
+
+@needs_docs
+def test_the_page_shows_measures_and_head_pose(try_page, site):
+    try_page.click("[data-sample='five.png']")
+    points = points_on(try_page)
+    rows = np.array(try_page.evaluate("[...document.querySelectorAll('#try-measures tbody tr')].map((row) => [...row.cells].slice(1).map((cell) => Number(cell.textContent)))"))
+    shown = [[*measure_expression(face[:, :2]).values(), *head_pose(face[:, :2])] for face in points]
+    np.testing.assert_allclose(rows[:, :3], np.array(shown)[:, :3], atol=0.011)  # of the points on the page, which are rounded
+    np.testing.assert_allclose(rows[:, 3:], np.array(shown)[:, 3:], atol=0.2)
+    faces = sorted(facekp.load(threads=1).predict(site / "_static" / "try" / "five.png").faces, key=lambda face: face.points[0, 0])
+    assert len(faces) == len(rows) == 5
+    rows = rows[np.argsort(points[:, 0, 0])]  # faces of equal confidence come in any order
+    np.testing.assert_allclose(rows[:, :3], [list(face.expression.values()) for face in faces], atol=0.03)
+    np.testing.assert_allclose(rows[:, 3:], [list(face.pose) for face in faces], atol=2)
 
 
 @needs_docs

@@ -12,6 +12,7 @@ import pytest
 
 import facekp
 from facekp.inference.expression import measure_expression
+from facekp.inference.head_pose import head_pose
 from facekp.inference.session import DEFAULT_MODEL, DETECTOR_FILE
 
 SITE = Path(__file__).parents[2] / "nbs" / "_site"
@@ -21,7 +22,7 @@ import tryit  # noqa: E402
 
 PROGRAM = """
 import { readFileSync } from "node:fs";
-import { findFaces, measureExpression } from "./find.mjs";
+import { findFaces, headPose, measureExpression } from "./find.mjs";
 const ort = await import(process.argv[2]);
 ort.env.wasm.numThreads = 1;
 const open = (path) => ort.InferenceSession.create(new Uint8Array(readFileSync(path)));
@@ -29,7 +30,7 @@ const nets = { detector: await open(process.argv[3]), model: await open(process.
 const answers = [];
 for (const { width, height, file } of JSON.parse(readFileSync("pictures.json"))) {
   const faces = await findFaces(nets, { data: new Uint8ClampedArray(readFileSync(file)), width, height });
-  answers.push(faces.map(({ points, confidence, flags }) => ({ points, confidence, flags, measures: measureExpression(points) })));
+  answers.push(faces.map(({ points, confidence, flags }) => ({ points, confidence, flags, measures: measureExpression(points), pose: headPose(points) })));
 }
 console.log(JSON.stringify(answers));
 """
@@ -38,12 +39,12 @@ console.log(JSON.stringify(answers));
 def pictures() -> list[np.ndarray]:
     "Return images [H,W,3] with synthetic faces: one, five, one that is blurred, and one on its side."
     one, five = tryit._sample([(14, 288, 96)], (480, 360)), tryit._sample([(2, 232, 24), (12, 176, 284), (0, 128, 486), (11, 96, 640), (18, 72, 762)], (860, 300))
-    return [np.repeat(grey[..., None], 3, axis=2) for grey in (one, five, cv2.GaussianBlur(one, (0, 0), 9), np.ascontiguousarray(np.rot90(one)))]
+    return [np.repeat(grey[..., None], 3, axis=2) for grey in (one, five, cv2.GaussianBlur(one, (0, 0), 10), np.ascontiguousarray(np.rot90(one)))]
 
 
 @pytest.mark.skipif(not shutil.which("node"), reason="Node.js is not installed")
 def test_browser_gives_what_python_gives(tmp_path):
-    "The same faces, points within 0.5 px of the crop of 96 pixels, the same measures within 0.02: the program crops the image itself, Python a reduced copy."
+    "The same faces, points within 0.5 px of the crop of 96 pixels, the same measures within 0.02, the same pose of the same points: the program crops the image itself, Python a reduced copy."
     if not tryit.has_runtime():
         pytest.skip("the runtime of the page is not here and could not be fetched")
     images = pictures()
@@ -64,4 +65,6 @@ def test_browser_gives_what_python_gives(tmp_path):
             answer = min(answers, key=lambda one: np.abs(np.array(one["points"]) - face.points).max())
             assert np.abs(np.array(answer["points"]) - face.points).max() <= 0.5 * face.crop.pixel
             assert answer["flags"] == list(face.flags) and abs(answer["confidence"] - face.confidence) < 0.05
+            assert list(answer["pose"].values()) == pytest.approx(list(head_pose(np.array(answer["points"]))), abs=1e-6)
+            assert list(answer["pose"].values()) == pytest.approx(list(face.pose), abs=2)
             assert answer["measures"] == pytest.approx(measure_expression(face.points), abs=0.02)

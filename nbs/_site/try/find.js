@@ -94,15 +94,16 @@ export function toPicture(points, [x, y, width, roll]) {
   return points.map(([px, py]) => [x + cos * (px - centre) - sin * (py - centre), y + sin * (px - centre) + cos * (py - centre)]);
 }
 
-export function cutFace(picture, [x, y, width, roll], side = known.imageSize) {
-  // cut out a frame, without the jagged edges that skipping pixels makes; beyond the picture its edge goes on
+export function cutFace(picture, [x, y, width, roll], side = known.imageSize, oversample = true) {
+  // cut out a frame, without the jagged edges that skipping pixels makes; beyond the picture its edge goes on; the detector needs one sample a pixel
   const reach = width / 2 * (Math.abs(Math.cos(roll)) + Math.abs(Math.sin(roll))) + 2;
   const [left, right] = [x - reach, x + reach].map((edge) => Math.trunc(clip(edge, 0, picture.width - 1)));
   const [top, bottom] = [y - reach, y + reach].map((edge) => Math.trunc(clip(edge, 0, picture.height - 1)));
   let piece = part(picture, left, top, right, bottom);
-  const step = width / side, fine = step > 1 ? 2 : 1, shrink = [1, 1];
+  const step = width / side, fine = step > 1 && oversample ? 2 : 1, shrink = [1, 1];
   if (step > 2) {
-    const smaller = [piece.width, piece.height].map((size) => Math.max(1, Math.round(size * 2 / step)));
+    const times = oversample ? step / 2 : 2 ** Math.floor(Math.log2(step));
+    const smaller = [piece.width, piece.height].map((size) => Math.max(1, Math.round(size / times)));
     shrink[0] = smaller[0] / piece.width;
     shrink[1] = smaller[1] / piece.height;
     piece = resize(piece, ...smaller);
@@ -222,22 +223,20 @@ async function findCandidates(nets, picture, smallest) {
 async function lookInMiddle(nets, picture, frames, side, cut) {
   // what the detector says in the middle of each frame
   if (!frames.length) return [];
-  const answers = await look(nets, frames.map((frame) => cut(picture, frame, side)));
+  const answers = await look(nets, frames.map((frame) => cut(picture, frame, side, false)));
   return answers.map((cells) => cells.filter(({ place }) => place && Math.max(...place[0].map((value) => Math.abs(value - side / 2))) < side / 5));
 }
 
 async function lookAgain(nets, picture, frames, cut) {
-  // look at each place alone, first coarsely: eyes, nose and mouth of the face there, if there is one
+  // look at each place alone: eyes, nose and mouth of the face there, if there is one
   const best = (cells) => Math.max(0, ...cells.map(({ score }) => score)), found = [];
   const wide = frames.filter((frame) => frame[2] >= 4).map(([x, y, width, roll]) => [x, y, width * known.secondLook, roll]);
-  const coarse = await lookInMiddle(nets, picture, wide, known.netSize / 2, cut);
-  const likely = wide.filter((_, n) => best(coarse[n]) >= known.coarseScore);
-  (await lookInMiddle(nets, picture, likely, known.netSize, cut)).forEach((inside, n) => {
+  (await lookInMiddle(nets, picture, wide, known.netSize, cut)).forEach((inside, n) => {
     const score = best(inside);
     if (score >= 0.5) {
       const good = inside.filter((cell) => cell.score > 0.8 * score);
       const marks = weighted(good.map(({ place }) => place.slice(2, 6)), good.map((cell) => cell.score));
-      found.push({ score, marks: toPicture(marks.map((mark) => mark.map((value) => value * known.imageSize / known.netSize - 0.5)), likely[n]) });
+      found.push({ score, marks: toPicture(marks.map((mark) => mark.map((value) => value * known.imageSize / known.netSize - 0.5)), wide[n]) });
     }
   });
   return found;
@@ -372,4 +371,13 @@ export function measureExpression(points) {
   const place = (name) => points[known.keypoints.indexOf(name)], apart = (a, b) => distance(place(a), place(b));
   const eyes = apart("left_eye_center", "right_eye_center"), brows = ["left", "right"].map((side) => apart(`${side}_eyebrow_inner_end`, `${side}_eye_center`));
   return { mouth_opening: apart("mouth_center_top_lip", "mouth_center_bottom_lip") / eyes, smile_width: apart("mouth_left_corner", "mouth_right_corner") / eyes, brow_raise: mean(brows) / eyes };
+}
+
+export function headPose(points) {
+  // yaw, pitch and roll in degrees: the mean head seen by a camera with parallel rays, with the least squared error
+  const [across, down, forward] = known.headFit.map((row) => [0, 1].map((axis) => row.reduce((sum, weight, k) => sum + weight * points[k][axis], 0)));
+  const roll = Math.atan2(-down[0], down[1]), upright = ([x, y]) => [Math.cos(roll) * x + Math.sin(roll) * y, Math.cos(roll) * y - Math.sin(roll) * x];
+  const [acrossX, acrossY] = upright(across), [forwardX, forwardY] = upright(forward), yaw = Math.atan2(forwardX, acrossX);
+  const pitch = Math.asin(clip((acrossY * Math.sin(yaw) - forwardY * Math.cos(yaw)) / Math.hypot(acrossX, forwardX), -1, 1));
+  return Object.fromEntries(Object.entries({ yaw, pitch, roll }).map(([name, angle]) => [name, angle * 180 / Math.PI]));
 }

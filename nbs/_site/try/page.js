@@ -1,9 +1,9 @@
 // The page: sample, file or webcam in; picture with points, a sentence and a table out. worker.js does the work.
-import { measureExpression } from "./find.js";
+import { headPose, measureExpression } from "./find.js";
 import known from "./known.js";
 
 const $ = (name) => document.getElementById(`try-${name}`);
-const canvas = $("canvas"), status = $("status"), table = $("table"), webcam = $("webcam"), file = $("file");
+const canvas = $("canvas"), status = $("status"), table = $("table"), measures = $("measures"), webcam = $("webcam"), file = $("file");
 const LONGEST = 3000; // a larger picture is made smaller before it is looked at
 let shown = null, asked = 0, stream = null, worker = null;
 const waiting = new Map();
@@ -33,6 +33,7 @@ function ask(picture, smallest) {
 }
 
 const say = (text) => { status.textContent = text; };
+const degrees = (value) => String(Math.round(value) || 0); // no minus before a zero
 const words = (name) => name.replaceAll("_", " ");
 const count = (number, thing) => `${number === 1 ? "One" : number} ${thing}${number === 1 ? "" : "s"}`;
 
@@ -125,14 +126,20 @@ function tell({ faces, milliseconds }, scale, picture) {
     const doubts = best.flags.length ? ` Flagged: ${best.flags.join(", ")}.` : "";
     say(`${count(faces.length, "face")} found in ${time}. ${faces.length > 1 ? "Highest confidence" : "Confidence"}: ${best.confidence.toFixed(2)}; expected error of its keypoints: `
       + `about ${(off / scale).toFixed(1)} pixels, on a face ${Math.round(best.frame[2] / scale)} pixels wide.${doubts} `
-      + `In distances between the eyes: ${Object.entries(measureExpression(best.points)).map(([name, value]) => `${words(name)} ${value.toFixed(2)}`).join(", ")}.`);
+      + `In distances between the eyes: ${Object.entries(measureExpression(best.points)).map(([name, value]) => `${words(name)} ${value.toFixed(2)}`).join(", ")}. `
+      + `Head pose: ${Object.entries(headPose(best.points)).map(([name, value]) => `${name} ${degrees(value)}°`).join(", ")}.`);
   }
+  const row = (texts) => {
+    const made = document.createElement("tr");
+    made.append(...texts.map((text) => Object.assign(document.createElement("td"), { textContent: text })));
+    return made;
+  };
+  measures.querySelector("tbody").replaceChildren(...faces.map(({ points }, number) => row([number + 1,
+    ...Object.values(measureExpression(points)).map((value) => value.toFixed(2)), ...Object.values(headPose(points)).map((value) => value.toFixed(1))])));
   table.querySelector("tbody").replaceChildren(...faces.flatMap((face, number) => face.points.map(([x, y], k) => {
-    const row = document.createElement("tr");
     // a pixel's middle is a whole number, in the picture's own size
     const values = [(x + 0.5) / scale - 0.5, (y + 0.5) / scale - 0.5, face.sigma[k] / scale];
-    row.append(...[number + 1, words(known.keypoints[k]), ...values.map((value) => value.toFixed(2))].map((text) => Object.assign(document.createElement("td"), { textContent: text })));
-    return row;
+    return row([number + 1, words(known.keypoints[k]), ...values.map((value) => value.toFixed(2))]);
   })));
   $("numbers").hidden = !faces.length;
 }
