@@ -5,7 +5,7 @@
     python benchmarks/photos.py --synthetic --out results/prediction/photos_synthetic.json
 
 FOLDER of --photos holds photographs of yours, each with its faces' 68 landmarks in .pts files (300-W, HELEN). --composed enlarges real 96x96 faces that the model has not seen and blends
-them into face-free pictures; --synthetic does so with drawn faces. The three are different things, and each record says which it is. MediaPipe runs in an environment of its own
+them into face-free pictures; --synthetic does so with synthetic faces. Each record names which of the three was used. MediaPipe runs in an environment of its own
 (--mediapipe PYTHON, with mediapipe 0.10.14), dlib too (--dlib PYTHON --dlib-model shape_predictor_68_face_landmarks.dat); without the model dlib's frontal face detector is measured
 alone: it gives boxes, no keypoints. dlib gets the picture as it is, not enlarged. What is not given is left out. Every method gets the same
 decoded array, one after the other for each picture, so that other work on the machine slows all alike: read the ratios. No picture is kept.

@@ -9,13 +9,13 @@ photographs  photographs with 300-W's labels, and LFPW photographs with Kaggle's
 
 Variants, each the heatmap network with the same budget of images:
 one       one set of points for all annotators
-sources   a head per annotation source (rows with fifteen points, rows with four), which a submission knows; synthetic only
+sources   a head per annotation source (rows with fifteen points, rows with four), which the requests of a submission reveal; synthetic only
 offsets   a learned offset per annotator and keypoint
 heads     a head per annotator
 own       trained on the rows of Kaggle's annotators alone; photographs only
 
 The annotator of a test face is known, predicted from its picture by a small network, or averaged over with the predicted probabilities. The score of a run is
-that of the predicted annotator, as a submission must do it; the others stand beside it. Nothing is selected on the test set. Finished runs are not repeated.
+that of the predicted annotator, as in a submission; the others are recorded as well. Nothing is selected on the test set. Finished runs are not repeated.
 """
 
 import argparse

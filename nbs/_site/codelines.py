@@ -8,7 +8,7 @@ from pygments.formatters import HtmlFormatter
 
 
 class CodeLines(HtmlFormatter):
-    "Writes every line of code into an element of its own that knows how far in the line begins; site.css does the rest."
+    "Writes every line of code into an element of its own, with its indentation as a property; site.css does the rest."
 
     def wrap(self, source: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
         parts = list(source)

@@ -1,7 +1,7 @@
 """Give every lesson a line with `Open in Colab` and `Download`, and a set-up cell for Colab.
 
 python nbs/_site/colab.py writes them into the notebooks of nbs/course/ and those of nbs/teaching/ that train (again and again with the same result; outputs stay);
-python nbs/_site/colab.py --check says which notebooks lack them and ends with 1.
+python nbs/_site/colab.py --check lists the notebooks that lack them and ends with 1.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Link terms of the course to the glossary.
 
-python nbs/_site/glossary.py [--check] [UNIT ...]: in each unit, link the first use of every term that the glossary says this unit introduces, or, with --check, list
+python nbs/_site/glossary.py [--check] [UNIT ...]: in each unit, link the first use of every term that this unit introduces according to the glossary, or, with --check, list
 what is not linked. A link is an address of the site, so that it opens in Colab too; on the site it stays within the site. A term in bold or italics is taken for its
 definition and preferred. Headings, code, formulas, tables, links and the header cell are left alone.
 """

@@ -91,7 +91,7 @@ def short_title(path: Path) -> str:
 
 
 def alternative_text(source: str) -> str:
-    "Return what a cell says of its figure with `#| fig-alt:`; a figure without is an error."
+    "Return the alternative text of a cell's figure, its line `#| fig-alt:`; a figure without one is an error."
     written = FIGURE.search(source)
     if not written:
         raise ValueError(f"a figure has no line '#| fig-alt: ...': {source[:200]}")

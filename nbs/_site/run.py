@@ -72,7 +72,7 @@ def kept_outputs(outputs: list[dict]) -> list[dict]:
 
 
 def run(path: Path) -> float:
-    "Run a notebook where it lies and write it with its outputs; the seconds it took."
+    "Run a notebook in its folder and store its outputs; return the seconds it took."
     from nbclient import NotebookClient
 
     notebook = nbformat.read(path, 4)
