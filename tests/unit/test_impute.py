@@ -139,7 +139,7 @@ def test_what_can_not_be_repaired_is_said():
             apply_label_strategy(broken, method)
     with pytest.raises(UserError, match="true points are not known"):
         apply_label_strategy(faces, "truth")
-    with pytest.raises(UserError, match="'zeros' is unknown; .*Known: complete, ffill, knn, ridge, masked, truth"):
+    with pytest.raises(UserError, match=f"'zeros' is unknown; .*Known: {', '.join(LABEL_STRATEGIES)}"):
         apply_label_strategy(faces, "zeros")
     with pytest.raises(UserError, match="10 complete faces, expected more than held_out = 400"):
         score_imputers(faces.points)
