@@ -11,6 +11,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -263,6 +264,68 @@ def test_a_batch_finds_what_each_picture_alone_has(detector):
         assert len(one) == len(alone)
         for a, b in zip(one, alone):
             assert np.abs(a.points - b.points).max() < 0.01 * a.crop.size and a.flags == b.flags
+
+
+@pytest.fixture
+def calls(monkeypatch) -> list[tuple[int, ...]]:
+    "The shape of the input of each call of a network, in order."
+    shapes, run = [], onnxruntime.InferenceSession.run
+
+    def counted(session, names, inputs, *more):
+        shapes.append(next(iter(inputs.values())).shape)
+        return run(session, names, inputs, *more)
+
+    monkeypatch.setattr(onnxruntime.InferenceSession, "run", counted)
+    return shapes
+
+
+def close(faces, others) -> bool:
+    "Tell whether two lists hold the same faces, in any order, with the same points to a hundredth of a pixel of the crop."
+    return len(faces) == len(others) and all(min(np.abs(face.points - other.points).max() for other in others) < 0.01 * face.crop.pixel for face in faces)
+
+
+@pytest.mark.parametrize("tilt", [0, 30])
+def test_pictures_of_a_batch_go_through_the_networks_together(detector, calls, tilt):
+    "Clear faces go straight to the keypoint model; the others, as all tilted ones, are detected again before, in crops of 128 pixels."
+    pictures = [cv2.warpAffine(photo(200 + 20 * index, index, 1.0), cv2.getRotationMatrix2D((300 + 30 * index, 300 + 30 * index), tilt, 1), None, borderMode=cv2.BORDER_REPLICATE)
+                for index in range(4)]
+    def inputs_of(*rest: int) -> list[int]:
+        "Return how many crops each call took, of calls with crops of a shape."
+        return [shape[0] for shape in calls if shape[1:] == rest]
+
+    together = detector.predict(pictures)
+    points, looks = inputs_of(96, 96, 1), inputs_of(3, 128, 128)
+    assert len(points) <= 2 * detector.passes and max(points) > 1, calls  # a call per pass for the clear faces and one for the others, not one per picture
+    assert len(looks) <= len(pictures) + 1, calls  # the coarsest size of each picture, and all second detections
+    assert max(looks) >= (4 if tilt else 1), calls
+    calls.clear()
+    alone = [detector.predict(picture) for picture in pictures]
+    assert sum(inputs_of(96, 96, 1)) == sum(points) and sum(inputs_of(3, 128, 128)) == sum(looks)  # the same work
+    assert len(inputs_of(96, 96, 1)) >= 4 * detector.passes > len(points)
+    assert all(close(one, other) for one, other in zip(together, alone, strict=True)) and sum(map(len, alone)) == 4
+
+
+def test_faces_of_a_picture_go_through_the_model_together(detector, calls):
+    group = np.concatenate([photo(150, index) for index in range(5)], axis=1)
+    together = detector.predict(group)
+    crops = [shape[0] for shape in calls if shape[1:] == (96, 96, 1)]
+    assert len(together) == 5 and len(crops) <= 2 * detector.passes and max(crops) > 1, calls  # clear and doubtful faces, a call per pass each
+    margin = 20  # of the neighbours, so that a face alone has the same surroundings
+    strips = [np.ascontiguousarray(group[:, max(0, 300 * index - margin):300 * (index + 1) + margin]) for index in range(5)]
+    for index, strip in enumerate(strips):
+        found, left = detector.predict(strip), max(0, 300 * index - margin)
+        face = min(together, key=lambda one: abs(one.points[:, 0].mean() - (300 * index + 150)))
+        assert min(np.abs(one.points + [left, 0] - face.points).max() for one in found) < 0.5 * face.crop.pixel
+
+
+def test_a_model_predicts_all_crops_in_one_call(detector, calls):
+    crops = FACES.images[:6]
+    together = detector.model.predict(crops)
+    assert calls == [(6, 96, 96, 1)]
+    alone = [detector.model.predict(crop[None]) for crop in crops]
+    assert len(calls) == 7
+    assert np.abs(together.points - np.concatenate([one.points for one in alone])).max() < 1e-3
+    assert np.abs(together.sigma - np.concatenate([one.sigma for one in alone])).max() < 1e-3
 
 
 def test_every_face_of_a_group_is_found_once(detector):
