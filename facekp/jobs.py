@@ -56,7 +56,7 @@ def faces_of(
     source = f"synthetic:{settings.synthetic_faces}" if source == "synthetic" else source
     return load_faces(source, settings.data_folder, seed=settings.seed)
 
-# %% ../nbs/library/jobs.ipynb #fec849e5
+# %% ../nbs/library/jobs.ipynb #ad425dae
 _KAGGLE_FILES = ("training.csv", "test.csv", "IdLookupTable.csv", "truth.csv")
 
 
@@ -85,7 +85,7 @@ def make_data(
         return save_npz(faces_of(f"synthetic:{wanted}", settings), out)
     return Path(write_kaggle_folder(out, wanted, settings.seed))
 
-
+# %% ../nbs/library/jobs.ipynb #cb03780e
 def export_data(
     out: str | Path,  # folder for the images and annotations; made if missing, must hold no annotations yet
     data: "str | Path | Faces | None" = None,  # faces or their source; the settings' data when not given
