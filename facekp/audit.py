@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/audit.html.md"""
 # %% auto #0
 __all__ = ['Audit', 'count_labels', 'audit_points', 'audit']
 
-# %% ../nbs/library/audit.ipynb #8dacf21a
+# %% ../nbs/library/audit.ipynb #555e12c8
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -18,13 +18,14 @@ import numpy as np
 from .annotation_sources import compare_annotation_sources, find_source_cut
 from .data.checks import raise_images
 from .data.duplicates import near_duplicates
+from .data.label_evidence import find_misfit
 from .data.units import raise_units
 from .errors import UserError
 from .faces import Faces, hash_faces
 from .keypoints import KEYPOINTS
 from .label_errors import DUPLICATE_LIMIT, find_duplicates, find_invalid, find_suspects, label_distance
 
-# %% ../nbs/library/audit.ipynb #8787d2f7
+# %% ../nbs/library/audit.ipynb #9ede0668
 @dataclass
 class Audit:
     "What a set of faces contains, what is missing, and what is wrong with it; all rows 0-based."
@@ -47,6 +48,7 @@ class Audit:
     across_groups: int | None = None  # sets of (near) duplicates whose rows are in different groups
     label_disagreement: float | None = None  # px, median distance of two labels of one image in one source
     brightness: tuple[float, float] | None = None  # mean and standard deviation over images of the mean grey value
+    misfit: str = ""  # how the images are turned against their labels, or that they are those of other rows; empty where they fit
     contrast: tuple[float, float] | None = None  # the same of the standard deviation of grey values
 
 # %% ../nbs/library/audit.ipynb #061bf530
@@ -88,7 +90,7 @@ def _audit_labels(points: np.ndarray, name: str, sha256: str) -> Audit:
                  sources=compare_annotation_sources(usable, cut) if cut else [],
                  suspects=find_suspects(usable, [cut] if cut else []), invalid=invalid)
 
-# %% ../nbs/library/audit.ipynb #a08c1f27
+# %% ../nbs/library/audit.ipynb #d77693fb
 def audit(
     faces: Faces,
 ) -> Audit:
@@ -114,6 +116,7 @@ def audit(
         near_duplicates=len(faces) - len(np.unique(near)) - len(pairs),
         across_groups=sum(count > 1 for count in groups_of.values()),
         label_disagreement=float(np.nanmedian(distance)) if np.isfinite(distance).any() else None,
+        misfit=find_misfit(faces.images, faces.points),
         brightness=(float(brightness.mean()), float(brightness.std())),
         contrast=(float(contrast.mean()), float(contrast.std())))
 

@@ -7,8 +7,9 @@ Docs: https://facekp.github.io/facekp/library/audit_report.html.md"""
 # %% auto #0
 __all__ = ['audit_text']
 
-# %% ../nbs/library/audit_report.ipynb #f7f68e09
+# %% ../nbs/library/audit_report.ipynb #f03c475e
 import math
+import textwrap
 from collections.abc import Sequence
 
 from .audit import Audit
@@ -103,10 +104,12 @@ def _list_lines(audit: Audit, shown: int) -> list[str]:
     lines += [_clip(f"  row {entry['row']:>6}  {entry['reason']}") for entry in invalid[:shown]]
     return [*lines, ""]
 
-# %% ../nbs/library/audit_report.ipynb #f854cc46
+# %% ../nbs/library/audit_report.ipynb #ee31e817
 def _advice_lines(audit: Audit) -> list[str]:
     "Derive advice for the split, the loss and the score."
     lines = ["What follows:"]
+    if audit.misfit:
+        lines += ["  images " + line for line in textwrap.wrap(audit.misfit, 90)]
     if audit.complete < audit.rows:
         lines.append("  loss   mask missing keypoints (labels 'masked'), or train on the "
                      f"{audit.complete:,} complete rows; compare")

@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -54,15 +55,40 @@ def _add_debug(parser: argparse.ArgumentParser, default: Any) -> None:
 # %% ../nbs/library/cli.ipynb #f45b5bb9
 @contextlib.contextmanager
 def _interrupt_on_termination() -> Iterator[None]:
-    "Treat SIGTERM, with which batch systems end a job, as Ctrl-C: what is done is kept and named."
-    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    if ours:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    "Treat SIGTERM, with which batch systems end a job, and SIGHUP, which a closed terminal sends, as Ctrl-C: what is done is kept and named."
+    signals = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has no SIGHUP
+    main_thread = threading.current_thread() is threading.main_thread()
+    ours = [number for number in signals if main_thread and signal.getsignal(number) is signal.SIG_DFL]  # nohup ignores SIGHUP
+    for number in ours:
+        signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:
-        if ours:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    "Tell whether an error follows from a Ctrl-C: a module written in C turns it into an ImportError."
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+@contextlib.contextmanager
+def _warn_in_one_line() -> Iterator[None]:
+    "Print the warnings of this package as one line, like its errors, and without a place in the code."
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def show_line(message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: str | None = None) -> None:
+            if category is UserWarning:
+                print(f"facekp: {' '.join(str(message).split())}", file=sys.stderr)
+            else:
+                show(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show_line
+        yield
 
 # %% ../nbs/library/cli.ipynb #5be2f89a
 def _run_completion(options: argparse.Namespace) -> None:
@@ -94,15 +120,19 @@ def main(
         parser.print_help()
         return 2
     try:
-        with raise_lost_interrupts(), _interrupt_on_termination():
+        with raise_lost_interrupts(), _interrupt_on_termination(), _warn_in_one_line():
             JOBS[options.job][2](options)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader has closed the pipe, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt as error:
-        print(f"facekp: stopped{f'; {error}' if str(error) else ''}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # the terminal is closed
+            print(f"facekp: stopped{f'; {error}' if str(error) else ''}", file=sys.stderr)
         return 130
     except Exception as error:
+        if _was_interrupted(error):
+            print("facekp: stopped", file=sys.stderr)
+            return 130
         if options.debug:
             raise
         from facekp.errors import UserError

@@ -98,7 +98,7 @@ def _make_data(source: str, options: argparse.Namespace) -> None:
     name, _, count = source.partition(":")
     if name != "synthetic" or (count and not count.isdigit()) or count == "0":
         raise UserError(f"can't make '{source}'; expected synthetic or synthetic:N, such as synthetic:1000")
-    if not options.out:
+    if options.out is None:
         raise UserError("where to? give --out FOLDER for Kaggle's files or --out FILE.npz")
     print(f"wrote {make_data(options.out, int(count) if count else None, options.seed, options.overwrite)}")
 
@@ -133,6 +133,8 @@ def _by_source(scores: dict[str, float]) -> str:
 
 def _run_evaluate(options: argparse.Namespace) -> None:
     "Print every metric with its interval."
+    import numpy as np
+
     from facekp.evaluation import METRICS
     from facekp.files import to_plain
     from facekp.jobs import evaluate
@@ -144,9 +146,10 @@ def _run_evaluate(options: argparse.Namespace) -> None:
     print(f"{scores['model']} on {scores['n_faces']} faces, {scores['n_points']} labelled points of {scores['data']}")
     for name in METRICS:
         low, high = scores["intervals"][name]
-        print(f"  {name:<22} {scores[name]:8.3f}   95% interval {low:.3f} to {high:.3f}")
+        interval = f"95% interval {low:.3f} to {high:.3f}" if np.isfinite([low, high]).all() else "no interval: too few faces"
+        print(f"  {name:<22} {scores[name]:8.3f}   {interval}" if np.isfinite(scores[name]) else f"  {name:<22}        -   the faces lack the labels for it")
     for keypoint, rmse in scores["per_point"].items():
-        print(f"  {keypoint:<26} {rmse:6.2f} px")
+        print(f"  {keypoint:<26} {rmse:6.2f} px" if np.isfinite(rmse) else f"  {keypoint:<26}      -   not labelled")
     if "by_source" in scores:
         print(_by_source(scores["by_source"]))
 

@@ -8,8 +8,10 @@ Docs: https://facekp.github.io/facekp/library/images.html.md"""
 __all__ = ['IMAGE_ENDINGS', 'BRIGHTNESS_RANGES', 'FLOAT_OVERSHOOT', 'WHOLE_OVERSHOOT', 'AMBIGUOUS_MAXIMA', 'DARKEST_MAXIMUM',
            'EXTERNAL_FORMATS', 'read_image', 'check_size', 'scale_to_uint8', 'read_images', 'encode_png', 'write_image']
 
-# %% ../nbs/library/images.ipynb #79639755
+# %% ../nbs/library/images.ipynb #d89e177a
 import io
+import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from .errors import RunError, UserError
-from .files import atomic_path
+from .files import atomic_path, describe_foreign
 from .limits import MAX_PIXELS
 
 # %% ../nbs/library/images.ipynb #ff0ae0d2
@@ -31,7 +33,7 @@ FLOAT_OVERSHOOT, WHOLE_OVERSHOOT = 1.18, 1.02  # relative to white: values that 
 AMBIGUOUS_MAXIMA = (1.5, 16)  # a maximum between them fits neither floats from 0 to 1 nor an image of 0 to 255
 DARKEST_MAXIMUM = 1 / 16  # of floats from 0 to 1; less is the result of a division by too much
 
-# %% ../nbs/library/images.ipynb #80ee056a
+# %% ../nbs/library/images.ipynb #125516be
 def read_image(
     source: Any,  # a file's path, its bytes, an open file, a PIL image, or an array or CPU tensor [H,W], [H,W,1], [H,W,3] RGB or [H,W,4] RGBA
     max_pixels: int = MAX_PIXELS,  # refuse larger images before they are decoded
@@ -57,7 +59,11 @@ def _read_rgb(source: Any, max_pixels: int) -> np.ndarray:
     except (UserError, MemoryError):
         raise
     except FileNotFoundError as error:
-        raise UserError(f"{name}: no such file") from error
+        raise UserError(_describe_missing(str(source))) from error
+    except IsADirectoryError as error:
+        raise UserError(f"{name}: a folder; give its images, such as sorted(Path(folder).glob('*.jpg')), or use the command facekp predict") from error
+    except PermissionError as error:
+        raise UserError(f"{name}: no right to read it") from error
     except Exception as error:  # the decoders raise various kinds for a broken file
         raise UserError(f"{name}: not an image that can be read "
                         f"({' '.join(str(error).split())[:120]}); expected a whole JPEG, PNG, "
@@ -75,20 +81,43 @@ def check_size(
         raise UserError(f"{name}: {width} x {height} pixels, expected 1 to {max_pixels:,}; make it "
                         "smaller, or set max_pixels (--max-pixels) higher")
 
-# %% ../nbs/library/images.ipynb #a488c05f
+# %% ../nbs/library/images.ipynb #8fa27b5b
 EXTERNAL_FORMATS = frozenset({"EPS", "WMF", "MPEG"})  # Pillow starts other programs for these, or can't decode them
 
 
 def _content(source: Any, max_bytes: int) -> bytes:
     "Read a file, an open file or a buffer; a file that is too long for any image is refused."
     if isinstance(source, (str, Path)):
+        if not os.path.exists(source):  # False also for a text that is too long for a name
+            raise FileNotFoundError
         with open(source, "rb") as file:
             content = file.read(max_bytes + 1)
     else:
-        content = bytes(source.read(max_bytes + 1) if hasattr(source, "read") else source)
+        content = _read_stream(source, max_bytes) if hasattr(source, "read") else bytes(source)
+    if not content:
+        raise ValueError("it is empty")
     if len(content) > max_bytes:
         raise ValueError(f"more than {max_bytes:,} bytes")
     return content
+
+
+def _read_stream(file: Any, max_bytes: int) -> bytes:
+    "Read an open file from its beginning, as Pillow does. Raises UserError for one that was opened as text."
+    if isinstance(file, io.TextIOBase):
+        raise UserError(f"{getattr(file, 'name', 'the image')}: opened as text; open it with open(path, 'rb')")
+    if getattr(file, "seekable", bool)():
+        file.seek(0)
+    return bytes(file.read(max_bytes + 1))
+
+
+def _describe_missing(source: str) -> str:
+    "Say why a name is no file."
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", source):
+        return f"{source[:200]}: a web address; download the image, and give the file"
+    if not source or len(source) > 500:
+        what = "a text without a file name" if not source else f"{source[:40]}...: no such file, a text of {len(source):,} characters"
+        return f"{what}; an image in base64 is given as base64.b64decode(text)"
+    return f"{source}: no such file"
 
 
 def _open_image(content: bytes, name: object) -> Image.Image:
@@ -108,7 +137,7 @@ def _open_image(content: bytes, name: object) -> Image.Image:
                 return factory(io.BytesIO(content), "")
         except (SyntaxError, IndexError, TypeError, KeyError, EOFError, ValueError):  # not this format after all
             continue
-    raise ValueError("unknown format")
+    raise ValueError(describe_foreign(content[:512]) or "unknown format")
 
 # %% ../nbs/library/images.ipynb #292c82c6
 def _image_to_rgb(image: Image.Image, max_pixels: int, name: object) -> np.ndarray:
@@ -168,9 +197,13 @@ def _exchange_bytes(arguments: Any) -> Any:
     little = order.startswith("L") or (order.startswith("N") and sys.byteorder == "little")
     return f"{mode};16{'B' if little else 'L'}"
 
-# %% ../nbs/library/images.ipynb #0e03aa07
+# %% ../nbs/library/images.ipynb #a4881872
 def _as_array(source: Any) -> np.ndarray:
     "Return the array behind a tensor. Raises UserError for what is none."
+    if source is None:
+        raise UserError("None is no image; cv2.imread returns None for a file that is missing or cannot be read")
+    if isinstance(source, (set, dict, bool, int, float)):
+        raise UserError(f"a {type(source).__name__} is not an image; expected a file, bytes, a PIL image or an array")
     try:
         return np.asarray(source)
     except Exception as error:  # each library raises its own kinds

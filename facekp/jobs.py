@@ -8,7 +8,8 @@ Docs: https://facekp.github.io/facekp/library/jobs.html.md"""
 __all__ = ['settings_with', 'faces_of', 'make_data', 'export_data', 'train', 'evaluate', 'Submission', 'submit', 'compare',
            'export_model']
 
-# %% ../nbs/library/jobs.ipynb #f5936153
+# %% ../nbs/library/jobs.ipynb #99651f19
+import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,11 +19,12 @@ import pandas as pd
 
 from .config import Settings, check_setting, is_word, load_settings
 from .data.checks import raise_images
+from .data.label_evidence import find_misfit
 from .data.sources import load_faces
 from .data.units import raise_units
 from .errors import UserError, did_you_mean
 from .faces import Faces, hash_faces
-from .files import atomic_path
+from .files import atomic_path, check_folder, lock_folder
 from .inference.keypoint_model import KerasModel, SourceModels, load_keypoint_model
 from .run_folder import check_run_folder, describe_kept, open_run
 
@@ -56,7 +58,7 @@ def faces_of(
     source = f"synthetic:{settings.synthetic_faces}" if source == "synthetic" else source
     return load_faces(source, settings.data_folder, seed=settings.seed)
 
-# %% ../nbs/library/jobs.ipynb #ad425dae
+# %% ../nbs/library/jobs.ipynb #65a763be
 _KAGGLE_FILES = ("training.csv", "test.csv", "IdLookupTable.csv", "truth.csv")
 
 
@@ -80,6 +82,9 @@ def make_data(
     settings = settings_with(seed=seed)
     wanted = settings.synthetic_faces if count is None else count
     single = str(out).lower().endswith(".npz")
+    if not single and Path(out).suffix.lower() in (".csv", ".zip", ".gz", ".npy", ".json", ".txt") and not Path(out).is_dir():
+        raise UserError(f"{out}: expected a folder for Kaggle's files, such as {Path(out).with_suffix('')}, or a file ending with .npz")
+    check_folder(Path(out).parent if single else out)
     _check_free([Path(out)] if single else [Path(out) / name for name in _KAGGLE_FILES], overwrite)
     if single:
         return save_npz(faces_of(f"synthetic:{wanted}", settings), out)
@@ -98,7 +103,7 @@ def export_data(
     check_export(out, format)
     return export_labels(faces_of(data, settings_with(seed=seed)), out, format)
 
-# %% ../nbs/library/jobs.ipynb #9ad9c006
+# %% ../nbs/library/jobs.ipynb #761fe68c
 def train(
     model: str,  # a name of facekp.models.registry.list_models()
     out: str | Path,  # folder for model.keras, record.json and the state of the training run
@@ -114,14 +119,26 @@ def train(
     overwrite: bool = False,  # replace the run in `out`
 ) -> "Record":  # what the run did and its scores on the test set; also written to out/record.json
     "Train one model, score it on the test set and save it. Raises UserError for unknown names, unsuitable data and a folder with another run."
-    from facekp.experiments.plan import Trial
-    from facekp.experiments.record import write_record
+    from facekp.training.seeds import keep_random_state
 
     _check_training(model, labels, augment, images)
     check_run_folder(out, resume, overwrite)
     settings = settings_with(profile, seed=seed, baseline_images=images, cnn_images=images, transfer_images=images)
+    with lock_folder(out), keep_random_state():
+        check_run_folder(out, resume, overwrite)  # another process may have finished a run meanwhile
+        return _train_in_folder(model, out, data, labels, augment, settings, resume, heads, show_progress)
+
+
+def _train_in_folder(model: str, out: str | Path, data: "str | Path | Faces | None", labels: str, augment: int, settings: Settings, resume: bool,
+                     heads: int | None, show_progress: bool) -> "Record":
+    "Train one model in a folder that no other process uses."
+    from facekp.experiments.plan import Trial
+    from facekp.experiments.record import write_record
+
     try:
         faces = faces_of(data, settings)
+        if misfit := find_misfit(faces.images, faces.points):
+            warnings.warn(f"{faces.name}: {misfit}", stacklevel=3)
         trial, heads = Trial(model, labels, augment, settings.seed), _count_heads(heads, faces)
         parts = _open_run(out, trial, faces, settings, heads, resume)
         record = _train_trial(trial, faces, settings, heads, Path(out), resume, show_progress, parts[0]["images"])
@@ -214,7 +231,7 @@ def evaluate(
         scores["by_source"] = rmse_by_source(predicted, faces.points, second)
     return scores
 
-# %% ../nbs/library/jobs.ipynb #fc31298b
+# %% ../nbs/library/jobs.ipynb #8796a66a
 @dataclass(frozen=True)
 class Submission:
     "A submission file and its score, if the truth is known."
@@ -237,6 +254,7 @@ def submit(
     from facekp.experiments.kaggle import read_requests, score_submission, write_submission
 
     _check_free([Path(out)], overwrite)
+    check_folder(Path(out).parent)
     settings = settings_with()
     source = settings.data if data is None else str(data)
     if is_word(source) and source != "kaggle":
@@ -267,7 +285,7 @@ def compare(
     table.attrs = {"data": data[0]["name"], "n_test": data[0]["n_test"]}
     return table
 
-# %% ../nbs/library/jobs.ipynb #0493a6f3
+# %% ../nbs/library/jobs.ipynb #75b8ad97
 def export_model(
     model: Any,  # a Keras model, or default, a .keras file, or the folder of a run
     out: str | Path,  # a file ending with .onnx or .tflite, or a folder for saved_model
@@ -287,6 +305,7 @@ def export_model(
     from facekp.models.files import load_model
 
     check_target(out, format, weights)
+    check_folder(Path(out).parent)
     if Path(out).is_file() or (Path(out) / "saved_model.pb").exists():
         _check_free([Path(out)], overwrite)
     if data is not None and not format.endswith("int8"):

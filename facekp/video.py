@@ -7,14 +7,15 @@ Docs: https://facekp.github.io/facekp/library/video.html.md"""
 # %% auto #0
 __all__ = ['VIDEO_ENDINGS', 'UNKNOWN_RATE', 'Frame', 'read_frames']
 
-# %% ../nbs/library/video.ipynb #bfbd1e09
+# %% ../nbs/library/video.ipynb #aca25106
 import contextlib
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -35,12 +36,13 @@ class Frame(NamedTuple):
     rate: float  # frames per second of the file
     total: int  # frames that the file announces; 0: unknown
 
-# %% ../nbs/library/video.ipynb #8a8dcbb2
+# %% ../nbs/library/video.ipynb #78b10ac1
 def read_frames(
     source: str | Path | int,  # a video file, or the number of a webcam
     max_pixels: int = MAX_PIXELS,  # refuse larger frames
 ) -> Iterator[Frame]:
     "Read a video frame by frame. Raises UserError for a source that is none."
+    source = _check_source(source)
     camera = isinstance(source, int)
     name = f"webcam {source}" if camera else source
     with _quiet_opencv():
@@ -64,7 +66,23 @@ def read_frames(
     finally:
         capture.release()
 
-# %% ../nbs/library/video.ipynb #af11ddec
+# %% ../nbs/library/video.ipynb #a75a6154
+def _check_source(source: Any) -> str | int:
+    "Return a path or the number of a webcam. Raises UserError for what is neither, before OpenCV sees it."
+    if isinstance(source, str) and re.fullmatch(r"webcam(:\d+)?", source) and not os.path.exists(source):
+        return int(source.partition(":")[2] or "0")
+    if isinstance(source, (bool, float)) or not isinstance(source, (str, os.PathLike, int, np.integer)):
+        raise UserError(f"a {type(source).__name__} is no video; expected the path of a file, or the number of a webcam")
+    if isinstance(source, (int, np.integer)):
+        if source < 0:
+            raise UserError(f"webcam {source}: expected 0 or more")
+        return int(source)
+    path = os.fspath(source)
+    if "://" not in path and not os.path.isfile(path):
+        raise UserError(f"{path or 'a name without characters'}: {'a folder or device' if os.path.exists(path) else 'no such file'}; expected a video file, such as .mp4 or .avi, or the number of a webcam")
+    return path
+
+
 class _Clock:
     "Presentation times that begin at 0 and increase; a frame without a time comes one step of the frame rate later."
 

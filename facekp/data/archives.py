@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/data/archives.html.md"""
 # %% auto #0
 __all__ = ['MAX_UNPACKED', 'COMPETITION', 'reading', 'open_zip', 'find_table', 'require_table', 'open_table']
 
-# %% ../../nbs/library/data/archives.ipynb #d665cf76
+# %% ../../nbs/library/data/archives.ipynb #49a924fb
 import contextlib
 import csv
 import io
@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from ..errors import RunError, UserError
-from ..files import is_system_name
+from ..files import describe_foreign, is_system_name, read_head
 
-# %% ../../nbs/library/data/archives.ipynb #59aba401
+# %% ../../nbs/library/data/archives.ipynb #cee7474f
 @contextlib.contextmanager
 def reading(
     path: str | Path,  # file that is read, begins the message
@@ -36,12 +36,12 @@ def reading(
         raise UserError(f"{path}: no such file or folder") from error
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError,
             UnicodeDecodeError) as error:  # UnicodeDecodeError: member names of a zip
-        raise UserError(f"{path}: is no zip file or a damaged one ({error}); fetch it again") from error
+        raise UserError(f"{path}: {describe_foreign(read_head(path), zipped=False) or f'is no zip file or a damaged one ({error}); fetch it again'}") from error
     except csv.Error as error:
         raise UserError(f"{path}: can't be read as a table ({error}); expected Kaggle's columns, "
                         "separated by commas") from error
     except RuntimeError as error:  # zipfile raises it for an encrypted member
-        raise UserError(f"{path}: can't be read ({error})") from error
+        raise UserError(f"{path}: {'holds files with a password; unpack it first' if 'encrypted' in str(error) else f'can not be read ({error})'}") from error
     except OSError as error:
         raise UserError(f"{path}: can't be read ({error.strerror or error})") from error
 

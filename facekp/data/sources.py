@@ -25,6 +25,7 @@ from .w300 import load_300w
 from ..config import SOURCES, WORDS, is_word, load_settings
 from ..errors import UserError, did_you_mean
 from ..faces import Faces, concatenate
+from ..files import describe_foreign, read_head
 
 # %% ../../nbs/library/data/sources.ipynb #0e094475
 def load_faces(
@@ -92,8 +93,11 @@ def _load_one(source: str, data_folder: Path, seed: int) -> Faces:
     path = Path(source).expanduser()
     if path.is_dir():
         return load_kaggle(path) if find_table(path, "training.csv") else load_300w(path)
+    if not path.is_file():
+        raise UserError(f"{path}: a pipe or device; expected a file: save its content first")
     if path.suffix.lower() not in LOADERS:
-        raise UserError(f"{path}: can't tell what this is from its ending; expected {SOURCES}")
+        foreign = describe_foreign(read_head(path))
+        raise UserError(f"{path}: {foreign}" if foreign else f"{path}: can't tell what this is from its ending; expected {SOURCES}")
     return LOADERS[path.suffix.lower()](path)
 
 # %% ../../nbs/library/data/sources.ipynb #80f80f4f

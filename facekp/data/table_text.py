@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..errors import UserError
+from ..files import describe_foreign
 
 # %% ../../nbs/library/data/table_text.ipynb #1428c82f
 def first_line(
@@ -30,6 +31,8 @@ def first_line(
     line = next((line for line in lines if line.strip(b"\xef\xbb\xbf \t\r\n\x1a") and not re.fullmatch(rb"(\xef\xbb\xbf)?sep=.\s*", line)), b"")
     if not line:
         raise UserError(f"{where}: the file is empty; expected Kaggle's columns in the first line")
+    if foreign := describe_foreign(line):
+        raise UserError(f"{where}: {foreign}")
     if line.startswith((b"\xff\xfe", b"\xfe\xff")) or line[:200].count(0) > len(line[:200]) * 0.4:
         raise UserError(f"{where}: is UTF-16 text; save it as CSV UTF-8, with commas between the columns")
     if b"\r" in line.rstrip(b"\r\n"):

@@ -163,7 +163,7 @@ def _sets_to_judge(fits: FaceFits) -> list[np.ndarray]:
     odd = [fitted[chosen] for chosen in (fits.scale[fitted] < ODD_SCALES[0], fits.scale[fitted] > ODD_SCALES[1])]
     return [rows for rows in (fitted, *odd) if len(rows) and (rows is fitted or len(rows) >= max(3, ODD_SHARE * len(fitted)))]
 
-# %% ../../nbs/library/data/units.ipynb #b2eab044
+# %% ../../nbs/library/data/units.ipynb #e2c71a48
 def _judge(where: str, points: np.ndarray, images: np.ndarray | None, rows: np.ndarray, fits: FaceFits) -> None:
     "Raise a `UserError` where the median face of some rows is not that of labels in pixels."
     if np.isfinite(points[rows]).all(axis=-1).sum() < 15:  # fewer points than one complete face has are too few to judge by
@@ -176,6 +176,9 @@ def _judge(where: str, points: np.ndarray, images: np.ndarray | None, rows: np.n
         return
     limits = FAR if images is not None or len(rows) < FACES_FOR_STRICT else FAR_WITHOUT_IMAGES
     far = size > limits[0] or shift > limits[1] or stretch > limits[2]
+    mirrored = rows[fits.mirrored[rows]]
+    if len(mirrored) > len(rows) / 2:  # a unit cannot be read from a mirrored face
+        _raise_mirrored(where, points, mirrored)
     conversion = propose_conversion(scale, center)
     if images is not None:
         error = label_error(images[rows], points[rows])

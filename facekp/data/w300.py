@@ -24,7 +24,7 @@ from .groups import photo_groups, state_groups
 from .label_evidence import PHOTOS_ASKED, find_resize, label_error
 from ..errors import UserError
 from ..faces import Faces
-from ..files import is_system_name
+from ..files import describe_foreign, is_system_name, read_head
 from ..geometry import crop_image, fit_crop, to_crop
 from ..images import IMAGE_ENDINGS, read_image
 from ..keypoints import IMAGE_SIZE, MEAN_FACE
@@ -67,6 +67,9 @@ def _image_of(marks: Path) -> Path:
     if not found:
         raise UserError(f"{marks}: there is no picture of the same name beside it; expected "
                         f"{stem}.jpg or {stem}.png")
+    other = next((path for path in found[1:] if not path.samefile(found[0])), None)  # a disk that ignores case shows one file under several names
+    if other:
+        raise UserError(f"{marks}: {found[0].name} and {other.name} have its name; remove the picture to which the points do not belong")
     return found[0]
 
 
@@ -91,6 +94,9 @@ def load_300w(
     folder = Path(folder)
     marks = sorted(_marks_in(folder))
     if not marks:
+        other = next((path for path in sorted(folder.glob("training.*")) if describe_foreign(read_head(path))), None)
+        if other:
+            raise UserError(f"{other}: {describe_foreign(read_head(other))}")
         raise UserError(f"{folder}: holds neither training.csv nor .pts files; expected a Kaggle "
                         "folder or a 300-W folder")
     pictures = [_image_of(path) for path in marks]
@@ -122,6 +128,8 @@ def _load_300w(folder: Path, marks: list[Path], pictures: list[Path]) -> Faces:
 
 def _check_place(path: Path, picture: Path, found: np.ndarray, crop_size: float, size: np.ndarray) -> None:
     "Raise a `UserError` where points cannot be those of an upright face in a picture of the given width and height."
+    if np.ptp(found, axis=0).max() == 0 and found.max() <= -1:  # a code up to 0
+        raise UserError(f"{path}: all points lie at ({found[0, 0] + 1:g}, {found[0, 1] + 1:g}), which is probably a code for missing points; remove the file and its picture")
     if np.abs(found).max() < 4:
         raise UserError(f"{path}: the points lie between {found.min() + 1:g} and {found.max() + 1:g}, expected pixels of {picture.name}; "
                         f"multiply fractions of width and height by {size[0]} and {size[1]}")

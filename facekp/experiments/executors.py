@@ -7,16 +7,17 @@ Docs: https://facekp.github.io/facekp/library/experiments/executors.html.md"""
 # %% auto #0
 __all__ = ['IDLE_SECONDS', 'run_jobs']
 
-# %% ../../nbs/library/experiments/executors.ipynb #55a91a8e
+# %% ../../nbs/library/experiments/executors.ipynb #67f97d70
 import os
 from typing import Any
 
 from joblib import Parallel, parallel_config
 
 from ..errors import UserError, requirement
+from ..interrupts import start_processes_without_interrupts
 from ..progress import progress
 
-# %% ../../nbs/library/experiments/executors.ipynb #49736d4d
+# %% ../../nbs/library/experiments/executors.ipynb #a080d99f
 IDLE_SECONDS = 10  # seconds after which an idle process ends; a script does not end before its processes
 
 
@@ -30,7 +31,8 @@ def run_jobs(
     threads = {name: os.environ.get(name) for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")}
     os.environ.update(dict.fromkeys(threads, "1") if workers > 1 else {})
     try:
-        done = Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1, idle_worker_timeout=IDLE_SECONDS)(jobs)
+        with start_processes_without_interrupts():
+            done = Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1, idle_worker_timeout=IDLE_SECONDS)(jobs)
         return list(progress(done, "training", total=len(jobs)))
     finally:
         for name, value in threads.items():

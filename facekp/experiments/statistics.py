@@ -88,7 +88,7 @@ def select_configurations(
     ranked = table.merge(validation, on=keys, how="left").sort_values("chosen_by", kind="stable")
     return ranked.drop_duplicates("model").drop(columns="chosen_by").sort_values("rmse", kind="stable", ignore_index=True)
 
-# %% ../../nbs/library/experiments/statistics.ipynb #6f67a7ec
+# %% ../../nbs/library/experiments/statistics.ipynb #4f80cf71
 def rows_of_runs(
     places: Iterable[str | Path],  # folders of runs with record.json, such files, or folders of results with runs.csv
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:  # one row per run: model, labels, augment, seed, rmse, low and high in pixels, accuracy, seconds; and the description of the data of each place
@@ -103,6 +103,8 @@ def rows_of_runs(
                          "rmse": record.metrics["rmse"], "low": low, "high": high, "accuracy": record.metrics["accuracy"], "seconds": record.seconds})
             data.append(record.data)
             continue
+        if not place.exists():
+            raise UserError(f"{place}: no such file or folder")
         if place.is_dir() and not (place / "meta.json").exists():
             raise UserError(f"{place}: not the results of a study or of a finished run; expected record.json, as facekp train writes it at the end, or runs.csv and meta.json")
         study = read_study(place)

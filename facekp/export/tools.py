@@ -7,9 +7,10 @@ Docs: https://facekp.github.io/facekp/library/export/tools.html.md"""
 # %% auto #0
 __all__ = ['require_packages', 'silence_converters', 'float_layers', 'belongs_to_layer']
 
-# %% ../../nbs/library/export/tools.ipynb #2a4e9bf8
+# %% ../../nbs/library/export/tools.ipynb #bac9dd60
 import contextlib
 import logging
+import os
 import threading
 import warnings
 from collections.abc import Iterable, Iterator
@@ -34,7 +35,7 @@ def require_packages(
             raise UserError(f"this format needs the package {package.replace('_', '-')}: "
                             f"pip install '{requirement('deploy')}'") from error
 
-# %% ../../nbs/library/export/tools.ipynb #74c792d8
+# %% ../../nbs/library/export/tools.ipynb #d959a5ed
 _CONVERTER_MODULES = r"(keras|tensorflow|tf2onnx|onnx|onnxruntime|ai_edge_litert|numpy)(\.|$)"
 _ONE_AT_A_TIME = threading.RLock()  # Python's list of warning filters belongs to the whole process
 
@@ -56,7 +57,7 @@ def silence_converters() -> Iterator[None]:
 
     with _ONE_AT_A_TIME, filter_stderr(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=_CONVERTER_MODULES)
-        handlers = _all_handlers()
+        handlers, of_root, level = _all_handlers(), list(logging.root.handlers), os.environ.get("TF_CPP_MIN_LOG_LEVEL")
         for handler in handlers:
             handler.addFilter(passes)
         try:
@@ -64,6 +65,10 @@ def silence_converters() -> Iterator[None]:
         finally:
             for handler in handlers:
                 handler.removeFilter(passes)
+            if level is not None:
+                os.environ["TF_CPP_MIN_LOG_LEVEL"] = level  # tf2onnx sets it
+            for handler in set(logging.root.handlers) - set(of_root):  # a converter logs through the root, which adds one
+                logging.root.removeHandler(handler)
 
 # %% ../../nbs/library/export/tools.ipynb #d6c9dc00
 def float_layers(

@@ -217,15 +217,16 @@ class FaceLandmarker:
         "Return the pyramid from which an image is searched."
         return ImagePyramid(image, pyramid_sizes(max(image.shape[:2]), self.min_face_size)[-1])
 
-# %% ../../nbs/library/inference/landmarker.ipynb #bb9926c4
+# %% ../../nbs/library/inference/landmarker.ipynb #d510b876
 def _check_options(min_face_size: float, min_confidence: float, passes: int, max_pixels: int,
                    threads: int | None) -> None:
     "Refuse options out of range."
-    counts = (passes, max_pixels, 1 if threads is None else threads)
-    if not 0.005 <= min_face_size <= 1 or not 0 <= min_confidence <= 1 or min(counts) < 1:
-        raise UserError(f"min_face_size={min_face_size}, min_confidence={min_confidence}, "
-                        f"passes={passes}, max_pixels={max_pixels}, threads={threads}: expected "
-                        "0.005-1, 0-1, 1 or more, 1 or more, 1 or more")
+    for name, value, low, high in (("min_face_size", min_face_size, 0.005, 1), ("min_confidence", min_confidence, 0, 1)):
+        if not low <= value <= high:
+            raise UserError(f"{name}={value}: expected {low} to {high}")
+    for name, count in (("passes", passes), ("max_pixels", max_pixels), ("threads", 1 if threads is None else threads)):
+        if count < 1:
+            raise UserError(f"{name}={count}: expected 1 or more")
 
 # %% ../../nbs/library/inference/landmarker.ipynb #c447584d
 class _Candidate(NamedTuple):
@@ -298,14 +299,18 @@ def _search(landmarker: FaceLandmarker, pyramids: Sequence[ImagePyramid]) -> lis
     _add(faces, _refine(landmarker, [SharpenedPyramid(pyramid) for pyramid in pyramids], places))
     return faces
 
-# %% ../../nbs/library/inference/landmarker.ipynb #4b6a4729
+# %% ../../nbs/library/inference/landmarker.ipynb #c7b3237a
 def _is_batch(image: object) -> bool:
     "Tell whether it is several images. Raises UserError for an ambiguous array."
     if isinstance(image, (str, Path, bytes, bytearray, memoryview, Image.Image)) or hasattr(image, "read"):
         return False
     shape = getattr(image, "shape", None)
+    if shape is None and isinstance(image, (list, tuple)) and image and isinstance(image[0], (list, tuple, int, float)):
+        raise UserError(f"a {type(image).__name__} of numbers is ambiguous; expected an array: numpy.asarray(image)")
     if shape is None:
-        return isinstance(image, Iterable)
+        return isinstance(image, Iterable) and not isinstance(image, (set, frozenset, dict))
+    if len(shape) == 1 and getattr(image, "dtype", np.dtype(float)).kind in "OUT":  # an array or a pandas Series of names
+        return True
     if len(shape) != 3 or shape[2] in (1, 3, 4):
         return len(shape) == 4
     if shape[0] in (3, 4) or shape[2] == 2:

@@ -56,20 +56,20 @@ def predict_files(
         print_safely(f"wrote {folder / table}")
     return broken
 
-# %% ../../nbs/library/inference/outputs.ipynb #8d7c4e83
+# %% ../../nbs/library/inference/outputs.ipynb #a75542dc
 def _results_folder(out: str | Path | None, format: str) -> Path | None:
     "Return where results go. Raises UserError for an unknown format and for the name of a file."
     if format not in FORMATS:
         raise UserError(f"format {format!r}: expected one of {', '.join(FORMATS)}")
-    if out is None:
-        return Path("predictions") if format in (*DRAWN_FORMATS, "labelme") else None
-    folder = Path(out)
+    if out is None and format not in (*DRAWN_FORMATS, "labelme"):
+        return None
+    check_folder("predictions" if out is None else out)
+    folder = Path("predictions" if out is None else out)
     ending = folder.suffix.lower()
     if ending in {".jpeg", *VIDEO_ENDINGS, *(f".{known}" for known in FORMATS)} and not folder.is_dir():
         kind = ending[1:] if ending[1:] in FORMATS else "image"
         raise UserError(f"{folder}: results go into a folder, expected as --out {folder.with_suffix('')}; "
                         f"--format {kind} says what is written there")
-    check_folder(folder)
     return folder
 
 
@@ -85,6 +85,8 @@ def _check_options(sources: list[Source], folder: Path | None, max_frames: int |
 
 def _predict_source(landmarker: FaceLandmarker, source: Source, writer: Writer, max_frames: int | None, show: bool, to_files: bool) -> str | None:
     "Predict one source and print a line about the result; return the message where it can't be read."
+    if not is_webcam(source.path) and not Path(source.path).is_file():
+        return f"{source.path}: {'no right to read this folder' if Path(source.path).is_dir() else 'a link to a file that is not there'}"
     try:
         line = (_predict_video(landmarker, source, writer, max_frames, show) if source.is_video
                 else _predict_image(landmarker, source, writer))
@@ -128,7 +130,7 @@ def _predict_image(landmarker: FaceLandmarker, source: Source, writer: Writer) -
     count = f"{len(prediction)} face{'s' * (len(prediction) != 1)}"
     return f"{source.path}: {count}{f' ({faces})' if faces else ''}{f' -> {path}' if path else ''}"
 
-# %% ../../nbs/library/inference/outputs.ipynb #6397c4d3
+# %% ../../nbs/library/inference/outputs.ipynb #1ff110c5
 def _predict_video(landmarker: FaceLandmarker, source: Source, writer: Writer,
                    max_frames: int | None, show_progress: bool) -> str:
     "Track the faces of a video or webcam; return a line about the result. Ctrl-C ends a webcam; the result of a file that it cuts is not kept."
@@ -152,5 +154,5 @@ def _predict_video(landmarker: FaceLandmarker, source: Source, writer: Writer,
     early = (f"; it ends early, {first.total} are announced"
              if not webcam and number != max_frames and number < 0.95 * first.total - 1 else "")
     speed = number / (time.perf_counter() - started)
-    return (f"{source.path}: {number} frames, {found / max(number, 1):.1f} faces per frame, {speed:.1f} "
+    return (f"{source.path}: {number} frame{'s' * (number != 1)}, {found / max(number, 1):.1f} faces per frame, {speed:.1f} "
             f"frames/s{early}{f' -> {video.path}' if video.path else ''}{f' ({video.remark})' if video.remark else ''}")

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/inference/session.html.md"""
 # %% auto #0
 __all__ = ['DETECTOR_FILE', 'DEFAULT_MODEL', 'PROVIDERS', 'SMALL_INPUT', 'choose_providers', 'open_session', 'SizedSession']
 
-# %% ../../nbs/library/inference/session.ipynb #3230308d
+# %% ../../nbs/library/inference/session.ipynb #14e3fd1f
 import os
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -17,6 +17,7 @@ import numpy as np
 import onnxruntime
 
 from ..errors import UserError
+from ..files import describe_foreign, read_head
 from .formats import MODELS
 
 # %% ../../nbs/library/inference/session.ipynb #fb906055
@@ -41,7 +42,7 @@ def choose_providers(
                         "CUDA comes with the package onnxruntime-gpu, CoreML with onnxruntime on macOS")
     return [PROVIDERS[name] for name in dict.fromkeys([*names, "cpu"])]
 
-# %% ../../nbs/library/inference/session.ipynb #7a9472bb
+# %% ../../nbs/library/inference/session.ipynb #c0bdb7b0
 def open_session(
     path: str | Path,  # an .onnx file
     threads: int | None = None,  # CPU threads; None: all cores of this process, at most four
@@ -60,8 +61,8 @@ def open_session(
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=chosen)
     except Exception as error:  # onnxruntime has its own kinds
-        raise UserError(f"{path}: not a model that ONNX Runtime can load "
-                        f"({' '.join(str(error).split())[:120]}); expected {MODELS}") from error
+        why = describe_foreign(read_head(path)) or " ".join(str(error).split())[:120]
+        raise UserError(f"{path}: not a model that ONNX Runtime can load ({why}); expected {MODELS}") from error
 
 # %% ../../nbs/library/inference/session.ipynb #407fd5c3
 SMALL_INPUT = 200_000  # values of an input, of all items together: up to here one thread is as fast as several and takes less processor time

@@ -77,13 +77,14 @@ def find_sources(
     used: set[str] = set()
     return [Source(path, _unused_name(name, used)) for path, name in found]
 
-# %% ../../nbs/library/inference/sources.ipynb #b81775ad
+# %% ../../nbs/library/inference/sources.ipynb #d4dd68e0
 def _files(folder: Path, results: Path | None) -> Iterator[Path]:
     "Yield the images and videos of a folder that are no results."
     kept = None if results is None else results.resolve()
     inside = kept is not None and folder.resolve() in kept.parents
     seen = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
+    closed: list[OSError] = []  # folders that cannot be read
+    for place, folders, names in os.walk(folder, onerror=closed.append, followlinks=True):
         real = Path(place).resolve()
         if real in seen or (inside and real == kept):  # a link in a circle, or the results
             folders.clear()
@@ -92,9 +93,15 @@ def _files(folder: Path, results: Path | None) -> Iterator[Path]:
         folders[:] = [name for name in folders if not is_system_name(name)]
         for name in names:
             path = Path(place) / name
-            if (path.suffix.lower() in IMAGE_ENDINGS | VIDEO_ENDINGS and not is_system_name(name) and path.is_file()
+            if (path.suffix.lower() in IMAGE_ENDINGS | VIDEO_ENDINGS and not is_system_name(name) and (path.is_file() or _is_broken_link(path))
                     and (inside or kept is None or not path.stem.endswith(RESULT_SUFFIX))):
                 yield path
+    yield from (Path(error.filename) for error in closed)
+
+
+def _is_broken_link(path: Path) -> bool:
+    "Tell whether a link leads nowhere, such as to a disk that is not mounted."
+    return path.is_symlink() and not os.path.exists(path)
 
 
 def _unused_name(name: str, used: set[str]) -> str:

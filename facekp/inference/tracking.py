@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from ..errors import UserError
 from ..geometry import Crop, crop_image, frame_face, to_image
 from ..images import encode_png
 from .drawing import draw_predictions
@@ -186,6 +187,11 @@ class FaceTracker:
         smoothing: bool = True,  # False: the points as the model predicts them
         max_lost: int = 30,  # frames after which a lost face is forgotten
     ):
+        for name, value, least in (("search_every", search_every, 1), ("max_lost", max_lost, 0)):
+            if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
+                raise UserError(f"{name}={value!r}: expected a whole number of frames, {least} or more")
+        if not isinstance(smoothing, (bool, np.bool_)):
+            raise UserError(f"smoothing={smoothing!r}: expected True or False")
         self.landmarker, self.search_every = landmarker, search_every
         self.smoothing, self.max_lost = smoothing, max_lost
         self._number, self._next_id = 0, 1

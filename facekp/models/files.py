@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/models/files.html.md"""
 # %% auto #0
 __all__ = ['SAFE_MODULES', 'UNSAFE_CLASSES', 'MAX_DESCRIPTION', 'save_model', 'load_model']
 
-# %% ../../nbs/library/models/files.ipynb #72316ecd
+# %% ../../nbs/library/models/files.ipynb #0e062766
 import importlib
 import json
 import zipfile
@@ -19,7 +19,7 @@ import facekp.training.backend  # noqa: F401  first: it imports Keras quietly
 import keras
 
 from ..errors import UserError
-from ..files import atomic_path
+from ..files import atomic_path, describe_foreign, read_head
 from ..keypoints import KEYPOINTS
 
 # %% ../../nbs/library/models/files.ipynb #30aa0d54
@@ -53,7 +53,7 @@ UNSAFE_CLASSES = ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "Flax
                   "HashedCrossing", "function", "__lambda__")
 MAX_DESCRIPTION = 50 << 20  # bytes of config.json
 
-# %% ../../nbs/library/models/files.ipynb #01118f01
+# %% ../../nbs/library/models/files.ipynb #00138434
 def _check_classes(file: Path) -> None:
     "Refuse a model file that names anything but plain layers: old versions of Keras could be made to run code by such names."
     try:
@@ -73,8 +73,8 @@ def _check_classes(file: Path) -> None:
                 raise ValueError(f"it names {module}.{name}, which is not a plain layer")
     except (ValueError, KeyError, RecursionError, OSError, RuntimeError, NotImplementedError,
             EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{file}: not a Keras model that can be loaded safely "
-                        f"({' '.join(str(error).split())[:120]})") from error
+        why = describe_foreign(read_head(file), zipped=False) or " ".join(str(error).split())[:120]
+        raise UserError(f"{file}: not a Keras model that can be loaded safely ({why})") from error
 
 
 def _is_safe(module: str) -> bool:

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/synthetic/renderer.html.md"""
 # %% auto #0
 __all__ = ['synthetic_face', 'render_face', 'synthetic_faces', 'stream_synthetic_faces']
 
-# %% ../../nbs/library/synthetic/renderer.ipynb #d10ecac9
+# %% ../../nbs/library/synthetic/renderer.ipynb #583058c8
 import os
 from collections.abc import Iterator
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..faces import Faces
+from ..interrupts import start_processes_without_interrupts
 from ..keypoints import IMAGE_SIZE
 from ..progress import progress
 from .accessories import paint_glasses, paint_hat, paint_occluder
@@ -130,7 +131,7 @@ def _as_faces(seed: int, first: int, images: np.ndarray, points: np.ndarray) -> 
     return Faces(images=images, points=points, group=names, source=np.full(len(images), "drawn"), image_id=names.copy(),
                  name="synthetic:drawn", truth=points.copy())
 
-# %% ../../nbs/library/synthetic/renderer.ipynb #c794aae2
+# %% ../../nbs/library/synthetic/renderer.ipynb #a2e66761
 def synthetic_faces(
     count: int,  # number of faces, 1 or more
     seed: int = 0,  # series of faces, 0 or more
@@ -154,7 +155,9 @@ def _run_chunks(jobs: list, workers: int) -> list:
     from joblib import Parallel, delayed
 
     parallel = Parallel(n_jobs=workers, return_as="generator", idle_worker_timeout=10)  # seconds; idle workers delay the end of a script
-    return list(progress(parallel(delayed(_render_chunk)(*job) for job in jobs), "rendering faces", total=len(jobs)))
+    with start_processes_without_interrupts():
+        rendered = parallel(delayed(_render_chunk)(*job) for job in jobs)
+    return list(progress(rendered, "rendering faces", total=len(jobs)))
 
 # %% ../../nbs/library/synthetic/renderer.ipynb #7d53c5ad
 def stream_synthetic_faces(

@@ -41,7 +41,7 @@ def write_state(
     with atomic_path(path) as unfinished:
         np.savez(unfinished, story=json.dumps(progress), **state)
 
-# %% ../../nbs/library/training/state.ipynb #8efcbeb4
+# %% ../../nbs/library/training/state.ipynb #a1be5e1a
 def read_state(
     path: Path,  # .npz file, written by write_state
     variables: Sequence[keras.Variable],  # variables of the same model; overwritten
@@ -63,6 +63,8 @@ def read_state(
                               for i in range(sum(name.startswith("best_") for name in saved.files))]
     except (KeyError, ValueError, TypeError, OSError, EOFError, tokenize.TokenError,
             zipfile.BadZipFile, zlib.error) as error:
+        if read_progress(path) is None:
+            raise UserError(f"{path}: not the state of this training run: the file is damaged; start the run again without resume (--overwrite)") from error
         raise UserError(f"{path}: not the state of this training run ({error}); "
                         "give the same settings, model and data as before, or train without resume") from error
 

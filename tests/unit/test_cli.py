@@ -28,7 +28,7 @@ def facekp(*arguments, cwd=None):
     (["train", "--model", "cnn", "--labels", "mean", "--data", "synthetic:300", "--out", "run"], "argument --labels: 'mean' is unknown"),
     (["train", "--model", "cnn", "--augment", "-1", "--data", "synthetic:300", "--out", "run"], "expected 0 or more copies"),
     (["evaluate", "--model", "nowhere", "--data", "synthetic:300"], "no such model"),
-    (["compare", "nowhere"], "not the results of a study"),
+    (["compare", "nowhere"], "nowhere: no such file or folder"),
 ])
 def test_wrong_input_is_one_line_and_exit_2(tmp_path, arguments, words):
     (tmp_path / "empty.csv").write_text("")
