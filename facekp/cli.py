@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/cli.html.md"""
 # %% auto #0
 __all__ = ['EPILOG', 'JOBS', 'build_parser', 'main']
 
-# %% ../nbs/library/cli.ipynb #56a3773e
+# %% ../nbs/library/cli.ipynb #472c9abc
 import argparse
 import contextlib
 import os
@@ -52,7 +52,7 @@ def _add_debug(parser: argparse.ArgumentParser, default: Any) -> None:
     "Add --debug, which may stand before or behind the job."
     parser.add_argument("--debug", action="store_true", default=default, help="show the traceback of an error")
 
-# %% ../nbs/library/cli.ipynb #f45b5bb9
+# %% ../nbs/library/cli.ipynb #8b72434e
 @contextlib.contextmanager
 def _interrupt_on_termination() -> Iterator[None]:
     "Treat SIGTERM, with which batch systems end a job, and SIGHUP, which a closed terminal sends, as Ctrl-C: what is done is kept and named."
@@ -109,7 +109,7 @@ JOBS = {  # job: what it does, a function that adds its options, a function that
         "export": "write a model for other programs: ONNX, LiteRT, SavedModel",
         "completion": "print a script with which bash, zsh or fish completes commands, options, names and files"}.items()}
 
-# %% ../nbs/library/cli.ipynb #fec49e69
+# %% ../nbs/library/cli.ipynb #92f192d7
 def main(
     arguments: list[str] | None = None,  # the words behind facekp; those of the process when not given
 ) -> int:  # exit status: 0 done, 1 the run failed, 2 the input was wrong, 130 interrupted

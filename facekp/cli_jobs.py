@@ -73,7 +73,7 @@ def _print_audit(source: str, options: argparse.Namespace) -> None:
     print(f"check: {len(report.invalid)} invalid rows, {len(report.suspects)} suspect labels, {len(report.halves)} rows with half a point, "
           f"{len(report.duplicates or [])} exact and {report.near_duplicates} near duplicates")
 
-# %% ../nbs/library/cli_jobs.ipynb #60e5772d
+# %% ../nbs/library/cli_jobs.ipynb #95ae9f2b
 def _check_data_options(source: str, options: argparse.Namespace) -> None:
     "Raise UserError for an option that would have no effect."
     from facekp.config import is_word
@@ -112,7 +112,7 @@ def _export_data(source: str, options: argparse.Namespace) -> None:
         raise UserError("where to? give --out FOLDER for the images and annotations")
     print(f"wrote {export_data(options.out, source, options.format or 'coco', options.seed)}")
 
-# %% ../nbs/library/cli_jobs.ipynb #c9bdfd70
+# %% ../nbs/library/cli_jobs.ipynb #64d03637
 def _run_train(options: argparse.Namespace) -> None:
     "Train one model and print its score."
     from facekp.jobs import train

@@ -8,7 +8,7 @@ Docs: https://facekp.github.io/facekp/library/files.html.md"""
 __all__ = ['SYSTEM_NAMES', 'LONGEST_NAME', 'is_system_name', 'describe_foreign', 'read_head', 'hash_file', 'check_folder',
            'lock_folder', 'atomic_path', 'write_text', 'write_json', 'to_plain']
 
-# %% ../nbs/library/files.ipynb #8b0c5bee
+# %% ../nbs/library/files.ipynb #42649ca3
 import contextlib
 import glob
 import hashlib
@@ -26,7 +26,7 @@ import numpy as np
 
 from .errors import RunError, UserError
 
-# %% ../nbs/library/files.ipynb #db6bd9e5
+# %% ../nbs/library/files.ipynb #faf05da0
 SYSTEM_NAMES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found", "__pycache__"})
 
 
@@ -84,7 +84,7 @@ def hash_file(
             digest.update(block)
     return digest.hexdigest()
 
-# %% ../nbs/library/files.ipynb #628e9b59
+# %% ../nbs/library/files.ipynb #bebd56e6
 LONGEST_NAME = 255  # bytes: the limit of nearly every disk
 
 
@@ -100,7 +100,7 @@ def check_folder(
     if there is not None and not os.access(there, os.W_OK | os.X_OK):
         raise UserError(f"{folder}: no right to write there; choose another place")
 
-# %% ../nbs/library/files.ipynb #d9c09e63
+# %% ../nbs/library/files.ipynb #bc41f018
 @contextlib.contextmanager
 def lock_folder(
     folder: str | Path,  # made if it is missing
@@ -161,7 +161,7 @@ def _umask() -> int:
         os.umask(mask)
         return mask
 
-# %% ../nbs/library/files.ipynb #7808d9fc
+# %% ../nbs/library/files.ipynb #cfd42261
 @contextlib.contextmanager
 def atomic_path(
     path: str | Path,  # final path of the file; its folder is created if it is missing

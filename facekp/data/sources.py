@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/data/sources.html.md"""
 # %% auto #0
 __all__ = ['LOADERS', 'load_faces']
 
-# %% ../../nbs/library/data/sources.ipynb #5961463f
+# %% ../../nbs/library/data/sources.ipynb #5bcf0723
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -80,7 +80,7 @@ def _disambiguate_groups(parts: list[Faces]) -> list[Faces]:
     return [replace(part, group=np.char.add(f"{part.name}#{index} ", part.group.astype(str)))
             for index, part in enumerate(parts)]
 
-# %% ../../nbs/library/data/sources.ipynb #e3e8ec43
+# %% ../../nbs/library/data/sources.ipynb #e47da907
 LOADERS: dict[str, Callable[[Path], Faces]] = {".zip": load_kaggle, ".csv": load_kaggle, ".npz": load_npz}  # by the ending of a file
 
 

@@ -8,7 +8,7 @@ Docs: https://facekp.github.io/facekp/library/data/table_text.html.md"""
 __all__ = ['LARGEST_ID', 'first_line', 'read_names', 'check_names', 'fit_cells', 'read_small_table', 'whole_numbers',
            'real_numbers']
 
-# %% ../../nbs/library/data/table_text.ipynb #abddba62
+# %% ../../nbs/library/data/table_text.ipynb #3e6f2c4d
 import csv
 import io
 import re
@@ -22,7 +22,7 @@ import pandas as pd
 from ..errors import UserError
 from ..files import describe_foreign
 
-# %% ../../nbs/library/data/table_text.ipynb #1428c82f
+# %% ../../nbs/library/data/table_text.ipynb #e92df5ac
 def first_line(
     lines: Iterator[bytes],  # lines of the file
     where: str,  # name of the table, begins the message

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/data/w300.html.md"""
 # %% auto #0
 __all__ = ['PHOTO_ENDINGS', 'DOUBTFUL', 'read_pts', 'load_300w']
 
-# %% ../../nbs/library/data/w300.ipynb #5d92a1b7
+# %% ../../nbs/library/data/w300.ipynb #3dd7c20d
 import hashlib
 import os
 import re
@@ -54,7 +54,7 @@ def read_pts(
                         "and y in pixels")
     return np.array(values).reshape(68, 2) - 1
 
-# %% ../../nbs/library/data/w300.ipynb #984d3b6b
+# %% ../../nbs/library/data/w300.ipynb #026d42b1
 PHOTO_ENDINGS = (".jpg", ".jpeg", ".png", *sorted(IMAGE_ENDINGS - {".jpg", ".jpeg", ".png"}))  # the first that is there is read
 
 
@@ -85,7 +85,7 @@ def _marks_in(folder: Path) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not is_system_name(name))
         yield from (Path(place) / name for name in names if name.lower().endswith(".pts") and not is_system_name(name))
 
-# %% ../../nbs/library/data/w300.ipynb #1e4a6af6
+# %% ../../nbs/library/data/w300.ipynb #b0cdab6e
 def load_300w(
     folder: str | Path,  # folder with photos and a .pts file for each, subfolders included
     name: str | None = None,  # name of the set; None: the folder's name
@@ -104,7 +104,7 @@ def load_300w(
     faces = cached_files(files, lambda: _load_300w(folder, marks, pictures), name or folder.name, folder)
     return state_groups(faces, folder)
 
-# %% ../../nbs/library/data/w300.ipynb #f8406f77
+# %% ../../nbs/library/data/w300.ipynb #c807feb1
 def _load_300w(folder: Path, marks: list[Path], pictures: list[Path]) -> Faces:
     "Read and crop all faces of a 300-W folder."
     images, points, places, digests = [], [], [], []

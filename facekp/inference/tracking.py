@@ -9,7 +9,7 @@ __all__ = ['NOISE_SPEED', 'POINT_NOISE_SPEED', 'POINT_SHARE', 'VERIFY_EVERY', 'S
            'FOLLOW_SCALE', 'SECOND_PASS_SHIFT', 'OneEuroFilter', 'predict_crop', 'follow_faces', 'FaceTracker',
            'TrackedFrame', 'track']
 
-# %% ../../nbs/library/inference/tracking.ipynb #d3bb23ee
+# %% ../../nbs/library/inference/tracking.ipynb #e76810dd
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -176,7 +176,7 @@ def _share_a_place(faces: Sequence[Face]) -> bool:
     "Tell whether two faces went to the same place."
     return any(same_place(a.crop, b.crop) for number, a in enumerate(faces) for b in faces[:number])
 
-# %% ../../nbs/library/inference/tracking.ipynb #e25483b5
+# %% ../../nbs/library/inference/tracking.ipynb #635a2ade
 class FaceTracker:
     "Tracks faces from frame to frame."
 

@@ -287,18 +287,13 @@ def test_a_folder_without_rights_is_refused_before_work(desk, capsys):
         os.chmod(".", 0o755)
 
 
-def test_warnings_of_the_command_are_one_line(desk, monkeypatch, capsys):
+def test_warnings_of_the_command_are_one_line(desk, capsys):
     "kind: 17 | what: a cache that cannot be written | gets: one line without a place in the code, and the result"
-    from facekp.data import sources
-
-    def refuse(*_):
-        raise UserError("no right")
-
-    monkeypatch.setattr(sources, "write_cache", refuse)
+    Path("data").touch()  # in the place of the folder of the cache
     shown = warnings.showwarning
     assert main(["data", "info", "synthetic:30"]) == 0 and warnings.showwarning is shown
     said = capsys.readouterr().err
-    assert said.startswith("facekp: the synthetic faces could not be kept") and len(said.splitlines()) == 1
+    assert said.startswith("facekp: ") and "could not be kept" in said and len(said.splitlines()) == 1
 
 
 def test_the_text_of_a_score_holds_no_nan(faces, desk, capsys):
