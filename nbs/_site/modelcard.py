@@ -306,6 +306,8 @@ def shipped_sentence() -> str:
         return ""
     interval = _interval((metrics.get("intervals") or {}).get("rmse"))
     told = f"The shipped model: **{metrics['rmse']:.2f} px**{f' ({interval})' if interval else ''} on {metrics['n_faces']:,} real test faces"
+    eight_bits = ((read_record(DEPLOY / "peers.json").get("models") or {}).get("facekp default") or {}).get("rmse")
+    told += f", {eight_bits:.2f} px with its weights in 8 bits, as it ships" if _number(eight_bits) else ""
     return told + (", measured with the model trained without them; the shipped weights were trained on all photographs" if len(record.get("stages") or []) and "ships" in str(record["stages"][-1].get("stage")) else "")
 
 
