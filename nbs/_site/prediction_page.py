@@ -30,7 +30,8 @@ def unmeasured(records: dict[str, dict]) -> list[str]:
 
 def photo_lines(name: str, record: dict) -> list[str]:
     "Return the section on photographs: a table per kind of picture, a row per method."
-    lines = [f"## {PHOTOS[name]}", "", in_terms(f"A face counts as found with a {record.get('found_from', 'small error')}.") + " The methods processed the same images in turns, so compare the ratios of the times. "
+    timed = any("ms_median" in row for methods in record.get("tables", {}).values() for row in methods.values())
+    lines = [f"## {PHOTOS[name]}", "", in_terms(f"A face counts as found with a {record.get('found_from', 'small error')}.") + f" The methods processed the same images in turns{', so compare the ratios of the times' if timed else '. Times are left out, since other programs used the cores'}. "
              "NME is the mean over the faces that a method found; common faces are those that all methods found.", ""]
     for kind, methods in record.get("tables", {}).items():
         count = record.get("pictures", {}).get(kind)
