@@ -271,7 +271,7 @@ OTHER_TABLES = {  # what is refused, with words of the message
     "a column twice": (lambda text: per_row(lambda line: line + b"," + line.split(b",")[0])(text), "is there 2 times"),
     "another name": (lambda text: text.replace(b"ImageId", b"Image Id", 1).replace(b"nose_tip_x", b"nose_x", 1).replace(b"FeatureName", b"Feature", 1), "is missing"),
     "no header": (lambda text: text.split(b"\n", 1)[1], "is missing"), "header twice": (lambda text: text.split(b"\n")[0] + b"\n" + text, "row 0"),
-    "cut": (lambda text: text[:len(text) * 2 // 5], "row |rows"), "a web page": (lambda text: b"<html>sign in</html>", "is missing"), "a picture": (lambda text: b"\x89PNG\r\n\x1a\n" + bytes(99), "is missing")}
+    "cut": (lambda text: text[:len(text) * 2 // 5], "row |rows"), "a web page": (lambda text: b"<html>sign in</html>", "a web page in the place of the file"), "a picture": (lambda text: b"\x89PNG\r\n\x1a\n" + bytes(99), "is missing")}
 KAGGLE_NAMES = ("training.csv", "test.csv", "IdLookupTable.csv", "truth.csv")
 OTHER_IDS = ("-1", "1.5", "nan", "inf", "abc", "9" * 30, "9223372036854775808", "")
 

@@ -126,7 +126,7 @@ def test_a_closed_terminal_keeps_what_is_done(desk):
     for number in range(400):
         Path(f"in/{number}.png").write_bytes(Path("a.png").read_bytes())
     command = subprocess.Popen([sys.executable, "-m", "facekp", "predict", "in", "--format", "csv", "--out", "out"], env=ENVIRONMENT, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)
+                               stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))  # nohup would have it ignored
     command.stdout.readline()
     command.send_signal(signal.SIGHUP)
     said = command.communicate(timeout=60)[1]

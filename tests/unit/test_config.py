@@ -86,7 +86,7 @@ def test_a_word_is_a_word_whatever_folders_lie_around(tmp_path, monkeypatch):
     save_npz(synthetic_faces(4, seed=1, workers=1), tmp_path / "kaggle.npz")
     (tmp_path / "kaggle.npz").rename(tmp_path / "kaggle")
     assert is_word("kaggle") and not is_word("./kaggle") and not is_word("kaggle.npz") and not is_word("synthetics")
-    with pytest.raises(UserError, match="kaggle: can't tell what this is"):
+    with pytest.raises(UserError, match="kaggle: a zip archive or a file of an Office program"):
         load_faces("./kaggle", tmp_path / "data")
     with pytest.raises(UserError, match="synthetic"):
         load_faces("./synthetic", tmp_path / "data")
