@@ -8,7 +8,7 @@ Docs: https://facekp.github.io/facekp/library/images.html.md"""
 __all__ = ['IMAGE_ENDINGS', 'BRIGHTNESS_RANGES', 'FLOAT_OVERSHOOT', 'WHOLE_OVERSHOOT', 'AMBIGUOUS_MAXIMA', 'DARKEST_MAXIMUM',
            'EXTERNAL_FORMATS', 'read_image', 'check_size', 'scale_to_uint8', 'read_images', 'encode_png', 'write_image']
 
-# %% ../nbs/library/images.ipynb #d89e177a
+# %% ../nbs/library/images.ipynb #bdd50dd2
 import io
 import os
 import re
@@ -22,7 +22,8 @@ from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from .errors import RunError, UserError
-from .files import atomic_path, describe_foreign
+from .files import atomic_path
+from .foreign_files import describe_foreign
 from .limits import MAX_PIXELS
 
 # %% ../nbs/library/images.ipynb #ff0ae0d2
@@ -81,7 +82,7 @@ def check_size(
         raise UserError(f"{name}: {width} x {height} pixels, expected 1 to {max_pixels:,}; make it "
                         "smaller, or set max_pixels (--max-pixels) higher")
 
-# %% ../nbs/library/images.ipynb #8fa27b5b
+# %% ../nbs/library/images.ipynb #28946666
 EXTERNAL_FORMATS = frozenset({"EPS", "WMF", "MPEG"})  # Pillow starts other programs for these, or can't decode them
 
 
@@ -109,7 +110,7 @@ def _read_stream(file: Any, max_bytes: int) -> bytes:
         file.seek(0)
     return bytes(file.read(max_bytes + 1))
 
-
+# %% ../nbs/library/images.ipynb #2c0980af
 def _describe_missing(source: str) -> str:
     "Say why a name is no file."
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", source):

@@ -8,7 +8,7 @@ Docs: https://facekp.github.io/facekp/library/jobs.html.md"""
 __all__ = ['settings_with', 'faces_of', 'make_data', 'export_data', 'train', 'evaluate', 'Submission', 'submit', 'compare',
            'export_model']
 
-# %% ../nbs/library/jobs.ipynb #99651f19
+# %% ../nbs/library/jobs.ipynb #2c0f72ca
 import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
@@ -24,7 +24,8 @@ from .data.sources import load_faces
 from .data.units import raise_units
 from .errors import UserError, did_you_mean
 from .faces import Faces, hash_faces
-from .files import atomic_path, check_folder, lock_folder
+from .files import atomic_path, check_folder
+from .folder_lock import lock_folder
 from .inference.keypoint_model import KerasModel, SourceModels, load_keypoint_model
 from .run_folder import check_run_folder, describe_kept, open_run
 
@@ -103,7 +104,7 @@ def export_data(
     check_export(out, format)
     return export_labels(faces_of(data, settings_with(seed=seed)), out, format)
 
-# %% ../nbs/library/jobs.ipynb #761fe68c
+# %% ../nbs/library/jobs.ipynb #6ebe6a53
 def train(
     model: str,  # a name of facekp.models.registry.list_models()
     out: str | Path,  # folder for model.keras, record.json and the state of the training run
@@ -128,7 +129,7 @@ def train(
         check_run_folder(out, resume, overwrite)  # another process may have finished a run meanwhile
         return _train_in_folder(model, out, data, labels, augment, settings, resume, heads, show_progress)
 
-
+# %% ../nbs/library/jobs.ipynb #b676ae16
 def _train_in_folder(model: str, out: str | Path, data: "str | Path | Faces | None", labels: str, augment: int, settings: Settings, resume: bool,
                      heads: int | None, show_progress: bool) -> "Record":
     "Train one model in a folder that no other process uses."

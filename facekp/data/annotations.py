@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/data/annotations.html.md"""
 # %% auto #0
 __all__ = ['SKELETON', 'AnnotatedImage', 'to_coco', 'to_labelme', 'export_labels', 'check_export', 'write_document']
 
-# %% ../../nbs/library/data/annotations.ipynb #990a6ab4
+# %% ../../nbs/library/data/annotations.ipynb #6bbcb4d5
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,8 @@ import numpy as np
 from ..config import ANNOTATION_FORMATS
 from ..errors import UserError
 from ..faces import Faces
-from ..files import atomic_path, check_folder, is_system_name, to_plain
+from ..files import atomic_path, check_folder, to_plain
+from ..foreign_files import is_system_name
 from ..images import write_image
 from ..keypoints import IMAGE_SIZE, KEYPOINTS
 

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/data/archives.html.md"""
 # %% auto #0
 __all__ = ['MAX_UNPACKED', 'COMPETITION', 'reading', 'open_zip', 'find_table', 'require_table', 'open_table']
 
-# %% ../../nbs/library/data/archives.ipynb #49a924fb
+# %% ../../nbs/library/data/archives.ipynb #42f06957
 import contextlib
 import csv
 import io
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from ..errors import RunError, UserError
-from ..files import describe_foreign, is_system_name, read_head
+from ..foreign_files import describe_foreign, is_system_name, read_head
 
 # %% ../../nbs/library/data/archives.ipynb #cee7474f
 @contextlib.contextmanager

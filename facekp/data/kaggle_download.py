@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/data/kaggle_download.html.md"""
 # %% auto #0
 __all__ = ['COMPETITION_PAGE', 'SIGN_IN', 'fetch_kaggle']
 
-# %% ../../nbs/library/data/kaggle_download.ipynb #934f0136
+# %% ../../nbs/library/data/kaggle_download.ipynb #158f7a7d
 import logging
 import os
 import shutil
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from .archives import COMPETITION, find_table, open_table
 from ..errors import RunError, UserError, requirement
-from ..files import is_system_name
+from ..foreign_files import is_system_name
 
 # %% ../../nbs/library/data/kaggle_download.ipynb #40999270
 COMPETITION_PAGE = f"https://www.kaggle.com/competitions/{COMPETITION}"

@@ -45,7 +45,7 @@ def label_error(
     errors = np.nanmean(np.linalg.norm(predicted - points[rows], axis=2), axis=1) / pixel
     return float(np.median(errors) / np.linalg.norm(MEAN_FACE[0] - MEAN_FACE[1]))
 
-# %% ../../nbs/library/data/label_evidence.ipynb #9a0b18e0
+# %% ../../nbs/library/data/label_evidence.ipynb #8b11b5c9
 TURNED_SHARE, FOREIGN_SHARE = 0.6, 0.8  # of the error: less after the images are turned is a misfit, and so is more with the images of other rows
 _TURNS: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # what the images look like and how to turn them: the way back
     "transposed: use images.transpose(0, 2, 1)": lambda images: images.transpose(0, 2, 1),
@@ -79,7 +79,7 @@ def find_misfit(
         return "the labels fit the images of other rows as well as their own, so the images are probably in another order; compare both with their sources"
     return ""
 
-
+# %% ../../nbs/library/data/label_evidence.ipynb #73b102bd
 def fit_to_images(
     images: np.ndarray,  # uint8 [N,96,96]
     points: np.ndarray,  # float [N,15,2], labels in any unit, NaN where not labelled

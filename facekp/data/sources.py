@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/data/sources.html.md"""
 # %% auto #0
 __all__ = ['LOADERS', 'load_faces']
 
-# %% ../../nbs/library/data/sources.ipynb #5bcf0723
+# %% ../../nbs/library/data/sources.ipynb #6bb26e43
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,7 +25,7 @@ from .w300 import load_300w
 from ..config import SOURCES, WORDS, is_word, load_settings
 from ..errors import UserError, did_you_mean
 from ..faces import Faces, concatenate
-from ..files import describe_foreign, read_head
+from ..foreign_files import describe_foreign, read_head
 
 # %% ../../nbs/library/data/sources.ipynb #0e094475
 def load_faces(

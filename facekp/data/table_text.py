@@ -8,7 +8,7 @@ Docs: https://facekp.github.io/facekp/library/data/table_text.html.md"""
 __all__ = ['LARGEST_ID', 'first_line', 'read_names', 'check_names', 'fit_cells', 'read_small_table', 'whole_numbers',
            'real_numbers']
 
-# %% ../../nbs/library/data/table_text.ipynb #3e6f2c4d
+# %% ../../nbs/library/data/table_text.ipynb #03e3bf37
 import csv
 import io
 import re
@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..errors import UserError
-from ..files import describe_foreign
+from ..foreign_files import describe_foreign
 
 # %% ../../nbs/library/data/table_text.ipynb #e92df5ac
 def first_line(

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/data/w300.html.md"""
 # %% auto #0
 __all__ = ['PHOTO_ENDINGS', 'DOUBTFUL', 'read_pts', 'load_300w']
 
-# %% ../../nbs/library/data/w300.ipynb #3dd7c20d
+# %% ../../nbs/library/data/w300.ipynb #e23447f4
 import hashlib
 import os
 import re
@@ -24,7 +24,7 @@ from .groups import photo_groups, state_groups
 from .label_evidence import PHOTOS_ASKED, find_resize, label_error
 from ..errors import UserError
 from ..faces import Faces
-from ..files import describe_foreign, is_system_name, read_head
+from ..foreign_files import describe_foreign, is_system_name, read_head
 from ..geometry import crop_image, fit_crop, to_crop
 from ..images import IMAGE_ENDINGS, read_image
 from ..keypoints import IMAGE_SIZE, MEAN_FACE

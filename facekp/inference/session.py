@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/inference/session.html.md"""
 # %% auto #0
 __all__ = ['DETECTOR_FILE', 'DEFAULT_MODEL', 'PROVIDERS', 'SMALL_INPUT', 'choose_providers', 'open_session', 'SizedSession']
 
-# %% ../../nbs/library/inference/session.ipynb #14e3fd1f
+# %% ../../nbs/library/inference/session.ipynb #b2a14893
 import os
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -17,7 +17,7 @@ import numpy as np
 import onnxruntime
 
 from ..errors import UserError
-from ..files import describe_foreign, read_head
+from ..foreign_files import describe_foreign, read_head
 from .formats import MODELS
 
 # %% ../../nbs/library/inference/session.ipynb #fb906055

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/inference/sources.html.md"""
 # %% auto #0
 __all__ = ['RESULT_SUFFIX', 'Source', 'is_webcam', 'webcam_number', 'find_sources']
 
-# %% ../../nbs/library/inference/sources.ipynb #317570ae
+# %% ../../nbs/library/inference/sources.ipynb #568f3bfb
 import glob
 import os
 import re
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import UserError
-from ..files import is_system_name
+from ..foreign_files import is_system_name
 from ..images import IMAGE_ENDINGS
 from ..video import VIDEO_ENDINGS
 
@@ -77,7 +77,7 @@ def find_sources(
     used: set[str] = set()
     return [Source(path, _unused_name(name, used)) for path, name in found]
 
-# %% ../../nbs/library/inference/sources.ipynb #d4dd68e0
+# %% ../../nbs/library/inference/sources.ipynb #aa8feb01
 def _files(folder: Path, results: Path | None) -> Iterator[Path]:
     "Yield the images and videos of a folder that are no results."
     kept = None if results is None else results.resolve()
@@ -103,7 +103,7 @@ def _is_broken_link(path: Path) -> bool:
     "Tell whether a link leads nowhere, such as to a disk that is not mounted."
     return path.is_symlink() and not os.path.exists(path)
 
-
+# %% ../../nbs/library/inference/sources.ipynb #c4a1fa2d
 def _unused_name(name: str, used: set[str]) -> str:
     "Return the name, with a number behind it where another source has it already; disks may ignore case."
     free = next(one for one in (name, *(f"{name}-{n}" for n in range(2, len(used) + 3)))

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/models/files.html.md"""
 # %% auto #0
 __all__ = ['SAFE_MODULES', 'UNSAFE_CLASSES', 'MAX_DESCRIPTION', 'save_model', 'load_model']
 
-# %% ../../nbs/library/models/files.ipynb #0e062766
+# %% ../../nbs/library/models/files.ipynb #daa4104e
 import importlib
 import json
 import zipfile
@@ -19,7 +19,8 @@ import facekp.training.backend  # noqa: F401  first: it imports Keras quietly
 import keras
 
 from ..errors import UserError
-from ..files import atomic_path, describe_foreign, read_head
+from ..files import atomic_path
+from ..foreign_files import describe_foreign, read_head
 from ..keypoints import KEYPOINTS
 
 # %% ../../nbs/library/models/files.ipynb #30aa0d54

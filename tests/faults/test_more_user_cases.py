@@ -25,7 +25,7 @@ from facekp.data.sources import load_faces
 from facekp.data.units import raise_units
 from facekp.data.w300 import _image_of
 from facekp.errors import UserError
-from facekp.files import lock_folder
+from facekp.folder_lock import lock_folder
 from facekp.images import read_image
 from facekp.inference.landmarker import load
 from facekp.inference.tracking import FaceTracker
@@ -35,14 +35,6 @@ from facekp.video import read_frames
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "TF_CPP_MIN_LOG_LEVEL": "2"}
 SIGNALS = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="signals of POSIX")
-
-
-@pytest.fixture
-def desk(tmp_path, monkeypatch) -> Path:
-    "A working folder with a picture and a set of faces."
-    monkeypatch.chdir(tmp_path)
-    cv2.imwrite("a.png", np.full((40, 60, 3), 90, np.uint8))
-    return tmp_path
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +98,7 @@ def test_two_trainings_in_one_folder_exclude_each_other(faces, desk):
 @SIGNALS
 def test_the_lock_of_a_killed_process_is_free(desk):
     "kind: 1 | what: a training whose process was killed | gets: a folder in which the next training can begin"
-    code = "import sys, time\nfrom facekp.files import lock_folder\nwith lock_folder('run'):\n    print('ready', flush=True)\n    time.sleep(60)"
+    code = "import sys, time\nfrom facekp.folder_lock import lock_folder\nwith lock_folder('run'):\n    print('ready', flush=True)\n    time.sleep(60)"
     owner = subprocess.Popen([sys.executable, "-c", code], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
     assert owner.stdout.readline() == "ready\n"
     with pytest.raises(UserError, match="another process"), lock_folder("run"):

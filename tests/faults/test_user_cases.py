@@ -6,7 +6,6 @@ import sys
 import threading
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
@@ -19,14 +18,6 @@ from facekp.inference.outputs import predict_files
 from facekp.inference.sources import find_sources
 from facekp.jobs import train
 from facekp.synthetic.renderer import synthetic_faces
-
-
-@pytest.fixture
-def desk(tmp_path, monkeypatch) -> Path:
-    "A working folder with a picture."
-    monkeypatch.chdir(tmp_path)
-    cv2.imwrite("a.png", np.full((40, 60, 3), 90, np.uint8))
-    return tmp_path
 
 
 @pytest.mark.parametrize("format", ["image", "json", "csv"])
