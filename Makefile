@@ -108,7 +108,7 @@ export: dev
 readme: dev
 	$(BIN)/python -m jupyter nbconvert --to markdown --TagRemovePreprocessor.remove_input_tags=hide_input \
 		--output-dir . --output README nbs/index.ipynb
-	sed -i.bak 's#(\.\./#(#g' README.md && rm README.md.bak
+	sed -i.bak -e 's#(\.\./#(#g' README.md && cat -s README.md > README.md.bak && mv README.md.bak README.md
 
 clean:
 	rm -rf .venv build dist _proc _docs
