@@ -40,10 +40,10 @@ def _require_labels(reference: np.ndarray) -> None:
                         "nothing to fill it from; expected at least one; use labels 'masked', or "
                         "faces that have these labels")
 
-# %% ../nbs/course/05_imputation.ipynb #6194bf88
+# %% ../nbs/course/05_imputation.ipynb #d69c4a1e
 def fill_mean(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where not labelled
-    reference: np.ndarray,  # float [M,15,2], the labels to learn from: the training part only
+    reference: np.ndarray,  # float [M,15,2], labels of the training set only
 ) -> np.ndarray:  # same shape and type as points, no NaN
     "Fill each gap with the mean of its column."
     _require_labels(reference)
@@ -52,7 +52,7 @@ def fill_mean(
 
 def fill_knn(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where not labelled
-    reference: np.ndarray,  # float [M,15,2], the labels to learn from: the training part only
+    reference: np.ndarray,  # float [M,15,2], labels of the training set only
     neighbours: int = 5,  # how many similar faces to average
 ) -> np.ndarray:  # same shape and type as points, no NaN
     "Fill each gap with the mean of the most similar faces that have the label."
@@ -62,10 +62,10 @@ def fill_knn(
     filled = KNNImputer(n_neighbors=neighbours).fit(known).transform(gappy).reshape(points.shape)
     return np.asarray(np.where(np.isnan(points), filled, points).astype(points.dtype))
 
-# %% ../nbs/course/05_imputation.ipynb #7f1dc04c
+# %% ../nbs/course/05_imputation.ipynb #3cd3c891
 def fill_ridge(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where not labelled
-    reference: np.ndarray,  # float [M,15,2], the labels to learn from: the training part only; its complete faces are used
+    reference: np.ndarray,  # float [M,15,2], labels of the training set only; its complete faces are used
 ) -> np.ndarray:  # same shape and type as points, no NaN
     "Fill each gap by ridge regression on the known keypoints of the face, one model per pattern of gaps."
     complete = reference[np.isfinite(reference).all(axis=(1, 2))].reshape(-1, 2 * len(KEYPOINTS))
