@@ -48,17 +48,17 @@ def unfreeze(
             layer.momentum = min(layer.momentum, 0.9)  # the default of 0.99 to 0.999 needs thousands of steps
     return model
 
-# %% ../../nbs/course/09_transfer.ipynb #2d394b36
+# %% ../../nbs/course/09_transfer.ipynb #e7b5a77f
 def build_transfer(
     name: str,  # resnet50, efficientnetb7, mobilenetv2 or another of list_backbones()
     weights: str | Path | None = None,  # 'imagenet', a file (.keras, .weights.h5, .h5, .npz), or None for random ones
-    feature_level: str | tuple[str, ...] | None = None,  # the layer to cut after, or several, the coarsest first, to concatenate; 'out' is the last map
+    feature_level: str | tuple[str, ...] | None = None,  # the layer whose output the head receives, or several, the coarsest first, to concatenate; 'out' is the last map
     head: str = "heatmap",  # heatmap or pooled
     trainable: bool | None = None,  # whether the backbone is trained; when not given, only one with random weights is
     width: int = 64,  # filters of the head's first convolution
     **options: Any,  # for the Keras application, for example alpha=0.35 for mobilenetv2
 ) -> keras.Model:  # uncompiled, from grey [N,96,96,1] to pixels [N,15,2]
-    """Build a network from a Keras application, cut at a feature level, with a head for keypoints.
+    """Build a network from a Keras application up to a feature level, with a head for keypoints.
 
     Raises UserError for a name, layer, head or weights file that does not fit, and for 'imagenet' where it cannot be fetched."""
     if head not in ("heatmap", "pooled"):
