@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/experiments/run.html.md"""
 # %% auto #0
 __all__ = ['run_trial', 'fit_model', 'run_experiment', 'run_course']
 
-# %% ../../nbs/library/experiments/run.ipynb #be78c37a
+# %% ../../nbs/library/experiments/run.ipynb #e4c862e4
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -29,9 +29,10 @@ from ..faces import Faces
 from ..files import write_text
 from ..labels import apply_label_strategy
 from ..models.registry import build_model, list_models, model_spec
-from ..training.seeds import set_seeds
+from ..training.seeds import keep_random_state, set_seeds
 
-# %% ../../nbs/library/experiments/run.ipynb #1db232c0
+# %% ../../nbs/library/experiments/run.ipynb #32d2d2ab
+@keep_random_state()
 def run_trial(
     planned: PlannedTrial,  # the trial with its budget and initial weights
     experiment: Experiment,  # the split and the description of the data are used

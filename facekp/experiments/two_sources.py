@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/experiments/two_sources.html.md"""
 # %% auto #0
 __all__ = ['run_by_source']
 
-# %% ../../nbs/library/experiments/two_sources.ipynb #cd18d03f
+# %% ../../nbs/library/experiments/two_sources.ipynb #e3053375
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from ..models.files import save_model
 from ..models.registry import build_model
 from ..models.annotator_heads import add_heads, choose_by_annotator, fit_by_annotator, select_head
 from ..training.batches import predict_points
-from ..training.seeds import set_seeds
+from ..training.seeds import keep_random_state, set_seeds
 
 # %% ../../nbs/library/experiments/two_sources.ipynb #ab74ebbd
 def _split_by_source(faces: Faces, settings: Settings) -> list[Faces]:
@@ -69,7 +69,8 @@ def _build_by_source(name: str, train: Faces, weights: str | Path | None, heads:
                                                             np.nanmean(first, axis=0)).ravel())
     return model
 
-# %% ../../nbs/library/experiments/two_sources.ipynb #e1612544
+# %% ../../nbs/library/experiments/two_sources.ipynb #04a54582
+@keep_random_state()
 def run_by_source(
     trial: Trial,  # model, labels, augment and seed
     faces: Faces,  # all rows of Kaggle's training set, or of a set in its format

@@ -7,32 +7,47 @@ Docs: https://facekp.github.io/facekp/library/training/backend.html.md"""
 # %% auto #0
 __all__ = ['filter_stderr']
 
-# %% ../../nbs/library/training/backend.ipynb #f379b9b2
+# %% ../../nbs/library/training/backend.ipynb #9a05f4e7
 import contextlib
 import importlib
 import logging
 import os
 import re
+import sys
 import threading
 from collections.abc import Iterator
 
 from ..errors import require_train
 
-# %% ../../nbs/library/training/backend.ipynb #c35b2dad
+# %% ../../nbs/library/training/backend.ipynb #769393f2
 _LOG_LINE = re.compile(rb"WARNING: All log messages before absl|[IWE]\d{4} \d\d:\d\d:\d\d|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[.,:]\d+: [IWE] |"
                        rb"To enable the following instructions|WARNING:tensorflow:")
 
 
-def _forward_lines(source: int, target: int) -> None:
+class _LineFilter(threading.Thread):
     "Copy the lines of a pipe to a file descriptor, except log lines of TensorFlow, until all writers have closed it; then close both."
-    pending = b""
-    while block := os.read(source, 1 << 16):
-        *lines, pending = (pending + block).split(b"\n")
-        _write_all(target, b"".join(line + b"\n" for line in lines if not _LOG_LINE.match(line)))
-    if not _LOG_LINE.match(pending):
-        _write_all(target, pending)
-    os.close(source)
-    os.close(target)
+
+    def __init__(self, source: int, target: int) -> None:
+        super().__init__(daemon=True)
+        self.source, self.target = source, target
+        self.marker = b"\0end of filter_stderr " + os.urandom(16).hex().encode() + b"\0"  # all that was written before it is forwarded when it is met
+        self.met = threading.Event()
+
+    def run(self) -> None:
+        pending = b""
+        while block := os.read(self.source, 1 << 16):
+            before, marker, after = (pending + block).partition(self.marker)
+            if marker:
+                self._forward(before)
+                self.met.set()
+            *lines, pending = (after if marker else before).split(b"\n")
+            self._forward(b"".join(line + b"\n" for line in lines))
+        self._forward(pending)
+        os.close(self.source)
+        os.close(self.target)
+
+    def _forward(self, content: bytes) -> None:
+        _write_all(self.target, b"".join(line for line in content.splitlines(keepends=True) if not _LOG_LINE.match(line)))
 
 
 def _write_all(target: int, content: bytes) -> None:
@@ -41,11 +56,11 @@ def _write_all(target: int, content: bytes) -> None:
         while content:
             content = content[os.write(target, content):]
 
-# %% ../../nbs/library/training/backend.ipynb #6ef1ed4e
+# %% ../../nbs/library/training/backend.ipynb #ff39de03
 _LOCK = threading.Lock()
 _USERS = [0]  # threads inside filter_stderr
 _KEPT: list[int] = []  # a copy of standard error while the filter is installed
-_READERS: list[threading.Thread] = []  # the thread that forwards its lines
+_PIPES: list[tuple[int, _LineFilter]] = []  # a copy of the pipe's end for writing, and the thread that forwards its lines
 
 
 def _install_filter() -> None:
@@ -55,19 +70,22 @@ def _install_filter() -> None:
     except OSError:
         return
     source, sink = os.pipe()
-    _READERS.append(threading.Thread(target=_forward_lines, args=(source, os.dup(_KEPT[0])), daemon=True))
-    _READERS[0].start()
+    _PIPES.append((sink, _LineFilter(source, os.dup(_KEPT[0]))))
+    _PIPES[0][1].start()
     os.dup2(sink, 2)
-    os.close(sink)
 
 
 def _remove_filter() -> None:
     "Restore standard error and wait until all lines are forwarded; a child process that still writes keeps the reader alive."
     if _KEPT:
-        kept = _KEPT.pop()
+        kept, (sink, reader) = _KEPT.pop(), _PIPES.pop()
         os.dup2(kept, 2)
         os.close(kept)
-        _READERS.pop().join(timeout=1)
+        _write_all(sink, reader.marker)
+        os.close(sink)
+        while not reader.met.wait(0.1) and reader.is_alive():
+            pass
+        reader.join(timeout=1)  # a thread in the middle of a line, or a child process
 
 # %% ../../nbs/library/training/backend.ipynb #d38028ce
 @contextlib.contextmanager
@@ -92,11 +110,13 @@ def _count_gpus() -> int:
         return len(importlib.import_module("tensorflow").config.list_physical_devices("GPU"))
     return sum(not device.startswith("cpu") for device in keras.distribution.list_devices())
 
-# %% ../../nbs/library/training/backend.ipynb #a6dcbd58
+# %% ../../nbs/library/training/backend.ipynb #df2fbb08
 require_train("Training")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+_KEEP_LEVEL = "tensorflow" in sys.modules  # the program imported it itself, and chose its level
 with filter_stderr():
     import keras
 
     GPU_COUNT = _count_gpus()
-logging.getLogger("tensorflow").setLevel(logging.ERROR)  # TensorFlow warns at each new input shape; set after the import, which resets the level
+if not _KEEP_LEVEL:
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # TensorFlow warns at each new input shape; set after the import, which resets the level

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/training/distributed.html.md"""
 # %% auto #0
 __all__ = ['fit_shards', 'worker_strategy']
 
-# %% ../../nbs/library/training/distributed.ipynb #52d7fa18
+# %% ../../nbs/library/training/distributed.ipynb #7cfb1569
 import contextlib
 import json
 import os
@@ -25,11 +25,11 @@ import tensorflow
 from ..errors import RunError, UserError
 from .losses import masked_mse
 from .resume import fingerprint
-from .seeds import set_seeds
+from .seeds import keep_random_state, set_seeds
 from .shards import Shards, plan_epoch, read_part
 from .state import read_state, write_state
 
-# %% ../../nbs/library/training/distributed.ipynb #f714fd70
+# %% ../../nbs/library/training/distributed.ipynb #1d9e1524
 def _build_step(strategy: Any, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Any:
     "Build the function that trains one step on all devices and returns the loss of the whole batch."
     def step_on_device(images: Any, points: Any) -> Any:
@@ -50,7 +50,7 @@ def _build_step(strategy: Any, model: keras.Model, optimizer: keras.optimizers.O
 
     return tensorflow.function(step)
 
-# %% ../../nbs/library/training/distributed.ipynb #0318f165
+# %% ../../nbs/library/training/distributed.ipynb #e5a50810
 def _read_parts(strategy: Any, shards: Shards, shard: int, rows: npt.NDArray[np.int64], batch_size: int) -> tuple[Any, ...]:
     "Return images and points of a step, distributed over the devices of this machine."
     parts = strategy.num_replicas_in_sync
@@ -78,7 +78,8 @@ def _explain_lost_workers() -> Iterator[None]:
                        "all workers again with resume, and the training goes on after the last "
                        "whole epoch") from error
 
-# %% ../../nbs/library/training/distributed.ipynb #6abd9cc3
+# %% ../../nbs/library/training/distributed.ipynb #5a6d6fbb
+@keep_random_state()
 def fit_shards(
     build: Callable[[], keras.Model],  # builds the network, from grey [N,96,96,1] to pixels [N,15,2]
     shards: Shards,  # training set
@@ -118,7 +119,7 @@ def fit_shards(
                 write_state(path, model.variables, optimizer, progress)
     return model, progress["losses"]
 
-# %% ../../nbs/library/training/distributed.ipynb #304f19d6
+# %% ../../nbs/library/training/distributed.ipynb #a8e2dec7
 def worker_strategy(
     addresses: list[str],  # host:port of every machine, in the same order everywhere
     number: int,  # index of this machine, from 0; number 0 writes the state

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/training/loop.html.md"""
 # %% auto #0
 __all__ = ['VALIDATION_INTERVAL', 'CHECKPOINT_INTERVAL', 'TrainingRun', 'check_faces', 'fit']
 
-# %% ../../nbs/library/training/loop.ipynb #b64df7f2
+# %% ../../nbs/library/training/loop.ipynb #43ab62db
 import math
 import time
 from collections.abc import Callable
@@ -30,7 +30,7 @@ from ..progress import progress
 from .batches import FaceBatches, Inputs, epochs_for, predict_points
 from .losses import masked_mse
 from .resume import describe_fit
-from .seeds import set_seeds
+from .seeds import keep_random_state, set_seeds
 from .state import read_state, write_state
 
 VALIDATION_INTERVAL = 2_000  # images shown between two validations
@@ -149,7 +149,8 @@ def _describe_run(model: keras.Model, keeper: _BestWeights, count: int) -> Train
     epochs = keeper.history[-1]["epoch"]
     return TrainingRun(model, keeper.history, epochs, keeper.best_epoch, epochs * count, time.perf_counter() - keeper.started)
 
-# %% ../../nbs/library/training/loop.ipynb #18c9f179
+# %% ../../nbs/library/training/loop.ipynb #f22e1034
+@keep_random_state()
 def fit(
     model: keras.Model,  # uncompiled, from grey [N,96,96,1] to pixels [N,15,2]
     train: Faces,  # training set; NaN points are left out of the loss

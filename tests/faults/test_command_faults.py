@@ -132,6 +132,59 @@ def test_many_threads_may_filter_at_once_and_standard_error_is_restored():
     assert sorted(lines) == sorted([f"{number} {turn}" for number in range(6) for turn in range(20)] + ["after"])
 
 
+def test_a_slow_reader_loses_no_line(monkeypatch):
+    "kind: 29 | what: a busy machine, on which the lines of standard error are forwarded seconds later | gets: every line before the filter ends"
+    from facekp.training import backend
+
+    write = backend._write_all
+
+    def write_slowly(target: int, content: bytes) -> None:
+        if content:
+            time.sleep(1.5)  # longer than the filter waits for child processes
+        write(target, content)
+
+    with tempfile.TemporaryFile() as file:
+        kept = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            with monkeypatch.context() as patch, backend.filter_stderr():
+                patch.setattr(backend, "_write_all", lambda target, content: (write if content.startswith(b"\0") else write_slowly)(target, content))
+                for number in range(3):
+                    os.write(2, f"I0000 00:00:17.5 log line\nline {number}\n".encode())
+                os.write(2, b"without an end")
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+        file.seek(0)
+        assert file.read() == b"line 0\nline 1\nline 2\nwithout an end"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sleep is a command of POSIX")
+def test_a_child_process_that_keeps_standard_error_does_not_hold_up_the_program():
+    "kind: 29 | what: a child process that was started while TensorFlow was imported, and goes on | gets: a program that goes on after a second, and the lines of both"
+    from facekp.training.backend import filter_stderr
+
+    with tempfile.TemporaryFile() as file:
+        kept = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            started = time.monotonic()
+            with filter_stderr():
+                child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read(); sys.stderr.write('child\\n')"], stdin=subprocess.PIPE)
+                os.write(2, b"parent\n")
+            assert time.monotonic() - started < 30
+            child.communicate(b"")
+            for _ in range(200):
+                file.seek(0)
+                if b"child" in (lines := file.read()):
+                    break
+                time.sleep(0.05)
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+    assert lines == b"parent\nchild\n"
+
+
 def test_a_closed_standard_error_stops_nothing():
     "kind: 29 | what: standard error is closed | gets: the same work"
     code = "import os; os.close(2); import facekp.training.backend; print(facekp.training.backend.GPU_COUNT)"

@@ -333,6 +333,49 @@ def test_training_and_export_leave_the_state_of_the_process(faces, desk):
     assert state()[2:] == before[2:]
 
 
+def random_draws():
+    "What a program draws from the global generators of Python, NumPy, Keras and TensorFlow."
+    import keras
+    import tensorflow
+
+    return [random.random(), np.random.random(), *np.array(keras.random.uniform((2,))), *np.array(tensorflow.random.uniform((2,)))]  # noqa: NPY002  the global state is what is looked at
+
+
+@pytest.mark.parametrize("way", ["fit", "fit_transfer", "fit_shards", "run_trial"])
+def test_functions_that_train_leave_the_random_state_of_the_program(way, faces, desk):
+    "kind: 15 | what: a program that draws random numbers before and after facekp.fit, fit_transfer, fit_shards or run_trial | gets: the draws as without the training, and the same weights for a seed"
+    from facekp.config import load_settings
+    from facekp.experiments.plan import Trial, plan_experiment
+    from facekp.experiments.run import run_trial
+    from facekp.models.regression import build_baseline
+    from facekp.models.transfer import build_transfer
+    from facekp.training.distributed import fit_shards
+    from facekp.training.loop import fit
+    from facekp.training.seeds import set_seeds
+    from facekp.training.shards import write_shards
+    from facekp.training.transfer import fit_transfer
+
+    experiment = plan_experiment(faces, load_settings("quick", desk), [Trial("mean", "masked", 0, 0)])
+    shards = write_shards([faces[:16]], desk / "shards", 8)
+    model = {"fit": lambda: build_baseline(4), "fit_transfer": lambda: build_transfer("mobilenetv2", trainable=False)}.get(way, lambda: None)
+    options = {"images_shown": 16, "batch_size": 8, "seed": 3, "show_progress": False}
+    train_once = {"fit": lambda net: fit(net, faces[:16], faces[16:], **options).model.get_weights(),
+                  "fit_transfer": lambda net: fit_transfer(net, faces[:16], faces[16:], features_folder=desk / "features", **options).model.get_weights(),
+                  "fit_shards": lambda _: fit_shards(lambda: build_baseline(4), shards, batch_size=8, seed=3)[0].get_weights(),
+                  "run_trial": lambda _: [np.array(run_trial(experiment.trials[0], experiment).squared_errors)]}[way]
+    drawn, weights = [], []
+    for training in (False, True, True):
+        set_seeds(7)
+        net = model()
+        set_seeds(8)
+        drawn.append(random_draws())
+        if training:
+            weights.append(train_once(net))
+        drawn[-1] += random_draws()
+    assert drawn[0] == drawn[1] == drawn[2]
+    assert all(np.array_equal(one, other) for one, other in zip(*weights))
+
+
 def test_plots_leave_the_settings_of_matplotlib(faces):
     "kind: 15 | what: the plots of faces | gets: rcParams, backend and OpenCV's threads as before"
     import matplotlib
