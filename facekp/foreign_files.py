@@ -21,16 +21,19 @@ def is_system_name(
     "Tell whether a file or folder belongs to the system rather than to the user."
     return name.startswith(".") or name.lower() in SYSTEM_NAMES
 
-# %% ../nbs/library/foreign_files.ipynb #92f9c72a
+# %% ../nbs/library/foreign_files.ipynb #79deb2dd
+_RAW = "a RAW photo of a camera; convert it to JPEG or PNG first"
 _SIGNATURES = {  # how a file begins: what it is, and what to do
     b"version https://git-lfs": "a Git LFS pointer in the place of the file; fetch the file with git lfs pull", b"\x1f\x8b": "compressed with gzip; unpack it first",
     b"BZh": "compressed with bzip2; unpack it first", b"\xfd7zXZ": "compressed with xz; unpack it first", b"\x28\xb5\x2f\xfd": "compressed with zstd; unpack it first",
     b"7z\xbc\xaf": "a 7z archive; unpack it first", b"Rar!": "a RAR archive; unpack it first", b"PAR1": "a Parquet table; save it as CSV",
     b"\xd0\xcf\x11\xe0": "a file of an Office program; save the table as CSV", b"\x89HDF": "an HDF5 file; save its arrays with numpy.savez",
     b"MATLAB": "a MATLAB file; save its arrays with numpy.savez", b"\x93NUMPY": "a single NumPy array; save all arrays in one .npz with numpy.savez",
-    b"%PDF": "a PDF; save its picture as PNG or JPEG", b"\xff\x0a": "JPEG XL; save it as PNG or JPEG", b"\0\0\0\x0cJXL ": "JPEG XL; save it as PNG or JPEG"}
+    b"%PDF": "a PDF; save its picture as PNG or JPEG", b"\xff\x0a": "JPEG XL; save it as PNG or JPEG", b"\0\0\0\x0cJXL ": "JPEG XL; save it as PNG or JPEG",
+    b"II\xbc": "JPEG XR; save it as PNG or JPEG", b"v/1\x01": "an OpenEXR image; save it as PNG or TIFF", b"#?RADIANCE": "a Radiance HDR image; save it as PNG or TIFF",
+    **dict.fromkeys((b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb", b"\0MRM"), _RAW)}  # Fujifilm, Olympus, Panasonic, Sigma, Minolta
 
-# %% ../nbs/library/foreign_files.ipynb #836ab205
+# %% ../nbs/library/foreign_files.ipynb #8772ad21
 def describe_foreign(
     head: bytes,  # the first bytes of a file
     zipped: bool = True,  # a zip archive is foreign here
@@ -43,6 +46,10 @@ def describe_foreign(
         return "an SVG drawing; save it as PNG or JPEG"
     if zipped and head.startswith(b"PK\x03\x04"):
         return "a zip archive or a file of an Office program; unpack it, or save the table as CSV"
+    if head[4:12] == b"ftypcrx " or head[:12] == b"II*\0\x10\0\0\0CR\x02\0":  # Canon
+        return _RAW
+    if head[128:132] == b"DICM":
+        return "a DICOM file; save its picture as PNG"
     if head[4:8] == b"ftyp" and not head[8:12].startswith((b"avif", b"avis", b"hei", b"hev", b"mif1", b"msf1")):
         return "a video; use facekp.track, or save a frame as an image"
     return next((what for signature, what in _SIGNATURES.items() if head.startswith(signature)), "")

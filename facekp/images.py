@@ -8,11 +8,16 @@ Docs: https://facekp.github.io/facekp/library/images.html.md"""
 __all__ = ['IMAGE_ENDINGS', 'BRIGHTNESS_RANGES', 'FLOAT_OVERSHOOT', 'WHOLE_OVERSHOOT', 'AMBIGUOUS_MAXIMA', 'DARKEST_MAXIMUM',
            'EXTERNAL_FORMATS', 'read_image', 'check_size', 'scale_to_uint8', 'read_images', 'encode_png', 'write_image']
 
-# %% ../nbs/library/images.ipynb #bdd50dd2
+# %% ../nbs/library/images.ipynb #16853acd
+import contextlib
 import io
 import os
 import re
+import struct
 import sys
+import tempfile
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +115,7 @@ def _read_stream(file: Any, max_bytes: int) -> bytes:
         file.seek(0)
     return bytes(file.read(max_bytes + 1))
 
-# %% ../nbs/library/images.ipynb #2c0980af
+# %% ../nbs/library/images.ipynb #d8e5b14f
 def _describe_missing(source: str) -> str:
     "Say why a name is no file."
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", source):
@@ -130,22 +135,34 @@ def _open_image(content: bytes, name: object) -> Image.Image:
             raise UserError(f"{name}: HEIC images need one more package: pip install "
                             "pillow-heif") from error
         register_heif_opener()
+    if content[:12] == b"II*\0\x10\0\0\0CR\x02\0":  # Canon's RAW, a TIFF file for Pillow
+        raise ValueError(describe_foreign(content[:512]))
     Image.init()
     for kind in Image.ID:
         factory, accepts = Image.OPEN[kind]
         try:
             if kind not in EXTERNAL_FORMATS and (accepts is None or accepts(content[:16]) is True):
                 return factory(io.BytesIO(content), "")
-        except (SyntaxError, IndexError, TypeError, KeyError, EOFError, ValueError):  # not this format after all
+        except (SyntaxError, IndexError, TypeError, KeyError, EOFError, ValueError, struct.error):  # not this format after all
             continue
-    raise ValueError(describe_foreign(content[:512]) or "unknown format")
+    raise ValueError(describe_foreign(content[:512]) or _describe_unknown(content))
 
-# %% ../nbs/library/images.ipynb #292c82c6
+
+def _describe_unknown(content: bytes) -> str:
+    "Say what is wrong with a file that no reader takes."
+    if content[4:8] == b"ftyp" and content[8:12] in (b"avif", b"avis"):
+        return "a damaged AVIF" if "AVIF" in Image.ID else "AVIF, which this version of Pillow cannot read: pip install -U pillow, or save it as PNG or JPEG"
+    return f"it ends after {len(content)} byte{'s' * (len(content) != 1)}" if len(content) < 16 else "unknown format"
+
+# %% ../nbs/library/images.ipynb #c1172e8e
 def _image_to_rgb(image: Image.Image, max_pixels: int, name: object) -> np.ndarray:
     "Decode a PIL image, turn it upright and into RGB, on white where it is transparent."
+    if image.format == "TIFF" and _is_preview(image):
+        raise ValueError("a RAW photo of a camera, or a TIFF that begins with a small preview; convert it to JPEG or PNG first")
     low_bytes = _open_low_bytes(image)
     try:
-        image.load()
+        with _libtiff_errors(image):
+            image.load()
     except OSError as error:
         image = _complete_jpeg(image, error)
     image = ImageOps.exif_transpose(image)
@@ -171,6 +188,45 @@ def _complete_jpeg(image: Image.Image, error: OSError) -> Image.Image:
     if not np.array_equal(np.asarray(first), np.asarray(second)):
         raise error
     return first
+
+# %% ../nbs/library/images.ipynb #d041b48b
+def _is_preview(image: Any) -> bool:
+    "Tell whether the first image of a TIFF file is a reduced version of another one, or the file is a DNG."
+    tags = getattr(image, "tag_v2", {})
+    kind = tags.get(254, 0)  # NewSubfileType; its lowest bit marks a reduced image
+    return 50706 in tags or (isinstance(kind, int) and bool(kind & 1))  # DNGVersion
+
+
+@contextlib.contextmanager
+def _libtiff_errors(image: Image.Image) -> Iterator[None]:
+    "Raise ValueError for what libtiff writes to standard error while it decodes; where other threads may write there too, nothing is done."
+    by_libtiff = any(tile[0] == "libtiff" for tile in getattr(image, "tile", ()))
+    others = [thread for thread in threading.enumerate() if thread is not threading.current_thread() and thread.name != "tqdm_monitor"]
+    if not by_libtiff or others:
+        yield
+        return
+    with tempfile.TemporaryFile() as file:
+        try:
+            kept = os.dup(2)
+        except OSError:  # standard error is closed
+            yield
+            return
+        os.dup2(file.fileno(), 2)
+        trouble: Exception | None = None
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            trouble = error
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+        file.seek(0)
+        lines = file.read().decode(errors="replace").splitlines(keepends=True)
+    told = [line for line in lines if line.endswith(".\n")]  # as libtiff ends its lines; a progress bar has no end
+    with contextlib.suppress(OSError):
+        os.write(2, "".join(line for line in lines if line not in told).encode())
+    if told or trouble:
+        raise ValueError(told[0].strip().removeprefix("tempfile.tif: ") if told else str(trouble)) from trouble
 
 # %% ../nbs/library/images.ipynb #bf918e97
 def _open_low_bytes(image: Image.Image) -> Image.Image | None:

@@ -7,10 +7,11 @@ Docs: https://facekp.github.io/facekp/library/inference/sources.html.md"""
 # %% auto #0
 __all__ = ['RESULT_SUFFIX', 'Source', 'is_webcam', 'webcam_number', 'find_sources']
 
-# %% ../../nbs/library/inference/sources.ipynb #568f3bfb
+# %% ../../nbs/library/inference/sources.ipynb #c5c56273
 import glob
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -52,7 +53,7 @@ def webcam_number(
                         "webcam:1")
     return int(number)
 
-# %% ../../nbs/library/inference/sources.ipynb #3cb285bd
+# %% ../../nbs/library/inference/sources.ipynb #754b6976
 def find_sources(
     given: Iterable[str | Path],  # images, videos, folders, webcam or webcam:N
     results: str | Path | None = None,  # the folder of the results
@@ -66,7 +67,7 @@ def find_sources(
         elif path.is_dir():
             files = sorted(_files(path, None if results is None else Path(results)))
             if not files:
-                raise UserError(f"{path}: no image or video in this folder")
+                raise UserError(f"{path}: no image or video in this folder{_describe_others(path)}")
             found += [(str(file), str(file.relative_to(path).with_suffix(""))) for file in files]
         elif path.is_file():
             found.append((item, path.stem))
@@ -103,13 +104,21 @@ def _is_broken_link(path: Path) -> bool:
     "Tell whether a link leads nowhere, such as to a disk that is not mounted."
     return path.is_symlink() and not os.path.exists(path)
 
-# %% ../../nbs/library/inference/sources.ipynb #c4a1fa2d
+# %% ../../nbs/library/inference/sources.ipynb #260d7ade
 def _unused_name(name: str, used: set[str]) -> str:
     "Return the name, with a number behind it where another source has it already; disks may ignore case."
     free = next(one for one in (name, *(f"{name}-{n}" for n in range(2, len(used) + 3)))
                 if one.casefold() not in used)
     used.add(free.casefold())
     return free
+
+
+def _describe_others(folder: Path) -> str:
+    "Return the endings of a folder's other files, such as '; it holds 12 .nef', so that the user sees why none is taken."
+    names = (name for _, _, names in os.walk(folder) for name in names if not is_system_name(name))
+    endings = Counter(ending for name in names if (ending := Path(name).suffix.lower()) and ending not in IMAGE_ENDINGS | VIDEO_ENDINGS)
+    found = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(3))
+    return f"; it holds {found}, expected files such as .jpg or .mp4" if found else ""
 
 
 def _why_missing(item: str) -> str:

@@ -1,0 +1,123 @@
+"Formats that cameras, phones and scanners write: RAW, TIFF, HEIC, AVIF, video with frames out of order; damaged ones are named in one line."
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, TiffImagePlugin
+
+from facekp.cli import main
+from facekp.errors import UserError
+from facekp.images import read_image
+
+NOISE = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+RAW = {  # how the file of a camera begins
+    "cr2": b"II*\0\x10\0\0\0CR\x02\0" + bytes(400), "cr3": b"\0\0\0\x18ftypcrx \0\0\0\1crx isom" + bytes(200), "raf": b"FUJIFILMCCD-RAW 0201" + bytes(300),
+    "orf": b"IIRO\x08\0\0\0" + bytes(200), "rw2": b"IIU\0\x08\0\0\0" + bytes(200), "x3f": b"FOVb" + bytes(200)}
+
+
+@pytest.mark.parametrize("ending", RAW)
+def test_raw_photos_of_cameras_are_named(ending, tmp_path):
+    "kind: 14 | what: a RAW photo of Canon, Fujifilm, Olympus, Panasonic or Sigma | gets: 'a RAW photo of a camera; convert it'"
+    (tmp_path / f"p.{ending}").write_bytes(RAW[ending])
+    with pytest.raises(UserError, match=rf"p.{ending}: .*RAW photo of a camera.*convert it to JPEG"):
+        read_image(tmp_path / f"p.{ending}")
+
+
+@pytest.mark.parametrize("tags", [{254: 1}, {50706: b"\1\4\0\0"}, {254: 1, 50706: b"\1\4\0\0"}])
+def test_the_preview_of_a_raw_photo_is_not_taken_for_the_photo(tags, tmp_path):
+    "kind: 4, 14 | what: a NEF, ARW or DNG, whose first image is a preview of 160 pixels | gets: refused; points on the preview would be those of another size"
+    directory = TiffImagePlugin.ImageFileDirectory_v2()
+    for tag, value in tags.items():
+        directory[tag] = value
+    Image.fromarray(NOISE).save(tmp_path / "p.tif", tiffinfo=directory)
+    with pytest.raises(UserError, match="p.tif: .*RAW photo of a camera, or a TIFF that begins with a small preview"):
+        read_image(tmp_path / "p.tif")
+    Image.fromarray(NOISE).save(tmp_path / "q.tif", tiffinfo={254: 0})
+    assert np.array_equal(read_image(tmp_path / "q.tif"), NOISE)
+
+
+@pytest.mark.parametrize(("head", "answer"), [(b"v/1\1", "OpenEXR"), (b"II\xbc\1", "JPEG XR"), (b"#?RADIANCE\n", "Radiance HDR"), (bytes(128) + b"DICM", "DICOM"), (b"\0\0\0\x18ftypmp42", "a video; use facekp.track")])
+def test_images_of_other_programs_are_named(head, answer, tmp_path):
+    "kind: 14 | what: OpenEXR, JPEG XR, Radiance, DICOM or a video in the place of a photo | gets: what it is, and the format to save it in"
+    (tmp_path / "p.png").write_bytes(head + bytes(200))
+    with pytest.raises(UserError, match=answer):
+        read_image(tmp_path / "p.png")
+
+
+@pytest.mark.parametrize("length", range(1, 16))
+@pytest.mark.parametrize("start", [b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"\xff", b"II*\0", b"BM", b"RIFF", b"GIF89a", b"\0\0\1\0"])
+def test_the_first_bytes_of_an_image_are_no_image(start, length):
+    "kind: 14 | what: a file cut after 1 to 15 bytes | gets: a line without words of the decoder's source"
+    with pytest.raises(UserError, match="not an image") as caught:
+        read_image((start + bytes(20))[:length])
+    assert not any(word in str(caught.value) for word in ("unpack", "struct", "buffer", "index", "NoneType")), caught.value
+
+
+def test_a_broken_avif_and_a_pillow_without_avif_are_told_apart(monkeypatch):
+    "kind: 12 | what: an AVIF that is damaged, or that this version of Pillow cannot read | gets: which of the two, and what to install"
+    content = b"\0\0\0\x20ftypavif\0\0\0\0avifmif1miafMA1B" + bytes(200)
+    monkeypatch.setattr(Image, "ID", [name for name in Image.ID if name != "AVIF"])
+    with pytest.raises(UserError, match="AVIF, which this version of Pillow cannot read: pip install -U pillow"):
+        read_image(content)
+    monkeypatch.setattr(Image, "ID", [*Image.ID, "AVIF"])
+    monkeypatch.setitem(Image.OPEN, "AVIF", (lambda *_: exec("raise SyntaxError"), lambda head: True))
+    with pytest.raises(UserError, match="a damaged AVIF"):
+        read_image(content)
+
+
+def damaged_tiff(folder: Path, compression: str) -> Path:
+    "Write a compressed TIFF whose first bytes of data are others."
+    path = folder / f"{compression}.tif"
+    Image.fromarray(np.kron(NOISE, np.ones((4, 4, 1), np.uint8))).save(path, compression=compression)
+    content = bytearray(path.read_bytes())
+    with Image.open(path) as image:
+        place = image.tag_v2[273][0]
+    start = image.tag_v2[347] and content.index(image.tag_v2[347][:16]) if compression == "jpeg" else place
+    for at in range(start + 8, start + 200, 5):
+        content[at] ^= 0x5A
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "jpeg"])
+def test_what_libtiff_prints_is_the_error(compression, tmp_path):
+    "kind: 14, 17 | what: a damaged TIFF with LZW, deflate or JPEG compression, which Pillow returns half-decoded or refuses without a cause | gets: one line with libtiff's cause, and nothing of libtiff's own"
+    path = damaged_tiff(tmp_path, compression)
+    code = "import sys; from facekp.cli import main; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-c", code, "predict", path.name, "--format", "csv"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and done.stderr.startswith(f"facekp: {path.name}: not an image that can be read ("), done.stderr
+    assert "decoder error" not in done.stderr
+
+
+def test_whole_tiffs_are_read_and_standard_error_is_restored(tmp_path, capfd):
+    "kind: 15, 17 | what: a sound compressed TIFF, read alone and beside another thread that writes to standard error | gets: the image, and every line of the other"
+    stop = threading.Event()
+    for compression in ("tiff_lzw", "tiff_adobe_deflate", "packbits"):
+        Image.fromarray(NOISE).save(tmp_path / f"{compression}.tif", compression=compression)
+    for busy in (False, True):
+        thread = threading.Thread(target=lambda: [os.write(2, b"mine\n") for _ in iter(stop.is_set, True)])
+        if busy:
+            thread.start()
+        for path in sorted(tmp_path.glob("*.tif")):
+            assert np.array_equal(read_image(path), NOISE)
+        stop.set()
+        if busy:
+            thread.join()
+    os.write(2, b"after\n")
+    said = capfd.readouterr().err.splitlines()
+    assert said[-1] == "after" and set(said[:-1]) <= {"mine"}
+
+
+def test_a_folder_without_images_names_what_it_holds(tmp_path, monkeypatch, capsys):
+    "kind: 13 | what: a folder of RAW photos and texts | gets: one line with the endings that are there and those that are read"
+    monkeypatch.chdir(tmp_path)
+    os.makedirs("in/deep")
+    for name in ("a.NEF", "deep/b.nef", "n.txt", ".DS_Store"):
+        Path("in", name).write_bytes(b"x")
+    assert main(["predict", "in"]) == 2
+    assert capsys.readouterr().err == "facekp: in: no image or video in this folder; it holds 2 .nef, 1 .txt, expected files such as .jpg or .mp4\n"
