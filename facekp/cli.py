@@ -25,13 +25,13 @@ from .interrupts import raise_lost_interrupts
 from .options import Parser
 
 # %% ../nbs/library/cli.ipynb #eaedb0ae
-EPILOG = "facekp JOB --help lists the options of a job. facekp completion bash, zsh or fish prints a script with which the shell completes commands and options."
+EPILOG = "facekp JOB --help lists the options of a job. facekp completion bash (or zsh, fish) prints a script for completion in that shell."
 
 
 def build_parser() -> Parser:  # one subcommand per job
     "Build the parser of the command."
     parser = Parser(prog="facekp", description="Facial keypoint detection: predict, train, evaluate and compare.", epilog=EPILOG)
-    parser.add_argument("-V", "--version", action="version", version=f"facekp {__version__}", help="print the version and stop")
+    parser.add_argument("-V", "--version", action="version", version=f"facekp {__version__}", help="print the version and exit")
     _add_debug(parser, default=False)
     jobs = parser.add_subparsers(dest="job", metavar="JOB")
     for name, (help, options, _) in JOBS.items():
@@ -105,9 +105,9 @@ JOBS = {  # job: what it does, a function that adds its options, a function that
         "train": "train one model and save it", "evaluate": "score a model on a data set",
         "submit": "write a Kaggle submission with a prediction for every requested value",
         "compare": "compare runs that were scored on the same test faces",
-        "course": "the whole comparison: load, handle missing labels, augment, train, compare",
+        "course": "run the whole comparison: load, handle missing labels, augment, train, compare",
         "export": "write a model for other programs: ONNX, LiteRT, SavedModel",
-        "completion": "print a script with which bash, zsh or fish completes commands, options, names and files"}.items()}
+        "completion": "print a script that completes commands, options, names and files in bash, zsh or fish"}.items()}
 
 # %% ../nbs/library/cli.ipynb #92f192d7
 def main(

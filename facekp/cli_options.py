@@ -43,11 +43,11 @@ def _add_predict_options(job: Parser) -> None:
     complete_with(job.add_argument("--out", metavar="DIR", help=f"folder for the results (default: predictions; {printed} are printed)"))
     job.add_argument("--format", default="image", choices=tuple(FORMATS), help="; ".join(f"{name}: {what}" for name, what in FORMATS.items()) + " (default: image)")
     job.add_argument("--min-face-size", type=float, default=MIN_FACE_SIZE, metavar="SHARE",
-                     help="the smallest face to detect, as a share of the longer side of the image; half of it takes four times as long (default: %(default)s)")
+                     help="the smallest face to detect, as a share of the longer side of the image; half the value takes four times as long (default: %(default)s)")
     job.add_argument("--frames", type=whole_number(1), metavar="N", help="end a video or webcam after N frames")
     job.add_argument("--threads", type=whole_number(1), metavar="N", help="CPU threads (default: all cores of this process, at most four)")
     job.add_argument("--max-pixels", type=whole_number(1), default=MAX_PIXELS, metavar="N", help="refuse larger images (default: %(default)s)")
-    job.add_argument("--overwrite", action="store_true", help="replace files of other programs and LabelMe files; other results of facekp are replaced anyway")
+    job.add_argument("--overwrite", action="store_true", help="also replace LabelMe files and files that facekp did not write; other results of facekp are always replaced")
 
 # %% ../nbs/library/cli_options.ipynb #8b601a93
 def _add_data_options(job: Parser) -> None:
@@ -55,7 +55,7 @@ def _add_data_options(job: Parser) -> None:
     from facekp.config import ANNOTATION_FORMATS, SOURCES, WORDS
 
     job.add_argument("action", choices=("info", "check", "make", "export", "fetch"),
-                     help="info: describe it; check: list the rows that look wrong; make: write synthetic faces as Kaggle's files or .npz; "
+                     help="info: describe the data set; check: list the rows that look wrong; make: write synthetic faces as Kaggle's files or .npz; "
                           "export: write images and labels for annotation programs; fetch: download Kaggle's data")
     complete_with(job.add_argument("source", nargs="?", metavar="SRC", help=f"{SOURCES}; join several with + (default: settings.ini)"), *WORDS)
     complete_with(job.add_argument("--out", metavar="PATH", help="for make: a folder for Kaggle's files, or a file ending with .npz; for export: an empty or new folder"))
@@ -75,13 +75,13 @@ def _add_train_options(job: Parser) -> None:
     job.add_argument("--labels", default="masked", choices=tuple(LABEL_STRATEGIES), metavar="STRATEGY", help=f"{_listed(LABEL_STRATEGIES)} (default: masked)")
     job.add_argument("--augment", type=whole_number(0, "copies"), default=0, metavar="N", help="augmented copies per face (default: 0)")
     job.add_argument("--images", type=whole_number(1), metavar="N", help="budget: how many images are shown to the model (default: settings.ini; not for mean)")
-    job.add_argument("--seed", type=SEED, metavar="S", help="of the split, augmentation, initial weights and batch order (default: settings.ini)")
+    job.add_argument("--seed", type=SEED, metavar="S", help="seed of the split, augmentation, initial weights and batch order (default: settings.ini)")
     job.add_argument("--profile", choices=PROFILES, metavar="NAME", help=f"{_listed(PROFILES)} (default: settings.ini)")
     complete_with(job.add_argument("--out", required=True, metavar="RUN", help="a folder for model.keras, record.json and the state of the run"))
-    job.add_argument("--resume", action="store_true", help="continue the run in RUN, if there is one, with the same settings; only --images may differ, and only grow")
+    job.add_argument("--resume", action="store_true", help="continue the run in RUN, if there is one; all settings must be the same, except that --images may be larger")
     job.add_argument("--overwrite", action="store_true", help="replace the run in RUN")
     job.add_argument("--sources", type=int, choices=(1, 2), metavar="N",
-                     help="for Kaggle's rows: 2, a head per annotation source, or 1, one for both (default: 2)")
+                     help="for Kaggle's rows: 2, a head per annotation source, or 1, one head for both (default: 2)")
 
 # %% ../nbs/library/cli_options.ipynb #ceb6ff92
 def _listed(names: Iterable[str]) -> str:
@@ -98,7 +98,7 @@ def _add_evaluate_options(job: Parser) -> None:
 
 
 def _add_submit_options(job: Parser) -> None:
-    "Describe the job that answers Kaggle."
+    "Describe the job that writes a submission."
     _add_model(job)
     _add_data(job, "kaggle, or a Kaggle folder or zip with test.csv and IdLookupTable.csv")
     complete_with(job.add_argument("--out", default="submission.csv", metavar="FILE", help="the file to upload (default: submission.csv)"))
@@ -118,7 +118,7 @@ def _add_course_options(job: Parser) -> None:
     _add_data(job)
     job.add_argument("--profile", choices=PROFILES, metavar="NAME", help=f"{_listed(PROFILES)} (default: settings.ini)")
     complete_with(job.add_argument("--models", nargs="+", metavar="NAME", help=f"some of {', '.join(list_models())} (default: settings.ini)"), *list_models(), files=False)
-    job.add_argument("--seeds", type=whole_number(1), metavar="N", help="runs per trial (default: settings.ini)")
+    job.add_argument("--seeds", type=whole_number(1), metavar="N", help="runs per configuration (default: settings.ini)")
     job.add_argument("--workers", type=whole_number(1), metavar="N", help="parallel runs (default: one per core)")
 
 # %% ../nbs/library/cli_options.ipynb #c1e45617

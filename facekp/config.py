@@ -142,7 +142,7 @@ def _read_file(path: Path | None) -> configparser.ConfigParser:
 WORDS = ("synthetic", "kaggle")  # sources of faces that are no paths
 ANNOTATION_FORMATS = ("coco", "labelme")  # in which labels are exported
 SOURCES = ("synthetic, synthetic:N, kaggle, or the path of a Kaggle folder or .zip, a training.csv, an .npz or a 300-W folder "
-           "(words are never paths: a folder of such a name is given as ./kaggle)")
+           "(for a folder that is called kaggle, write ./kaggle)")
 
 
 def is_word(

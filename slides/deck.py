@@ -123,13 +123,6 @@ def _sizes(name: str) -> dict:
     return sizes | {"total": sum(sizes.values())}
 
 
-def demo() -> str:
-    "Return the commands of the live demo: only what the package can do."
-    can_predict = 'add_parser("predict"' in (ROOT / "facekp" / "cli.py").read_text(encoding="utf-8")
-    try_it = f"git clone {repository_url()}\ncd {repository_url().rsplit('/', 1)[1]}\nmake course"
-    return "facekp predict photo.jpg --out out" if can_predict else try_it
-
-
 def facts() -> dict:
     "Return the names that the text of the talk may use."
     labels = record("audit/kaggle_labels")
@@ -137,7 +130,7 @@ def facts() -> dict:
     return {"picture": picture, "figure": figure, "cell": cell, "cells": cells, "best": best, "bars": bars, "verdicts": verdicts, "verdict_bar": verdict_bar, "names": MODELS, "strategies": {**STRATEGIES, "ridge": "ridge"}, "labels": labels,
             "moved": {source["keypoint"]: source["moved"] for source in labels["sources"]},
             "imputed": {name: values["mean"] for name, values in record("kaggle_labels/imputers")["rmse"].items()},
-            "accuracy": record("kaggle_labels/accuracy"), "main": _sizes(MAIN), "both": _sizes(BOTH), "demo": demo(),
+            "accuracy": record("kaggle_labels/accuracy"), "main": _sizes(MAIN), "both": _sizes(BOTH),
             "taps": taps(), "record": record, "run": run, "repository": repository_url(), "best_of_each": rows[::-1], "shipped": shipped_sentence()}
 
 
