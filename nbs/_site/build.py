@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from claims import claims_page
-from front import course_hours
+from front import course_hours, course_sentence, reader_minutes
 from hero import WORDS, write_hero
 from lessons import (
     NOTEBOOKS,
@@ -109,12 +109,13 @@ def start_page(static: Path) -> str:
     about = read_cells(NOTEBOOKS / "index.ipynb")[0]["source"]
     summary = re.search(r"^> (.+)$", about, re.MULTILINE).group(1)
     lessons = lesson_paths()
-    cards = "\n".join(f'<li><a href="{page_name(path)}.html"><b>{short_title(path)}</b><span>{re.sub(r"[*`]", "", summary_of(path))}</span></a></li>'
+    cards = "\n".join(f'<li><a href="{page_name(path)}.html"><b>{short_title(path)}</b><span>{re.sub(r"[*`]", "", summary_of(path))}</span>'
+                      f'<small>{reader_minutes(read_cells(path)[0]["source"])} minutes</small></a></li>'
                       for path in lessons)
     contents = {"Course": [f"{short_title(path)} <{page_name(path)}>" for path in course_paths()], "Library": ["library/index"], "Model": model_pages(),
                 "Results": ["results", "comparison", "claims"], "For teachers": ["teaching/index"], "More": extra_pages()}
     trees = "\n".join("\n".join(["```{toctree}", ":hidden:", f":caption: {name}", *entries, "```", ""]) for name, entries in contents.items())
-    shipped = shipped_sentence() and f"{shipped_sentence()}, see its [model card](model.md).\n"
+    shipped = shipped_sentence() and f"{shipped_sentence()} ([model card](model.md)).\n"
     use, use_title = next((name, title) for name, title in (("try", "try it in the browser"), ("model", "model card")) if name in model_pages())
     return f"""# facekp
 
@@ -147,6 +148,8 @@ A graduate team once predicted fifteen facial keypoints on Kaggle's faces, more 
 This course repeats that project step by step, in notebooks that you can read, run and change, and measures what each step is worth. [What was found](results.ipynb).
 
 ## The course
+
+{course_sentence()} A [capstone](course/capstone.ipynb) follows.
 
 <ol class="cards">
 {cards}

@@ -99,7 +99,7 @@ def with_table_gaps(claim: Claim, question: str, reverse: bool = False) -> Claim
         return claim
     counts = counts[::-1] if reverse else counts  # type: ignore[assignment]
     return replace(claim, found=f"{claim.found} With the table's gaps in their order, in the {sum(counts)} models that have run so far: MSE {in_words(counts)} (Holm's correction).",
-                   verdict=f"random gaps: {claim.verdict}; table's: {verdict(counts)}")
+                   verdict=f"{claim.verdict}; gaps in table order: {verdict(counts)}")
 
 
 def of_accuracy() -> Claim:

@@ -4,6 +4,8 @@ TERMS = {  # longer texts first: each is replaced where it occurs
     "answers of MediaPipe's attention mesh to these mixed into the marks": "labels blended with MediaPipe Attention Mesh predictions",
     "weights: learned from photographs whose terms allow research only; no photograph is contained": "research only, as the terms of the training photographs; the file contains no photograph",
     "drawn faces": "synthetic faces",
+    "facing (nose within 5% of the eyes' distance from their middle)": "frontal (nose within 5% of the eye distance from the midline)",
+    "middling (": "medium (",
     "found with a mean error under 0.3 of the interocular distance (a method without keypoints: with the middle of a box within 0.5 of it of the mean of the true points)":
         "found if its mean error is under 0.3 of the interocular distance. For a method without keypoints, the centre of the box must be within half of that distance of the mean of the true points",
     "logistic regression: is the mean error of a found face at most 0.15 of the interocular distance; real faces blended into face-free pictures":

@@ -13,6 +13,10 @@ document.addEventListener("DOMContentLoaded", () => {
     image.replaceWith(link);
     link.append(image);
   }
+  // a number, or an interval such as 1.63-1.88, stays on one line
+  for (const cell of document.querySelectorAll(".bd-article td")) {
+    if (/^[-+]?\d[\d.,%]*(\s?[-\u2013]\s?[-+]?\d[\d.,%]*)?$/.test(cell.textContent.trim())) cell.style.whiteSpace = "nowrap";
+  }
   for (const table of document.querySelectorAll("table.sortable:has(button)")) {
     const headings = [...table.tHead.rows[0].cells];
     const body = table.tBodies[0];
