@@ -24,7 +24,7 @@ from .cli_options import ADD_OPTIONS
 from .interrupts import raise_lost_interrupts
 from .options import Parser
 
-# %% ../nbs/library/cli.ipynb #eaedb0ae
+# %% ../nbs/library/cli.ipynb #e03df6a2
 EPILOG = "facekp JOB --help lists the options of a job. facekp completion bash (or zsh, fish) prints a script for completion in that shell."
 
 
@@ -90,7 +90,7 @@ def _warn_in_one_line() -> Iterator[None]:
         warnings.showwarning = show_line
         yield
 
-# %% ../nbs/library/cli.ipynb #5be2f89a
+# %% ../nbs/library/cli.ipynb #4b42e25b
 def _run_completion(options: argparse.Namespace) -> None:
     "Print the completion script of a shell."
     from facekp.completion import completion_script

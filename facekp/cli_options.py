@@ -32,7 +32,7 @@ def _add_data(job: Parser, text: str = "") -> None:
 
     complete_with(job.add_argument("--data", metavar="SRC", help=text or f"{SOURCES}; join several with + (default: settings.ini)"), *WORDS)
 
-# %% ../nbs/library/cli_options.ipynb #7c91ee4d
+# %% ../nbs/library/cli_options.ipynb #a5ad9e89
 def _add_predict_options(job: Parser) -> None:
     "Describe the job that predicts images and videos."
     from facekp.inference.formats import DRAWN_FORMATS, FORMATS
@@ -49,7 +49,7 @@ def _add_predict_options(job: Parser) -> None:
     job.add_argument("--max-pixels", type=whole_number(1), default=MAX_PIXELS, metavar="N", help="refuse larger images (default: %(default)s)")
     job.add_argument("--overwrite", action="store_true", help="also replace LabelMe files and files that facekp did not write; other results of facekp are always replaced")
 
-# %% ../nbs/library/cli_options.ipynb #8b601a93
+# %% ../nbs/library/cli_options.ipynb #5608d78e
 def _add_data_options(job: Parser) -> None:
     "Describe the job about data sets."
     from facekp.config import ANNOTATION_FORMATS, SOURCES, WORDS
@@ -63,7 +63,7 @@ def _add_data_options(job: Parser) -> None:
     job.add_argument("--seed", type=SEED, metavar="S", help="seed of the synthetic faces (default: settings.ini)")
     job.add_argument("--overwrite", action="store_true", help=f"for make: {OVERWRITE_HELP}")
 
-# %% ../nbs/library/cli_options.ipynb #5298fe1b
+# %% ../nbs/library/cli_options.ipynb #e278985a
 def _add_train_options(job: Parser) -> None:
     "Describe the job that trains one model."
     from facekp.config import PROFILES
@@ -89,7 +89,7 @@ def _listed(names: Iterable[str]) -> str:
     *first, last = names
     return f"{', '.join(first)} or {last}" if first else last
 
-# %% ../nbs/library/cli_options.ipynb #58315378
+# %% ../nbs/library/cli_options.ipynb #4f9dce88
 def _add_evaluate_options(job: Parser) -> None:
     "Describe the job that scores a model."
     _add_model(job)
@@ -109,7 +109,7 @@ def _add_compare_options(job: Parser) -> None:
     "Describe the job that compares runs."
     complete_with(job.add_argument("runs", nargs="+", metavar="RUN", help="folders of runs, records, or a folder of records"))
 
-# %% ../nbs/library/cli_options.ipynb #9bc2598c
+# %% ../nbs/library/cli_options.ipynb #81d2c608
 def _add_course_options(job: Parser) -> None:
     "Describe the job that runs the whole comparison."
     from facekp.config import PROFILES

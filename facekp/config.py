@@ -120,7 +120,7 @@ def load_settings(
     absolute: dict[str, Any] = {key: str(base / Path(getattr(settings, key)).expanduser()) for key in paths}
     return replace(settings, **absolute)
 
-# %% ../nbs/library/config.ipynb #189f9f24
+# %% ../nbs/library/config.ipynb #8b3d0cea
 def _read_file(path: Path | None) -> configparser.ConfigParser:
     "Read a settings.ini, if any. Raises UserError for a broken file and for unknown sections and keys."
     parser = _parser()

@@ -1,7 +1,7 @@
 """The site: built without a warning, whole, readable by everybody, and the same in a browser.
 
 What needs the packages of the `docs` extra, or a Chromium, is skipped where there is none: `make test` installs the first
-and looks for the second (`make browser` fetches one from npm's registry; GitHub's machines have one).
+and looks for the second (`make browser` installs one where there is none).
 """
 
 import ast
