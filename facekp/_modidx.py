@@ -1709,5 +1709,6 @@ d = { 'settings': { 'branch': 'main',
                               'facekp.video._Clock.__call__': ('library/video.html#_clock.__call__', 'facekp/video.py'),
                               'facekp.video._Clock.__init__': ('library/video.html#_clock.__init__', 'facekp/video.py'),
                               'facekp.video._check_source': ('library/video.html#_check_source', 'facekp/video.py'),
+                              'facekp.video._count_before': ('library/video.html#_count_before', 'facekp/video.py'),
                               'facekp.video._quiet_opencv': ('library/video.html#_quiet_opencv', 'facekp/video.py'),
                               'facekp.video.read_frames': ('library/video.html#read_frames', 'facekp/video.py')}}}

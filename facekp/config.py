@@ -59,7 +59,7 @@ class Settings:
     minutes_per_trial: int = int(_shipped("minutes_per_trial"))  # longer runs are listed, not started
     batch_size: int = int(_shipped("batch_size"))  # faces per step
 
-# %% ../nbs/library/config.ipynb #a9764dc4
+# %% ../nbs/library/config.ipynb #6f02fb2e
 _SECTIONS = ("course", "paths", *PROFILES)
 _KEYS = tuple(field.name for field in fields(Settings))
 _LARGEST_FILE = 1 << 20  # bytes: settings are small
@@ -74,9 +74,10 @@ def _is_own_file(path: Path) -> bool:
     "Tell whether a settings.ini is facekp's; it need not be free of mistakes."
     try:
         with open(path, "rb") as file:
-            lines = file.read(_LARGEST_FILE).decode("utf-8", "replace").splitlines()
+            content = file.read(_LARGEST_FILE)
     except OSError:
         return False
+    lines = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8", "replace").splitlines()
     keys: dict[str, list[str]] = {}
     section = before = list[str]()
     for line in lines:
@@ -120,7 +121,7 @@ def load_settings(
     absolute: dict[str, Any] = {key: str(base / Path(getattr(settings, key)).expanduser()) for key in paths}
     return replace(settings, **absolute)
 
-# %% ../nbs/library/config.ipynb #8b3d0cea
+# %% ../nbs/library/config.ipynb #5884dd9d
 def _read_file(path: Path | None) -> configparser.ConfigParser:
     "Read a settings.ini, if any. Raises UserError for a broken file and for unknown sections and keys."
     parser = _parser()
@@ -128,7 +129,9 @@ def _read_file(path: Path | None) -> configparser.ConfigParser:
         return parser
     try:
         parser.read(path, encoding="utf-8-sig")
-    except (configparser.Error, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
+    except configparser.Error as error:
         raise UserError(f"{path}: {str(error).splitlines()[0]}; expected lines like 'seed = 0' below a [section]") from error
     for section in parser.sections():
         if section not in _SECTIONS:

@@ -21,7 +21,7 @@ from .keypoints import COLUMNS, IMAGE_SIZE, KEYPOINTS
 if TYPE_CHECKING:
     import pandas as pd
 
-# %% ../nbs/library/faces.ipynb #68d15860
+# %% ../nbs/library/faces.ipynb #2676db8f
 _ARRAYS = ("images", "points", "group", "source", "image_id", "truth")
 _TEXTS = ("group", "source", "image_id")
 _IMAGES_HINT = "facekp.images.read_images(images) makes them of arrays of another range or with colours"
@@ -42,6 +42,10 @@ def _check_arrays(faces: "_FaceArrays") -> None:
         if found != right:
             hint = f"; {_IMAGES_HINT}" if array == "images" and len(found) == 4 else ""
             raise UserError(f"{faces.name}: {array} has shape {list(found)}, expected {list(right)}{hint}")
+        if np.ma.isMaskedArray(getattr(faces, array)):
+            raise UserError(f"{faces.name}: {array} is a masked array, whose masked values would count; use points.astype(float).filled(numpy.nan), or images.filled(0)")
+        if array in ("points", "truth") and np.asarray(getattr(faces, array)).dtype.kind not in "fiu":
+            raise UserError(f"{faces.name}: {array} are {np.asarray(getattr(faces, array)).dtype}, expected numbers, with numpy.nan where a point is not labelled")
     if faces.images.dtype != np.uint8:
         raise UserError(f"{faces.name}: images are {faces.images.dtype}, expected uint8 grey "
                         f"values 0-255; {_IMAGES_HINT}")

@@ -35,7 +35,7 @@ def hash_file(
             digest.update(block)
     return digest.hexdigest()
 
-# %% ../nbs/library/files.ipynb #bebd56e6
+# %% ../nbs/library/files.ipynb #13d0ce85
 LONGEST_NAME = 255  # bytes: the limit of nearly every disk
 
 
@@ -45,6 +45,8 @@ def check_folder(
     "Raise UserError, before any work, for a folder that cannot be made or written to."
     if str(folder) == "":
         raise UserError("the name of the folder is empty; give . for the working folder")
+    if Path(folder).parts[:1] == ("~",) and not os.path.exists("~"):
+        raise UserError(f"{folder}: the shell puts your home folder in the place of ~ only without quotes and not behind an =; write the path out")
     there = next((place for place in (Path(folder), *Path(folder).absolute().parents) if os.path.exists(place)), None)  # False where we may not look
     if there is not None and not there.is_dir():
         raise UserError(f"{folder}: {'' if there == Path(folder) else f'{there} is '}a file; expected a folder")

@@ -154,11 +154,12 @@ def _describe_unknown(content: bytes) -> str:
         return "a damaged AVIF" if "AVIF" in Image.ID else "AVIF, which this version of Pillow cannot read: pip install -U pillow, or save it as PNG or JPEG"
     return f"it ends after {len(content)} byte{'s' * (len(content) != 1)}" if len(content) < 16 else "unknown format"
 
-# %% ../nbs/library/images.ipynb #c1172e8e
+# %% ../nbs/library/images.ipynb #a60b16c9
 def _image_to_rgb(image: Image.Image, max_pixels: int, name: object) -> np.ndarray:
     "Decode a PIL image, turn it upright and into RGB, on white where it is transparent."
     if image.format == "TIFF" and _is_preview(image):
         raise ValueError("a RAW photo of a camera, or a TIFF that begins with a small preview; convert it to JPEG or PNG first")
+    negative = image.format == "TIFF" and getattr(image, "tag_v2", {}).get(262) == 0  # Pillow inverts 8 bits only
     low_bytes = _open_low_bytes(image)
     try:
         with _libtiff_errors(image):
@@ -170,6 +171,8 @@ def _image_to_rgb(image: Image.Image, max_pixels: int, name: object) -> np.ndarr
         deep = np.asarray(image).astype(np.uint16) * 256 + np.asarray(ImageOps.exif_transpose(low_bytes))
         return _array_to_rgb(deep, max_pixels, name)
     if image.mode.startswith(("I", "F")):  # 16 bits, 32 bits or floats
+        if negative:
+            raise ValueError("a TIFF of more than 8 bits in which 0 is white; save it with 0 as black")
         return _array_to_rgb(np.asarray(image), max_pixels, name)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
@@ -254,13 +257,15 @@ def _exchange_bytes(arguments: Any) -> Any:
     little = order.startswith("L") or (order.startswith("N") and sys.byteorder == "little")
     return f"{mode};16{'B' if little else 'L'}"
 
-# %% ../nbs/library/images.ipynb #a4881872
+# %% ../nbs/library/images.ipynb #5ae52dfd
 def _as_array(source: Any) -> np.ndarray:
     "Return the array behind a tensor. Raises UserError for what is none."
     if source is None:
         raise UserError("None is no image; cv2.imread returns None for a file that is missing or cannot be read")
     if isinstance(source, (set, dict, bool, int, float)):
         raise UserError(f"a {type(source).__name__} is not an image; expected a file, bytes, a PIL image or an array")
+    if np.ma.is_masked(source):
+        raise UserError("a masked array: its masked pixels have no brightness; use array.filled(0), or another value")
     try:
         return np.asarray(source)
     except Exception as error:  # each library raises its own kinds

@@ -36,7 +36,7 @@ class Frame(NamedTuple):
     rate: float  # frames per second of the file
     total: int  # frames that the file announces; 0: unknown
 
-# %% ../nbs/library/video.ipynb #78b10ac1
+# %% ../nbs/library/video.ipynb #07e71ca1
 def read_frames(
     source: str | Path | int,  # a video file, or the number of a webcam
     max_pixels: int = MAX_PIXELS,  # refuse larger frames
@@ -55,6 +55,7 @@ def read_frames(
         check_size(name, size, max_pixels)
         rate, total = capture.get(cv2.CAP_PROP_FPS), max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
         rate = rate if 0 < rate <= 1000 else UNKNOWN_RATE
+        total = max(0, total - _count_before(source, rate))
         started, clock, number = time.perf_counter(), _Clock(rate), 0
         while (read := capture.read())[0]:
             seconds = (time.perf_counter() - started if camera
@@ -62,11 +63,12 @@ def read_frames(
             yield Frame(np.asarray(cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)), seconds, rate, total)
             number += 1
         if not number:
-            raise UserError(f"{name}: no frame can be read; expected a whole video")
+            code = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little").decode("latin-1").strip("\0 ")
+            raise UserError(f"{name}: no frame can be read; expected a whole video in a format that OpenCV decodes, such as H.264{f', found {code}' if code.isalnum() else ''}")
     finally:
         capture.release()
 
-# %% ../nbs/library/video.ipynb #a75a6154
+# %% ../nbs/library/video.ipynb #a9984421
 def _check_source(source: Any) -> str | int:
     "Return a path or the number of a webcam. Raises UserError for what is neither, before OpenCV sees it."
     if isinstance(source, str) and re.fullmatch(r"webcam(:\d+)?", source) and not os.path.exists(source):
@@ -81,6 +83,20 @@ def _check_source(source: Any) -> str | int:
     if "://" not in path and not os.path.isfile(path):
         raise UserError(f"{path or 'a name without characters'}: {'a folder or device' if os.path.exists(path) else 'no such file'}; expected a video file, such as .mp4 or .avi, or the number of a webcam")
     return path
+
+
+def _count_before(source: str | int, rate: float) -> int:
+    "Return how many frames lie before the first one of a Matroska or WebM file: it announces the time of its end, from which OpenCV computes the number of frames."
+    if not isinstance(source, str) or not os.path.isfile(source):
+        return 0
+    with open(source, "rb") as file:
+        head = file.read(1 << 20)
+    cluster = head.find(b"\x1f\x43\xb6\x75") + 4
+    time = re.search(rb"\xe7([\x81-\x88])", head[cluster:cluster + 20])  # in ms, behind its length
+    if not head.startswith(b"\x1a\x45\xdf\xa3") or cluster < 4 or time is None:
+        return 0
+    start = cluster + time.end()
+    return round(int.from_bytes(head[start:start + (time[1][0] & 0x7F)], "big") / 1000 * rate)
 
 
 class _Clock:

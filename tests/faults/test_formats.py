@@ -1,18 +1,24 @@
 "Formats that cameras, phones and scanners write: RAW, TIFF, HEIC, AVIF, video with frames out of order; damaged ones are named in one line."
 
 import os
+import struct
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
 from facekp.cli import main
 from facekp.errors import UserError
+from facekp.faces import Faces
+from facekp.files import check_folder
 from facekp.images import read_image
+from facekp.keypoints import MEAN_FACE
+from facekp.video import read_frames
 
 NOISE = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
 RAW = {  # how the file of a camera begins
@@ -121,3 +127,77 @@ def test_a_folder_without_images_names_what_it_holds(tmp_path, monkeypatch, caps
         Path("in", name).write_bytes(b"x")
     assert main(["predict", "in"]) == 2
     assert capsys.readouterr().err == "facekp: in: no image or video in this folder; it holds 2 .nef, 1 .txt, expected files such as .jpg or .mp4\n"
+
+
+def test_a_negative_of_more_than_eight_bits_is_refused(tmp_path):
+    "kind: 3, 4 | what: a TIFF of 16 bits in which 0 is white, as scanners of film write it | gets: one line; in 8 bits it is read right"
+    grey = NOISE[..., 0]
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.tif", tiffinfo={262: 0})
+    with pytest.raises(UserError, match="deep.tif: .*in which 0 is white; save it with 0 as black"):
+        read_image(tmp_path / "deep.tif")
+    Image.fromarray(grey).save(tmp_path / "plain.tif", tiffinfo={262: 0})
+    assert np.array_equal(read_image(tmp_path / "plain.tif")[..., 0], grey)
+
+
+def test_masked_arrays_are_no_faces_and_no_images():
+    "kind: 2, 4 | what: missing points given as a masked array, or as None; an image with masked pixels | gets: the way to NaN; masked values would count as labels"
+    images, points = NOISE[None, :48, :48, 0].repeat(2, 1).repeat(2, 2), MEAN_FACE[None].copy()
+    rest = {"group": np.array(["a"]), "source": np.array(["s"]), "image_id": np.array(["0"])}
+    assert len(Faces(images=images, points=points, **rest)) == 1
+    with pytest.raises(UserError, match=r"points is a masked array.*filled\(numpy.nan\)"):
+        Faces(images=images, points=np.ma.masked_array(points, mask=points > 50), **rest)
+    with pytest.raises(UserError, match="points are object, expected numbers"):
+        Faces(images=images, points=np.where(points > 50, None, points), **rest)
+    with pytest.raises(UserError, match="images is a masked array"):
+        Faces(images=np.ma.masked_array(images), points=points, **rest)
+    with pytest.raises(UserError, match=r"array.filled\(0\)"):
+        read_image(np.ma.masked_array(NOISE, mask=NOISE > 99))
+    assert np.array_equal(read_image(np.ma.masked_array(NOISE, mask=False)), NOISE)
+
+
+def test_a_home_folder_that_the_shell_did_not_expand_is_named(tmp_path, monkeypatch):
+    "kind: 9 | what: --out=~/results or --out '~/results', which shells leave as it is | gets: one line, and no folder called ~"
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="~/results: the shell puts your home folder"):
+        check_folder("~/results")
+    assert os.listdir() == []
+    (tmp_path / "~").mkdir()
+    check_folder("~/results")
+
+
+def write_matroska(path: Path, offset: int) -> None:
+    "Write 20 frames at 10 per second whose times begin at an offset of up to 255 ms."
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (80, 60))
+    for _ in range(20):
+        video.write(NOISE)
+    video.release()
+    content = bytearray(path.read_bytes())
+    place = content.index(b"\xe7\x81", content.index(b"\x1f\x43\xb6\x75")) + 2
+    assert content[place] == 0
+    content[place] = offset
+    length = content.index(b"\x44\x89\x88") + 3  # the duration
+    content[length:length + 8] = struct.pack(">d", struct.unpack(">d", content[length:length + 8])[0] + offset)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("offset", [0, 250])
+def test_a_video_whose_times_begin_late_is_not_said_to_end_early(offset, tmp_path):
+    "kind: 5 | what: a Matroska file cut from a longer one, whose times do not begin at 0 | gets: times from 0, and the right number of frames"
+    write_matroska(tmp_path / "v.mkv", offset)
+    frames = list(read_frames(tmp_path / "v.mkv"))
+    assert len(frames) == 20 and abs(frames[0].total - 20) <= 1 and frames[0].seconds == 0
+    assert frames[-1].seconds == pytest.approx(1.9, abs=0.01)
+
+
+def test_a_video_without_a_decoder_is_named(tmp_path, monkeypatch):
+    "kind: 17 | what: AV1, which OpenCV may not decode | gets: one line with the codec and one that works"
+    write_matroska(tmp_path / "v.mkv", 0)
+    capture = cv2.VideoCapture(str(tmp_path / "v.mkv"))
+
+    class WithoutDecoder:
+        read = staticmethod(lambda: (False, None))
+        get, isOpened, release = capture.get, capture.isOpened, capture.release
+
+    monkeypatch.setattr(cv2, "VideoCapture", lambda source: WithoutDecoder)
+    with pytest.raises(UserError, match="such as H.264, found MJPG"):
+        list(read_frames(tmp_path / "v.mkv"))

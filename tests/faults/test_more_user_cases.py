@@ -259,6 +259,16 @@ def test_one_wrong_option_is_named_alone(capsys, desk):
     assert "min_face_size=2" in said and "passes" not in said
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "cp1252"])
+def test_settings_in_another_encoding_are_refused_and_not_passed_over(encoding, desk, capsys):
+    "kind: 24 | what: settings.ini in UTF-16, as Windows PowerShell writes it, or in cp1252 | gets: one line that names UTF-8; the settings are not ignored"
+    text = "[course]\n# f\u00fcr den Kurs\ndata = f.npz\n"
+    Path("settings.ini").write_bytes((b"\xfe\xff" if encoding == "utf-16-be" else b"") + text.encode(encoding))
+    assert main(["data", "info"]) == 2
+    said = capsys.readouterr().err
+    assert "settings.ini: is not UTF-8 text" in said and "save it as UTF-8" in said and said.count("\n") == 1
+
+
 def test_an_empty_name_of_a_folder_is_refused(faces, desk, capsys):
     "kind: 9 | what: --out '', as an unset variable of a shell gives | gets: one line; nothing in the working folder"
     save_npz(faces, "f.npz")
