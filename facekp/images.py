@@ -6,7 +6,8 @@ Docs: https://facekp.github.io/facekp/library/images.html.md"""
 
 # %% auto #0
 __all__ = ['IMAGE_ENDINGS', 'BRIGHTNESS_RANGES', 'FLOAT_OVERSHOOT', 'WHOLE_OVERSHOOT', 'AMBIGUOUS_MAXIMA', 'DARKEST_MAXIMUM',
-           'EXTERNAL_FORMATS', 'read_image', 'check_size', 'scale_to_uint8', 'read_images', 'encode_png', 'write_image']
+           'EXTERNAL_FORMATS', 'MULTIPLE_ENDINGS', 'read_image', 'check_size', 'open_multiple', 'scale_to_uint8',
+           'read_images', 'encode_png', 'write_image']
 
 # %% ../nbs/library/images.ipynb #16853acd
 import contextlib
@@ -230,6 +231,23 @@ def _libtiff_errors(image: Image.Image) -> Iterator[None]:
         os.write(2, "".join(line for line in lines if line not in told).encode())
     if told or trouble:
         raise ValueError(told[0].strip().removeprefix("tempfile.tif: ") if told else str(trouble)) from trouble
+
+# %% ../nbs/library/images.ipynb #c35d4da1
+MULTIPLE_ENDINGS = frozenset({".gif", ".webp", ".png", ".apng", ".avif", ".tif", ".tiff"})  # of files that may hold several images
+
+
+def open_multiple(
+    path: str | Path,  # a file of any kind
+    max_pixels: int = MAX_PIXELS,  # refuse larger images
+) -> Image.Image | None:  # at its first image; `n_frames` is their number
+    "Open an animation or a file of several pages without decoding it; None for a file with one image, and for what cannot be read."
+    if Path(path).suffix.lower() not in MULTIPLE_ENDINGS:
+        return None
+    try:
+        image = _open_image(_content(path, 16 * max_pixels + 10_000_000), path)
+        return image if getattr(image, "n_frames", 1) > 1 else None
+    except Exception:  # the decoders raise various kinds for a broken file, which its reader names
+        return None
 
 # %% ../nbs/library/images.ipynb #bf918e97
 def _open_low_bytes(image: Image.Image) -> Image.Image | None:

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/inference/outputs.html.md"""
 # %% auto #0
 __all__ = ['predict_files']
 
-# %% ../../nbs/library/inference/outputs.ipynb #3b9777f8
+# %% ../../nbs/library/inference/outputs.ipynb #04876c12
 import sys
 import time
 from collections.abc import Iterable
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..files import check_folder
+from ..images import open_multiple
 from .landmarker import FaceLandmarker
 from .sources import Source, find_sources, is_webcam, webcam_number
 from .tracking import FaceTracker
@@ -56,7 +57,7 @@ def predict_files(
         print_safely(f"wrote {folder / table}")
     return broken
 
-# %% ../../nbs/library/inference/outputs.ipynb #a75542dc
+# %% ../../nbs/library/inference/outputs.ipynb #b1f6159d
 def _results_folder(out: str | Path | None, format: str) -> Path | None:
     "Return where results go. Raises UserError for an unknown format and for the name of a file."
     if format not in FORMATS:
@@ -94,6 +95,8 @@ def _predict_source(landmarker: FaceLandmarker, source: Source, writer: Writer, 
         return str(error)
     if show and to_files:
         print_safely(line)
+    if show and not source.is_video and (several := open_multiple(source.path, landmarker.max_pixels)):
+        print_safely(f"{source.path}: holds {getattr(several, 'n_frames', 2)} images, of which the first was predicted; facekp.track reads all frames of an animation", sys.stderr)
     return None
 
 # %% ../../nbs/library/inference/outputs.ipynb #dcf0e5cb

@@ -46,19 +46,19 @@ def has_h264() -> bool:
             return False
         return tried.returncode == 0
 
-# %% ../../nbs/library/inference/video_file.ipynb #5a7aa19e
+# %% ../../nbs/library/inference/video_file.ipynb #4fc602f0
 class VideoFile:
     "An MP4 file that takes frames with their times. A constant rate is kept: a frame that was shown longer is repeated."
 
     def __init__(
         self,
         path: Path,  # ends with .mp4
-        size: tuple[int, int],  # width and height of the frames, pixels; a last odd row or column is left out
+        size: tuple[int, int],  # width and height of the frames, pixels; where a side is odd, the last column or row is repeated, since encoders need even sides
         rate: float,  # frames per second
     ):
         self.path, self.rate, self.written = path, rate, 0
         self._last = np.zeros((0, 0, 3), np.uint8)
-        self.width, self.height = size[0] // 2 * 2, size[1] // 2 * 2  # the encoders need even sides
+        self.width, self.height = (side + side % 2 for side in size)
         self.codec = "avc1" if has_h264() else "mp4v"
         self._video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*self.codec), rate, (self.width, self.height))
         if not self._video.isOpened():
@@ -76,7 +76,7 @@ class VideoFile:
         seconds: float,  # since the first frame
     ) -> None:
         "Write a frame; the one before was repeated up to its time."
-        frame = np.ascontiguousarray(image[:self.height, :self.width, ::-1])
+        frame = cv2.copyMakeBorder(image[..., ::-1], 0, self.height - image.shape[0], 0, self.width - image.shape[1], cv2.BORDER_REPLICATE)
         due = round(seconds * self.rate)
         for _ in range(min(due - self.written, MAX_REPEATS) if self.written else 0):
             self._video.write(self._last)
