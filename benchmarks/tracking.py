@@ -1,21 +1,27 @@
 """Measure tracking on made videos of synthetic faces at 640x480: jitter at rest, error in motion, ids through gaps, time per frame.
 
     python benchmarks/tracking.py [--faces 6] [--out results/prediction/tracking.json]
+    python benchmarks/tracking.py --cuts FACES.npz [--faces 60] --out results/prediction/cuts.json
 
 Each video shows one synthetic face whose place, size and rotation in every frame are known, with sensor noise (standard deviation 3 of 255). Truth is therefore exact up to
 a constant: where the model puts a keypoint on a face is its bias, which is taken out (the mean of the unfiltered predictions, in pixels of the face, over the video). Error
 is the mean distance of the keypoints from there, as a share of the interocular distance; jitter the standard deviation of a coordinate at rest, in pixels of the video.
 Motions: sway (0.5 Hz), nod with rotation, approach (size), walk (200 pixels per second, stop). Time is that of the tracker alone, without reading and drawing.
+
+--cuts counts ids where a video cuts from one real face to another, before another wall or the same, and where it does not cut; and how far the points of the first frame of the second shot are from
+those of a search in that frame alone.
 """
 import argparse
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 import facekp
+from facekp.data.sources import load_faces
 from facekp.experiments.measurement import write_measurement
 from facekp.faces import hash_faces
 from facekp.files import hash_file
@@ -55,15 +61,15 @@ def walk(seconds: float) -> Crop:
 MOTIONS: dict[str, Callable[[float], Crop]] = {"rest": rest, "sway": sway, "nod": nod, "approach": approach, "walk": walk}
 
 
-def background() -> np.ndarray:
+def background(seed: int = 1) -> np.ndarray:
     "Return a grey wall with soft spots [H,W]."
-    spots = np.random.default_rng(1).normal(0, 1, (HEIGHT // 8, WIDTH // 8)).astype(np.float32)
+    spots = np.random.default_rng(seed).normal(0, 1, (HEIGHT // 8, WIDTH // 8)).astype(np.float32)
     return 120 + 60 * cv2.GaussianBlur(cv2.resize(spots, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC), (0, 0), 12)
 
 
-def frames_of(face: np.ndarray, place: Callable[[float], Crop], seed: int) -> Iterator[tuple[float, np.ndarray, Crop]]:
+def frames_of(face: np.ndarray, place: Callable[[float], Crop], seed: int, wall_seed: int = 1) -> Iterator[tuple[float, np.ndarray, Crop]]:
     "Return times, frames [H,W,3] and the positions of the face."
-    rng, wall = np.random.default_rng(seed), background()
+    rng, wall = np.random.default_rng(seed), background(wall_seed)
     rows, columns = np.mgrid[:IMAGE_SIZE, :IMAGE_SIZE] - (IMAGE_SIZE - 1) / 2
     mask = np.clip((47 - np.hypot(rows * 0.98, columns)) / 5, 0, 1).astype(np.float32)
     corners = np.float32([[0, 0], [95, 0], [0, 95]])
@@ -127,12 +133,36 @@ def measure_gaps(landmarker: FaceLandmarker, faces) -> list[dict]:
     return rows
 
 
+def measure_cuts(landmarker: FaceLandmarker, faces, frames: int = 12) -> list[dict]:
+    "Return how many pairs of faces get two ids at a cut, and how many single faces keep one id."
+    rows = []
+    for kind, other_face, other_wall in (("to another face, another wall", 1, 2), ("to another face, same wall", 1, 1), ("no cut", 0, 1)):
+        changed, distances = 0, []
+        for number in range(len(faces)):
+            shots = [islice(frames_of(faces.images[(number + shift) % len(faces)], sway, number, wall), begin, begin + frames)
+                     for shift, wall, begin in ((0, 1, 0), (other_face, other_wall, frames))]
+            tracker, ids = FaceTracker(landmarker, smoothing=False), []
+            for index, (seconds, frame, _) in enumerate(chain(*shots)):
+                found = tracker.next(frame, seconds)
+                ids.append({face.track_id for face in found})
+                if index == frames and found and (alone := landmarker.find_faces(frame)):
+                    distances.append(np.linalg.norm(found[0].points - alone[0].points, axis=1).mean() / np.linalg.norm(alone[0].points[0] - alone[0].points[1]))
+            changed += not set.union(*ids[:frames]) & set.union(*ids[frames:])
+        rows.append({"cut": kind, "videos": len(faces), "new_id": changed, "distance_percent_mean": 100 * float(np.mean(distances)), "distance_percent_most": 100 * float(np.max(distances))})
+        print(rows[-1], flush=True)
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faces", type=int, default=6)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--cuts", type=Path, metavar="FACES")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    if options.cuts:
+        cut_record(options)
+        return
     drawn = synthetic_faces(60, seed=3, workers=1)
     faces = drawn[np.argsort([abs(estimate_pose(points).yaw) for points in drawn.points])[:options.faces]]
     landmarker = facekp.load(threads=options.threads)
@@ -146,6 +176,16 @@ def main() -> None:
         print(row)
     if options.out:
         write_measurement(options.out, record, f"python benchmarks/tracking.py --faces {options.faces}", data)
+
+
+def cut_record(options: argparse.Namespace) -> None:
+    "Measure cuts and write their record."
+    known, landmarker = load_faces(options.cuts), facekp.load(threads=options.threads)
+    known = known[np.flatnonzero(np.isfinite(known.points).all(axis=(1, 2)))]
+    faces = known[np.random.default_rng(0).permutation(len(known))[:options.faces]]
+    record = {"what": "ids at a cut from one real face to another in the same place of a video, frames of 640x480", "cuts": measure_cuts(landmarker, faces)}
+    if options.out:
+        write_measurement(options.out, record, f"python benchmarks/tracking.py --cuts {options.cuts.name} --faces {options.faces}", {"name": options.cuts.name, "sha256": hash_file(options.cuts)})
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..keypoints import KEYPOINTS
 
-# %% ../../nbs/library/inference/schema.ipynb #819f3076
+# %% ../../nbs/library/inference/schema.ipynb #2c3ca6d8
 SCHEMA_VERSION = 1  # grows when a reader of the old format would misread the new one
 SCHEMA = f"facekp-faces/{SCHEMA_VERSION}"
 
@@ -21,7 +21,7 @@ def face_schema() -> dict[str, Any]:  # a JSON Schema
     "Describe a face."
     number, pair = {"type": "number"}, _list_of({"type": "number"}, 2)
     properties = {
-        "track_id": {"type": "integer", "minimum": 1, "description": "in videos: the number that a face keeps from frame to frame"},
+        "track_id": {"type": "integer", "minimum": 1, "description": "in videos: the number that a face keeps through a shot; after a cut to another scene or face it is new, also for a person who was seen before"},
         "box": {**_list_of(number, 4), "description": "left, top, right, bottom in pixels; may reach beyond the image"},
         "confidence": {"type": "number", "minimum": 0, "maximum": 1, "description": "probability that the face is one and its mean error is at most 15% of the interocular distance"},
         "flags": {"type": "array", "items": {"type": "string"}, "description": "reasons for caution"},

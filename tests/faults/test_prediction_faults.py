@@ -19,6 +19,7 @@ from facekp.inference.drawing import draw_predictions
 from facekp.inference.landmarker import load
 from facekp.inference.outputs import predict_files
 from facekp.inference.tracking import FaceTracker, OneEuroFilter, track
+from facekp.inference.video_file import VideoFile
 from facekp.keypoints import MEAN_FACE
 from facekp.synthetic.head import estimate_pose
 from facekp.synthetic.renderer import synthetic_faces
@@ -225,7 +226,7 @@ def test_videos_are_refused_by_formats_of_images_and_the_images_are_done(landmar
 
 
 def write_video(path, scene, rate, frames):
-    video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), rate, (240, 240))
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), rate, scene.shape[1::-1])
     for number in range(frames):
         video.write(np.ascontiguousarray(np.roll(scene, number, axis=1)[..., ::-1]))
     video.release()
@@ -294,6 +295,43 @@ def test_a_lost_face_keeps_its_id(landmarker, scene, lost):
     assert ids[:8] == [[1]] * 8 and ids[8:8 + lost] == [[]] * lost and all(one in ([], [1]) for one in ids) and ids[-2:] == [[1], [1]]
     if lost == 1:
         assert ids[9] == [1], "no frame more is lost than is black"
+
+
+@pytest.mark.parametrize("wall", [True, False])
+def test_a_cut_to_another_face_begins_a_new_id(landmarker, scene, wall):
+    "kind: 19 | what: a video that cuts to another face in the same place | gets: a new id, and points that were not searched in the crop of the face before"
+    other = np.repeat(cv2.resize(synthetic_faces(3, seed=3, workers=1).images[2], (120, 120))[..., None], 3, axis=2)
+    second = cv2.copyMakeBorder(other, 60, 60, 60, 60, cv2.BORDER_REPLICATE) if wall else scene.copy()
+    second[60:180, 60:180] = other
+    tracker, found = FaceTracker(landmarker), []
+    for number in range(12):
+        found.append(tracker.next(second if number >= 6 else scene, number / 30))
+    assert [[face.track_id for face in faces] for faces in found] == [[1]] * 6 + [[2]] * 6
+    assert np.abs(found[6][0].points - landmarker.find_faces(second)[0].points).max() < 1
+
+
+def test_an_animation_is_tracked_and_its_first_image_is_predicted_with_a_word(landmarker, scene, tmp_path, capsys):
+    "kind: 5 | what: an animated GIF, WebP or PNG | gets: track reads its frames and their times; predict names how many images the file holds"
+    images = [Image.fromarray(np.roll(scene, 3 * number, axis=1)) for number in range(3)]
+    for ending in ("gif", "webp", "png"):
+        images[0].save(tmp_path / f"a.{ending}", save_all=True, append_images=images[1:], duration=[40, 120, 40])
+        frames = list(track(tmp_path / f"a.{ending}", landmarker))
+        assert np.allclose([frame.seconds for frame in frames], [0, 0.04, 0.16]) and [[face.track_id for face in frame.faces] for frame in frames] == [[1]] * 3
+    images[0].save(tmp_path / "single.gif")
+    assert predict_files(landmarker, [tmp_path], tmp_path / "out", "csv") == []
+    said = capsys.readouterr().err
+    assert said.count("holds 3 images, of which the first was predicted") == 3 and "single.gif" not in said
+
+
+def test_a_drawn_video_keeps_an_odd_row_and_column(tmp_path):
+    "kind: 23 | what: a video of odd sides, which encoders refuse | gets: the last row and column repeated, none cut off"
+    image = np.zeros((61, 81, 3), np.uint8)
+    image[-4:], image[:, -4:] = 255, 255
+    video = VideoFile(tmp_path / "v.mp4", (81, 61), 10)
+    video.write(image, 0.0)
+    video.close()
+    drawn = next(iter(read_frames(tmp_path / "v.mp4"))).image
+    assert drawn.shape == (62, 82, 3) and drawn[-4:, :60].mean() > 200 and drawn[:40, -4:].mean() > 200
 
 
 def test_faces_that_pass_each_other_far_apart_keep_their_ids(landmarker, scene):
