@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from html import escape
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "nbs" / "_site"))
 
 import prediction_page
+from prediction_goals import GOALS, goal_rows
 from prediction_page import prediction_records, tracking_lines, unmeasured
 
 RECORDS = prediction_records()
@@ -43,6 +45,29 @@ def test_a_goal_that_is_missed_is_shown_as_missed():
     assert reached() == ["yes", "yes", "yes"]
     record["motions"][1]["error_percent"] = 0.31
     assert reached() == ["no", "yes", "yes"]
+
+
+def test_each_goal_is_judged_by_its_record():
+    rows = {row["goal"]: row for row in goal_rows(RECORDS)}
+    assert len(rows) == len(GOALS) and all((row["met"] == "unknown") == (goal.record not in RECORDS) for goal, row in zip(GOALS, rows.values()))
+    page = prediction_page.prediction_page().split("## Goals")[1].split("\n## ")[0]
+    assert all(f">{escape(row['measured'])}</td>" in page for row in rows.values())
+    changed = json.loads(json.dumps(RECORDS))
+    changed["photos_composed.json"]["tables"]["collages, 17 px between the eyes"]["facekp"]["found"] = 58  # of 60
+    for run in changed["speed.json"]["runs"]:
+        run["processor_ms_median"] |= {"facekp": 40.0, "facekp, min_face_size=0.1": 8.0, "MediaPipe FaceMesh": 10.0}
+        run["ms_median"] |= {"facekp, min_face_size=0.1": 8.0, "MediaPipe FaceMesh": 10.0}
+    changed["tracking.json"]["gaps"][-1]["id_kept"] -= 1
+    before, after = ({goal.text: row["met"] for goal, row in zip(GOALS, goal_rows(records))} for records in (RECORDS, changed))
+    turned = {text: (before[text], after[text]) for text in before if before[text] != after[text]}
+    assert turned == {GOALS[0].text: ("no", "yes"), GOALS[2].text: ("yes", "no"), GOALS[3].text: ("no", "yes"), "tracking: an id survives 10 lost frames": ("yes", "no")}
+    assert all(row["met"] == "unknown" and row["measured"] == "not measured" for row in goal_rows({}))
+
+
+def test_the_counts_of_spoiled_scenes_are_those_of_their_scenes():
+    if record := RECORDS.get("robustness.json"):
+        for methods in record["tables"].values():
+            assert all(row["found_flagged"] <= row["found"] <= row["scenes"] and row["false_unflagged"] <= row["false"] for row in methods.values())
 
 
 def test_tables_of_photographs_have_a_row_per_method(tmp_path, monkeypatch):

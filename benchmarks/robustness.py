@@ -1,0 +1,118 @@
+"""Measure what is found and flagged in spoiled copies of the same scenes, beside MediaPipe: sunglasses, strong blur, roll, half-hidden and turned faces, and scenes without a face.
+
+    python benchmarks/robustness.py --faces FACES.npz --backgrounds FOLDER [--mediapipe PYTHON] [--out results/prediction/robustness.json]
+
+Real 96x96 faces that the model has not seen are enlarged and blended into face-free pictures of 1200x900, one each; the copies differ in the spoil alone. Turned faces are the most turned of the
+set by the head pose of their labels. MediaPipe 0.10.14 runs in an environment of its own. Counts do not depend on the load of the machine; no time is recorded.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from facekp.data.sources import load_faces
+from facekp.experiments.measurement import write_measurement
+from facekp.faces import Faces
+from facekp.files import hash_file
+from facekp.images import IMAGE_ENDINGS, read_image
+from facekp.inference.head_pose import head_pose
+from photos import FOUND, Facekp, Worker, judge, save
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "recipes" / "default"))
+from confidence import blend, piece, spoil
+
+WIDTH, HEIGHT = 1200, 900  # pixels of a scene
+SIDES = 220, 420  # pixels: the crop of a face is between them
+BLUR = 4.0  # pixels of the 96x96 crop: standard deviation of the strong blur
+TURNED = 30  # degrees of yaw from which a face counts as turned
+
+
+def strong_blur(image: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return cv2.GaussianBlur(image, (0, 0), BLUR)
+
+
+def spoiled_by(kind: str) -> Callable:
+    return lambda image, points, rng: spoil(kind, image, points, rng)
+
+
+SPOILS: dict[str, Callable] = {"unspoiled": spoiled_by("none"), "sunglasses": spoiled_by("sunglasses"), "strong blur": strong_blur, "half hidden": spoiled_by("hidden")}
+TURNS = {"roll 90": (cv2.ROTATE_90_CLOCKWISE, lambda points: np.stack([HEIGHT - 1 - points[:, 1], points[:, 0]], axis=1)),
+         "roll 180": (cv2.ROTATE_180, lambda points: np.array([WIDTH - 1, HEIGHT - 1]) - points)}
+
+
+def scene(faces: Faces, row: int, pictures: list[np.ndarray], spoiler: Callable) -> tuple[np.ndarray, np.ndarray]:
+    "Return a scene and the points of its face; the same row gives the same place in the same picture."
+    rng, spoil_rng = np.random.default_rng(row), np.random.default_rng(row)
+    picture, points = piece(pictures, rng, WIDTH, HEIGHT), faces.points[row].astype(float)
+    return picture, blend(picture, spoiler(faces.images[row], points, spoil_rng), points, int(rng.uniform(*SIDES)), rng.normal(0, 6), rng)
+
+
+def scenes(faces: Faces, pictures: list[np.ndarray], count: int, empty: int):
+    "Yield kind, scene and points [F,15,2]."
+    rows = np.random.default_rng(0).permutation(len(faces))[:count]
+    for kind, spoiler in SPOILS.items():
+        yield from ((kind, *scene(faces, int(row), pictures, spoiler)) for row in rows)
+    for kind, (turn, move) in TURNS.items():
+        for row in rows:
+            picture, points = scene(faces, int(row), pictures, SPOILS["unspoiled"])
+            yield kind, cv2.rotate(picture, turn), move(points)
+    yaw = np.array([abs(head_pose(points).yaw) for points in faces.points])
+    for row in [row for row in np.argsort(-yaw)[:count] if yaw[row] >= TURNED]:
+        yield f"turned {TURNED} degrees or more", *scene(faces, int(row), pictures, SPOILS["unspoiled"])
+    rng = np.random.default_rng(1)
+    for _ in range(empty):
+        yield "no face", piece(pictures, rng, WIDTH, HEIGHT), np.zeros((0, 2))
+
+
+def row_of(answers: list[tuple[dict, np.ndarray]]) -> dict:
+    "Return the counts of a kind: faces found, those of them with a flag, false faces, and those of them without a flag."
+    row = {"scenes": len(answers), "found": 0, "found_flagged": 0, "false": 0, "false_unflagged": 0}
+    for answer, truth in answers:
+        judged = judge(answer, truth[None] if len(truth) else np.zeros((0, 15, 2)))
+        row["false"] += judged["false"]
+        row["false_unflagged"] += judged["unflagged"]
+        if len(truth) and judged["errors"][0] < FOUND:
+            nearest = np.linalg.norm(answer["points"] - truth, axis=-1).mean(axis=-1).argmin()
+            row["found"] += 1
+            row["found_flagged"] += int(answer["flagged"][nearest])
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--faces", type=Path, required=True)
+    parser.add_argument("--backgrounds", type=Path, required=True)
+    parser.add_argument("--mediapipe", metavar="PYTHON")
+    parser.add_argument("--count", type=int, default=60, help="scenes of each kind")
+    parser.add_argument("--empty", type=int, default=150, help="scenes without a face")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    files = sorted(path for path in options.backgrounds.iterdir() if path.suffix.lower() in IMAGE_ENDINGS)
+    pictures, faces = [read_image(path) for path in files], load_faces(options.faces)
+    faces = faces[np.flatnonzero(np.isfinite(faces.points).all(axis=(1, 2)))]
+    methods = {"facekp": Facekp()} | ({"MediaPipe FaceMesh": Worker(options.mediapipe, "MediaPipe FaceMesh")} if options.mediapipe else {})
+    answers: dict[str, dict[str, list]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for kind, picture, truth in scenes(faces, pictures, options.count, options.empty):
+            path = save(Path(folder) / "scene.bmp", picture)
+            for name, method in methods.items():
+                answers.setdefault(kind, {}).setdefault(name, []).append((method(path, picture), truth))
+    record = {"what": "faces found and flagged in spoiled copies of scenes of 1200x900 with one real face, enlarged and blended into face-free pictures",
+              "tables": {kind: {name: row_of(found) for name, found in table.items()} for kind, table in answers.items()}, "backgrounds": len(pictures),
+              "found_from": f"mean error under {FOUND} of the interocular distance",
+              "spoils": {"sunglasses": "dark ellipses over the eyes and a bar", "strong blur": f"Gaussian, standard deviation of {BLUR} pixels of the 96x96 crop",
+                         "half hidden": "left, right, lower or upper half of the crop in one grey", "roll 90": "the whole scene", "roll 180": "the whole scene"}}
+    for kind, table in record["tables"].items():
+        print(kind, *table.items(), sep="\n  ")
+    if options.out:
+        command = "python benchmarks/robustness.py " + " ".join(Path(word).name if "/" in word else word for word in sys.argv[1:])
+        write_measurement(options.out, record, command, {"name": options.faces.name, "sha256": hash_file(options.faces)})
+
+
+if __name__ == "__main__":
+    main()
