@@ -8,10 +8,11 @@ Docs: https://facekp.github.io/facekp/library/inference/writers.html.md"""
 __all__ = ['LOSSLESS_ENDINGS', 'TABLE_COLUMNS', 'FrameWriter', 'VideoSource', 'VideoResult', 'Writer', 'print_safely',
            'drawn_name', 'DrawingWriter', 'LinesWriter', 'JsonWriter', 'CsvWriter', 'AnnotationWriter', 'open_writer']
 
-# %% ../../nbs/library/inference/writers.ipynb #fdab73f0
+# %% ../../nbs/library/inference/writers.ipynb #2d283e22
 import contextlib
 import csv
 import json
+import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -229,7 +230,7 @@ class CsvWriter(Writer):
                 self._stream.truncate()
             raise
 
-# %% ../../nbs/library/inference/writers.ipynb #a9cb0ddb
+# %% ../../nbs/library/inference/writers.ipynb #b5fc39dc
 class AnnotationWriter(Writer):
     "Writes the faces of images for COCO (one document at the end) or LabelMe (a file per image)."
 
@@ -244,10 +245,11 @@ class AnnotationWriter(Writer):
     def write_image(self, prediction: Prediction, name: str) -> Path | None:
         "Keep the faces of an image, or write its file and return the path."
         height, width = prediction.image.shape[:2]
-        image = AnnotatedImage(prediction.name, width, height, [face.points for face in prediction], [face.box for face in prediction],
+        path = self.folder / f"{name}.json" if self.format == "labelme" and self.folder else None
+        image = AnnotatedImage(_path_from(path.parent, prediction.name) if path else prediction.name, width, height, [face.points for face in prediction], [face.box for face in prediction],
                                [face.confidence for face in prediction])
-        if self.format == "labelme" and self.folder:
-            return write_document(to_labelme(image), self.folder / f"{name}.json")
+        if path:
+            return write_document(to_labelme(image), path)
         self._images.append(image)
         return None
 
@@ -263,6 +265,14 @@ class AnnotationWriter(Writer):
             write_document(to_coco(self._images), self.folder / "annotations.json")
         elif self.format == "coco":
             print(_json_line(to_coco(self._images)), flush=True)
+
+
+def _path_from(folder: Path, file: str) -> str:
+    "Return the path of a file as seen from a folder, where LabelMe looks for it; the whole path where none leads there."
+    try:
+        return Path(os.path.relpath(file, folder)).as_posix()
+    except ValueError:  # another drive
+        return Path(file).resolve().as_posix()
 
 # %% ../../nbs/library/inference/writers.ipynb #92b491ea
 @contextlib.contextmanager

@@ -334,6 +334,19 @@ def test_a_drawn_video_keeps_an_odd_row_and_column(tmp_path):
     assert drawn.shape == (62, 82, 3) and drawn[-4:, :60].mean() > 200 and drawn[:40, -4:].mean() > 200
 
 
+@pytest.mark.parametrize("out", ["labels", "photos", "."])
+def test_labelme_finds_the_image_from_any_folder(landmarker, scene, tmp_path, monkeypatch, out):
+    "kind: 10 | what: --format labelme --out with another folder than that of the images | gets: the path from there to the image, as LabelMe looks for it"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos" / "more").mkdir(parents=True)
+    for name in ("a.png", "more/b.png"):
+        Image.fromarray(scene).save(tmp_path / "photos" / name)
+    assert predict_files(landmarker, ["photos"], out, "labelme", show_progress=False) == []
+    for name in ("a.json", "more/b.json"):
+        document = tmp_path / out / name
+        assert (document.parent / json.loads(document.read_text())["imagePath"]).is_file()
+
+
 def test_faces_that_pass_each_other_far_apart_keep_their_ids(landmarker, scene):
     "kind: 19 | what: two faces that move towards and past each other | gets: two ids"
     wide = np.zeros((240, 620, 3), np.uint8)
