@@ -46,7 +46,7 @@ def has_h264() -> bool:
             return False
         return tried.returncode == 0
 
-# %% ../../nbs/library/inference/video_file.ipynb #4fc602f0
+# %% ../../nbs/library/inference/video_file.ipynb #c03faf86
 class VideoFile:
     "An MP4 file that takes frames with their times. A constant rate is kept: a frame that was shown longer is repeated."
 
@@ -57,7 +57,7 @@ class VideoFile:
         rate: float,  # frames per second
     ):
         self.path, self.rate, self.written = path, rate, 0
-        self._last = np.zeros((0, 0, 3), np.uint8)
+        self._last: np.ndarray = np.zeros((0, 0, 3), np.uint8)
         self.width, self.height = (side + side % 2 for side in size)
         self.codec = "avc1" if has_h264() else "mp4v"
         self._video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*self.codec), rate, (self.width, self.height))
