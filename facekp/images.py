@@ -10,15 +10,11 @@ __all__ = ['IMAGE_ENDINGS', 'BRIGHTNESS_RANGES', 'FLOAT_OVERSHOOT', 'WHOLE_OVERS
            'read_images', 'encode_png', 'write_image']
 
 # %% ../nbs/library/images.ipynb #16853acd
-import contextlib
 import io
 import os
 import re
 import struct
 import sys
-import tempfile
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +27,7 @@ from .errors import RunError, UserError
 from .files import atomic_path
 from .foreign_files import describe_foreign
 from .limits import MAX_PIXELS
+from .tiff_files import is_preview, libtiff_errors
 
 # %% ../nbs/library/images.ipynb #ff0ae0d2
 IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".gif", ".ppm", ".pgm", ".pbm", ".pnm",
@@ -158,12 +155,12 @@ def _describe_unknown(content: bytes) -> str:
 # %% ../nbs/library/images.ipynb #a60b16c9
 def _image_to_rgb(image: Image.Image, max_pixels: int, name: object) -> np.ndarray:
     "Decode a PIL image, turn it upright and into RGB, on white where it is transparent."
-    if image.format == "TIFF" and _is_preview(image):
+    if image.format == "TIFF" and is_preview(image):
         raise ValueError("a RAW photo of a camera, or a TIFF that begins with a small preview; convert it to JPEG or PNG first")
     negative = image.format == "TIFF" and getattr(image, "tag_v2", {}).get(262) == 0  # Pillow inverts 8 bits only
     low_bytes = _open_low_bytes(image)
     try:
-        with _libtiff_errors(image):
+        with libtiff_errors(image):
             image.load()
     except OSError as error:
         image = _complete_jpeg(image, error)
@@ -192,45 +189,6 @@ def _complete_jpeg(image: Image.Image, error: OSError) -> Image.Image:
     if not np.array_equal(np.asarray(first), np.asarray(second)):
         raise error
     return first
-
-# %% ../nbs/library/images.ipynb #d041b48b
-def _is_preview(image: Any) -> bool:
-    "Tell whether the first image of a TIFF file is a reduced version of another one, or the file is a DNG."
-    tags = getattr(image, "tag_v2", {})
-    kind = tags.get(254, 0)  # NewSubfileType; its lowest bit marks a reduced image
-    return 50706 in tags or (isinstance(kind, int) and bool(kind & 1))  # DNGVersion
-
-
-@contextlib.contextmanager
-def _libtiff_errors(image: Image.Image) -> Iterator[None]:
-    "Raise ValueError for what libtiff writes to standard error while it decodes; where other threads may write there too, nothing is done."
-    by_libtiff = any(tile[0] == "libtiff" for tile in getattr(image, "tile", ()))
-    others = [thread for thread in threading.enumerate() if thread is not threading.current_thread() and thread.name != "tqdm_monitor"]
-    if not by_libtiff or others:
-        yield
-        return
-    with tempfile.TemporaryFile() as file:
-        try:
-            kept = os.dup(2)
-        except OSError:  # standard error is closed
-            yield
-            return
-        os.dup2(file.fileno(), 2)
-        trouble: Exception | None = None
-        try:
-            yield
-        except (OSError, ValueError) as error:
-            trouble = error
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-        file.seek(0)
-        lines = file.read().decode(errors="replace").splitlines(keepends=True)
-    told = [line for line in lines if line.endswith(".\n")]  # as libtiff ends its lines; a progress bar has no end
-    with contextlib.suppress(OSError):
-        os.write(2, "".join(line for line in lines if line not in told).encode())
-    if told or trouble:
-        raise ValueError(told[0].strip().removeprefix("tempfile.tif: ") if told else str(trouble)) from trouble
 
 # %% ../nbs/library/images.ipynb #c35d4da1
 MULTIPLE_ENDINGS = frozenset({".gif", ".webp", ".png", ".apng", ".avif", ".tif", ".tiff"})  # of files that may hold several images

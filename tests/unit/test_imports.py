@@ -22,7 +22,7 @@ PACKAGE = ROOT / "facekp"
 EXTRAS = ["ai_edge_litert", "albumentations", "distributed", "jax", "kagglehub", "keras", "onnx", "ray", "scipy", "sklearn", "tensorflow", "tf2onnx", "torch"]
 # modules that import others by a name made at run time, and which
 DYNAMIC = {"facekp.models.registry": [f"facekp.models.zoo.{module.name}" for module in pkgutil.iter_modules(facekp.models.zoo.__path__)],
-           "facekp.export.tools": [], "facekp.models.backbones": []}  # packages of the extras only
+           "facekp.export.tools": [], "facekp.models.backbones": [], "facekp.training.seeds": []}  # packages of the extras only
 # what the base installation is for
 BASE = ("cli", "completion", "labels", "inference.formats", "export.targets", "jobs", "config", "errors", "faces", "files", "images", "video", "geometry", "keypoints", "conventions", "plots", "metrics", "evaluation",
         "eda", "eda_plots", "tables", "statistics", "label_errors", "label_audit", "audit", "audit_report", "models.registry",
