@@ -22,12 +22,11 @@ from browser import find_browser
 from lessons import lesson_paths, repository_url, short_title
 from mathml import font_data
 from modelcard import shipped_sentence
-from tables import FULL, MAIN, MODELS, best_rows, counts, read_table
+from tables import MAIN, MODELS, RANDOM_GAPS, WITH_FRAMES, best_rows, counts, read_table
 
 from facekp.experiments.results import read_study
 
 STRATEGIES = {"complete": "noNA", "ffill": "forward fill", "knn": "KNN", "masked": "masked loss"}
-BOTH = "helen_afw_96_npz_youtube_faces_96"
 
 
 @functools.cache
@@ -51,19 +50,19 @@ def figure(name: str, heading: str, **options: Any) -> str:
 
 def cell(model: str, labels: str, copies: int) -> dict:
     "Return one row of the main comparison."
-    return next(row for row in read_table(FULL / MAIN) if (row["model"], row["labels"], int(row["augment"])) == (model, labels, copies))
+    return next(row for row in read_table(MAIN) if (row["model"], row["labels"], int(row["augment"])) == (model, labels, copies))
 
 
 def cells(model: str, copies: int) -> list[dict]:
     "Return the rows of a model, worst label strategy first."
-    rows = [row for row in read_table(FULL / MAIN) if row["model"] == model and int(row["augment"]) == copies]
+    rows = [row for row in read_table(MAIN) if row["model"] == model and int(row["augment"]) == copies]
     return sorted(rows, key=lambda row: -float(row["rmse"]))
 
 
 @functools.cache
 def best(model: str = "") -> dict:
     "Return the row of a model that was best on the validation set, or of the model whose row has the smallest error."
-    return next(row for row in best_rows(FULL / MAIN) if row["model"] == model or not model)
+    return next(row for row in best_rows(MAIN) if row["model"] == model or not model)
 
 
 def taps() -> list[dict]:
@@ -85,24 +84,23 @@ def bars(rows: list[dict], label: str = "labels") -> str:
     return '<table class="bars"><tbody>' + "".join(lines) + "</tbody></table>"
 
 
-def count_verdicts(question: str, data: str = "main") -> dict[str, int]:
+def count_verdicts(question: str, file: Path = MAIN / "planned.csv") -> dict[str, int]:
     "Return how often each verdict was reached, for trained networks."
-    folder = FULL / (MAIN if data == "main" else BOTH)
-    with open(folder / "answers.csv", newline="", encoding="utf-8") as file:
-        found = [row["verdict"] for row in csv.DictReader(file) if row["question"] == question and row["model"] != "mean"]
+    with open(file, newline="", encoding="utf-8") as rows:
+        found = [row["verdict"] for row in csv.DictReader(rows) if row["question"] == question and row.get("model") != "mean"]
     return {verdict: found.count(verdict) for verdict in ("lower", "no difference seen", "higher") if verdict in found}
 
 
-def verdicts(question: str, data: str = "main") -> str:
-    "Return the counted verdicts as words."
-    return ", ".join(f"{verdict} in {count}" for verdict, count in count_verdicts(question, data).items())
+def verdicts(question: str) -> str:
+    "Return the counted verdicts on a planned question as words."
+    return ", ".join(f"{verdict} in {count}" for verdict, count in count_verdicts(question).items())
 
 
-def verdict_bar(question: str, data: str = "main") -> str:
-    "Return the counted verdicts as a bar."
+def verdict_bar(question: str, folder: Path) -> str:
+    "Return the counted verdicts of a comparison with gaps in random rows as a bar."
     looks = {"lower": "lower", "no difference seen": "none", "higher": "higher"}
     parts = [f'<span class="{looks[verdict]}" style="flex:{count}"><b>{count}</b>{verdict.removesuffix(" seen")}</span>'
-             for verdict, count in count_verdicts(question, data).items()]
+             for verdict, count in count_verdicts(question, folder / "answers.csv").items()]
     return '<div class="verdicts">' + "".join(parts) + "</div>"
 
 
@@ -116,9 +114,9 @@ def run(study: str, name: str) -> dict:
     return read_study(ROOT / "results" / study).runs.loc[name].to_dict()
 
 
-def _sizes(name: str) -> dict:
+def _sizes(folder: Path) -> dict:
     "Return the sizes of a comparison's training, validation and test sets."
-    data = counts(FULL / name)
+    data = counts(folder)
     sizes = {"train": data["n_train"], "validation": data["n_validation"], "test": data["n_test"]}
     return sizes | {"total": sum(sizes.values())}
 
@@ -126,11 +124,11 @@ def _sizes(name: str) -> dict:
 def facts() -> dict:
     "Return the names that the text of the talk may use."
     labels = record("audit/kaggle_labels")
-    rows = best_rows(FULL / MAIN)
+    rows = best_rows(MAIN)
     return {"picture": picture, "figure": figure, "cell": cell, "cells": cells, "best": best, "bars": bars, "verdicts": verdicts, "verdict_bar": verdict_bar, "names": MODELS, "strategies": {**STRATEGIES, "ridge": "ridge"}, "labels": labels,
             "moved": {source["keypoint"]: source["moved"] for source in labels["sources"]},
             "imputed": {name: values["mean"] for name, values in record("kaggle_labels/imputers")["rmse"].items()},
-            "accuracy": record("kaggle_labels/accuracy"), "main": _sizes(MAIN), "both": _sizes(BOTH),
+            "accuracy": record("kaggle_labels/accuracy"), "main": _sizes(MAIN), "random_gaps": RANDOM_GAPS, "with_frames": WITH_FRAMES, "sizes": _sizes,
             "taps": taps(), "record": record, "run": run, "repository": repository_url(), "best_of_each": rows[::-1], "shipped": shipped_sentence()}
 
 

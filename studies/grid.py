@@ -259,7 +259,7 @@ def report(work: Work) -> None:
 
 def settings_of(options: argparse.Namespace) -> Settings:
     "Return the settings of the full profile with the options of the command."
-    chosen: dict[str, Any] = {"models": options.models or " ".join(list_models()), "weights": str(options.weights), "seeds": options.seeds, "augment": options.augment}
+    chosen: dict[str, Any] = {"models": options.models or load_settings("full").models, "weights": str(options.weights), "seeds": options.seeds, "augment": options.augment}
     if options.images:
         chosen |= dict.fromkeys(("baseline_images", "cnn_images", "transfer_images"), options.images)
     return replace(load_settings("full"), **chosen)
@@ -272,7 +272,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--lfpw", type=Path, required=True, help="photographs that are added")
     parser.add_argument("--weights", type=Path, default=Path("data/weights"), help="folder with initial weights of pretrained models")
     parser.add_argument("--gaps", nargs="+", default=["table", "random"], choices=("table", "random"))
-    parser.add_argument("--models", help="names, separated by spaces (default: all)")
+    parser.add_argument("--models", help="names, separated by spaces (default: those of the full profile)")
     parser.add_argument("--seeds", type=int, default=5, help="the most seeds of a cell")
     parser.add_argument("--augment", type=int, default=12, help="augmented copies per face")
     parser.add_argument("--images", type=int, help="images shown in every run, for trying the command out")

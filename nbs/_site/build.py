@@ -29,7 +29,7 @@ from modelcard import card_page, shipped_sentence
 from prediction_page import prediction_page, prediction_records
 from reference import exported_names, module_name, module_summary, reference_page
 from reliability_page import reliability_page, reliability_records
-from tables import FULL, MAIN, best_bars, comparison_page, counts
+from tables import MAIN, best_bars, comparison_page, counts
 from tryit import has_runtime, write_try
 
 HERE = Path(__file__).parent
@@ -136,10 +136,10 @@ def start_page(static: Path) -> str:
 
 <div class="found">
 
-**Error of each model** on {counts(FULL / MAIN)['n_test']} real test faces: RMSE in pixels of 96x96, with the label strategy and augmentation that
+**Error of each model** on {counts(MAIN)['n_test']} real test faces: RMSE in pixels of 96x96, with the label strategy and augmentation that
 were best on the validation set.
 
-{best_bars(FULL / MAIN)}
+{best_bars(MAIN)}
 
 {shipped}
 </div>

@@ -1,20 +1,15 @@
 "The claims of the original project: what was tried, what was found, verdict; made from records, for the page of claims and the README."
 
-import functools
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import pandas as pd
 from lessons import ROOT
-from tables import FULL, MAIN, MODELS, best_rows
+from tables import MAIN, MODELS, RANDOM_GAPS, best_rows
 
 from facekp.experiments.measurement import read_measurement
-from facekp.experiments.planned import compare_as_planned, read_plan
-from facekp.experiments.results import has_study, read_study
-from facekp.experiments.statistics import compare_trials
+from facekp.experiments.results import read_study
 
 RESULTS = ROOT / "results"
-GRID = RESULTS / "grid_table"  # the comparison with the table's gaps, once it has run
 WINNER = 1.28  # px, private leaderboard
 IN_README = ("accuracy", "cnn", "ffill", "knn", "augmentation", "mse")
 
@@ -35,36 +30,25 @@ def read_results(name: str) -> dict:
     return read_measurement(path) if path.is_file() else {}
 
 
-def answers() -> pd.DataFrame:
-    "Return the paired comparisons: those that were planned for the grid, or those of the stored comparison."
-    if (GRID / "planned.csv").is_file():
-        return pd.read_csv(GRID / "planned.csv")
-    return compare_trials(read_study(FULL / MAIN)).query("model != 'mean'")
+def planned_answers() -> pd.DataFrame:
+    "Return the planned comparisons with their answers, from runs with gaps in the table's order; corrected for multiplicity."
+    return pd.read_csv(MAIN / "planned.csv")
 
 
-@functools.cache
-def answered_so_far() -> pd.DataFrame:
-    "Return the planned comparisons that the grid can answer while it is incomplete, corrected for all of the plan."
-    if (GRID / "planned.csv").is_file() or not has_study(GRID):
-        return pd.DataFrame({"question": [], "verdict": []})
-    table = compare_as_planned(read_study(GRID), read_plan(ROOT / "studies" / "planned_comparisons.csv"))
-    return table[table.verdict != "not run"]
-
-
-def compared() -> Path:
-    "Return the folder of the comparison that the claims are judged by."
-    return GRID if (GRID / "table.csv").is_file() else FULL / MAIN
+def random_gap_answers() -> pd.DataFrame:
+    "Return the paired comparisons of trained networks with gaps in random rows; not corrected."
+    return pd.read_csv(RANDOM_GAPS / "answers.csv").query("model != 'mean'")
 
 
 def studied_faces() -> int:
-    "Return the number of faces of that comparison: training, validation and test."
-    data = read_study(compared()).meta["data"]
+    "Return the number of faces of the comparison: training, validation and test."
+    data = read_study(MAIN).meta["data"]
     return int(data["n_train"] + data["n_validation"] + data["n_test"])
 
 
 def chosen_rows() -> dict[str, dict]:
     "Return the configuration of each model that was best on the validation set."
-    return {row["model"]: row for row in best_rows(compared())}
+    return {row["model"]: row for row in best_rows(MAIN)}
 
 
 def count(table: pd.DataFrame, question: str) -> tuple[int, int, int]:
@@ -77,8 +61,8 @@ def in_words(counts: tuple[int, int, int]) -> str:
     return f"lower in {counts[0]}, no difference seen in {counts[1]}, higher in {counts[2]} of {sum(counts)} comparisons"
 
 
-def in_few_words(counts: tuple[int, int, int]) -> str:
-    return f"lower error in {counts[0]}, higher in {counts[2]} of {sum(counts)}"
+def in_few_words(counts: tuple[int, int, int], random_gaps: tuple[int, int, int]) -> str:
+    return f"lower error in {counts[0]}, higher in {counts[2]} of {sum(counts)} ({random_gaps[0]}, {random_gaps[2]} of {sum(random_gaps)})"
 
 
 def verdict(counts: tuple[int, int, int]) -> str:
@@ -92,19 +76,9 @@ def verdict(counts: tuple[int, int, int]) -> str:
     return "supported" if lower == total else "mostly supported" if lower > total / 2 and higher <= total / 10 else "undecided"
 
 
-def with_table_gaps(claim: Claim, question: str, reverse: bool = False) -> Claim:
-    "Add what the incomplete grid, with gaps in the table's order, answers to a claim; `reverse` where its question asks the opposite."
-    counts = count(answered_so_far(), question)
-    if not sum(counts):
-        return claim
-    counts = counts[::-1] if reverse else counts  # type: ignore[assignment]
-    return replace(claim, found=f"{claim.found} With the table's gaps in their order, in the {sum(counts)} models that have run so far: MSE {in_words(counts)} (Holm's correction).",
-                   verdict=f"{claim.verdict}; gaps in table order: {verdict(counts)}")
-
-
 def of_accuracy() -> Claim:
     record, rows = read_results("kaggle_labels/accuracy.json"), chosen_rows()
-    constant, runs = record["constant_face"], read_study(FULL / MAIN).runs
+    constant, runs = record["constant_face"], read_study(MAIN).runs
     trained = runs[runs.model != "mean"]
     found = (f"On {record['data']['complete_rows']:,} real rows, one constant face is {constant['accuracy']:.0%} \"accurate\" at an RMSE of {constant['rmse']:.2f} px, and a prediction "
              f"with every point 20 px off is 100% \"accurate\". Over {len(trained)} runs on photographs the \"accuracy\" is {trained.accuracy.min():.0%} to {trained.accuracy.max():.0%} while the RMSE is {trained.rmse.min():.2f} "
@@ -128,22 +102,27 @@ def of_mse() -> Claim:
                  "reached only with a leak" if leaked <= 0.7 else "reached only on training faces" if own <= 0.7 else "not reproduced")
 
 
-def of_labels(table: pd.DataFrame) -> dict[str, Claim]:
-    planned = "noNA against KNN" in set(table.question)
-    names = {"ffill": "forward fill", "knn": "KNN"} if planned else {"ffill": "forward fill", "knn": "KNN", "ridge": "ridge", "masked": "masked loss"}
-    gaps = "the gaps of Kaggle's table in its order" if planned else "gaps in random rows"
-    donor, found = read_results("forward_fill/meta.json"), {}
-    for key, name in names.items():
-        counts = count(table, f"noNA against {name}" if planned else f"complete against {key}")
-        note = f" With gaps in random rows, forward fill copies many different faces; in Kaggle's table it copies row {donor['donor']:,} into {donor['rows']:,} rows." if key == "ffill" and donor else ""
-        title = "dropping incomplete faces beats forward fill" if key == "ffill" else f"dropping them beats {'the ' * (key == 'masked')}{name}{' imputation' if key in ('knn', 'ridge') else ''}"
-        found[key] = Claim(title, f"paired differences in MSE, {gaps}", f"MSE {in_words(counts)}.{note}", in_few_words(counts), verdict(counts))
+def of_labels() -> dict[str, Claim]:
+    "Return the claims that dropping incomplete faces has the lowest error."
+    planned, random_gaps, donor = planned_answers(), random_gap_answers(), read_results("forward_fill/meta.json")
+    titles = {"ffill": "dropping incomplete faces beats forward fill", "knn": "dropping them beats KNN imputation", "masked": "dropping them beats the masked loss"}
+    questions = {"ffill": "noNA against forward fill", "knn": "noNA against KNN", "masked": "masked loss against noNA"}
+    copied = f" Forward fill copies row {donor['donor']:,} into {donor['rows']:,} rows there; with gaps in random rows it copies many different faces."
+    found = {}
+    for key, title in titles.items():
+        counts = count(planned, questions[key])
+        counts = counts[::-1] if key == "masked" else counts  # its question asks the opposite
+        random = count(random_gaps, f"complete against {key}")
+        found[key] = Claim(title, "paired differences in MSE, gaps of Kaggle's table in its order", f"MSE of noNA {in_words(counts)}.{copied * (key == 'ffill')} With gaps in random rows: "
+                           f"{in_words(random)}.", in_few_words(counts, random), verdict(counts))
     return found
 
 
-def of_augmentation(table: pd.DataFrame) -> Claim:
-    counts = count(table, "augmented against not")
-    return Claim("augmentation helps", "paired differences in MSE, 12 copies per face at the same number of images shown", f"MSE {in_words(counts)}.", in_few_words(counts), verdict(counts))
+def of_augmentation() -> Claim:
+    "Return the claim that augmentation lowers the error."
+    counts, random = (count(answers, "augmented against not") for answers in (planned_answers(), random_gap_answers()))
+    return Claim("augmentation helps", "paired differences in MSE, 12 copies per face at the same number of images shown, noNA", f"MSE {in_words(counts)}. With gaps in random rows, over all label strategies: "
+                 f"{in_words(random)}.", in_few_words(counts, random), verdict(counts))
 
 
 def of_steps() -> dict[str, Claim]:
@@ -161,12 +140,7 @@ def of_steps() -> dict[str, Claim]:
 
 def all_claims() -> dict[str, Claim]:
     "Return every claim, in the order of the page."
-    table = answers()
-    claims = {"accuracy": of_accuracy(), "mse": of_mse(), **of_labels(table), "augmentation": of_augmentation(table), **of_steps()}
-    for key, question in (("ffill", "noNA against forward fill"), ("knn", "noNA against KNN"), ("masked", "masked loss against noNA"), ("augmentation", "augmented against not")):
-        if key in claims:
-            claims[key] = with_table_gaps(claims[key], question, reverse=key == "masked")
-    return claims
+    return {"accuracy": of_accuracy(), "mse": of_mse(), **of_labels(), "augmentation": of_augmentation(), **of_steps()}
 
 
 def claim_rows() -> pd.DataFrame:
@@ -177,10 +151,10 @@ def claim_rows() -> pd.DataFrame:
 
 def claims_page() -> str:
     "Return the page of claims."
-    source = "`results/grid_table`" if (GRID / "planned.csv").is_file() else "`results/full/helen_afw_96` (gaps in random rows; intervals over photographs, not corrected for multiplicity), `results/grid_table` (gaps in the table's order; not complete)"
     lines = ["# The original claims", "", "The project that this course follows reported results on Kaggle's faces. We tested each claim again on photographs with known labels. The numbers come from",
-             f"{source} and the other records of the repository. A claim that an error is lower is *mostly supported* if it holds in more",
-             "than half of the comparisons and the error is higher in at most a tenth. It is *contradicted* if the error is more often higher than lower.", "", "````{container} claims", "", "| claim | what was tried | what was found | verdict |", "|---|---|---|---|"]
+             "`results/grid_table` (gaps in the table's order; comparisons planned before the runs, Holm's correction), `results/full/helen_afw_96` (gaps in random rows; not corrected) and the other records",
+             "of the repository. A claim that an error is lower is *mostly supported* if it holds in more than half of the comparisons and the error is higher in at most a tenth. It is *contradicted* if the",
+             "error is more often higher than lower.", "", "````{container} claims", "", "| claim | what was tried | what was found | verdict |", "|---|---|---|---|"]
     return "\n".join([*lines, *(f"| {claim.title} | {claim.tried} | {claim.found} | **{claim.verdict}** |" for claim in all_claims().values()), "", "````", ""])
 
 

@@ -1,4 +1,4 @@
-"The comparison as tables for the site, made from results/full/*."
+"The comparison as tables for the site, made from results/grid_table and results/full/*."
 
 import csv
 from html import escape
@@ -12,9 +12,11 @@ from facekp.experiments.results import read_study
 from facekp.experiments.statistics import select_configurations
 from facekp.models.registry import list_models, model_spec
 
-FULL = ROOT / "results" / "full"
-MAIN = "helen_afw_96"  # the data set that the start page quotes
-TITLES = {"helen_afw_96": "HELEN and AFW: 1,188 photos", "helen_afw_96_npz_youtube_faces_96": "HELEN and AFW, with frames of YouTube Faces"}
+MAIN = ROOT / "results" / "grid_table"  # the comparison that start page, claims and talk quote
+RANDOM_GAPS = ROOT / "results" / "full" / "helen_afw_96"
+WITH_FRAMES = RANDOM_GAPS.with_name("helen_afw_96_npz_youtube_faces_96")
+TITLES = {MAIN: "HELEN, AFW and LFPW, gaps in the table's order", RANDOM_GAPS: "HELEN and AFW, gaps in random rows",
+          WITH_FRAMES: "HELEN, AFW and frames of YouTube Faces, gaps in random rows"}
 MODELS = {name: model_spec(name).title for name in list_models()}
 METRIC_COLUMNS = [(name, metric.heading, metric.meaning, lambda text, metric=metric: metric.format(float(text))) for name, metric in METRICS.items() if metric.tabulated]
 COLUMNS = (  # key of table.csv, heading, what it means, how a value is shown
@@ -35,16 +37,6 @@ def read_table(folder: Path) -> list[dict]:
     "Return the rows of a comparison, best first."
     with open(folder / "table.csv", newline="", encoding="utf-8") as file:
         return [row | {"interval": f"{row['low']} {row['high']}"} for row in csv.DictReader(file)]
-
-
-def comparison_folders() -> list[Path]:
-    "Return the folders of the recorded comparisons, that of the start page first."
-    return sorted((path.parent for path in FULL.glob("*/table.csv")), key=lambda path: (path.name != MAIN, path.name))
-
-
-def title_of_comparison(folder: Path) -> str:
-    "Return a heading for a comparison."
-    return TITLES.get(folder.name, folder.name.replace("_", " "))
 
 
 def counts(folder: Path) -> dict:
@@ -68,7 +60,7 @@ def sortable_table(folder: Path) -> str:
                    for key, name, meaning, _ in shown)
     body = "\n".join("<tr>" + "".join(f'<td data-value="{escape(row[key].split()[0] if row[key] else "")}">{escape(show(row[key])) if row[key] else "–"}</td>'
                                       for key, _, _, show in shown) + "</tr>" for row in rows)
-    name = escape(title_of_comparison(folder))
+    name = escape(TITLES[folder])
     return (f'<p class="caption">{escape(caption(folder))}</p>\n<div class="scroll" tabindex="0" role="region" aria-label="{name}">\n<table class="sortable">\n'
             f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</div>")
 
@@ -100,8 +92,8 @@ def comparison_page() -> str:
     lesson = f"[the lesson on the comparison]({page_about('_comparison', 'library/experiments/statistics')}.ipynb)"
     text = ["# Comparison", "", "Every model and label strategy, with and without augmentation: one split, one budget of images per model, scored on",
             f"the same test set of real faces. [What we found](results.ipynb) has the conclusions, and {lesson} the method.", ""]
-    for folder in comparison_folders():
-        text += [f"## {title_of_comparison(folder)}", "", sortable_table(folder), ""]
-        if (folder / "not_run.md").is_file():
-            text += ["### What was not run", "", (folder / "not_run.md").read_text(encoding="utf-8").strip(), ""]
+    for folder, title in TITLES.items():
+        text += [f"## {title}", "", sortable_table(folder), ""]
+        if missing := (folder / "not_run.md").read_text(encoding="utf-8").strip():
+            text += ["### What was not run", "", missing, ""]
     return "\n".join(text)

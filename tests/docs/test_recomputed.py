@@ -55,6 +55,18 @@ def test_each_paired_difference_is_that_of_the_mean_squared_errors(study):
     assert checked >= 10
 
 
+def test_each_planned_difference_is_that_of_the_mean_squared_errors():
+    folder = RESULTS / "grid_table"
+    with np.load(folder / "errors.npz", allow_pickle=False) as file:
+        runs, squared = file["run"], file["squared_errors"]
+    answers = read_rows(folder / "planned.csv")
+    assert len(answers) == len(read_rows(RESULTS.parent / "studies" / "planned_comparisons.csv"))
+    for row in answers:
+        first, second = (squared[np.char.startswith(runs, f"{row[side]}-seed")] for side in ("first", "second"))
+        assert (len(first), len(second)) == (int(row["runs_first"]), int(row["runs_second"]))
+        assert first.mean() - second.mean() == pytest.approx(float(row["mse_difference"]), abs=1e-5), row["name"]
+
+
 def test_the_interval_of_the_best_row_is_that_of_photographs_drawn_again(study):
     folder, runs, errors, group = study
     row = read_rows(folder / "table.csv")[0]

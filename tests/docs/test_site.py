@@ -50,7 +50,7 @@ from lessons import (
 )
 from record_words import NOTES, PARTS, STAGES, in_terms
 from reference import entries, exported_names, module_name, reference_page
-from tables import best_rows, comparison_folders, read_table
+from tables import MAIN, TITLES, best_rows, read_table
 
 NEEDED = ("sphinx", "myst_nb", "sphinx_book_theme", "latex2mathml", "ziamath", "sphinx_revealjs")
 needs_docs = pytest.mark.skipif(not all(map(importlib.util.find_spec, NEEDED)), reason="the `docs` extra is not installed")
@@ -153,7 +153,7 @@ def test_box_of_a_lesson_becomes_a_list():
 
 
 def test_start_page_shows_one_configuration_per_model():
-    rows = best_rows(comparison_folders()[0])
+    rows = best_rows(MAIN)
     assert len({row["model"] for row in rows}) == len(rows) > 3
     assert [float(row["rmse"]) for row in rows] == sorted(float(row["rmse"]) for row in rows)
 
@@ -240,16 +240,16 @@ def test_formulas_have_a_font_of_the_site(tab, address):
 @needs_docs
 def test_tables_show_the_records(site, pages):
     text = (site / "comparison.html").read_text()
-    for folder in comparison_folders():
+    for folder in TITLES:
         for row in read_table(folder):
             assert f'<td data-value="{row["rmse"]}">{float(row["rmse"]):.2f}</td>' in text
     start = (site / "index.html").read_text()
-    for row in best_rows(comparison_folders()[0]):
+    for row in best_rows(MAIN):
         assert f"{float(row['rmse']):.2f} px" in start
 
 
 def test_start_page_of_the_table_is_sorted():
-    for folder in comparison_folders():
+    for folder in TITLES:
         errors = [float(row["rmse"]) for row in read_table(folder)]
         assert errors == sorted(errors), folder
 
