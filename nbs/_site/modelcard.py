@@ -93,7 +93,7 @@ def table(rows: list[dict], first: str, label: str) -> list[str]:
         values = [row.get(key) for key in keys]
         sort = [value[0] if isinstance(value, (list, tuple)) else "" if value is None else value for value in values]
         texts = [_shown(key, value) or "–" for key, value in zip(keys, values)]
-        texts[0] = _words(texts[0])
+        texts[0] = texts[0] if "=" in texts[0] else _words(texts[0])  # an argument, such as min_face_size=0.1, keeps its name
         body.append("<tr>" + "".join(f'<td data-value="{escape(str(at))}">{escape(text)}</td>' for at, text in zip(sort, texts)) + "</tr>")
     return [f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}">', '<table class="sortable named">', f"<thead><tr>{head}</tr></thead>",
             "<tbody>", *body, "</tbody>", "</table>", "</div>", ""]

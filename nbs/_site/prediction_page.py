@@ -14,6 +14,7 @@ PLANNED = {  # record: what it measures
     "photos_synthetic.json": "the same with synthetic faces, which everybody can repeat", "confidence.json": "whether confidence is a probability, and how spoiled photographs are flagged",
     "robustness.json": "faces found and flagged in spoiled copies of the same scenes", "speed.json": "time per scene, and what was tried to reduce it",
     "tracking.json": "error in motion, jitter, ids and time per frame of video", "cuts.json": "track ids at cuts from one person to another", "uses.json": "alignment, head pose and expression measures on photographs"}
+OF_FACES = ("found", "faces", "nme_own_percent", "nme_common_percent", "common")  # columns without meaning where there is no face
 GOALS = {"error_percent": 0.3, "jitter_px": 0.05, "processor_ms_mean": 4.0}  # of tracking: at most
 NEVER = ["The time of the present search on an idle machine.",
          "MediaPipe and dlib on the simulated videos of the tracking benchmark.",
@@ -37,9 +38,9 @@ def photo_lines(name: str, record: dict) -> list[str]:
     lines = [f"## {PHOTOS[name]}", "", in_terms(f"A face counts as found with a {record.get('found_from', 'small error')}.") + f" The methods processed the same images in turns{', so compare the ratios of the times' if timed else '. Times are left out, since other programs used the cores'}. "
              "NME is the mean over the faces that a method found; common faces are those that all methods found.", ""]
     for kind, methods in record.get("tables", {}).items():
-        count = record.get("pictures", {}).get(kind)
+        count, faceless = record.get("pictures", {}).get(kind), all(values.get("faces") == 0 for values in methods.values())
         lines += [f"### {kind[0].upper()}{kind[1:].replace('_', ' ')}" + (f" ({count} pictures)" if count else ""), "",
-                  *table([{"method": method, **values} for method, values in methods.items()], "method", f"{PHOTOS[name]}: {kind}")]
+                  *table([{"method": method, **{key: value for key, value in values.items() if not (faceless and key in OF_FACES)}} for method, values in methods.items()], "method", f"{PHOTOS[name]}: {kind}")]
     absent = [name for name in ("mediapipe", "dlib") if not any(name in method.lower() for methods in record.get("tables", {}).values() for method in methods)]
     return [*lines, *([f"Not in this run: {', '.join(absent)}.", ""] if absent else []), *_made(record)]
 
@@ -60,8 +61,8 @@ def goal_lines(records: Records) -> list[str]:
 
 def speed_lines(record: dict) -> list[str]:
     "Return the section on speed: times of each run, and what was tried."
-    rows = [{"method": method, "search": run["search"], "scenes": run["scenes"], "cpu_ms_median": run["processor_ms_median"][method], "ms_median": run["ms_median"][method]}
-            for run in record["runs"] for method in run["processor_ms_median"]]
+    rows = [{"method": method, "run": number, "search": run["search"] if method.startswith("facekp") else None, "scenes": run["scenes"], "cpu_ms_median": run["processor_ms_median"][method], "ms_median": run["ms_median"][method]}
+            for number, run in enumerate(record["runs"], 1) for method in run["processor_ms_median"]]
     return ["## Speed", "", f"{record['what'][0].upper()}{record['what'][1:]}. Read the ratios within a run. {record['note'][0].upper()}{record['note'][1:]}.", "", *table(rows, "method", "Time per scene by run and method"),
             "What was tried, in this order:", "", *tried_lines(record), "", *_made(record)]
 
@@ -99,9 +100,10 @@ def tracking_lines(record: dict) -> list[str]:
 
 def uses_lines(record: dict) -> list[str]:
     "Return the section on alignment, head pose and expression measures."
-    rounded = lambda row: {key.replace("mean_absolute_difference", "mean absolute difference"): round(value, 3) if isinstance(value, float) else value  # noqa: E731
+    rounded = lambda row: {key.replace("mean_absolute_difference", "mean absolute difference").replace("spread", "standard deviation"): round(value, 3) if isinstance(value, float) else value  # noqa: E731
                            for key, value in row.items() if not key.endswith("interval") or key == "mean_absolute_difference_interval"}
-    alignment = [{"measure": name.replace("_", " "), "mean": round(values["mean"], 3), "95th percentile": round(values["p95"], 3)} for name, values in record["alignment"].items()]
+    words = {"displacement_px_of_112": "displacement, px in a chip of 112", "rotation_degrees": "rotation, degrees", "scale_share": "scale, as a share"}
+    alignment = [{"measure": words[name], "mean": round(values["mean"], 3), "95th percentile": round(values["p95"], 3)} for name, values in record["alignment"].items()]
     return ["## Aligned chips, head pose and expression", "",
             f"{record['data']['faces']} of the {record['data']['total']} faces of `{record['data']['name']}`: {record['data']['part']}. The model's own error on them is {record['nme']:.1%} of the interocular "
             "distance (with the constant offset between annotation conventions).", "",
@@ -117,8 +119,10 @@ def uses_lines(record: dict) -> list[str]:
 
 def confidence_lines(record: dict) -> list[str]:
     "Return the section on the reliability of confidence and on spoiled photographs."
-    kinds = [{"kind": kind, **values} for kind, values in record.get("by_kind_test", {}).items()]
-    return ["## Confidence", "", f"{in_terms(record['what'])}.", "", *table(record["reliability_test"], "confidence from", "Reliability of confidence"), *table(kinds, "kind", "Spoiled pictures"), *_made(record)]
+    words = {"none": "not spoiled", "hidden": "half hidden", "small": "small face", "dark": "low light", "negative": "negative image"}
+    reliability = [{"share with a small error" if key == "right" else key: value for key, value in row.items()} for row in record["reliability_test"]]
+    kinds = [{"kind": words.get(kind, kind), **values} for kind, values in record.get("by_kind_test", {}).items()]
+    return ["## Confidence", "", f"{in_terms(record['what'])}.", "", *table(reliability, "confidence from", "Reliability of confidence"), *table(kinds, "kind", "Spoiled pictures"), *_made(record)]
 
 
 def install_lines(record: dict) -> list[str]:
