@@ -77,10 +77,15 @@ def _is_own_file(path: Path) -> bool:
             content = file.read(_LARGEST_FILE)
     except OSError:
         return False
-    lines = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8", "replace").splitlines()
+    encodings = ("utf-8", "utf-16") if content[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8",)
+    return any(_is_own_text(content.decode(encoding, "replace")) for encoding in encodings)
+
+
+def _is_own_text(text: str) -> bool:
+    "Tell whether the text of a settings.ini is facekp's."
     keys: dict[str, list[str]] = {}
     section = before = list[str]()
-    for line in lines:
+    for line in text.splitlines():
         if header := re.match(r"\W*\[\s*([^\]]+?)\s*\]", line):
             section = keys.setdefault(header[1], [])
         elif key := re.match(r"\s*(\w+)", line):
