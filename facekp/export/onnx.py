@@ -170,11 +170,12 @@ def _quantize_onnx(source: Path, target: Path, model: keras.Model, images: npt.N
     skipped = int(nodes[kernels[0]].op_type == "Conv")
     begin = (kernels[skipped:] or kernels)[0]
     excluded = [node.name for index, node in enumerate(nodes) if index >= min(tail) or index < begin]
-    with silence_converters():
+    dense = any(node.op_type in ("MatMul", "Gemm") and node.name not in excluded for node in nodes)
+    with silence_converters():  # long sums of uint8 times int8 overflow on a processor without VNNI; those of uint8 times uint8 do not
         quantize_static(source, target, CalibrationFaces(), quant_format=QuantFormat.QDQ, per_channel=True,
                         nodes_to_exclude=excluded,
-                        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-                        extra_options={"CalibMovingAverage": True})
+                        activation_type=QuantType.QUInt8, weight_type=QuantType.QUInt8 if dense else QuantType.QInt8,
+                        extra_options={"CalibMovingAverage": True, "WeightSymmetric": True})
 
 # %% ../../nbs/library/export/onnx.ipynb #04eefd2d
 def to_int8(
