@@ -1,5 +1,6 @@
 "Faults of the command and of jobs: interruptions, files of others, standard error, options without effect."
 
+import contextlib
 import csv
 import io
 import os
@@ -103,33 +104,43 @@ stop.set(); thread.join()
     assert len(lines) == 2 * count, [line for line in lines if not line.startswith(("thread", "python"))][:3]
 
 
-def test_many_threads_may_filter_at_once_and_standard_error_is_restored():
-    "kind: 29 | what: six threads filter standard error at once | gets: every line once, and the old stream afterwards"
-    from facekp.training.backend import filter_stderr
-
+@contextlib.contextmanager
+def standard_error():
+    "A file that takes standard error of the whole process, also what is written past Python. No fixture: pytest replaces the stream after the set-up of a test."
     with tempfile.TemporaryFile() as file:
         kept = os.dup(2)
         os.dup2(file.fileno(), 2)
         try:
-            def use(number: int) -> None:
-                for turn in range(20):
-                    with filter_stderr():
-                        os.write(2, f"{number} {turn}\n".encode())
-                        time.sleep(0.001)
-
-            threads = [threading.Thread(target=use, args=(number,)) for number in range(6)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            os.write(2, b"after\n")
-            assert os.path.sameopenfile(2, file.fileno())
+            yield file
         finally:
             os.dup2(kept, 2)
             os.close(kept)
-        file.seek(0)
-        lines = file.read().decode().splitlines()
-    assert sorted(lines) == sorted([f"{number} {turn}" for number in range(6) for turn in range(20)] + ["after"])
+
+
+def whole_text(file) -> bytes:
+    file.seek(0)
+    return file.read()
+
+
+def test_many_threads_may_filter_at_once_and_standard_error_is_restored():
+    "kind: 29 | what: six threads filter standard error at once | gets: every line once, and the old stream afterwards"
+    from facekp.training.backend import filter_stderr
+
+    def use(number: int) -> None:
+        for turn in range(20):
+            with filter_stderr():
+                os.write(2, f"{number} {turn}\n".encode())
+                time.sleep(0.001)
+
+    with standard_error() as file:
+        threads = [threading.Thread(target=use, args=(number,)) for number in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        os.write(2, b"after\n")
+        assert os.path.sameopenfile(2, file.fileno())
+        assert sorted(whole_text(file).decode().splitlines()) == sorted([f"{number} {turn}" for number in range(6) for turn in range(20)] + ["after"])
 
 
 def test_a_slow_reader_loses_no_line(monkeypatch):
@@ -143,20 +154,13 @@ def test_a_slow_reader_loses_no_line(monkeypatch):
             time.sleep(1.5)  # longer than the filter waits for child processes
         write(target, content)
 
-    with tempfile.TemporaryFile() as file:
-        kept = os.dup(2)
-        os.dup2(file.fileno(), 2)
-        try:
-            with monkeypatch.context() as patch, backend.filter_stderr():
-                patch.setattr(backend, "_write_all", lambda target, content: (write if content.startswith(b"\0") else write_slowly)(target, content))
-                for number in range(3):
-                    os.write(2, f"I0000 00:00:17.5 log line\nline {number}\n".encode())
-                os.write(2, b"without an end")
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-        file.seek(0)
-        assert file.read() == b"line 0\nline 1\nline 2\nwithout an end"
+    with standard_error() as file:
+        with monkeypatch.context() as patch, backend.filter_stderr():
+            patch.setattr(backend, "_write_all", lambda target, content: (write if content.startswith(b"\0") else write_slowly)(target, content))
+            for number in range(3):
+                os.write(2, f"I0000 00:00:17.5 log line\nline {number}\n".encode())
+            os.write(2, b"without an end")
+        assert whole_text(file) == b"line 0\nline 1\nline 2\nwithout an end"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sleep is a command of POSIX")
@@ -164,25 +168,18 @@ def test_a_child_process_that_keeps_standard_error_does_not_hold_up_the_program(
     "kind: 29 | what: a child process that was started while TensorFlow was imported, and goes on | gets: a program that goes on after a second, and the lines of both"
     from facekp.training.backend import filter_stderr
 
-    with tempfile.TemporaryFile() as file:
-        kept = os.dup(2)
-        os.dup2(file.fileno(), 2)
-        try:
-            started = time.monotonic()
-            with filter_stderr():
-                child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read(); sys.stderr.write('child\\n')"], stdin=subprocess.PIPE)
-                os.write(2, b"parent\n")
-            assert time.monotonic() - started < 30
-            child.communicate(b"")
-            for _ in range(200):
-                file.seek(0)
-                if b"child" in (lines := file.read()):
-                    break
-                time.sleep(0.05)
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-    assert lines == b"parent\nchild\n"
+    with standard_error() as file:
+        started = time.monotonic()
+        with filter_stderr():
+            child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read(); sys.stderr.write('child\\n')"], stdin=subprocess.PIPE)
+            os.write(2, b"parent\n")
+        assert time.monotonic() - started < 30
+        child.communicate(b"")
+        for _ in range(200):
+            if b"child" in whole_text(file):
+                break
+            time.sleep(0.05)
+        assert whole_text(file) == b"parent\nchild\n"
 
 
 def test_a_closed_standard_error_stops_nothing():
