@@ -59,7 +59,7 @@ class Settings:
     minutes_per_trial: int = int(_shipped("minutes_per_trial"))  # longer runs are listed, not started
     batch_size: int = int(_shipped("batch_size"))  # faces per step
 
-# %% ../nbs/library/config.ipynb #6f02fb2e
+# %% ../nbs/library/config.ipynb #4a263f86
 _SECTIONS = ("course", "paths", *PROFILES)
 _KEYS = tuple(field.name for field in fields(Settings))
 _LARGEST_FILE = 1 << 20  # bytes: settings are small
@@ -69,7 +69,7 @@ def _looks_like(name: str, names: tuple[str, ...]) -> bool:
     "Tell whether a name is one of several, or a misspelt one."
     return bool(difflib.get_close_matches(name, names, n=1, cutoff=0.75))
 
-
+# %% ../nbs/library/config.ipynb #6c4b303e
 def _is_own_file(path: Path) -> bool:
     "Tell whether a settings.ini is facekp's; it need not be free of mistakes."
     try:

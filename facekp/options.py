@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from .errors import did_you_mean
 
-# %% ../nbs/library/options.ipynb #3e7c1276
+# %% ../nbs/library/options.ipynb #3389894f
 class Parser(argparse.ArgumentParser):
     "A parser whose errors are one line, with the word that may have been meant."
 
@@ -53,12 +53,18 @@ class Parser(argparse.ArgumentParser):
         namespace: Any = None,  # of argparse
     ) -> argparse.Namespace:
         "Parse the words; an option that no job has is named before a missing one."
-        words = list(sys.argv[1:] if args is None else args)
-        parser = _parser_of(self, words)
-        parser.add_options()
-        _check_option_names(self, parser, words[:words.index("--")] if "--" in words else words)
+        words = _checked_words(self, args)
         parsed: argparse.Namespace = super().parse_args(words, namespace)
         return parsed
+
+# %% ../nbs/library/options.ipynb #9f030740
+def _checked_words(parser: Parser, args: Sequence[str] | None) -> list[str]:
+    "Return the words to parse, after adding the options of their job and checking the names of options."
+    words = list(sys.argv[1:] if args is None else args)
+    job = _parser_of(parser, words)
+    job.add_options()
+    _check_option_names(parser, job, words[:words.index("--")] if "--" in words else words)
+    return words
 
 # %% ../nbs/library/options.ipynb #2fd2ab55
 def jobs_of(

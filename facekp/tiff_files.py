@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/tiff_files.html.md"""
 # %% auto #0
 __all__ = ['is_preview', 'libtiff_errors']
 
-# %% ../nbs/library/tiff_files.ipynb #7d2e53b4
+# %% ../nbs/library/tiff_files.ipynb #6774067c
 import contextlib
 import os
 import tempfile
@@ -17,7 +17,7 @@ from typing import Any
 
 from PIL import Image
 
-# %% ../nbs/library/tiff_files.ipynb #9f4075d6
+# %% ../nbs/library/tiff_files.ipynb #43b61cbb
 def is_preview(
     image: Any,  # PIL image of a TIFF file, not yet decoded
 ) -> bool:  # True for a preview
@@ -26,7 +26,7 @@ def is_preview(
     kind = tags.get(254, 0)  # NewSubfileType; its lowest bit marks a reduced image
     return 50706 in tags or (isinstance(kind, int) and bool(kind & 1))  # DNGVersion
 
-# %% ../nbs/library/tiff_files.ipynb #b16297f8
+# %% ../nbs/library/tiff_files.ipynb #3a68e8f7
 @contextlib.contextmanager
 def libtiff_errors(
     image: Image.Image,  # PIL image that is decoded in the block

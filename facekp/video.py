@@ -73,7 +73,7 @@ def read_frames(
     finally:
         capture.release()
 
-# %% ../nbs/library/video.ipynb #94a0e404
+# %% ../nbs/library/video.ipynb #cf69025f
 def _check_source(source: Any) -> str | int:
     "Return a path or the number of a webcam. Raises UserError for what is neither, before OpenCV sees it."
     if isinstance(source, str) and re.fullmatch(r"webcam(:\d+)?", source) and not os.path.exists(source):
@@ -103,7 +103,7 @@ def _count_before(source: str | int, rate: float) -> int:
     start = cluster + time.end()
     return round(int.from_bytes(head[start:start + (time[1][0] & 0x7F)], "big") / 1000 * rate)
 
-
+# %% ../nbs/library/video.ipynb #e1c0ed3b
 class _Clock:
     "Presentation times that begin at 0 and increase; a frame without a time comes one step of the frame rate later."
 

@@ -12,7 +12,7 @@ __all__ = ['SAME_SHOT', 'SAME_FACE', 'OTHER_FACE', 'FRAME_SIZE', 'FACE_SIZE', 'N
 import cv2
 import numpy as np
 
-# %% ../../nbs/library/inference/shots.ipynb #87bd7ea0
+# %% ../../nbs/library/inference/shots.ipynb #993b4e9f
 SAME_SHOT = 0.7  # similarity of two frames from which they are taken for one shot
 SAME_FACE = 0.8  # similarity of two faces from which one continues the other in another shot, as after a flash; of pairs of different persons, one in a hundred reaches it
 OTHER_FACE = 0.7  # similarity of two faces of one shot, a moment apart, below which they are different persons; 19 in 20 pairs of photographs are, and the same face has 0.9 or more
@@ -23,7 +23,7 @@ NOISE_VARIANCE = 25.0  # of grey values: what differs less in a thumbnail counts
 def frame_thumbnail(
     image: np.ndarray,  # uint8 [H,W,3], RGB
 ) -> np.ndarray:  # float32 [24,32,3]
-    "Reduce a frame to what tells shots apart."
+    "Reduce a frame to a thumbnail that differs between shots."
     step = max(1, max(image.shape[:2]) // 320)
     return np.asarray(cv2.resize(image[::step, ::step], FRAME_SIZE, interpolation=cv2.INTER_AREA), np.float32)
 
@@ -31,7 +31,7 @@ def frame_thumbnail(
 def face_thumbnail(
     crop: np.ndarray,  # uint8 [96,96], grey, cut out by the keypoints
 ) -> np.ndarray:  # float32 [16,16]
-    "Reduce the crop of a face to what tells persons apart who look at the camera alike."
+    "Reduce the crop of a face to a thumbnail that differs between persons in the same pose."
     return np.asarray(cv2.resize(crop, FACE_SIZE, interpolation=cv2.INTER_AREA), np.float32)
 
 # %% ../../nbs/library/inference/shots.ipynb #ccd73a58

@@ -80,7 +80,7 @@ def _smoothing_factor(cutoff: Any, step: float) -> Any:
     "Return the weight of a new value in a first-order low-pass filter with a cutoff in hertz, after a step in seconds."
     return 1 / (1 + 1 / (2 * math.pi * cutoff * step))
 
-# %% ../../nbs/library/inference/tracking.ipynb #ba3e59e2
+# %% ../../nbs/library/inference/tracking.ipynb #4320774f
 VERIFY_EVERY = 8  # frames from one confirmation of a face by the detector to the next
 SEARCH_EVERY = 30  # frames from one search of the whole frame to the next: a new face is noticed within a second
 FOLLOW_SIGMA = 2.0  # pixels of the crop: mean sigma above which the keypoint model alone is not trusted
@@ -104,7 +104,7 @@ def _may_be_same(before: _Sight, now: _Sight) -> bool:
         return likeness >= OTHER_FACE or now.seconds - before.seconds > MOMENT
     return likeness >= SAME_FACE
 
-
+# %% ../../nbs/library/inference/tracking.ipynb #0e5eeeb8
 @dataclass
 class _Track:
     "A face that is or was in view."

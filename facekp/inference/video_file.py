@@ -46,7 +46,7 @@ def has_h264() -> bool:
             return False
         return tried.returncode == 0
 
-# %% ../../nbs/library/inference/video_file.ipynb #c03faf86
+# %% ../../nbs/library/inference/video_file.ipynb #0ec8e15d
 class VideoFile:
     "An MP4 file that takes frames with their times. A constant rate is kept: a frame that was shown longer is repeated."
 
@@ -60,10 +60,7 @@ class VideoFile:
         self._last: np.ndarray = np.zeros((0, 0, 3), np.uint8)
         self.width, self.height = (side + side % 2 for side in size)
         self.codec = "avc1" if has_h264() else "mp4v"
-        self._video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*self.codec), rate, (self.width, self.height))
-        if not self._video.isOpened():
-            self._video.release()
-            raise RunError(f"{path}: this OpenCV can't write videos; use --format jsonl or csv")
+        self._video = _open_video(path, self.codec, rate, (self.width, self.height))
 
     @property
     def remark(self) -> str:  # a sentence, or nothing
@@ -89,3 +86,12 @@ class VideoFile:
         self._video.release()
         with open(self.path, "ab") as file:
             file.write(struct.pack(">I4s", 8 + len(MARK), b"free") + MARK)
+
+# %% ../../nbs/library/inference/video_file.ipynb #6e23c87e
+def _open_video(path: Path, codec: str, rate: float, size: tuple[int, int]) -> cv2.VideoWriter:
+    "Open a file for writing frames. Raises RunError where OpenCV cannot write videos."
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), rate, size)
+    if not video.isOpened():
+        video.release()
+        raise RunError(f"{path}: this OpenCV can't write videos; use --format jsonl or csv")
+    return video

@@ -230,7 +230,7 @@ class CsvWriter(Writer):
                 self._stream.truncate()
             raise
 
-# %% ../../nbs/library/inference/writers.ipynb #b5fc39dc
+# %% ../../nbs/library/inference/writers.ipynb #3545cd3a
 class AnnotationWriter(Writer):
     "Writes the faces of images for COCO (one document at the end) or LabelMe (a file per image)."
 
@@ -266,7 +266,7 @@ class AnnotationWriter(Writer):
         elif self.format == "coco":
             print(_json_line(to_coco(self._images)), flush=True)
 
-
+# %% ../../nbs/library/inference/writers.ipynb #1e5b8497
 def _path_from(folder: Path, file: str) -> str:
     "Return the path of a file as seen from a folder, where LabelMe looks for it; the whole path where none leads there."
     try:
