@@ -54,7 +54,7 @@ def goal_lines(records: Records) -> list[str]:
     "Return the table of goals: measured value, met or not, how the measurement differs, record."
     rows = goal_rows(records)
     counts = {word: sum(row["met"] == word for row in rows) for word in ("yes", "no", "unknown")}
-    return ["## Goals", "", f"Of {len(rows)} goals, {counts['yes']} are met in the measurements below and {counts['no']} are not" + (f"; {counts['unknown']} without a record" if counts["unknown"] else "") +
+    return ["## Goals", "", f"Of {len(rows)} goals, {counts['yes']} are met in the measurements below and {counts['no']} are not" + (f"; {counts['unknown']} {'has' if counts['unknown'] == 1 else 'have'} no record" if counts["unknown"] else "") +
             ". The goals were set for whole photographs, which are not part of the repository. Most were therefore measured on other images, as the table states: *yes* and *no* hold for those images. Shares are compared where the numbers of faces differ.", "",
             *table([{"met there" if key == "met" else key: value for key, value in row.items()} for row in rows], "goal", "Goals of prediction: measured, met or not, record")]
 
