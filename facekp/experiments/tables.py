@@ -37,7 +37,7 @@ def table_markdown(
     "Format the table in Markdown, with notes below it."
     return "\n".join([to_markdown(_format_columns(table), text_columns=("model", "labels", "augmented")), "", *_notes(table), ""])
 
-# %% ../../nbs/library/experiments/tables.ipynb #8ea8b041
+# %% ../../nbs/library/experiments/tables.ipynb #cc776858
 def _format_columns(table: pd.DataFrame) -> pd.DataFrame:
     "Return the columns of the table as text, with rounded numbers."
     metrics = {METRICS[name].heading: table[name].map(METRICS[name].format) for name in METRICS if METRICS[name].tabulated and name in table and table[name].notna().all()}
@@ -63,7 +63,7 @@ def _notes(table: pd.DataFrame) -> list[str]:
     notes = [f"Images shown, rounded up to whole epochs: {'; '.join(f'{int(images):,} to {names}' for images, names in budgets.items())}."] if budgets else []
     for model in list_models(pretrained=True):
         origins = sorted({re.sub(r"^file (\S+) sha256.*", r"\1", origin) for origin in table[table.model == model].weights_from})
-        notes += [f"{model} starts from: {', '.join(origins)}."] if origins else []
+        notes += [f"Initial weights of {model}: {', '.join(origins)}."] if origins else []
     return notes
 
 # %% ../../nbs/library/experiments/tables.ipynb #70d74971

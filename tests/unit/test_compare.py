@@ -254,7 +254,7 @@ def test_table_fits_a_terminal_and_says_what_rows_do_not():
     text = table_text(table)
     assert max(map(len, text.splitlines())) < 100
     assert table.seeds.eq(2).all() and len(table) == 3 + (len(MODELS) - 1) * 3 * 2
-    assert "resnet50 starts from: resnet50_of_somewhere.weights.h5." in text and "30,000" in text
+    assert "Initial weights of resnet50: resnet50_of_somewhere.weights.h5." in text and "30,000" in text
     markdown = table_markdown(table)
     assert markdown.endswith("\n") and markdown.count("\n| ") == len(table)
 
