@@ -66,6 +66,15 @@ def test_solutions_match_their_lesson(lesson):
 
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
+def test_solutions_show_that_their_answers_are_accepted(lesson):
+    stored = json.loads((lesson.parent / "solutions" / lesson.name).read_text(encoding="utf-8"))["cells"]
+    outputs = [output for cell in stored for output in cell.get("outputs", [])]
+    printed = ["".join(output.get("text", "")) for output in outputs]
+    assert sum("Correct." in text for text in printed) == len(exercises(lesson)), f"run python nbs/_site/solutions.py --run {lesson.stem}"
+    assert not any("Not answered yet" in text for text in printed) and not any("image/png" in output.get("data", {}) for output in outputs)
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
 def test_exercises_start_empty_and_have_a_check(lesson):
     cells = json.loads(lesson.read_text(encoding="utf-8"))["cells"]
     text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
