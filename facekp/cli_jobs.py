@@ -15,15 +15,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-# %% ../nbs/library/cli_jobs.ipynb #fb9e4a16
+# %% ../nbs/library/cli_jobs.ipynb #f63cf804
 def _run_predict(options: argparse.Namespace) -> None:
     "Predict files; what could not be read is reported at the end."
     from facekp.errors import UserError
     from facekp.inference.landmarker import load
     from facekp.inference.outputs import predict_files
 
-    landmarker = load(options.model, min_face_size=options.min_face_size, max_pixels=options.max_pixels, threads=options.threads)
-    broken = predict_files(landmarker, options.sources, options.out, options.format, options.frames, overwrite=options.overwrite)
+    providers = [name.strip() for name in options.providers.split(",")]
+    landmarker = load(options.model, min_face_size=options.min_face_size, max_pixels=options.max_pixels, threads=options.threads, providers=providers)
+    broken = predict_files(landmarker, options.sources, options.out, options.format, options.frames, overwrite=options.overwrite, smoothing=not options.no_smoothing)
     if broken:
         alone = len(options.sources) == 1 and not Path(options.sources[0]).is_dir()
         more = "; ..." if len(broken) > 3 else ""

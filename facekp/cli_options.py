@@ -32,7 +32,7 @@ def _add_data(job: Parser, text: str = "") -> None:
 
     complete_with(job.add_argument("--data", metavar="SRC", help=text or f"{SOURCES}; join several with + (default: settings.ini)"), *WORDS)
 
-# %% ../nbs/library/cli_options.ipynb #a5ad9e89
+# %% ../nbs/library/cli_options.ipynb #9544c2e6
 def _add_predict_options(job: Parser) -> None:
     "Describe the job that predicts images and videos."
     from facekp.inference.formats import DRAWN_FORMATS, FORMATS
@@ -45,7 +45,10 @@ def _add_predict_options(job: Parser) -> None:
     job.add_argument("--min-face-size", type=float, default=MIN_FACE_SIZE, metavar="SHARE",
                      help="the smallest face to detect, as a share of the longer side of the image; half the value takes four times as long (default: %(default)s)")
     job.add_argument("--frames", type=whole_number(1), metavar="N", help="end a video or webcam after N frames")
+    job.add_argument("--no-smoothing", action="store_true", help="write the keypoints of videos as the model predicts them, without the One Euro filter")
     job.add_argument("--threads", type=whole_number(1), metavar="N", help="CPU threads (default: all cores of this process, at most four)")
+    complete_with(job.add_argument("--providers", default="cpu", metavar="NAME,...", help="where the networks run: cpu, cuda, coreml, directml, several in order of preference, or auto (default: cpu)"),
+                  "auto", "cpu", "cuda", "coreml", "directml", files=False)
     job.add_argument("--max-pixels", type=whole_number(1), default=MAX_PIXELS, metavar="N", help="refuse larger images (default: %(default)s)")
     job.add_argument("--overwrite", action="store_true", help="also replace LabelMe files and files that facekp did not write; other results of facekp are always replaced")
 

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/inference/outputs.html.md"""
 # %% auto #0
 __all__ = ['predict_files']
 
-# %% ../../nbs/library/inference/outputs.ipynb #04876c12
+# %% ../../nbs/library/inference/outputs.ipynb #2ea8140c
 import sys
 import time
 from collections.abc import Iterable
@@ -19,13 +19,13 @@ from ..files import check_folder
 from ..images import open_multiple
 from .landmarker import FaceLandmarker
 from .sources import Source, find_sources, is_webcam, webcam_number
-from .tracking import FaceTracker
+from .tracking import FaceTracker, OneEuroFilter
 from .formats import DRAWN_FORMATS, FORMATS, TABLES
 from .writers import TABLE_COLUMNS, VideoSource, Writer, drawn_name, open_writer, print_safely
 from ..progress import progress
 from ..video import VIDEO_ENDINGS, read_frames
 
-# %% ../../nbs/library/inference/outputs.ipynb #21ceb03d
+# %% ../../nbs/library/inference/outputs.ipynb #9df0bc19
 def predict_files(
     landmarker: FaceLandmarker,  # what load returned
     given: Iterable[str | Path],  # images, videos, folders, webcam or webcam:N
@@ -34,17 +34,18 @@ def predict_files(
     max_frames: int | None = None,  # end a video or webcam after so many frames
     show_progress: bool = True,  # a bar for what takes over two seconds, and a line per result
     overwrite: bool = False,  # replace files of other programs and LabelMe files too; other results of facekp are replaced anyway
+    smoothing: bool | OneEuroFilter = True,  # of keypoints in videos, as in facekp.track; False: as the model predicts them
 ) -> list[str]:  # what could not be read, a message each
     "Predict files and write the results; go on after a broken file. Raises UserError where out names a file, or a file of another program is there."
     folder = _results_folder(out, format)
     sources, broken, done = find_sources(given, folder), [], 0
-    _check_options(sources, folder, max_frames, overwrite)
+    _check_options(sources, folder, max_frames, overwrite, smoothing)
     if folder and not overwrite:
         _check_results(folder, sources, format)
     try:
         with open_writer(format, folder) as writer:
             for source in progress(sources, "predicting", show=show_progress and len(sources) > 1):
-                error = _predict_source(landmarker, source, writer, max_frames, show_progress, bool(folder))
+                error = _predict_source(landmarker, source, writer, max_frames, show_progress, bool(folder), smoothing)
                 broken += [error] if error else []
                 if error and show_progress and len(sources) > 1:
                     print_safely(error, sys.stderr)
@@ -57,7 +58,7 @@ def predict_files(
         print_safely(f"wrote {folder / table}")
     return broken
 
-# %% ../../nbs/library/inference/outputs.ipynb #b1f6159d
+# %% ../../nbs/library/inference/outputs.ipynb #c32a19e5
 def _results_folder(out: str | Path | None, format: str) -> Path | None:
     "Return where results go. Raises UserError for an unknown format and for the name of a file."
     if format not in FORMATS:
@@ -74,9 +75,12 @@ def _results_folder(out: str | Path | None, format: str) -> Path | None:
     return folder
 
 
-def _check_options(sources: list[Source], folder: Path | None, max_frames: int | None, overwrite: bool) -> None:
+def _check_options(sources: list[Source], folder: Path | None, max_frames: int | None, overwrite: bool, smoothing: bool | OneEuroFilter) -> None:
     "Raise UserError for an option that would have no effect."
-    if max_frames is not None and not any(source.is_video for source in sources):
+    videos = any(source.is_video for source in sources)
+    if smoothing is not True and not videos:
+        raise UserError("--no-smoothing (smoothing) is for videos and webcams, and none of the sources is one; leave it out")
+    if max_frames is not None and not videos:
         raise UserError(f"--frames {max_frames} (max_frames) ends videos and webcams, and none of the sources is one; leave it out")
     if folder is None and sys.stdout is None:
         raise UserError("standard output is closed, so nothing can be printed; give a folder with --out")
@@ -84,12 +88,13 @@ def _check_options(sources: list[Source], folder: Path | None, max_frames: int |
         raise UserError("--overwrite (overwrite=True) replaces files, and these results are printed; leave it out, or give a folder with --out")
 
 
-def _predict_source(landmarker: FaceLandmarker, source: Source, writer: Writer, max_frames: int | None, show: bool, to_files: bool) -> str | None:
+def _predict_source(landmarker: FaceLandmarker, source: Source, writer: Writer, max_frames: int | None, show: bool, to_files: bool,
+                    smoothing: bool | OneEuroFilter) -> str | None:
     "Predict one source and print a line about the result; return the message where it can't be read."
     if not is_webcam(source.path) and not Path(source.path).is_file():
         return f"{source.path}: {'no right to read this folder' if Path(source.path).is_dir() else 'a link to a file that is not there'}"
     try:
-        line = (_predict_video(landmarker, source, writer, max_frames, show) if source.is_video
+        line = (_predict_video(landmarker, FaceTracker(landmarker, smoothing=smoothing), source, writer, max_frames, show) if source.is_video
                 else _predict_image(landmarker, source, writer))
     except UserError as error:
         return str(error)
@@ -133,14 +138,14 @@ def _predict_image(landmarker: FaceLandmarker, source: Source, writer: Writer) -
     count = f"{len(prediction)} face{'s' * (len(prediction) != 1)}"
     return f"{source.path}: {count}{f' ({faces})' if faces else ''}{f' -> {path}' if path else ''}"
 
-# %% ../../nbs/library/inference/outputs.ipynb #1ff110c5
-def _predict_video(landmarker: FaceLandmarker, source: Source, writer: Writer,
+# %% ../../nbs/library/inference/outputs.ipynb #de5421b3
+def _predict_video(landmarker: FaceLandmarker, tracker: FaceTracker, source: Source, writer: Writer,
                    max_frames: int | None, show_progress: bool) -> str:
     "Track the faces of a video or webcam; return a line about the result. Ctrl-C ends a webcam; the result of a file that it cuts is not kept."
     webcam = is_webcam(source.path)
     frames = read_frames(webcam_number(source.path) if webcam else source.path, landmarker.max_pixels)
     first = next(frames)
-    tracker, number, found, started = FaceTracker(landmarker), 0, 0, time.perf_counter()
+    number, found, started = 0, 0, time.perf_counter()
     described = VideoSource(source.path, source.name, (first.image.shape[1], first.image.shape[0]), first.rate)
     with writer.open_video(described) as video:
         try:

@@ -8,11 +8,12 @@ Docs: https://facekp.github.io/facekp/library/inference/writers.html.md"""
 __all__ = ['LOSSLESS_ENDINGS', 'TABLE_COLUMNS', 'FrameWriter', 'VideoSource', 'VideoResult', 'Writer', 'print_safely',
            'drawn_name', 'DrawingWriter', 'LinesWriter', 'JsonWriter', 'CsvWriter', 'AnnotationWriter', 'open_writer']
 
-# %% ../../nbs/library/inference/writers.ipynb #2d283e22
+# %% ../../nbs/library/inference/writers.ipynb #5a2e6cf9
 import contextlib
 import csv
 import json
 import os
+import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -71,14 +72,15 @@ class Writer(ABC):
     ) -> contextlib.AbstractContextManager[VideoResult]:  # a function that writes a frame, and the file
         "Begin a video. Raises UserError where the format has no videos."
 
-# %% ../../nbs/library/inference/writers.ipynb #150ca080
+# %% ../../nbs/library/inference/writers.ipynb #0aeba48a
 def print_safely(
     text: str,  # one line
     file: TextIO | None = None,  # standard output when not given
 ) -> None:
-    "Print a line; characters that the stream can't encode are escaped."
+    "Print a line; line feeds and other control characters of file names, and what the stream can't encode, are escaped."
     file = file or sys.stdout
     encoding = getattr(file, "encoding", None) or "utf-8"
+    text = re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], text)
     print(text.encode(encoding, "backslashreplace").decode(encoding), file=file, flush=True)
 
 

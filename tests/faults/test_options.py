@@ -1,6 +1,7 @@
 "Every option of every job: where it would have no effect it is refused in one line, and a new option needs a decision."
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from facekp.errors import UserError
 from facekp.experiments.plan import list_trials
 from facekp.inference.landmarker import load
 from facekp.inference.outputs import predict_files
+from facekp.inference.tracking import track
 from facekp.jobs import settings_with
 from facekp.options import jobs_of
 from facekp.synthetic.kaggle_files import write_kaggle_folder
@@ -22,7 +24,8 @@ from facekp.video import read_frames
 
 # job -> option -> cases in which it would have no effect: words of the command, words of the answer; no case: it always has one
 REFUSED = {
-    "predict": {"--model": [], "--out": [], "--format": [], "--min-face-size": [], "--threads": [], "--max-pixels": [],
+    "predict": {"--model": [], "--out": [], "--format": [], "--min-face-size": [], "--threads": [], "--providers": [], "--max-pixels": [],
+                "--no-smoothing": [(["predict", source, "--no-smoothing"], "--no-smoothing (smoothing) is for videos and webcams") for source in ("a.png", "photos")],
                 "--frames": [(["predict", "a.png", "--frames", "2"], "--frames 2 (max_frames) ends videos"), (["predict", "photos", "--frames", "1", "--format", "json"], "none of the sources is one")],
                 "--overwrite": [(["predict", "a.png", "--format", kind, "--overwrite"], "these results are printed") for kind in ("json", "jsonl", "csv", "coco")]},
     "data": {"--format": [(["data", action, source, "--format", "coco"], "for data export only") for action, source in (("info", "faces.npz"), ("check", "faces.npz"), ("make", "synthetic"), ("fetch", "kaggle"))],
@@ -80,6 +83,12 @@ def desk(made, tmp_path, monkeypatch) -> Path:
     return tmp_path / "desk"
 
 
+def read_points(path: Path) -> np.ndarray:
+    "Return the points [N,15,2] of the first face of each frame."
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return np.array([list(line["faces"][0]["points"].values()) for line in lines])
+
+
 def test_every_option_of_every_job_has_a_decision():
     for job, parser in jobs_of(build_parser()).items():
         options = {action.option_strings[-1] for action in parser._actions if action.option_strings} - {"--help", "--debug"}
@@ -96,6 +105,41 @@ def test_an_option_that_would_have_no_effect_is_refused(job, option, words, answ
     said = capsys.readouterr().err
     assert answer in said and said.count("\n") == 1, said
     assert [path for path in sorted(desk.rglob("*")) if path not in before and "cache" not in str(path)] == []
+
+
+def test_no_smoothing_writes_the_keypoints_as_the_model_predicts_them(desk):
+    "kind: 30 | what: --no-smoothing for a video of a moving face | gets: the points of facekp.track(smoothing=False), which differ from the smoothed ones"
+    video = cv2.VideoWriter("moving.avi", cv2.VideoWriter.fourcc(*"MJPG"), 10, (240, 240))
+    for shift in range(0, 12, 2):
+        video.write(np.roll(picture(), shift, axis=1))
+    video.release()
+    for name, more in (("smooth", []), ("raw", ["--no-smoothing"])):
+        assert main(["predict", "moving.avi", "--format", "jsonl", "--out", name, *more]) == 0
+    smooth, raw = (read_points(Path(name) / "predictions.jsonl") for name in ("smooth", "raw"))
+    alone = [frame.faces[0].points for frame in track("moving.avi", smoothing=False)]
+    np.testing.assert_allclose(raw, alone, atol=0.01)
+    assert not np.allclose(smooth, raw, atol=0.01)
+
+
+def test_a_provider_that_is_not_there_is_named(desk, capsys):
+    "kind: 30 | what: --providers with a misspelt name, or with one that this ONNX Runtime lacks | gets: one line with the name and those that are there"
+    for name in ("coda", "cpu,coda"):
+        assert main(["predict", "a.png", "--providers", name]) == 2
+        said = capsys.readouterr().err
+        assert "coda is not available" in said and "cpu" in said.split("expected")[1] and said.count("\n") == 1
+    assert main(["predict", "a.png", "--providers", "auto", "--out", "out"]) == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows allows no line feed in a name")
+def test_a_line_feed_in_a_name_leaves_one_line_per_result(desk, capsys):
+    "kind: 8 | what: images whose names hold line feeds, tabs or escape sequences | gets: one line each, with the character escaped, on both streams"
+    shutil.copy("a.png", "a\nb.png")
+    shutil.copy("a.png", "c\x1b[2Jd.png")
+    Path("e\tf.png").write_bytes(b"nothing")
+    assert main(["predict", "a\nb.png", "c\x1b[2Jd.png", "e\tf.png", "--out", "out"]) == 2
+    said = capsys.readouterr()
+    assert "a\\nb.png: 1 face" in said.out and "c\\x1b[2Jd.png: 1 face" in said.out and said.out.count("\n") == 2
+    assert "e\\tf.png" in said.err and "\t" not in said.err and "\x1b" not in said.out
 
 
 def test_the_same_options_work_where_they_have_an_effect(desk, capsys):
