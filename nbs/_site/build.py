@@ -66,18 +66,18 @@ def teaching_index() -> str:
     "Return the page that a teacher opens first."
     return f"""# For teachers
 
-The course has {len(lesson_paths())} units of about an hour, {course_hours()} hours in all, and a capstone. It needs no account, no GPU and no photographs: students start in Colab with synthetic faces.
+The course has {len(lesson_paths())} units of about an hour each, {course_hours()} hours in all, and a capstone. It needs no account, no GPU and no photographs: students start in Colab with synthetic faces.
 
 - [Syllabus](syllabus.md): five sessions of 90 minutes, or ten weeks.
 - [Teacher's notes](teacher_notes.md): aim, timing, questions for discussion and common mistakes of every unit.
-- [Known results](known_results.ipynb): numbers to check a run against.
+- [Known results](known_results.ipynb): reference numbers for your runs.
 - [The large backbones on a GPU](gpu_comparison.ipynb): ResNet50 and EfficientNetB7 from ImageNet weights, in Colab.
 - [Glossary](glossary.md): the terms of the course, each with the unit that introduces it.
 - [Datasheets](datasheets.md): origin, labels, terms and flaws of every data set.
 - [Capstone](../course/capstone.ipynb): a project brief with a rubric of 100 points and a worked example.
 - [Slides](../slides.md): a short deck per unit, and a talk of 20 minutes.
 
-Solutions to the exercises are notebooks of their own, in [`nbs/course/solutions`]({repository_url()}/tree/main/nbs/course/solutions). The tests of the repository run them.
+Solutions to the exercises are in separate notebooks, in [`nbs/course/solutions`]({repository_url()}/tree/main/nbs/course/solutions). The tests of the repository run them.
 
 ```{{toctree}}
 :hidden:
@@ -89,7 +89,7 @@ Solutions to the exercises are notebooks of their own, in [`nbs/course/solutions
 def slides_page() -> str:
     "Return the page that lists the decks: of each unit, and of the talk."
     rows = "\n".join(f'| [{short_title(path)}]({page_name(path)}.ipynb) | <a href="slides/{path.stem}.html">slides</a> | '
-                     f'<a href="slides/{path.stem}.html?print-pdf">as pages to print</a> |' for path in lesson_paths())
+                     f'<a href="slides/{path.stem}.html?print-pdf">print view</a> |' for path in lesson_paths())
     return (HERE / "slides.md").read_text(encoding="utf-8").replace("<!-- units -->", f"| unit | | |\n|---|---|---|\n{rows}")
 
 
@@ -104,7 +104,7 @@ def model_pages() -> list[str]:
 
 
 def start_page(static: Path) -> str:
-    "Return the start page, and write its image into `static`: what this is, how to try it, the results, the lessons."
+    "Return the start page (summary, installation, results, lessons), and write its image into `static`."
     width, height = write_hero(static / "faces.png")
     about = read_cells(NOTEBOOKS / "index.ipynb")[0]["source"]
     summary = re.search(r"^> (.+)$", about, re.MULTILINE).group(1)
@@ -144,7 +144,7 @@ were best on the validation set.
 {shipped}
 </div>
 
-A graduate team once predicted fifteen facial keypoints on Kaggle's faces, more than half of which lack labels, and reported "95% accuracy".
+A graduate team once predicted fifteen facial keypoints on Kaggle's faces, more than half of which lack some labels, and reported "95% accuracy".
 This course repeats that project step by step, in notebooks that you can read, run and change, and measures what each step is worth. [What was found](results.ipynb).
 
 ## The course
@@ -220,7 +220,7 @@ def write_pages(pages: Path, only: list[str] | None = None) -> None:
 
 
 def build(pages: Path, site: Path, only: list[str] | None = None) -> int:
-    "Write the pages and have Sphinx make the site of them; a warning is an error. 0 where all went well."
+    "Write the pages, build the site with Sphinx (a warning is an error), and return 0 on success."
     from sphinx.cmd.build import main as sphinx
 
     pages = pages.resolve()
@@ -228,7 +228,7 @@ def build(pages: Path, site: Path, only: list[str] | None = None) -> int:
     shutil.rmtree(site, ignore_errors=True)
     strict = [] if only else ["--fail-on-warning", "--keep-going"]
     paths = ["-D", f"html_static_path={pages / 'static'}", "-D", f"html_extra_path={pages / 'extra'}"]
-    made = pages / "html"  # myst-nb leaves a folder beside what it makes, so it is made among the pages
+    made = pages / "html"  # myst-nb leaves a folder beside its output, so the output is built inside the folder of pages
     failed = sphinx(["-q", *strict, "-b", "html", "-c", str(HERE), "-d", str(pages / ".doctrees"), *paths, str(pages), str(made)])
     if made.exists():
         shutil.move(made, site)

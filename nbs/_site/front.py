@@ -1,4 +1,4 @@
-"The tables, the sentence on other tools and the figure of the README, each made from a record or from the shipped model."
+"The README's tables, its sentence on other tools and its figure, each made from a record or from the shipped model."
 
 import re
 from typing import Any
@@ -45,7 +45,7 @@ def compact_markdown(table: pd.DataFrame) -> str:
 
 
 def peers_sentence() -> str:
-    "Return the error and the speed of the shipped model beside MediaPipe's, and its NME, from the records."
+    "Return the error and speed of the shipped model and of MediaPipe, and the shipped model's NME, from the records."
     from facekp.experiments.measurement import read_measurement
 
     record, uses = (read_measurement(ROOT / "results" / folder / f"{name}.json") for folder, name in (("deploy", "peers"), ("prediction", "uses")))
@@ -53,7 +53,7 @@ def peers_sentence() -> str:
     low, high = own["interval"]
     return (f"On {record['data']['faces']} held-out photographs of HELEN and AFW, the shipped model ({own['bytes'] / 1e6:.1f} MB, {own['median_ms']:.1f} ms per face on one core, without detection) "
             f"has an RMSE of {own['rmse']:.2f} px (95% CI {low:.2f}–{high:.2f}) in 96x96 crops; MediaPipe's face_landmark has {other['rmse']:.2f} px and {other['median_ms']:.1f} ms. "
-            f"The measured copy was trained without them. dlib was not run. On {uses['data']['faces']} LFPW photographs the NME, the mean distance over eye distance, is {uses['nme']:.1%}. "
+            f"The measured copy was trained without them. dlib's landmark model was not run. On {uses['data']['faces']} LFPW photographs the NME, the mean distance over eye distance, is {uses['nme']:.1%}. "
             "[More](https://facekp.github.io/facekp/prediction.html).")
 
 
