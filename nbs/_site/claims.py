@@ -1,4 +1,4 @@
-"The claims of the original project: what was tried, what was found, verdict; made from records, for the page of claims and the README."
+"The claims of the original project with their tests, findings and verdicts, made from records for the page of claims and the README."
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ IN_README = ("accuracy", "cnn", "ffill", "knn", "augmentation", "mse")
 
 @dataclass(frozen=True)
 class Claim:
-    "A claim of the original project, and what became of it."
+    "A claim of the original project, how it was tested, and the result."
     title: str
     tried: str
     found: str  # with every number
@@ -25,7 +25,7 @@ class Claim:
 
 
 def read_results(name: str) -> dict:
-    "Return a record below results/, or nothing where there is none."
+    "Return a record below results/, or an empty dictionary if there is none."
     path = RESULTS / name
     return read_measurement(path) if path.is_file() else {}
 
@@ -66,7 +66,7 @@ def in_few_words(counts: tuple[int, int, int], random_gaps: tuple[int, int, int]
 
 
 def verdict(counts: tuple[int, int, int]) -> str:
-    "Return a verdict on a claim of a lower error: mostly supported takes more than half of the comparisons, and at most a tenth against it."
+    "Return a verdict on a claim of a lower error; *mostly supported* needs more than half of the comparisons, and at most a tenth against the claim."
     lower, _, higher = counts
     total = sum(counts)
     if not total:
@@ -84,7 +84,7 @@ def of_accuracy() -> Claim:
              f"with every point 20 px off is 100% \"accurate\". Over {len(trained)} runs on photographs the \"accuracy\" is {trained.accuracy.min():.0%} to {trained.accuracy.max():.0%} while the RMSE is {trained.rmse.min():.2f} "
              f"to {trained.rmse.max():.2f} px.")
     short = f"{float(rows['baseline']['accuracy']):.0%}, but the mean face has {float(rows['mean']['accuracy']):.0%}; RMSE {float(rows['baseline']['rmse']):.2f} px"
-    return Claim("accuracy: 83% to 95%", "Keras's metric on 30 outputs, on labels and on every run", found, short, "wrong metric")
+    return Claim("accuracy: 83% to 95%", "Keras's accuracy for 30 outputs, computed on labels and on every run", found, short, "wrong metric")
 
 
 def of_mse() -> Claim:
@@ -113,7 +113,7 @@ def of_labels() -> dict[str, Claim]:
         counts = count(planned, questions[key])
         counts = counts[::-1] if key == "masked" else counts  # its question asks the opposite
         random = count(random_gaps, f"complete against {key}")
-        found[key] = Claim(title, "paired differences in MSE, gaps of Kaggle's table in its order", f"MSE of noNA {in_words(counts)}.{copied * (key == 'ffill')} With gaps in random rows: "
+        found[key] = Claim(title, "paired differences in MSE, with the gaps of Kaggle's table in its order", f"MSE of noNA {in_words(counts)}.{copied * (key == 'ffill')} With gaps in random rows: "
                            f"{in_words(random)}.", in_few_words(counts, random), verdict(counts))
     return found
 
@@ -131,7 +131,7 @@ def of_steps() -> dict[str, Claim]:
     before, after = float(rows["baseline"]["rmse"]), float(rows["cnn"]["rmse"])
     errors = [float(rows[name]["rmse"]) for name in MODELS if name in rows]
     steps = [first - second for first, second in zip(errors, errors[1:])]
-    best = "best configuration of each by validation"
+    best = "best configuration of each on the validation set"
     return {"cnn": Claim("a CNN is far better", best, f"RMSE with 95% CI: {told['baseline']}, {told['cnn']}: {before - after:.2f} px less.", f"RMSE {after:.2f} px against {before:.2f}",
                          "supported" if float(rows["cnn"]["high"]) < float(rows["baseline"]["low"]) else "undecided"),
             "increments": Claim("each further increment is harder", f"{best}, from simple to large", "RMSE with 95% CI: " + "; ".join(told[name] for name in MODELS if name in rows) + ".",
@@ -151,9 +151,9 @@ def claim_rows() -> pd.DataFrame:
 
 def claims_page() -> str:
     "Return the page of claims."
-    lines = ["# The original claims", "", "The project that this course follows reported results on Kaggle's faces. We tested each claim again on photographs with known labels. The numbers come from",
-             "`results/grid_table` (gaps in the table's order; comparisons planned before the runs, Holm's correction), `results/full/helen_afw_96` (gaps in random rows; not corrected) and the other records",
-             "of the repository. A claim that an error is lower is *mostly supported* if it holds in more than half of the comparisons and the error is higher in at most a tenth. It is *contradicted* if the",
+    lines = ["# The original claims", "", "The project that this course follows reported results on Kaggle's faces. We tested each claim on photographs with known labels. The numbers come from",
+             "`results/grid_table` (gaps in the table's order; comparisons planned before the runs, Holm's correction), `results/full/helen_afw_96` (gaps in random rows; not corrected) and other records",
+             "in the repository. A claim that an error is lower is *mostly supported* if it holds in more than half of the comparisons and the error is higher in at most a tenth. It is *contradicted* if the",
              "error is more often higher than lower.", "", "````{container} claims", "", "| claim | what was tried | what was found | verdict |", "|---|---|---|---|"]
     return "\n".join([*lines, *(f"| {claim.title} | {claim.tried} | {claim.found} | **{claim.verdict}** |" for claim in all_claims().values()), "", "````", ""])
 

@@ -1,4 +1,4 @@
-"""The table of faults: kind, what can go wrong, what the user gets, test. Tests state their row in the docstring: `kind: 5 | what: ... | gets: ...`."""
+"""The table of faults: kind, what can go wrong, what the user gets, test. Each test states its row in its docstring: `kind: 5 | what: ... | gets: ...`."""
 
 import ast
 import re
@@ -10,15 +10,15 @@ from lessons import ROOT, repository_url
 
 TESTS = ROOT / "tests"
 KINDS = {  # the kinds of faults that must have a test
-    1: "Resuming another experiment", 2: "Labels in other units", 3: "Turned, mirrored and inverted images", 4: "Value ranges and layouts of arrays", 5: "Times of video frames",
-    6: "Groups of photos", 7: "Interruptions", 8: "Names of files", 9: "Files of the user", 10: "Results beside their sources", 11: "Buffers, open files and tensors", 12: "HEIC",
-    13: "Other files beside the images", 14: "Tables and photos of other programs", 15: "State of the process", 16: "Side files of Kaggle's format", 17: "Progress bars and messages of libraries",
+    1: "Resuming another experiment", 2: "Labels in other units", 3: "Rotated, mirrored and inverted images", 4: "Value ranges and layouts of arrays", 5: "Times of video frames",
+    6: "Groups of photos", 7: "Interruptions", 8: "File names", 9: "The user's files", 10: "Results next to their sources", 11: "Buffers, open files and tensors", 12: "HEIC",
+    13: "Other files among the images", 14: "Tables and photos from other programs", 15: "State of the process", 16: "Auxiliary files in Kaggle's format", 17: "Progress bars and library messages",
     18: "Discarded faces", 19: "Lost faces in a video", 20: "Smoothing", 21: "JSON and CSV", 22: "Results as Python objects", 23: "Drawn results", 24: "Settings files", 25: "Paths in settings.ini",
     26: "Words and folders", 27: "Numbers out of range", 28: "Crops of another shape", 29: "Standard error while TensorFlow loads", 30: "Options without effect"}
 
 
 class FaultTest(NamedTuple):
-    "A test that proves what happens in case of a fault."
+    "A test that shows what happens when a fault occurs."
     kinds: tuple[int, ...]  # keys of KINDS
     what: str  # what can go wrong
     gets: str  # what the user gets
@@ -28,7 +28,7 @@ class FaultTest(NamedTuple):
 
 
 def read_docstring(text: str) -> tuple[tuple[int, ...], str, str] | None:
-    "Return the kinds, what can go wrong and what the user gets; None for another docstring. Raises ValueError where a part is missing."
+    "Return the kinds, what can go wrong and what the user gets; None for another docstring. Raise ValueError if a part is missing."
     if not text.startswith("kind:"):
         return None
     found = re.fullmatch(r"kind: (\d+(?:, \d+)*) \| what: (.+?) \| gets: (.+)", text)
@@ -38,7 +38,7 @@ def read_docstring(text: str) -> tuple[tuple[int, ...], str, str] | None:
 
 
 def fault_tests(folder: Path = TESTS) -> list[FaultTest]:
-    "Return the tests that state a fault, in the order of files and lines; the files are parsed, not imported."
+    "Return the tests that state a fault, ordered by file and line; the files are parsed, not imported."
     tests = []
     for file in sorted(folder.rglob("test_*.py")):
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
@@ -75,5 +75,5 @@ def _link(test: FaultTest, folder: Path) -> str:
 def fault_lines() -> list[str]:
     "Return the section of the page."
     tests = fault_tests()
-    return ["## Faults by kind", "", f"Users of similar programs reported these faults in public. The table shows what a user of facekp gets instead. It is generated from the {len(tests)} tests behind its "
-            "rows. `make test` runs them, and `make test-long` runs those that take minutes.", "", fault_table(tests), ""]
+    return ["## Faults by kind", "", f"Users of similar programs reported these faults in public. The table shows what a user of facekp gets instead. Each row comes from one of {len(tests)} tests. "
+            "`make test` runs them, and `make test-long` runs those that take minutes.", "", fault_table(tests), ""]

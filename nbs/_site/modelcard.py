@@ -33,7 +33,7 @@ GROUPINGS = {"source": "By source", "turn": "By head turn", "brightness": "By br
 
 
 def read_record(path: Path) -> dict:
-    "Return a record, or an empty one if there is none that can be read."
+    "Return a record, or an empty dictionary if it is missing or cannot be read."
     try:
         return read_measurement(path)
     except UserError:
@@ -67,7 +67,7 @@ def _shown(key: str, value: object) -> str:
         return f"{value:+.1%}"
     if key in SHARES or key.endswith("_share"):
         return f"{value:.1%}"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
+    return str(value) if key == "seed" else f"{value:,}" if isinstance(value, int) else f"{value:.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
 
 
 def rows_of(record: dict) -> list[dict]:
@@ -174,16 +174,16 @@ def about(path: Path = DEFAULT) -> dict:
 
 def _training(default: dict) -> list[str]:
     "Return how the model was trained and how to retrain it."
-    lines = ["## How to retrain it", "", "`make default-model FACES=... MORE=...` trains the model twice: without the test set, to measure it, and on all photographs, to ship it. Both are written as ONNX files into "
-             "`runs/default`. For a product, give it photographs that you may use for it; see `recipes/default/README.md`.", ""]
+    lines = ["## How to retrain it", "", "`make default-model FACES=... MORE=...` trains the model twice: without the test set, to measure it, and on all photographs, to ship it. It writes both as ONNX files to "
+             "`runs/default`. For a product, use photographs whose terms allow it; see `recipes/default/README.md`.", ""]
     if default.get("command"):
-        lines += ["The record of the shipped model names this command, with the script's name of that time (today `recipes/default/train.py`). The script's augmentation "
-                  "has been rewritten since; `recipes/default/README.md` lists what differs:", "",
+        lines += ["The record of the shipped model contains this command. The script is now `recipes/default/train.py`. Its augmentation "
+                  "has been rewritten since; `recipes/default/README.md` lists the differences:", "",
                   "```bash", str(default["command"]).replace(" --", " \\\n    --"), "```", ""]
     facts = []
     seconds = next((default[key] for key in ("seconds_in_all", "seconds") if _number(default.get(key))), None)
     if seconds is not None:
-        facts.append(f"Its stages took {seconds / 3600:.1f} hours in sum" + (f" on {default['machine'].get('cores')} cores ({default['machine'].get('processor', '')})"
+        facts.append(f"Its stages took {seconds / 3600:.1f} hours in total" + (f" on {default['machine'].get('cores')} cores ({default['machine'].get('processor', '')})"
                      if isinstance(default.get("machine"), dict) and default["machine"].get("cores") else "") + ".")
     if isinstance(default.get("budget"), dict) and default["budget"]:
         facts.append(f"Settings: {_sentence(default['budget'], SETTINGS)}.")
@@ -216,8 +216,8 @@ def _parts(ablation: dict) -> list[str]:
     if not lines:
         return []
     return ["## Ablation", "",
-            "Each row is a training run of its own, scored on the validation set: the increase in RMSE is what the part is worth. These runs are much shorter than that of the shipped model, and short runs favour "
-            "easy training data: strong augmentation and synthetic faces seem to harm here, but at full length the network trained with synthetic faces was better than the one without (one seed)."
+            "Each row is a separate training run, scored on the validation set: the increase in RMSE is what the part is worth. These runs are much shorter than that of the shipped model, and short runs favour "
+            "easy training data. Strong augmentation and synthetic faces seem to hurt here, but at full length the network trained with synthetic faces was better than the one without (one seed)."
             + (f" Not run in this way: {', '.join(map(str, ablation['not_run'])).replace('the third part', 'stage 3')}." if ablation.get("not_run") else "") + (f" {in_terms(ablation['recipe'])}." if ablation.get("recipe") else ""), "", *lines]
 
 
@@ -227,11 +227,11 @@ def _results(default: dict) -> list[str]:
     lines = []
     if metrics:
         faces = f" of {metrics['n_faces']:,} faces" if _number(metrics.get("n_faces")) else ""
-        lines += ["## Results", "", f"Measured in Keras on the test set{faces} with the model trained without it; 95% CI over photos. The file that ships has its weights in 8 bits; its error is under *Other models*. RMSE and MAE are in pixels of the 96x96 image. NME is the mean distance divided by the length in its name (300-W divides by the distance between the outer eye corners). PCK is the share of keypoints "
+        lines += ["## Results", "", f"Measured in Keras on the test set{faces} with the model trained without it; 95% CI over photos. The shipped file stores its weights in 8 bits; its error is listed under *Other models*. RMSE and MAE are in pixels of the 96x96 image. NME is the mean distance divided by the length in its name (300-W divides by the distance between the outer eye corners). PCK is the share of keypoints "
                   "within a tenth of the distance between the eye centres. AUC is the area under the CED curve of NME eye centres up to 8%; failures are the faces beyond 8%.", "", *table(metric_rows(metrics), "metric", "All metrics")]
         mirrored = default.get("mirrored") if isinstance(default.get("mirrored"), dict) else {}
         if _number(mirrored.get("rmse")):
-            lines += [f"Averaging the predictions for a face and its mirror image takes twice as long and gives an RMSE of {mirrored['rmse']:.2f} px{', so the shipped model does not do it' if mirrored['rmse'] >= metrics.get('rmse', 0) else ''}.", ""]
+            lines += [f"Averaging the predictions for a face and its mirror image doubles the time and gives an RMSE of {mirrored['rmse']:.2f} px{', so the shipped model does not do it' if mirrored['rmse'] >= metrics.get('rmse', 0) else ''}.", ""]
     by = default.get("by") if isinstance(default.get("by"), dict) else {}
     for key, groups in by.items():
         rows = [{"name": in_terms(name), **row} for name, row in groups.items() if isinstance(row, dict)] if isinstance(groups, dict) else []
@@ -253,7 +253,7 @@ def card_page() -> str:
               "## Intended use", "",
               "Teaching, research and private projects. The model finds eye centres, corners of eyes and mouth, ends of the brows, nose tip and lips in roughly frontal faces.", "",
               "Do not use it to identify people or to infer emotion, age or health: fifteen points support no such conclusion. Do not use it for decisions about "
-              "people, for surveillance, or where an error harms somebody. It is not accurate enough for medical measurement: errors are a millimetre or two.", "",
+              "people, for surveillance, or where an error could harm someone. It is not accurate enough for medical measurement: errors are a millimetre or two.", "",
               "## Training data and terms", ""]
     data = default["data"] if isinstance(default.get("data"), dict) else {}
     counts = [f"{data[key]:,} {meaning}" for key, meaning in COUNTS.items() if _number(data.get(key))]
@@ -262,15 +262,15 @@ def card_page() -> str:
               "| HELEN, AFW: photographs from the web | the 300-W project | research only |",
               "| YouTube Faces: video frames | a model | research only |",
               "| synthetic faces | exact, from this package | free to use and share |",
-              *(["| all of these | blended with predictions of MediaPipe Attention Mesh, which Google trained on its own faces | the model is under Apache-2.0 |"] if second else []), "",
-              "The package contains no image of these data. Weights trained on data for research only are for research only."
-              + (" The notes in the file name the data of the shipped version." if notes.get("data") else ""), "",
+              *(["| all of these | blended with predictions of MediaPipe Attention Mesh, which Google trained on its own data | the model is under Apache-2.0 |"] if second else []), "",
+              "The package contains no images from these data sets. Weights trained on data for research only are for research only."
+              + (" The metadata in the file list the data of the shipped version." if notes.get("data") else ""), "",
               *([f"In numbers: {', '.join(counts)}.", ""] if counts else []),
-              "**Split.** A photograph and its near duplicates are on the same side: "
+              "**Split.** A photograph and its near duplicates are in the same set: "
               + (f"`{data['split'].split(': ')[0]}`" if isinstance(data.get("split"), str) else "`split_by_group(faces, test_share=0.2, seed=0)`")
               + ". Hyperparameters were chosen on the validation set. The test set has been used more than once: for earlier versions, for this one before its final stages, for the networks of the comparison, for the choice "
               "of 8-bit weights, for the calibration of sigma and for the tables below. Expect a slightly larger error on other faces. The shipped weights were trained on all photographs, the test set included, so a "
-              "score of the shipped file on these photographs is too good. Video frames and synthetic faces are used for training only.", ""]
+              "score of the shipped file on these photographs is too optimistic. Video frames and synthetic faces are used for training only.", ""]
     lines += _results(default)
     pairs = calibration_pairs(calibration)
     if pairs:
@@ -282,16 +282,16 @@ def card_page() -> str:
                       f"{within[0][1]} and {within[1][1]}.", ""]
     for record, title, first, text in (
             (formats, "Formats", "format", "The model measured above in each format that `facekp export` writes, opened in its own runtime."),
-            (peers, "Other models", "model", "On the same test faces, in one run; ours is the model trained without them. The points of other models were mapped to ours, and a constant offset was corrected on training faces. dlib was not run.")):
+            (peers, "Other models", "model", "On the same test faces, in one run; ours is the model trained without them. The points of other models were mapped to ours, and a constant offset was corrected on training faces. dlib's landmark model was not run.")):
         rows = rows_of(record)
         if rows:
             lines += [f"## {title}", "", text, "", *table(rows, first, title)]
     lines += ["## Limits", "",
-              "- Faces that are cut off, in profile or a few pixels wide are flagged. The position of a hidden keypoint is a guess.",
+              "- Faces that are cut off or a few pixels wide are flagged, and so are most strongly turned faces. The position of a hidden keypoint is a guess.",
               "- Photographs from the web do not represent all people equally. The error by skin tone, age or sex was not measured, because the data have no such labels.",
-              "- The labels of YouTube Faces were made by a model, and ours was trained on its errors.",
+              "- The labels of YouTube Faces were predicted by a model, so our model was also trained on its errors.",
               "- The keypoints follow the annotation convention of 300-W under Kaggle's names. Kaggle's labels follow others, so no number here can be compared with its leaderboard.",
-              "- Sigma is calibrated on faces like these, not on other images.", ""]
+              "- Sigma is calibrated on faces like these; on other images it may be wrong.", ""]
     lines += _training(default)
     lines += _parts(read_record(DEPLOY / "ablation.json"))
     lines += [f"[Unit 12]({lesson}.ipynb) shows how faces are cropped from a photo and how results are used." if lesson else "", ""]

@@ -1,7 +1,9 @@
-"""The goals of prediction beside what was measured: one table for the page Prediction, from the records in results/prediction/. A goal without a record on photographs is shown as not measured."""
+"""The goals of prediction with their measured values: one table for the page Prediction, from the records in results/prediction/. A goal without a record is shown as not measured."""
 
 from collections.abc import Callable
 from typing import NamedTuple
+
+from record_words import in_terms
 
 Records = dict[str, dict]
 TIMED = ("facekp", "facekp, min_face_size=0.1", "MediaPipe FaceMesh")
@@ -26,17 +28,17 @@ def at_most(value: float, limit: float, unit: str) -> Measured:
 
 
 def share(count: int, of: int, wanted: float) -> Measured:
-    "Judge a count by its share, since records have other numbers of faces than the goals."
+    "Judge a count by its share, since the numbers of faces in records and goals differ."
     return Measured(f"{count} of {of} ({count / of:.1%})", count / of >= wanted)
 
 
 def spoiled(kind: str, wanted: float) -> Callable[[dict], Measured]:
-    "Judge the faces found in spoiled scenes."
+    "Judge the faces found in degraded scenes."
     return lambda record: share(*(record["tables"][kind]["facekp"][name] for name in ("found", "scenes")), wanted)
 
 
 def flagged(kind: str) -> Callable[[dict], Measured]:
-    "Judge the found faces of a kind that have a flag."
+    "Judge the share of the found faces of a kind that have a flag."
     return lambda record: share(*(record["tables"][kind]["facekp"][name] for name in ("found_flagged", "found")), 1.0)
 
 
@@ -86,8 +88,8 @@ def cuts(record: dict) -> Measured:
     return share(row["new_id"], row["videos"], 1.0)
 
 
-BUSY = "two runs, while other programs used both cores; composed scenes of ten megapixels, an earlier search"
-COMPOSED = "real faces blended into pictures without faces, not photographs"
+BUSY = "two runs, while other programs used both cores; composed scenes of ten megapixels, an earlier version of the search"
+COMPOSED = "real faces blended into images without faces, not photographs"
 GOALS = [
     Goal("default search: at most 40 ms per photograph of ten megapixels, median", "speed.json", default_time, BUSY),
     Goal("149 of 150 faces of HELEN's photographs found", "photos_composed.json", whole, COMPOSED),
@@ -97,14 +99,14 @@ GOALS = [
     Goal("strong blur: 49 of 60 found", "robustness.json", spoiled("strong blur", 49 / 60), COMPOSED),
     Goal("roll of 90 degrees: 59 of 60 found", "robustness.json", spoiled("roll 90", 59 / 60), COMPOSED),
     Goal("roll of 180 degrees: found or flagged", "robustness.json", upside_down, COMPOSED),
-    Goal("at most 2 false faces without a flag per 150 photographs", "robustness.json", unflagged, "pieces of pictures without faces"),
+    Goal("at most 2 false detections without a flag per 150 photographs", "robustness.json", unflagged, "crops of images without faces"),
     Goal("faces in profile flagged", "robustness.json", flagged("turned 30 degrees or more"), "faces turned by 30 degrees or more; we have no labelled profiles"),
     Goal("half-hidden faces flagged", "robustness.json", flagged("half hidden"), COMPOSED),
-    Goal("tracking, motion: error at most 0.3% of the interocular distance", "tracking.json", worst("error_percent", 0.3, "%"), "made videos, worst motion"),
-    Goal("tracking, rest: jitter at most 0.05 px", "tracking.json", worst("jitter_px", 0.05, "px"), "made videos"),
-    Goal("tracking: at most 4 ms per frame of 640x480 with one face", "tracking.json", worst("processor_ms_mean", 4.0, "ms of processor time, mean"), "made videos, before the tracker compared shots"),
-    Goal("tracking: an id survives 10 lost frames", "tracking.json", gaps, "made videos, 10 and 20 black frames"),
-    Goal("tracking: a new id after a cut to another person", "cuts.json", cuts, "real faces in made videos"),
+    Goal("tracking, motion: error at most 0.3% of the interocular distance", "tracking.json", worst("error_percent", 0.3, "%"), "simulated videos, worst motion"),
+    Goal("tracking, rest: jitter at most 0.05 px", "tracking.json", worst("jitter_px", 0.05, "px"), "simulated videos"),
+    Goal("tracking: at most 4 ms per frame of 640x480 with one face", "tracking.json", worst("processor_ms_mean", 4.0, "ms of processor time, mean"), "simulated videos, before the tracker compared shots"),
+    Goal("tracking: an id survives 10 lost frames", "tracking.json", gaps, "simulated videos, 10 and 20 black frames"),
+    Goal("tracking: a new id after a cut to another person", "cuts.json", cuts, "real faces in simulated videos"),
 ]
 
 
@@ -120,4 +122,4 @@ def goal_rows(records: Records) -> list[dict]:
 
 def tried_lines(record: dict) -> list[str]:
     "Return what was tried for speed, as a list."
-    return [f"- {step}" for step in record.get("tried", [])]
+    return [f"- {in_terms(step)}" for step in record.get("tried", [])]

@@ -8,18 +8,18 @@ from prediction_goals import Records, goal_rows, tried_lines
 from record_words import in_terms
 
 FOLDER = ROOT / "results" / "prediction"
-PHOTOS = {"photos.json": "Photographs with their own landmarks", "photos_composed.json": "Real faces blended into pictures without faces", "photos_synthetic.json": "Synthetic faces in pictures without faces"}
+PHOTOS = {"photos.json": "Photographs with their own landmarks", "photos_composed.json": "Real faces blended into images without faces", "photos_synthetic.json": "Synthetic faces in images without faces"}
 PLANNED = {  # record: what it measures
-    "photos.json": "faces found, error, false faces and time on whole photographs beside MediaPipe and dlib", "photos_composed.json": "the same with real faces blended into pictures without faces",
-    "photos_synthetic.json": "the same with synthetic faces, which everybody can repeat", "confidence.json": "whether confidence is a probability, and how spoiled photographs are flagged",
-    "robustness.json": "faces found and flagged in spoiled copies of the same scenes", "speed.json": "time per scene, and what was tried to reduce it",
+    "photos.json": "faces found, error, false detections and time on whole photographs, compared with MediaPipe and dlib", "photos_composed.json": "the same with real faces blended into images without faces",
+    "photos_synthetic.json": "the same with synthetic faces, which everyone can repeat", "confidence.json": "whether confidence is a probability, and how degraded photographs are flagged",
+    "robustness.json": "faces found and flagged in degraded copies of the same scenes", "speed.json": "time per scene, and what was tried to reduce it",
     "tracking.json": "error in motion, jitter, ids and time per frame of video", "cuts.json": "track ids at cuts from one person to another", "uses.json": "alignment, head pose and expression measures on photographs"}
-OF_FACES = ("found", "faces", "nme_own_percent", "nme_common_percent", "common")  # columns without meaning where there is no face
+OF_FACES = ("found", "faces", "nme_own_percent", "nme_common_percent", "common")  # columns that mean nothing where there is no face
 GOALS = {"error_percent": 0.3, "jitter_px": 0.05, "processor_ms_mean": 4.0}  # of tracking: at most
-NEVER = ["The time of the present search on an idle machine.",
+NEVER = ["The time of the current search on an idle machine.",
          "MediaPipe and dlib on the simulated videos of the tracking benchmark.",
-         "Head pose against a measuring device: we have no such data, so the pose is compared with another estimate.",
-         "Expression measures against the other points of 300-W's 68: our files contain the fifteen mapped points only."]
+         "Head pose compared with a measured ground truth: we have no such data, so the pose is compared with another estimate.",
+         "Expression measures computed from 300-W's 68 points: our files contain only the fifteen mapped points."]
 
 
 def prediction_records() -> dict[str, dict]:
@@ -33,13 +33,13 @@ def unmeasured(records: dict[str, dict]) -> list[str]:
 
 
 def photo_lines(name: str, record: dict) -> list[str]:
-    "Return the section on photographs: a table per kind of picture, a row per method."
+    "Return the section on photographs: a table per kind of image, a row per method."
     timed = any("ms_median" in row for methods in record.get("tables", {}).values() for row in methods.values())
-    lines = [f"## {PHOTOS[name]}", "", in_terms(f"A face counts as found with a {record.get('found_from', 'small error')}.") + f" The methods processed the same images in turns{', so compare the ratios of the times' if timed else '. Times are left out, since other programs used the cores'}. "
+    lines = [f"## {PHOTOS[name]}", "", in_terms(f"A face counts as found with a {record.get('found_from', 'small error')}.") + f" The methods processed the same images in turn{', so compare the ratios of the times' if timed else '. Times are left out, since other programs used the cores'}. "
              "NME is the mean over the faces that a method found; common faces are those that all methods found.", ""]
     for kind, methods in record.get("tables", {}).items():
-        count, faceless = record.get("pictures", {}).get(kind), all(values.get("faces") == 0 for values in methods.values())
-        lines += [f"### {kind[0].upper()}{kind[1:].replace('_', ' ')}" + (f" ({count} pictures)" if count else ""), "",
+        kind_images, faceless = record.get("pictures", {}).get(kind), all(values.get("faces") == 0 for values in methods.values())
+        lines += [f"### {kind[0].upper()}{kind[1:].replace('_', ' ')}" + (f" ({kind_images} images)" if kind_images else ""), "",
                   *table([{"method": method, **{key: value for key, value in values.items() if not (faceless and key in OF_FACES)}} for method, values in methods.items()], "method", f"{PHOTOS[name]}: {kind}")]
     absent = [name for name in ("mediapipe", "dlib") if not any(name in method.lower() for methods in record.get("tables", {}).values() for method in methods)]
     return [*lines, *([f"Not in this run: {', '.join(absent)}.", ""] if absent else []), *_made(record)]
@@ -61,26 +61,26 @@ def goal_lines(records: Records) -> list[str]:
 
 def speed_lines(record: dict) -> list[str]:
     "Return the section on speed: times of each run, and what was tried."
-    rows = [{"method": method, "run": number, "search": run["search"] if method.startswith("facekp") else None, "scenes": run["scenes"], "cpu_ms_median": run["processor_ms_median"][method], "ms_median": run["ms_median"][method]}
+    rows = [{"method": method, "run": number, "search": in_terms(run["search"]) if method.startswith("facekp") else None, "scenes": run["scenes"], "cpu_ms_median": run["processor_ms_median"][method], "ms_median": run["ms_median"][method]}
             for number, run in enumerate(record["runs"], 1) for method in run["processor_ms_median"]]
-    return ["## Speed", "", f"{record['what'][0].upper()}{record['what'][1:]}. Read the ratios within a run. {record['note'][0].upper()}{record['note'][1:]}.", "", *table(rows, "method", "Time per scene by run and method"),
-            "What was tried, in this order:", "", *tried_lines(record), "", *_made(record)]
+    return ["## Speed", "", in_terms(f"{record['what'][0].upper()}{record['what'][1:]}. Compare the ratios within a run. {record['note'][0].upper()}{record['note'][1:]}."), "", *table(rows, "method", "Time per scene by run and method"),
+            "These changes were tried, in this order:", "", *tried_lines(record), "", *_made(record)]
 
 
 def robustness_lines(record: dict) -> list[str]:
-    "Return the section on spoiled scenes: a row per kind and method."
-    rows = [{"kind": kind, "method": method, **values} for kind, methods in record["tables"].items() for method, values in methods.items()]
+    "Return the section on degraded scenes: a row per kind and method."
+    rows = [{"kind": in_terms(kind), "method": method, **values} for kind, methods in record["tables"].items() for method, values in methods.items()]
     spoils = "; ".join(f"{kind}: {text}" for kind, text in record["spoils"].items())
-    return ["## Spoiled scenes", "", f"{record['what'][0].upper()}{record['what'][1:]}. A face is found with a {record['found_from']}. The copies of a scene differ in the spoil alone ({spoils}).", "",
-            *table(rows, "kind", "Faces found and flagged in spoiled scenes"),
-            "Tried for these cases: a confidence fitted to faces with and without spoils, in place of a rule of thumb that discarded good points; a search in four orientations where an image has no sure face; "
-            "a second search there in sharpened crops; a flag for faces whose points are uncertain on one side. Not tried: training the detector, whose weights are taken over from MediaPipe.", "", *_made(record)]
+    return ["## Degraded scenes", "", in_terms(f"{record['what'][0].upper()}{record['what'][1:]}. A face counts as found with a {record['found_from']}. The copies of a scene differ only in the degradation ({spoils})."), "",
+            *table(rows, "kind", "Faces found and flagged in degraded scenes"),
+            "We tried four changes for these cases. The confidence was fitted to faces with and without degradation; it replaces a rule of thumb that discarded good points. Images without a confident detection are "
+            "searched in four orientations, and then again in sharpened crops. Faces whose points are uncertain on one side are flagged. We did not train the detector: its weights come from MediaPipe.", "", *_made(record)]
 
 
 def cut_lines(record: dict) -> list[str]:
     "Return the section on ids at cuts."
-    rows = [{"cut": row["cut"], "videos": row["videos"], "new id": row["new_id"], "first frame: distance from a search in it alone, % of interocular distance, mean": round(row["distance_percent_mean"], 2)} for row in record["cuts"]]
-    return ["## Ids at a cut", "", "A track id means one face in one shot. " + f"{record['what'][0].upper()}{record['what'][1:]}: the id must be new after a cut and must stay without one.", "", *table(rows, "cut", "Ids at cuts"), *_made(record)]
+    rows = [{"cut": row["cut"], "videos": row["videos"], "new id": row["new_id"], "first frame: mean distance from a search of this frame alone, % of the interocular distance": round(row["distance_percent_mean"], 2)} for row in record["cuts"]]
+    return ["## Ids at a cut", "", "A track id identifies one face within one shot. " + f"{record['what'][0].upper()}{record['what'][1:]}: the id must change at a cut and must not change without one.", "", *table(rows, "cut", "Ids at cuts"), *_made(record)]
 
 
 def tracking_lines(record: dict) -> list[str]:
@@ -95,7 +95,7 @@ def tracking_lines(record: dict) -> list[str]:
     goals = [{"measure": words[name], "goal, at most": goal, "measured, worst motion": round(worst[name], 3), "reached": bool(worst[name] <= goal)} for name, goal in GOALS.items()]
     gaps = [{"black frames": row["black_frames"], "faces": row["faces"], "id kept": row["id_kept"], "frames until found again, most": row["frames_until_found_most"]} for row in record["gaps"]]
     return ["## Tracking in video", "", f"Simulated videos: {record['data']['name']}. Times are processor times with one thread. Without the filter, the jitter is {still['jitter_px_unfiltered']:.3f} px.", "",
-            *table(goals, "measure", "Goals of tracking"), *table(motions, "motion", "Tracking by motion"), *table(gaps, "black frames", "Ids through gaps"), *_made(record)]
+            *table(goals, "measure", "Goals of tracking"), *table(motions, "motion", "Tracking by motion"), *table(gaps, "black frames", "Ids across gaps"), *_made(record)]
 
 
 def uses_lines(record: dict) -> list[str]:
@@ -106,30 +106,30 @@ def uses_lines(record: dict) -> list[str]:
     alignment = [{"measure": words[name], "mean": round(values["mean"], 3), "95th percentile": round(values["p95"], 3)} for name, values in record["alignment"].items()]
     return ["## Aligned chips, head pose and expression", "",
             f"{record['data']['faces']} of the {record['data']['total']} faces of `{record['data']['name']}`: {record['data']['part']}. The model's own error on them is {record['nme']:.1%} of the interocular "
-            "distance (with the constant offset between annotation conventions).", "",
-            "**Aligned chips** by predicted points against chips by labels: how far the five labelled points are displaced in a chip of 112 pixels, and the difference in rotation and scale.", "",
+            "distance (including the constant offset between annotation conventions).", "",
+            "**Aligned chips.** Chips aligned by predicted points are compared with chips aligned by labels: the displacement of the five labelled points in a chip of 112 pixels, and the difference in rotation and scale.", "",
             *table(alignment, "measure", "Alignment"),
-            f"**Head pose** in degrees, against the pose of MediaPipe {record['mediapipe']}'s Face Mesh (468 points, its canonical face) on the same pictures. Neither is the truth, and the shipped model "
-            "learned from labels into which predictions of MediaPipe's mesh were blended, so part of the agreement may be a shared error.", "",
+            f"**Head pose** in degrees, compared with the pose that MediaPipe {record['mediapipe']}'s Face Mesh (468 points, its canonical face) gives on the same images. Neither is the truth. The shipped model "
+            "was trained on labels blended with predictions of MediaPipe's mesh, so part of the agreement may be a shared error.", "",
             *table([rounded(row) for row in record["pose"]], "angle", "Head pose against MediaPipe"),
-            "**Expression measures** of predicted points against the same measures of the labels, in interocular distances.", "",
+            "**Expression measures** of the predicted points, compared with the same measures of the labels, in interocular distances.", "",
             *table([rounded(row) for row in record["expression"]], "measure", "Expression measures"),
-            "Fifteen points cannot show blinking and eye opening (there is no point on an eyelid), gaze (the eye centre is not the pupil), the inner edge of the lips, frowning, and emotions.", "", *_made(record)]
+            "Fifteen points cannot show blinking or eye opening (there is no point on an eyelid), gaze (the eye centre is not the pupil), the inner edge of the lips, frowning, or emotions.", "", *_made(record)]
 
 
 def confidence_lines(record: dict) -> list[str]:
-    "Return the section on the reliability of confidence and on spoiled photographs."
-    words = {"none": "not spoiled", "hidden": "half hidden", "small": "small face", "dark": "low light", "negative": "negative image"}
+    "Return the section on the reliability of confidence and on degraded photographs."
+    words = {"none": "unchanged", "hidden": "half hidden", "small": "small face", "dark": "low light", "negative": "negative image"}
     reliability = [{"share with a small error" if key == "right" else key: value for key, value in row.items()} for row in record["reliability_test"]]
     kinds = [{"kind": words.get(kind, kind), **values} for kind, values in record.get("by_kind_test", {}).items()]
-    return ["## Confidence", "", f"{in_terms(record['what'])}.", "", *table(reliability, "confidence from", "Reliability of confidence"), *table(kinds, "kind", "Spoiled pictures"), *_made(record)]
+    return ["## Confidence", "", f"{in_terms(record['what'])}.", "", *table(reliability, "confidence from", "Reliability of confidence"), *table(kinds, "kind", "Degraded images"), *_made(record)]
 
 
 def install_lines(record: dict) -> list[str]:
     "Return the size of the base installation."
     largest = [f"{name} {package['files'] / 1e6:.0f} MB" for name, package in list(record["packages"].items())[:4]]
-    return ["## Installation", "", f"Prediction needs the base installation only. On Python {record['python']} its files have {record['megabytes_of_files']:.0f} MB, without pip: {', '.join(largest)} and {len(record['packages']) - 4} smaller packages. "
-            f"The bytecode that Python writes beside them adds {record['megabytes_of_bytecode']:.0f} MB.", "", f"`{record['command']}`", ""]
+    return ["## Installation", "", f"Prediction needs the base installation only. On Python {record['python']} its files take {record['megabytes_of_files']:.0f} MB, without pip: {', '.join(largest)} and {len(record['packages']) - 4} smaller packages. "
+            f"The bytecode that Python writes next to them adds {record['megabytes_of_bytecode']:.0f} MB.", "", f"`{record['command']}`", ""]
 
 
 def prediction_page() -> str:

@@ -76,7 +76,7 @@ def test_tables_of_photographs_have_a_row_per_method(tmp_path, monkeypatch):
     (tmp_path / "photos.json").write_text(json.dumps({"schema": 1, "data": None, "seconds": None, "machine": None, "versions": None, "command": "python x.py",
                                                       "found_from": "mean error is under 0.3", "pictures": {"whole": 150}, "tables": {"whole": {"facekp": {"found": 149, "ms": 31.5}, "MediaPipe": {"found": 150, "ms": 9.0}}}}))
     page = prediction_page.prediction_page()
-    assert "Whole (150 pictures)" in page and ">149</td>" in page and ">MediaPipe</td>" in page and "Not in this run: dlib." in page and "python x.py" in page
+    assert "Whole (150 images)" in page and ">149</td>" in page and ">MediaPipe</td>" in page and "Not in this run: dlib." in page and "python x.py" in page
 
 
 @pytest.mark.parametrize("name", sorted(RECORDS))

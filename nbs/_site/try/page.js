@@ -1,17 +1,17 @@
-// The page: sample, file or webcam in; picture with points, a sentence and a table out. worker.js does the work.
+// The page: sample, file or webcam in; image with points, a sentence and a table out. worker.js runs the models.
 import { headPose, measureExpression } from "./find.js";
 import known from "./known.js";
 
 const $ = (name) => document.getElementById(`try-${name}`);
 const canvas = $("canvas"), status = $("status"), table = $("table"), measures = $("measures"), webcam = $("webcam"), file = $("file");
-const LONGEST = 3000; // a larger picture is made smaller before it is looked at
+const LONGEST = 3000; // longer side in pixels; larger images are reduced before detection
 let shown = null, asked = 0, stream = null, worker = null;
 const waiting = new Map();
 
 function start() {
-  // the worker, with runtime and nets; on the first press, as it is 12 MB
+  // start the worker, with runtime and models, on the first press: they are 12 MB
   if (worker) return;
-  status.textContent = "Loading the models; this is needed once …";
+  status.textContent = "Loading the models (first use only) …";
   worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
   worker.onmessage = ({ data }) => {
     if (data.ready) return;
@@ -19,11 +19,11 @@ function start() {
     waiting.get(data.number)?.(data);
     waiting.delete(data.number);
   };
-  worker.onerror = () => say("The page's program could not start; this browser may be too old.");
+  worker.onerror = () => say("The page's script could not start; this browser may be too old.");
 }
 
 function ask(picture, smallest) {
-  // the worker's answer to a picture
+  // return the worker's result for an image
   const number = ++asked;
   start();
   return new Promise((answer) => {
@@ -37,12 +37,12 @@ const degrees = (value) => String(Math.round(value) || 0); // no minus before a 
 const words = (name) => name.replaceAll("_", " ");
 const count = (number, thing) => `${number === 1 ? "One" : number} ${thing}${number === 1 ? "" : "s"}`;
 
-// ---------------------------------------------------------------- reading pictures
+// ---------------------------------------------------------------- reading images
 
 const reader = document.createElement("canvas"), readerContext = reader.getContext("2d", { willReadFrequently: true });
 
 function read(source, width, height) {
-  // the pixels of an image or video, on white where it is transparent; scale is how much smaller they are
+  // return the pixels of an image or video frame, with transparent parts on white, and the scale of the reduced image
   const scale = Math.min(1, LONGEST / Math.max(width, height));
   reader.width = Math.max(1, Math.round(width * scale));
   reader.height = Math.max(1, Math.round(height * scale));
@@ -67,7 +67,7 @@ async function look(blob, name) {
   show(bitmap, picture, [], name);
   if (worker) say("Detecting …");
   const answer = await ask(picture);
-  if (shown?.bitmap !== bitmap) return; // another picture was chosen meanwhile
+  if (shown?.bitmap !== bitmap) return; // another image was chosen meanwhile
   if (answer.error) { say(answer.error); return; }
   show(bitmap, picture, answer.faces, name);
   tell(answer, scale, picture);
@@ -76,7 +76,7 @@ async function look(blob, name) {
 // ---------------------------------------------------------------- showing what was found
 
 function show(bitmap, picture, faces, name, mirrored = false) {
-  // draw the picture, and over it boxes, points and how far off each point may be
+  // draw the image, and over it boxes, points and the expected error of each point
   shown = { bitmap };
   const large = Math.min(Math.max(960 / Math.max(picture.width, picture.height), 1), 1440 / Math.max(picture.width, picture.height));
   canvas.width = Math.round(picture.width * large);
@@ -116,7 +116,7 @@ function show(bitmap, picture, faces, name, mirrored = false) {
 }
 
 function tell({ faces, milliseconds }, scale, picture) {
-  // the sentence and the table
+  // write the sentence and the tables
   const time = `${Math.max(1, Math.round(milliseconds))} ms`;
   if (!faces.length) {
     const least = Math.ceil(known.smallest * Math.max(picture.width, picture.height));
@@ -126,7 +126,7 @@ function tell({ faces, milliseconds }, scale, picture) {
     const doubts = best.flags.length ? ` Flagged: ${best.flags.join(", ")}.` : "";
     say(`${count(faces.length, "face")} found in ${time}. ${faces.length > 1 ? "Highest confidence" : "Confidence"}: ${best.confidence.toFixed(2)}; expected error of its keypoints: `
       + `about ${(off / scale).toFixed(1)} pixels, on a face ${Math.round(best.frame[2] / scale)} pixels wide.${doubts} `
-      + `In distances between the eyes: ${Object.entries(measureExpression(best.points)).map(([name, value]) => `${words(name)} ${value.toFixed(2)}`).join(", ")}. `
+      + `In interocular distances: ${Object.entries(measureExpression(best.points)).map(([name, value]) => `${words(name)} ${value.toFixed(2)}`).join(", ")}. `
       + `Head pose: ${Object.entries(headPose(best.points)).map(([name, value]) => `${name} ${degrees(value)}°`).join(", ")}.`);
   }
   const row = (texts) => {
@@ -137,7 +137,7 @@ function tell({ faces, milliseconds }, scale, picture) {
   measures.querySelector("tbody").replaceChildren(...faces.map(({ points }, number) => row([number + 1,
     ...Object.values(measureExpression(points)).map((value) => value.toFixed(2)), ...Object.values(headPose(points)).map((value) => value.toFixed(1))])));
   table.querySelector("tbody").replaceChildren(...faces.flatMap((face, number) => face.points.map(([x, y], k) => {
-    // a pixel's middle is a whole number, in the picture's own size
+    // coordinates in the image's original size; the centre of a pixel is a whole number
     const values = [(x + 0.5) / scale - 0.5, (y + 0.5) / scale - 0.5, face.sigma[k] / scale];
     return row([number + 1, words(known.keypoints[k]), ...values.map((value) => value.toFixed(2))]);
   })));
@@ -170,7 +170,7 @@ async function watch() {
   await video.play();
   if (!worker) start();
   else say("Detecting …");
-  status.setAttribute("aria-live", "off"); // not every frame has to be read out
+  status.setAttribute("aria-live", "off"); // a screen reader need not read every frame
   let last = performance.now(), rate = 0;
   while (stream === camera) {
     const frame = await createImageBitmap(video), { picture, scale } = read(frame, frame.width, frame.height);
@@ -207,7 +207,7 @@ document.addEventListener("drop", (event) => {
 });
 addEventListener("pagehide", stop);
 
-const first = $("first"); // what is shown before the first press
+const first = $("first"); // the image shown before the first press
 first.decode().then(() => createImageBitmap(first)).then((bitmap) => {
   if (!shown) show(bitmap, bitmap, [], "One synthetic face");
 });

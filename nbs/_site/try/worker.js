@@ -1,4 +1,4 @@
-// Load ONNX Runtime and both nets once, then answer pictures with faces; beside the page, so that the page never stands still.
+// Load ONNX Runtime and both models once, then return the faces of each image; in a worker, so that the page stays responsive.
 import * as ort from "./onnxruntime/ort.wasm.min.mjs";
 import { findFaces } from "./find.js";
 
@@ -8,7 +8,7 @@ ort.env.logLevel = "error";
 
 const open = (name) => ort.InferenceSession.create(new URL(name, import.meta.url).href, { executionProviders: ["wasm"], logSeverityLevel: 3 });
 const nets = Promise.all([open("./face_detector.onnx"), open("./default.onnx")]).then(([detector, model]) => ({ detector, model, Tensor: ort.Tensor }));
-nets.then(() => postMessage({ ready: true }), (error) => postMessage({ error: `The nets could not be loaded: ${error.message ?? error}` }));
+nets.then(() => postMessage({ ready: true }), (error) => postMessage({ error: `The models could not be loaded: ${error.message ?? error}` }));
 
 addEventListener("message", async ({ data: { number, picture, smallest } }) => {
   try {
@@ -16,6 +16,6 @@ addEventListener("message", async ({ data: { number, picture, smallest } }) => {
     const faces = await findFaces(loaded, picture, smallest);
     postMessage({ number, faces, milliseconds: performance.now() - started });
   } catch (error) {
-    postMessage({ number, error: `This picture could not be looked at: ${error.message ?? error}` });
+    postMessage({ number, error: `This image could not be processed: ${error.message ?? error}` });
   }
 });
