@@ -35,29 +35,29 @@ from .session import DETECTOR_FILE, SizedSession
 from ..keypoints import IMAGE_SIZE, KEYPOINTS
 from ..limits import MAX_PIXELS, MIN_FACE_SIZE
 
-# %% ../../nbs/library/inference/landmarker.ipynb #078650ba
+# %% ../../nbs/library/inference/landmarker.ipynb #15d1d72c
 DETECTOR_POINTS_IN_CROP = np.array([[30.1, 38.0], [64.7, 38.2], [48.2, 57.7], [47.6, 74.8]])  # the detector's eyes, nose and mouth in a training crop: means over 257 faces
 SECOND_PASS_SCALE = 176 / IMAGE_SIZE  # the detector is best where a face fills half of its input
 CLEAR_DETECTION = 22, 0.85  # size of the box in the detector's input and score from which an upright frontal face needs no second detection
-CLEAR_CONFIDENCE = 0.9  # confidence from which the face is then accepted
-SURE_CONFIDENCE = 0.8  # a less sure face is flagged; an image without a surer one is searched in other orientations
-TURNED_PLACES = 4  # candidates of such an image that are looked at in other orientations
-IMAGES_TOGETHER = 16  # images of a batch that are in memory at the same time
-HOPELESS_CONFIDENCE = 0.06  # share of the least confidence: what has less after the first pass is dropped before the second
-USUAL_SHIFT = 0.4  # pixels of the crop: the mean distance of the points of two passes, taken where there is only one
-SMALL_FACE = 40  # pixels: a smaller crop holds too little detail
-TURNED_LIMIT = 0.35  # distance of the nose from the middle of the eyes, in eye distances
+CLEAR_CONFIDENCE = 0.9  # confidence from which such a face is accepted
+SURE_CONFIDENCE = 0.8  # a face below it is flagged; an image without a face above it is searched in other orientations
+TURNED_PLACES = 4  # number of candidates of such an image that are tried in other orientations
+IMAGES_TOGETHER = 16  # number of images of a batch that are in memory at the same time
+HOPELESS_CONFIDENCE = 0.06  # share of the minimum confidence: a candidate below it after the first pass is dropped before the second
+USUAL_SHIFT = 0.4  # pixels of the crop: mean distance between the points of two passes, assumed after the first pass
+SMALL_FACE = 40  # pixels: a smaller crop contains too little detail
+TURNED_LIMIT = 0.35  # in eye distances: in a turned face, the nose is further than this from the midpoint of the eyes
 
-# %% ../../nbs/library/inference/landmarker.ipynb #a09e551e
+# %% ../../nbs/library/inference/landmarker.ipynb #0a718d22
 class _Place(NamedTuple):
     "A place in one of several images where a face may be."
-    image: int  # its number
-    crop: Crop
+    image: int  # number of the image in the batch
+    crop: Crop  # the region, pixels of the image
 
 
 class _Detected(NamedTuple):
-    "A face that the detector sees in one of several images."
-    image: int  # its number
+    "A face that the detector found in one of several images."
+    image: int  # number of the image in the batch
     points: np.ndarray  # float [4,2], eyes, nose and mouth, pixels of the image
     score: float  # 0-1
 
@@ -101,24 +101,27 @@ def _yaw_ratio(points: np.ndarray) -> float:
     across = points[1] - points[0]
     return float(abs((points[2] - points[:2].mean(axis=0)) @ across) / max(across @ across, 1e-6))
 
-# %% ../../nbs/library/inference/landmarker.ipynb #eb602b77
-def same_place(a: Crop, b: Crop) -> bool:
-    "Tell whether two crops are nearer than two faces can be."
+# %% ../../nbs/library/inference/landmarker.ipynb #139946ed
+def same_place(
+    a: Crop,  # crop of a face, pixels of the image
+    b: Crop,  # crop of another face of the same image
+) -> bool:  # True if both must be the same face
+    "Tell whether two crops are closer together than two faces can be."
     return math.dist(a.center, b.center) < 0.4 * min(a.size, b.size)
 
 
 def _deduplicate(faces: Iterable[Face]) -> list[Face]:
-    "Keep the face with the largest confidence at each place, largest first."
+    "Keep the face with the highest confidence at each place, highest first."
     kept: list[Face] = []
     for face in sorted(faces, key=lambda face: -face.confidence):
         if not any(same_place(face.crop, other.crop) for other in kept):
             kept.append(face)
     return kept
 
-# %% ../../nbs/library/inference/landmarker.ipynb #f5fd2807
+# %% ../../nbs/library/inference/landmarker.ipynb #01dc0bfc
 def _first_pass(landmarker: "FaceLandmarker", number: int,
                 pyramid: ImagePyramid) -> tuple[list[_Place], list[_Detected]]:
-    "Return the places of all candidates of an image, and what was detected at the clear ones."
+    "Return the places of all candidates of an image, and the detections at the clear ones."
     detections, scores = find_candidates(landmarker.detector, pyramid, landmarker.min_face_size)
     finest = pyramid_sizes(pyramid.longest, landmarker.min_face_size)[-1] / pyramid.longest
     crops = [fit_crop(DETECTOR_POINTS_IN_CROP, detection[2:6]) for detection in detections]
@@ -133,7 +136,7 @@ def _first_pass(landmarker: "FaceLandmarker", number: int,
 
 def _search_turned(landmarker: "FaceLandmarker", number: int, pyramid: ImagePyramid,
                    places: Sequence[_Place]) -> list[_Place]:
-    "Return the places of candidates in an image with a border, in four orientations, and the first known places in the other orientations."
+    "Return the candidates in an image with a border, in four orientations, and the first known places in the other three."
     side = min(pyramid.longest, 256)
     scale, border = side / pyramid.longest, int(0.4 * side)
     framed = cv2.copyMakeBorder(pyramid.resize(side), border, border, border, border, cv2.BORDER_REPLICATE)
@@ -147,23 +150,23 @@ def _search_turned(landmarker: "FaceLandmarker", number: int, pyramid: ImagePyra
 
 
 def _turn_back(points: np.ndarray, turn: int, shape: tuple[int, ...]) -> np.ndarray:
-    "Map points of an image that np.rot90 turned back into it."
+    "Map points of an image turned by np.rot90 back to the original image."
     for step in range(turn, 0, -1):
         last = shape[step % 2] - 1  # of a row of the image before this step
         points = np.stack([last - points[..., 1], points[..., 0]], axis=-1)
     return points
 
-# %% ../../nbs/library/inference/landmarker.ipynb #18571b17
+# %% ../../nbs/library/inference/landmarker.ipynb #7001a38b
 class FaceLandmarker:
     "Finds faces and their keypoints in images."
 
     def __init__(
         self,
         model: str | Path | KeypointModel = "default",  # default, an .onnx, .tflite or .keras file, the folder of a run, or a model
-        min_face_size: float = MIN_FACE_SIZE,  # the smallest face to find, as a share of the longer side of the image, 0-1; half of it takes four times as long
-        min_confidence: float = 0.5,  # 0-1; what is less probably a face with its points in place is dropped
-        passes: int = 2,  # predictions per face; from the second on the crop follows the points
-        max_pixels: int = MAX_PIXELS,  # refuse larger images
+        min_face_size: float = MIN_FACE_SIZE,  # the smallest face to find, as a share of the longer side of the image, 0.005-1; halving it takes four times as long
+        min_confidence: float = 0.5,  # 0-1; faces with a lower confidence are dropped
+        passes: int = 2,  # keypoint predictions per face, 1 or more; from the second on, the crop follows the points
+        max_pixels: int = MAX_PIXELS,  # pixels of the largest image accepted
         threads: int | None = None,  # CPU threads; None: all cores of this process, at most four
         providers: str | Sequence[str] = "cpu",  # where the networks run: cpu, cuda, coreml, directml, several in order of preference, or auto
     ):
@@ -179,9 +182,9 @@ class FaceLandmarker:
 
     def predict(
         self,
-        image: Any,  # what read_image takes, or a batch: a list of these, an array [N,H,W,3] or grey [N,H,W]
+        image: Any,  # anything that read_image accepts, or a batch: a list of these, an array [N,H,W,3] or grey [N,H,W]
     ) -> Any:  # a Prediction for an image, a list of them for a batch
-        "Find the faces of an image or of each image of a batch. Raises UserError for what is no image."
+        "Find the faces of an image or of each image of a batch. Raises UserError for any other input."
         if not _is_batch(image):
             return _predict_all(self, [image])[0]
         sources = list(image)
@@ -191,36 +194,36 @@ class FaceLandmarker:
     def find_faces(
         self,
         image: np.ndarray,  # uint8 [H,W,3], RGB
-    ) -> list[Face]:  # largest confidence first
+    ) -> list[Face]:  # highest confidence first
         "Find the faces of an image in memory."
         return self.find_faces_of_all([image])[0]
 
     def find_faces_of_all(
         self,
         images: Sequence[np.ndarray],  # uint8 [H,W,3], RGB, of any sizes
-    ) -> list[list[Face]]:  # per image its faces, largest confidence first
-        "Find the faces of several images in memory; the candidates of all go through the networks together."
+    ) -> list[list[Face]]:  # the faces of each image, highest confidence first
+        "Find the faces of several images in memory; their candidates go through the networks together."
         return _search(self, [self._make_pyramid(image) for image in images])
 
     def refine(
         self,
         image: np.ndarray,  # uint8 [H,W,3], RGB
-        crops: Sequence[Crop],  # where faces may be
-        min_confidence: float | None = None,  # 0-1; the landmarker's own when not given
-    ) -> list[Face]:  # largest confidence first
-        "Detect again at known places, and find the keypoints."
+        crops: Sequence[Crop],  # regions that may contain faces, pixels of the image
+        min_confidence: float | None = None,  # 0-1; None: that of the landmarker
+    ) -> list[Face]:  # highest confidence first
+        "Detect faces again in known regions, and predict their keypoints."
         largest = max((crop.pixel for crop in crops), default=1.0)
         pyramid = ImagePyramid(image, max(1, int(max(image.shape[:2]) / largest)))
         return _refine(self, [pyramid], [_Place(0, crop) for crop in crops], min_confidence)[0]
 
     def _make_pyramid(self, image: np.ndarray) -> ImagePyramid:
-        "Return the pyramid from which an image is searched."
+        "Return the pyramid in which an image is searched."
         return ImagePyramid(image, pyramid_sizes(max(image.shape[:2]), self.min_face_size)[-1])
 
-# %% ../../nbs/library/inference/landmarker.ipynb #d510b876
+# %% ../../nbs/library/inference/landmarker.ipynb #440ccf15
 def _check_options(min_face_size: float, min_confidence: float, passes: int, max_pixels: int,
                    threads: int | None) -> None:
-    "Refuse options out of range."
+    "Raise UserError for an option out of range."
     for name, value, low, high in (("min_face_size", min_face_size, 0.005, 1), ("min_confidence", min_confidence, 0, 1)):
         if not low <= value <= high:
             raise UserError(f"{name}={value}: expected {low} to {high}")
@@ -251,16 +254,16 @@ def _predict_points(model: KeypointModel, pyramids: Sequence[ImagePyramid], cand
         after.append(candidate._replace(points=points, sigma=error, confidence=confidence))
     return after
 
-# %% ../../nbs/library/inference/landmarker.ipynb #a5477969
+# %% ../../nbs/library/inference/landmarker.ipynb #e4f88c68
 def _refine(landmarker: FaceLandmarker, pyramids: Sequence[ImagePyramid], places: Sequence[_Place],
             min_confidence: float | None = None) -> list[list[Face]]:
-    "Detect again at places, and find the keypoints."
+    "Detect faces again at places, and predict their keypoints."
     return _find_points(landmarker, pyramids, _detect_in_crops(landmarker.detector, pyramids, places), min_confidence)
 
 
 def _find_points(landmarker: FaceLandmarker, pyramids: Sequence[ImagePyramid], detected: Sequence[_Detected],
                  min_confidence: float | None = None) -> list[list[Face]]:
-    "Crop detected faces, predict their keypoints, and repeat with better crops; return the faces of each image once."
+    "Crop detected faces, predict their keypoints, and repeat with better crops; return each face of an image once."
     least = landmarker.min_confidence if min_confidence is None else min_confidence
     candidates = [_Candidate(one, fit_crop(DETECTOR_POINTS_IN_CROP, one.points)) for one in detected]
     for number in range(landmarker.passes):
@@ -273,9 +276,9 @@ def _find_points(landmarker: FaceLandmarker, pyramids: Sequence[ImagePyramid], d
             faces[one.image].append(_make_face(pyramids[one.image].image.shape, points, sigma, crop, one.points, confidence))
     return [_deduplicate(found) for found in faces]
 
-# %% ../../nbs/library/inference/landmarker.ipynb #5d69353e
+# %% ../../nbs/library/inference/landmarker.ipynb #fd25265e
 def _without_sure_face(faces: Sequence[Sequence[Face]]) -> list[int]:
-    "Return the numbers of the images in which no face is sure."
+    "Return the numbers of the images without a sure face."
     return [number for number, found in enumerate(faces) if max((face.confidence for face in found), default=0) < SURE_CONFIDENCE]
 
 
@@ -284,9 +287,9 @@ def _add(faces: list[list[Face]], more: Sequence[Sequence[Face]]) -> None:
     for number, found in enumerate(more):
         faces[number] = _deduplicate([*faces[number], *found])
 
-# %% ../../nbs/library/inference/landmarker.ipynb #69de124b
+# %% ../../nbs/library/inference/landmarker.ipynb #ae326114
 def _search(landmarker: FaceLandmarker, pyramids: Sequence[ImagePyramid]) -> list[list[Face]]:
-    "Find the faces of several images. Those without a sure face are searched again: with a border, turned, and sharpened."
+    "Find the faces of several images; search those without a sure face again: with a border, turned, and sharpened."
     first = [_first_pass(landmarker, number, pyramid) for number, pyramid in enumerate(pyramids)]
     faces = _find_points(landmarker, pyramids, [one for _, clear in first for one in clear], CLEAR_CONFIDENCE)
     doubtful = [place for places, _ in first for place in places
@@ -299,9 +302,9 @@ def _search(landmarker: FaceLandmarker, pyramids: Sequence[ImagePyramid]) -> lis
     _add(faces, _refine(landmarker, [SharpenedPyramid(pyramid) for pyramid in pyramids], places))
     return faces
 
-# %% ../../nbs/library/inference/landmarker.ipynb #c7b3237a
+# %% ../../nbs/library/inference/landmarker.ipynb #30cb1e99
 def _is_batch(image: object) -> bool:
-    "Tell whether it is several images. Raises UserError for an ambiguous array."
+    "Tell whether the input is a batch of images. Raises UserError for an ambiguous array."
     if isinstance(image, (str, Path, bytes, bytearray, memoryview, Image.Image)) or hasattr(image, "read"):
         return False
     shape = getattr(image, "shape", None)
@@ -328,15 +331,15 @@ def _predict_all(landmarker: FaceLandmarker, sources: Sequence[Any]) -> list[Pre
     names = [str(source) if isinstance(source, (str, Path)) else "" for source in sources]
     return [Prediction(*parts, seconds) for parts in zip(images, faces, names)]
 
-# %% ../../nbs/library/inference/landmarker.ipynb #79769583
+# %% ../../nbs/library/inference/landmarker.ipynb #7d7cfcda
 def load(
     model: str | Path | KeypointModel = "default",  # default, an .onnx, .tflite or .keras file, the folder of a run, or a model
-    **options: Any,  # of FaceLandmarker: min_face_size, min_confidence, passes, max_pixels, threads, providers
+    **options: Any,  # options of FaceLandmarker: min_face_size, min_confidence, passes, max_pixels, threads, providers
 ) -> FaceLandmarker:  # ready to predict
     "Load a landmarker: `facekp.load().predict(image)`."
     return FaceLandmarker(model, **options)
 
-# %% ../../nbs/library/inference/landmarker.ipynb #ab6bffb1
+# %% ../../nbs/library/inference/landmarker.ipynb #b4cebda1
 @functools.lru_cache(maxsize=4)
 def _cached_landmarker(model: str, options: tuple[tuple[str, Any], ...]) -> FaceLandmarker:
     "Load a landmarker once for the same model and options."
@@ -344,10 +347,10 @@ def _cached_landmarker(model: str, options: tuple[tuple[str, Any], ...]) -> Face
 
 
 def predict(
-    image: Any,  # what read_image takes, or a batch: a list of these, an array [N,H,W,3] or grey [N,H,W]
+    image: Any,  # anything that read_image accepts, or a batch: a list of these, an array [N,H,W,3] or grey [N,H,W]
     model: str | Path = "default",  # default, an .onnx file, a .keras file, or the folder of a run
-    **options: Any,  # of FaceLandmarker: min_face_size, min_confidence, passes, max_pixels, threads, providers
+    **options: Any,  # options of FaceLandmarker: min_face_size, min_confidence, passes, max_pixels, threads, providers
 ) -> Any:  # a Prediction for an image, a list of them for a batch
-    "Find the faces of an image and their keypoints; the model is loaded once. Raises UserError for what is no image."
+    "Find the faces of an image and their keypoints; the model is loaded once. Raises UserError for any other input."
     hashable = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
     return _cached_landmarker(str(model), tuple(sorted(hashable.items()))).predict(image)

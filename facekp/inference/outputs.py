@@ -25,18 +25,18 @@ from .writers import TABLE_COLUMNS, VideoSource, Writer, drawn_name, open_writer
 from ..progress import progress
 from ..video import VIDEO_ENDINGS, read_frames
 
-# %% ../../nbs/library/inference/outputs.ipynb #9df0bc19
+# %% ../../nbs/library/inference/outputs.ipynb #f44129b7
 def predict_files(
-    landmarker: FaceLandmarker,  # what load returned
+    landmarker: FaceLandmarker,  # as load returns it
     given: Iterable[str | Path],  # images, videos, folders, webcam or webcam:N
-    out: str | Path | None = None,  # the folder for the results; None prints json, jsonl, csv and coco, and takes predictions for others
+    out: str | Path | None = None,  # folder for the results; None: json, jsonl, csv and coco are printed, other formats go into the folder predictions
     format: str = "image",  # one of facekp.inference.formats.FORMATS; image: drawn, JPEG for photographs
-    max_frames: int | None = None,  # end a video or webcam after so many frames
-    show_progress: bool = True,  # a bar for what takes over two seconds, and a line per result
-    overwrite: bool = False,  # replace files of other programs and LabelMe files too; other results of facekp are replaced anyway
-    smoothing: bool | OneEuroFilter = True,  # of keypoints in videos, as in facekp.track; False: as the model predicts them
-) -> list[str]:  # what could not be read, a message each
-    "Predict files and write the results; go on after a broken file. Raises UserError where out names a file, or a file of another program is there."
+    max_frames: int | None = None,  # stop a video or webcam after this many frames; None: at its end
+    show_progress: bool = True,  # show a bar for work of over two seconds, and a line per result
+    overwrite: bool = False,  # also replace LabelMe files and files of other programs; other results of facekp are always replaced
+    smoothing: bool | OneEuroFilter = True,  # smooth the keypoints of videos, as in facekp.track; False: leave them as predicted
+) -> list[str]:  # one message per source that could not be read
+    "Predict files and write the results, continuing after a broken file. Raises UserError if out names a file, or if a file of another program would be replaced."
     folder = _results_folder(out, format)
     sources, broken, done = find_sources(given, folder), [], 0
     _check_options(sources, folder, max_frames, overwrite, smoothing)
@@ -58,9 +58,9 @@ def predict_files(
         print_safely(f"wrote {folder / table}")
     return broken
 
-# %% ../../nbs/library/inference/outputs.ipynb #c32a19e5
+# %% ../../nbs/library/inference/outputs.ipynb #ed2981fc
 def _results_folder(out: str | Path | None, format: str) -> Path | None:
-    "Return where results go. Raises UserError for an unknown format and for the name of a file."
+    "Return the folder for the results, or None to print them. Raises UserError for an unknown format and for the name of a file."
     if format not in FORMATS:
         raise UserError(f"format {format!r}: expected one of {', '.join(FORMATS)}")
     if out is None and format not in (*DRAWN_FORMATS, "labelme"):
@@ -71,7 +71,7 @@ def _results_folder(out: str | Path | None, format: str) -> Path | None:
     if ending in {".jpeg", *VIDEO_ENDINGS, *(f".{known}" for known in FORMATS)} and not folder.is_dir():
         kind = ending[1:] if ending[1:] in FORMATS else "image"
         raise UserError(f"{folder}: results go into a folder, expected as --out {folder.with_suffix('')}; "
-                        f"--format {kind} says what is written there")
+                        f"--format {kind} selects what is written there")
     return folder
 
 
@@ -79,20 +79,20 @@ def _check_options(sources: list[Source], folder: Path | None, max_frames: int |
     "Raise UserError for an option that would have no effect."
     videos = any(source.is_video for source in sources)
     if smoothing is not True and not videos:
-        raise UserError("--no-smoothing (smoothing) is for videos and webcams, and none of the sources is one; leave it out")
+        raise UserError("--no-smoothing (smoothing) is for videos and webcams, but none of the sources is one; leave it out")
     if max_frames is not None and not videos:
-        raise UserError(f"--frames {max_frames} (max_frames) ends videos and webcams, and none of the sources is one; leave it out")
+        raise UserError(f"--frames {max_frames} (max_frames) ends videos and webcams early, but none of the sources is one; leave it out")
     if folder is None and sys.stdout is None:
         raise UserError("standard output is closed, so nothing can be printed; give a folder with --out")
     if overwrite and folder is None:
-        raise UserError("--overwrite (overwrite=True) replaces files, and these results are printed; leave it out, or give a folder with --out")
+        raise UserError("--overwrite (overwrite=True) replaces files, but these results are printed; leave it out, or give a folder with --out")
 
 
 def _predict_source(landmarker: FaceLandmarker, source: Source, writer: Writer, max_frames: int | None, show: bool, to_files: bool,
                     smoothing: bool | OneEuroFilter) -> str | None:
-    "Predict one source and print a line about the result; return the message where it can't be read."
+    "Predict one source and print a line about the result; return an error message if the source can't be read."
     if not is_webcam(source.path) and not Path(source.path).is_file():
-        return f"{source.path}: {'no right to read this folder' if Path(source.path).is_dir() else 'a link to a file that is not there'}"
+        return f"{source.path}: {'no permission to read this folder' if Path(source.path).is_dir() else 'a link to a file that is not there'}"
     try:
         line = (_predict_video(landmarker, FaceTracker(landmarker, smoothing=smoothing), source, writer, max_frames, show) if source.is_video
                 else _predict_image(landmarker, source, writer))
@@ -104,9 +104,9 @@ def _predict_source(landmarker: FaceLandmarker, source: Source, writer: Writer, 
         print_safely(f"{source.path}: holds {getattr(several, 'n_frames', 2)} images, of which the first was predicted; facekp.track reads all frames of an animation", sys.stderr)
     return None
 
-# %% ../../nbs/library/inference/outputs.ipynb #dcf0e5cb
+# %% ../../nbs/library/inference/outputs.ipynb #e1c0e4aa
 def _check_results(folder: Path, sources: list[Source], format: str) -> None:
-    "Raise UserError for a file that would be replaced and is no result of this package."
+    "Raise UserError for a file that would be replaced but is not a result of this package."
     paths = [folder / (drawn_name(source, format, source.is_video) if format in DRAWN_FORMATS else f"{source.name}.json") for source in sources]
     paths = [folder / TABLES[format]] if format in TABLES else paths
     foreign = [path for path in paths if path.exists() and not _is_result(path)]
@@ -117,7 +117,7 @@ def _check_results(folder: Path, sources: list[Source], format: str) -> None:
 
 
 def _is_result(path: Path) -> bool:
-    "Tell whether a file was written by this package: its first line has the columns of the table, or its beginning or end names the schema or the program. LabelMe's files name neither, since people correct them."
+    "Tell whether this package wrote a file: it begins with the table's columns, or its first or last 4 kB name the schema or the program. LabelMe files contain neither, since people correct them."
     try:
         with open(path, "rb") as file:
             head = file.read(4096)
@@ -129,19 +129,19 @@ def _is_result(path: Path) -> bool:
         return head.startswith(",".join(TABLE_COLUMNS[:2]).encode())
     return b'"schema":' in ends or b"facekp" in ends
 
-# %% ../../nbs/library/inference/outputs.ipynb #84cb7c6a
+# %% ../../nbs/library/inference/outputs.ipynb #7eb83728
 def _predict_image(landmarker: FaceLandmarker, source: Source, writer: Writer) -> str:
-    "Predict an image; return a line about the result."
+    "Predict an image; return a line that describes the result."
     prediction = landmarker.predict(source.path)
     path = writer.write_image(prediction, source.name)
     faces = ", ".join(" ".join([f"{face.confidence:.2f}", *face.flags]) for face in prediction)
     count = f"{len(prediction)} face{'s' * (len(prediction) != 1)}"
     return f"{source.path}: {count}{f' ({faces})' if faces else ''}{f' -> {path}' if path else ''}"
 
-# %% ../../nbs/library/inference/outputs.ipynb #de5421b3
+# %% ../../nbs/library/inference/outputs.ipynb #9f11a846
 def _predict_video(landmarker: FaceLandmarker, tracker: FaceTracker, source: Source, writer: Writer,
                    max_frames: int | None, show_progress: bool) -> str:
-    "Track the faces of a video or webcam; return a line about the result. Ctrl-C ends a webcam; the result of a file that it cuts is not kept."
+    "Track the faces of a video or webcam; return a line that describes the result. Ctrl-C ends a webcam; a video file that it interrupts leaves no result."
     webcam = is_webcam(source.path)
     frames = read_frames(webcam_number(source.path) if webcam else source.path, landmarker.max_pixels)
     first = next(frames)
@@ -157,7 +157,7 @@ def _predict_video(landmarker: FaceLandmarker, tracker: FaceTracker, source: Sou
                 if number == max_frames:
                     break
         except KeyboardInterrupt:
-            if not webcam:  # a cut video would pass for a whole one
+            if not webcam:  # a truncated video could be mistaken for a complete one
                 raise
     early = (f"; it ends early, {first.total} are announced"
              if not webcam and number != max_frames and number < 0.95 * first.total - 1 else "")
