@@ -42,12 +42,12 @@ def mae(
     predicted, points = check_shapes(predicted, points)
     return float(np.nanmean(np.abs(predicted - points)))
 
-# %% ../nbs/course/04_metrics.ipynb #62107035
+# %% ../nbs/course/04_metrics.ipynb #d31acaec
 def normalized_errors(
     predicted: npt.NDArray[Any],  # float [N,15,2], pixels
     points: npt.NDArray[Any],  # the same shape, NaN where not labelled
-    normalizer: str = "eye_centers",  # eye_centers or outer_eye_corners (300-W): the distance that divides
-) -> npt.NDArray[Any]:  # [N,15], share of that distance
+    normalizer: str = "eye_centers",  # eye_centers or outer_eye_corners (300-W): the length to divide by
+) -> npt.NDArray[Any]:  # [N,15], share of that length
     "Return the distance of each prediction from its label as a share of the interocular distance, float64 [N,15]."
     predicted, points = check_shapes(predicted, points)
     return np.asarray(np.linalg.norm(predicted - points, axis=2) / interocular_distance(points, normalizer)[:, None])
@@ -56,7 +56,7 @@ def normalized_errors(
 def face_errors(
     predicted: npt.NDArray[Any],  # float [N,15,2], pixels
     points: npt.NDArray[Any],  # the same shape, NaN where not labelled
-    normalizer: str = "eye_centers",  # eye_centers or outer_eye_corners (300-W): the distance that divides
+    normalizer: str = "eye_centers",  # eye_centers or outer_eye_corners (300-W): the length to divide by
 ) -> npt.NDArray[Any]:  # [N], mean normalised error of each face
     "Return the mean normalised error of each face, float64 [N]; NaN for a face on which the distance is unknown."
     relative = normalized_errors(predicted, points, normalizer)
@@ -68,8 +68,8 @@ def nme(
     predicted: npt.NDArray[Any],  # float [N,15,2], pixels
     points: npt.NDArray[Any],  # the same shape, NaN where not labelled
     normalizer: str,  # eye_centers or outer_eye_corners (300-W): an NME without its normaliser means nothing
-) -> float:  # share of the distance that divides
-    "Return the normalised mean error: the mean of the faces' errors, as a share of the distance that the normaliser names."
+) -> float:  # share of that length
+    "Return the normalised mean error: the mean of `face_errors` over the faces, a share of the normalising length."
     return nan_mean(face_errors(predicted, points, normalizer))
 
 # %% ../nbs/course/04_metrics.ipynb #d70aa90b
