@@ -105,7 +105,7 @@ def uses_lines(record: dict) -> list[str]:
     words = {"displacement_px_of_112": "displacement, px in a chip of 112", "rotation_degrees": "rotation, degrees", "scale_share": "scale, as a share"}
     alignment = [{"measure": words[name], "mean": round(values["mean"], 3), "95th percentile": round(values["p95"], 3)} for name, values in record["alignment"].items()]
     return ["## Aligned chips, head pose and expression", "",
-            f"{record['data']['faces']} of the {record['data']['total']} faces of `{record['data']['name']}`: {record['data']['part']}. The model's own error on them is {record['nme']:.1%} of the interocular "
+            f"{record['data']['faces']} of the {record['data']['total']} faces of `{record['data']['name']}`: {in_terms(record['data']['part'])}. The model's own error on them is {record['nme']:.1%} of the interocular "
             "distance (including the constant offset between annotation conventions).", "",
             "**Aligned chips.** Chips aligned by predicted points are compared with chips aligned by labels: the displacement of the five labelled points in a chip of 112 pixels, and the difference in rotation and scale.", "",
             *table(alignment, "measure", "Alignment"),

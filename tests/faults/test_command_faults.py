@@ -41,8 +41,8 @@ def write_video(path: Path, frames: int = 6) -> None:
 # Ctrl-C in a folder of videos
 
 @pytest.mark.parametrize("format, expected", [("png", ["a-points.mp4"]), ("json", ["a.json"]), ("csv", ["predictions.csv"])])
-def test_ctrl_c_in_a_video_keeps_no_cut_file_and_ends_the_command(format, expected, tmp_path, monkeypatch):
-    "kind: 7 | what: Ctrl-C in the second of three videos | gets: the first video's result, no cut file, no further video, and the number of finished sources"
+def test_ctrl_c_in_a_video_leaves_no_truncated_file_and_ends_the_command(format, expected, tmp_path, monkeypatch):
+    "kind: 7 | what: Ctrl-C during the second of three videos | gets: the first video's result, no truncated file, no further video, and the number of finished sources"
     for name in "abc":
         write_video(tmp_path / f"{name}.avi")
     calls, original = [0], __import__("facekp.inference.tracking", fromlist=["FaceTracker"]).FaceTracker.next
@@ -67,8 +67,8 @@ def test_ctrl_c_in_a_video_keeps_no_cut_file_and_ends_the_command(format, expect
 
 @pytest.mark.parametrize("array", [np.zeros((2, 100, 96), np.uint8), np.zeros((96, 96), np.uint8), np.zeros((2, 96, 96, 1), np.uint8),
                                    np.zeros((2, 96, 96, 3), np.uint8), np.zeros((640, 480, 3), np.uint8), "photo.jpg", None])
-def test_a_keypoint_model_names_the_shape_it_needs(array):
-    "kind: 28 | what: a keypoint model gets a colour image, a crop of another size, a file name or nothing | gets: one line with the shape that it needs"
+def test_a_keypoint_model_names_the_expected_shape(array):
+    "kind: 28 | what: a keypoint model is given a colour image, a crop of another size, a file name or nothing | gets: a one-line error with the expected shape"
     for model in (load_keypoint_model(), SourceModels(load_keypoint_model())):
         with pytest.raises(UserError, match=r"expected grey values 0-255 of crops \[N,96,96\]"):
             model.predict(array)
@@ -81,7 +81,7 @@ def run_python(code: str, **options) -> subprocess.CompletedProcess:
 
 
 def test_messages_of_other_threads_survive_the_import_of_tensorflow():
-    "kind: 29 | what: other threads write to standard error while TensorFlow is imported | gets: every line, and none of TensorFlow's"
+    "kind: 29 | what: other threads write to standard error while TensorFlow is imported | gets: every line of the other threads, and none of TensorFlow's"
     code = """
 import os, sys, threading, time
 stop = threading.Event()
@@ -123,7 +123,7 @@ def whole_text(file) -> bytes:
 
 
 def test_many_threads_may_filter_at_once_and_standard_error_is_restored():
-    "kind: 29 | what: six threads filter standard error at once | gets: every line once, and the old stream afterwards"
+    "kind: 29 | what: six threads filter standard error at the same time | gets: every line once, and the original stream afterwards"
     from facekp.training.backend import filter_stderr
 
     def use(number: int) -> None:
@@ -144,7 +144,7 @@ def test_many_threads_may_filter_at_once_and_standard_error_is_restored():
 
 
 def test_a_slow_reader_loses_no_line(monkeypatch):
-    "kind: 29 | what: a busy machine, on which the lines of standard error are forwarded seconds later | gets: every line before the filter ends"
+    "kind: 29 | what: on a busy machine, lines of standard error are forwarded seconds later | gets: every line before the filter ends"
     from facekp.training import backend
 
     write = backend._write_all
@@ -164,8 +164,8 @@ def test_a_slow_reader_loses_no_line(monkeypatch):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sleep is a command of POSIX")
-def test_a_child_process_that_keeps_standard_error_does_not_hold_up_the_program():
-    "kind: 29 | what: a child process that was started while TensorFlow was imported, and goes on | gets: a program that goes on after a second, and the lines of both"
+def test_a_child_process_that_keeps_standard_error_open_does_not_block_the_program():
+    "kind: 29 | what: a child process that was started while TensorFlow was imported keeps running | gets: the program does not wait for it, and the lines of both appear"
     from facekp.training.backend import filter_stderr
 
     with standard_error() as file:
@@ -182,15 +182,15 @@ def test_a_child_process_that_keeps_standard_error_does_not_hold_up_the_program(
         assert whole_text(file) == b"parent\nchild\n"
 
 
-def test_a_closed_standard_error_stops_nothing():
-    "kind: 29 | what: standard error is closed | gets: the same work"
+def test_the_command_works_with_standard_error_closed():
+    "kind: 29 | what: standard error is closed | gets: the same work as otherwise"
     code = "import os; os.close(2); import facekp.training.backend; print(facekp.training.backend.GPU_COUNT)"
     done = run_python(code)
     assert done.returncode == 0 and done.stdout.strip().isdigit(), done.stdout
 
 
-def test_converters_are_silent_and_other_threads_are_heard(caplog):
-    "kind: 15, 29 | what: another thread logs while a model is converted | gets: its messages, none of the converter's, and the old warning filters"
+def test_converters_are_silent_and_messages_of_other_threads_appear(caplog):
+    "kind: 15, 29 | what: another thread logs messages while a model is converted | gets: its messages, none from the converter, and the previous warning filters"
     import logging
 
     from facekp.export.tools import silence_converters
@@ -219,7 +219,7 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize("stream, drawn", [(io.StringIO(), False), (Terminal(), True), (None, False)])
-def test_bars_are_drawn_on_terminals_only(stream, drawn, monkeypatch):
+def test_progress_bars_appear_on_terminals_only(stream, drawn, monkeypatch):
     "kind: 17 | what: standard error is a file, a terminal or missing | gets: a progress bar on the terminal only"
     monkeypatch.setattr(sys, "stderr", stream)
     bar = progress(range(3), "working")
@@ -228,16 +228,16 @@ def test_bars_are_drawn_on_terminals_only(stream, drawn, monkeypatch):
     assert bool(stream and stream.getvalue()) is drawn
 
 
-def test_a_closed_stream_draws_no_bar(monkeypatch):
-    "kind: 17 | what: standard error was closed by the program | gets: no bar and no error"
+def test_a_closed_stream_shows_no_progress_bar(monkeypatch):
+    "kind: 17 | what: the program has closed standard error | gets: no progress bar and no error"
     stream = io.StringIO()
     stream.close()
     monkeypatch.setattr(sys, "stderr", stream)
     assert list(progress(range(3), "working")) == [0, 1, 2]
 
 
-def test_the_lines_of_ffmpeg_about_a_damaged_video_are_not_shown(tmp_path):
-    "kind: 17 | what: a damaged and a cut video | gets: the frames that can be read, one line for the other, and nothing of FFmpeg's"
+def test_ffmpeg_messages_about_a_damaged_video_are_not_shown(tmp_path):
+    "kind: 17 | what: one video is damaged, another is truncated | gets: the frames that can be read, a one-line error for the other video, and no messages from FFmpeg"
     write_video(tmp_path / "damaged.avi", 30)
     content = bytearray((tmp_path / "damaged.avi").read_bytes())
     for place in np.random.default_rng(0).integers(len(content) // 4, len(content) * 3 // 4, 400):
@@ -259,8 +259,8 @@ assert "OPENCV_FFMPEG_LOGLEVEL" not in os.environ
 
 # options without effect
 
-def test_export_refuses_what_it_would_ignore(tmp_path):
-    "kind: 30 | what: a kind of weights, a calibration or notes that the format of an export cannot use | gets: one line that names the option"
+def test_export_refuses_options_that_it_would_ignore(tmp_path):
+    "kind: 30 | what: a precision of weights, calibration data or notes that the export format cannot use | gets: a one-line error that names the option"
     from facekp.export.formats import export_model
     from facekp.models.cnn import build_cnn
 
@@ -291,8 +291,8 @@ def interrupt_when(words: list, ready, cwd: Path, group: bool = False) -> tuple[
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGINT to one process is a POSIX matter")
-def test_a_training_that_is_stopped_keeps_its_last_checkpoint_and_says_which(tmp_path):
-    "kind: 7 | what: Ctrl-C during train | gets: the number of the epoch that is kept, and the same command continues with --resume"
+def test_an_interrupted_training_run_keeps_its_last_checkpoint_and_names_it(tmp_path):
+    "kind: 7 | what: Ctrl-C during train | gets: the number of the epoch that was kept; the same command continues with --resume"
     from facekp.training.state import read_progress
 
     save_npz(synthetic_faces(120, seed=2, workers=1), tmp_path / "faces.npz")
@@ -307,8 +307,8 @@ def test_a_training_that_is_stopped_keeps_its_last_checkpoint_and_says_which(tmp
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGINT to one process is a POSIX matter")
-def test_a_course_that_is_stopped_says_how_many_trials_are_kept(tmp_path):
-    "kind: 7 | what: Ctrl-C during course | gets: how many trials are on disk, and the same command continues"
+def test_an_interrupted_course_reports_how_many_trials_are_kept(tmp_path):
+    "kind: 7 | what: Ctrl-C during course | gets: the number of trials on disk; the same command continues"
     save_npz(synthetic_faces(120, seed=2, workers=1), tmp_path / "faces.npz")
     (tmp_path / "settings.ini").write_text("[quick]\nmodels = mean baseline\nlabels = masked\naugment = 1\nbaseline_images = 3000000\nminutes_per_trial = 9999\n")
     status, error = interrupt_when(["course", "--data", "faces.npz", "--workers", 1], lambda: list((tmp_path / "runs").glob("*/mean*.json")), tmp_path, group=True)
@@ -334,7 +334,7 @@ def test_a_ctrl_c_that_python_drops_in_a_callback_is_raised_again(monkeypatch, c
     assert sys.unraisablehook is hook
 
 
-def test_a_submission_that_is_stopped_is_not_written_and_the_message_says_so(tmp_path, monkeypatch, capsys):
+def test_an_interrupted_submission_is_not_written_and_the_message_says_so(tmp_path, monkeypatch, capsys):
     "kind: 7 | what: Ctrl-C during submit | gets: no file, and a one-line message"
     from facekp.cli import main
     from facekp.synthetic.kaggle_files import write_kaggle_folder
@@ -357,8 +357,8 @@ class _Stopping:
 
 # files of the user
 
-def test_files_that_are_there_are_replaced_on_request_only(tmp_path, monkeypatch, capsys):
-    "kind: 9 | what: data make, submit and export name a file that exists | gets: the old file and one line; --overwrite replaces it"
+def test_existing_files_are_replaced_on_request_only(tmp_path, monkeypatch, capsys):
+    "kind: 9 | what: data make, submit or export is told to write to an existing file | gets: a one-line error, and the old file; --overwrite replaces it"
     from facekp.cli import main
     from facekp.synthetic.kaggle_files import write_kaggle_folder
 

@@ -64,14 +64,14 @@ def test_each_photo_is_a_group_unless_names_prove_otherwise(pattern, tmp_path):
     assert (len(train), len(test)) == (6, 2)
 
 
-def test_folders_of_men_and_women_do_not_pair(tmp_path):
-    "kind: 6 | what: men/face_N beside women/face_N | gets: eight groups, and the split takes from both folders' photos one by one"
+def test_photos_in_folders_of_men_and_women_are_not_paired(tmp_path):
+    "kind: 6 | what: men/face_N next to women/face_N | gets: eight groups; the split assigns each photo of both folders separately"
     faces = load_faces(write_photos(tmp_path / "own", [f"{who}/face_{n}" for who in ("men", "women") for n in range(1, 5)]))
     assert faces.group.tolist() == faces.image_id.tolist()
 
 
-def test_names_of_helen_and_afw_are_one_photo(tmp_path):
-    "kind: 6 | what: two faces of one photo, as HELEN, AFW and iBUG store them | gets: one group for both"
+def test_two_faces_of_a_helen_or_afw_photo_are_one_group(tmp_path):
+    "kind: 6 | what: two faces of one photo, with the file names that HELEN, AFW and iBUG use | gets: one group for both faces"
     folder = write_photos(tmp_path / "own", ["134212_1", "134212_2", "1051618982_1", "image_003_1", "image_003_2"])
     (folder / "image_003_2.png").write_bytes((folder / "image_003_1.png").read_bytes())
     (folder / "image_003_2.pts").write_bytes((folder / "image_003_1.pts").read_bytes())
@@ -80,7 +80,7 @@ def test_names_of_helen_and_afw_are_one_photo(tmp_path):
 
 
 def test_groups_can_be_stated_in_a_file_by_photo_and_by_folder(tmp_path):
-    "kind: 6 | what: several photos of one person | gets: groups.csv with names of photos, folders or rows goes before all rules"
+    "kind: 6 | what: several photos of one person | gets: groups.csv, which lists photos, folders or rows and overrides all other rules"
     folder = write_photos(tmp_path / "own", ["anna/1", "anna/2", "ben_1", "ben_2", "eve"])
     load_faces(folder)
     (folder / "groups.csv").write_text("name,group\nanna,Anna\nben_1,Ben\nben_2,Ben\n")
@@ -97,7 +97,7 @@ def test_groups_can_be_stated_in_a_file_by_photo_and_by_folder(tmp_path):
 
 @pytest.mark.parametrize("factor", [0.5, 0.75, 1.6])
 def test_photos_resized_without_their_points_are_refused(factor, tmp_path):
-    "kind: 2 | what: pictures of a folder resized, their .pts not | gets: one line with the factor, or the share of points outside"
+    "kind: 2 | what: the images of a folder were resized, but not their .pts files | gets: a one-line error with the factor, or with the share of points outside the images"
     folder = write_photos(tmp_path / "own", [f"photo_{n}" for n in range(6)])
     assert len(load_faces(folder)) == 6
     for path in folder.glob("*.png"):
@@ -107,7 +107,7 @@ def test_photos_resized_without_their_points_are_refused(factor, tmp_path):
 
 
 def test_points_as_fractions_of_the_photo_are_refused(tmp_path):
-    "kind: 2 | what: .pts with fractions of width and height | gets: the numbers to multiply with"
+    "kind: 2 | what: .pts files with fractions of width and height | gets: a one-line error with the factors to multiply by"
     folder = write_photos(tmp_path / "own", ["one"])
     lines = (folder / "one.pts").read_text().splitlines()
     lines[3:-1] = [" ".join(str(float(value) / 320) for value in line.split()) for line in lines[3:-1]]
@@ -117,7 +117,7 @@ def test_points_as_fractions_of_the_photo_are_refused(tmp_path):
 
 
 def test_endings_in_capitals_and_links_to_folders_are_read(tmp_path):
-    "kind: 14 | what: .PTS and .PNG in capitals, a link to a folder, a link in a circle, macOS's side files | gets: all faces, once"
+    "kind: 14 | what: .PTS and .PNG in capitals, a link to a folder, a circular link, macOS metadata files | gets: all faces, each once"
     folder = write_photos(tmp_path / "own", ["a"], ".PTS")
     (folder / "a.png").rename(folder / "a.PNG")
     write_photos(tmp_path / "elsewhere", ["b"], ".Pts")
@@ -132,7 +132,7 @@ def test_endings_in_capitals_and_links_to_folders_are_read(tmp_path):
 
 @pytest.mark.parametrize("case", [str.lower, str.upper, str.title])
 def test_column_names_are_read_in_any_case(case, tmp_path):
-    "kind: 14 | what: image or LEFT_EYE_CENTER_X in the first line | gets: the same faces"
+    "kind: 14 | what: image or LEFT_EYE_CENTER_X in the header | gets: the same faces"
     header, _, rest = table_text(table_cells(3)).partition("\n")
     (tmp_path / "training.csv").write_text(header + "\n" + rest)
     expected = load_kaggle(tmp_path / "training.csv")
@@ -144,8 +144,8 @@ def test_column_names_are_read_in_any_case(case, tmp_path):
     (lambda text: text.encode("utf-16"), "is UTF-16 text; save it as CSV UTF-8"), (lambda text: text.encode("utf-16-le"), "is UTF-16 text"),
     (lambda text: text.replace(".", ";").replace(",", ";").encode(), "semicolons separate the columns"), (lambda text: text.replace(",", "\t").encode(), "tabs separate the columns"),
     (lambda text: "\n".join(line[:line.rindex(",") + 1] + line[line.rindex(",") + 1:][:32_767] for line in text.splitlines()).encode(), "row 0: Image was cut at 32,767 characters")])
-def test_tables_of_other_programs_are_refused_with_the_cause(change, words, tmp_path):
-    "kind: 14 | what: UTF-16, semicolons, tabs, cells cut by a spreadsheet | gets: the cause and the way to mend it in one line"
+def test_tables_from_other_programs_are_refused_with_the_cause(change, words, tmp_path):
+    "kind: 14 | what: UTF-16, semicolons, tabs, cells truncated by a spreadsheet | gets: a one-line error with the cause and the remedy"
     (tmp_path / "training.csv").write_bytes(change(table_text(table_cells(2))))
     with pytest.raises(UserError, match=words) as caught:
         load_faces(tmp_path / "training.csv")
@@ -173,8 +173,8 @@ def put_system_files(folder):
             (folder / name / "old.pts").write_bytes(b"no points")
 
 
-def test_files_beside_photos_that_are_no_photos_are_passed_over(tmp_path):
-    "kind: 13 | what: Thumbs.db, .DS_Store, desktop.ini, ._ files, .xmp, .txt, __MACOSX, @eaDir beside photos with .pts files | gets: the photos, as without them"
+def test_other_files_among_photos_are_skipped(tmp_path):
+    "kind: 13 | what: Thumbs.db, .DS_Store, desktop.ini, ._ files, .xmp, .txt, __MACOSX or @eaDir among photos with .pts files | gets: the photos, as without these files"
     folder = write_photos(tmp_path / "own", ["a", "b", "sub/c"])
     expected = load_faces(folder)
     shutil.rmtree(folder / ".facekp_cache")
@@ -182,8 +182,8 @@ def test_files_beside_photos_that_are_no_photos_are_passed_over(tmp_path):
     assert load_faces(folder) == expected and len(expected) == 3
 
 
-def test_files_beside_photos_do_not_stop_a_prediction(tmp_path, monkeypatch, capsys):
-    "kind: 13 | what: the same beside photos that are predicted | gets: a row per photo and exit status 0; a broken photo is named, the others are done"
+def test_other_files_among_photos_do_not_stop_a_prediction(tmp_path, monkeypatch, capsys):
+    "kind: 13 | what: the same files among photos for prediction | gets: a row per photo and exit status 0; a broken photo is named, the others are predicted"
     folder = write_photos(tmp_path / "own", ["a", "sub/b"])
     put_system_files(folder)
     assert sorted(source.name for source in find_sources([folder])) == ["a", str(Path("sub") / "b")]
@@ -196,8 +196,8 @@ def test_files_beside_photos_do_not_stop_a_prediction(tmp_path, monkeypatch, cap
     assert "broken.jpg" in capsys.readouterr().err and len(list((tmp_path / "again").rglob("*.json"))) == 2
 
 
-def test_a_folder_of_system_files_alone_holds_no_photo(tmp_path):
-    "kind: 13 | what: a folder with system files only | gets: no image, no training.csv, in one line"
+def test_a_folder_of_system_files_contains_no_photo(tmp_path):
+    "kind: 13 | what: a folder that contains only system files | gets: a one-line error: no image and no training.csv"
     put_system_files(tmp_path)
     with pytest.raises(UserError, match="no image or video in this folder"):
         find_sources([tmp_path])
@@ -206,16 +206,16 @@ def test_a_folder_of_system_files_alone_holds_no_photo(tmp_path):
 
 
 @pytest.mark.parametrize("ending", [".webp", ".JPG", ".jp2", ".gif", ".bmp"])
-def test_photos_of_every_format_that_is_read_go_with_points(ending, tmp_path):
-    "kind: 13 | what: .pts files beside WebP, GIF, JPEG 2000 or BMP photos | gets: the faces, as beside PNG"
+def test_points_are_matched_with_photos_of_every_readable_format(ending, tmp_path):
+    "kind: 13 | what: .pts files next to WebP, GIF, JPEG 2000 or BMP photos | gets: the faces, as with PNG photos"
     folder = write_photos(tmp_path / "own", ["a"])
     Image.open(folder / "a.png").save(folder / f"a{ending}")
     (folder / "a.png").unlink()
     assert len(load_faces(folder)) == 1
 
 
-def test_members_of_a_zip_that_are_no_tables_are_passed_over(kaggle, tmp_path):
-    "kind: 13 | what: a zip with __MACOSX, .DS_Store, a folder level and an older copy of the table | gets: the outermost table"
+def test_members_of_a_zip_that_are_not_tables_are_skipped(kaggle, tmp_path):
+    "kind: 13 | what: a zip with __MACOSX, .DS_Store, a folder level and an older copy of the table | gets: the table at the highest folder level"
     older = "\n".join((kaggle / "training.csv").read_text().split("\n")[:3]) + "\n"
     members = {"own/old/training.csv": older, "__MACOSX/training.csv": "no table", "__MACOSX/own/._training.csv": "no table", "own/.DS_Store": "x", "own/Thumbs.db": "x", "own/notes.txt": "x",
                "own/training.csv": (kaggle / "training.csv").read_text(), "z/y/x/training.csv": older}
@@ -226,7 +226,7 @@ def test_members_of_a_zip_that_are_no_tables_are_passed_over(kaggle, tmp_path):
 
 
 def test_a_data_folder_with_system_files_counts_as_empty(tmp_path, monkeypatch):
-    "kind: 13 | what: data/kaggle with .DS_Store alone before the download | gets: the download; the file of the system stays"
+    "kind: 13 | what: data/kaggle contains only .DS_Store before the download | gets: the download; the system file is kept"
     from facekp.data import kaggle_download
 
     (tmp_path / "fetched").mkdir()
@@ -243,8 +243,8 @@ def test_a_data_folder_with_system_files_counts_as_empty(tmp_path, monkeypatch):
         kaggle_download.fetch_kaggle(tmp_path / "data")
 
 
-def test_an_npz_that_was_packed_again_is_read(tmp_path):
-    "kind: 13 | what: an .npz with .DS_Store and a text beside its arrays | gets: the same faces"
+def test_a_repacked_npz_is_read(tmp_path):
+    "kind: 13 | what: an .npz file with .DS_Store and a text file among its arrays | gets: the same faces"
     np.savez(tmp_path / "own.npz", **to_arrays(DRAWN))
     with zipfile.ZipFile(tmp_path / "own.npz", "a") as archive:
         for name in (".DS_Store", "__MACOSX/._images.npy", "notes.txt"):
@@ -294,8 +294,8 @@ def competition(kaggle, tmp_path):
 
 
 @pytest.mark.parametrize("way", SAME_TABLES)
-def test_tables_of_other_programs_mean_the_same(way, competition):
-    "kind: 16 | what: Kaggle's tables with a byte order mark, CRLF, quotes, trailing commas, blank or comma rows, another case or order | gets: the same values"
+def test_tables_from_other_programs_have_the_same_values(way, competition):
+    "kind: 16 | what: Kaggle's tables with a byte order mark, CRLF, quotes, trailing commas, blank or comma rows, or columns in another case or order | gets: the same values"
     expected = read_competition(competition)
     for name in KAGGLE_NAMES:
         text = (competition / name).read_bytes()
@@ -305,8 +305,8 @@ def test_tables_of_other_programs_mean_the_same(way, competition):
 
 
 @pytest.mark.parametrize("way", OTHER_TABLES)
-def test_tables_that_are_none_are_named_with_the_cause(way, competition, capsys):
-    "kind: 16 | what: Kaggle's tables empty, cut, of another encoding or separator, without header | gets: one line with file and cause from loaders and commands"
+def test_unreadable_tables_are_named_with_the_cause(way, competition, capsys):
+    "kind: 16 | what: Kaggle's tables are empty, truncated, in another encoding, with another separator or without a header | gets: a one-line error with file and cause, from loaders and commands"
     change, words = OTHER_TABLES[way]
     for name in KAGGLE_NAMES:
         text = (competition / name).read_bytes()
@@ -322,8 +322,8 @@ def test_tables_that_are_none_are_named_with_the_cause(way, competition, capsys)
 
 @pytest.mark.parametrize("value", OTHER_IDS)
 @pytest.mark.parametrize(("name", "place"), [("test.csv", 0), ("IdLookupTable.csv", 0), ("IdLookupTable.csv", 1)])
-def test_ids_that_are_no_whole_numbers_are_named_with_their_row(name, place, value, competition):
-    "kind: 16 | what: RowId or ImageId negative, huge, infinite, a fraction, empty or text | gets: column, row and value, never another number"
+def test_ids_that_are_not_whole_numbers_are_named_with_their_row(name, place, value, competition):
+    "kind: 16 | what: RowId or ImageId is negative, huge, infinite, a fraction, empty or text | gets: a one-line error with column, row and value; never another number"
     header, first, *others = (competition / name).read_text().split("\n")
     cells = first.split(",")
     cells[place] = value
@@ -334,7 +334,7 @@ def test_ids_that_are_no_whole_numbers_are_named_with_their_row(name, place, val
 
 
 def test_repeated_rows_and_ids_are_named(competition):
-    "kind: 16 | what: a RowId or ImageId twice | gets: the row and the id"
+    "kind: 16 | what: a RowId or ImageId occurs twice | gets: a one-line error with the row and the id"
     for name, words in (("IdLookupTable.csv", "row 1: RowId 1 is there twice"), ("test.csv", "row 1: ImageId 1 is there twice")):
         text = (competition / name).read_text()
         header, first, rest = text.split("\n", 2)
@@ -344,8 +344,8 @@ def test_repeated_rows_and_ids_are_named(competition):
         (competition / name).write_text(text)
 
 
-def test_lists_of_values_are_not_taken_for_faces(competition):
-    "kind: 16 | what: SampleSubmission.csv or IdLookupTable.csv given as data | gets: what the file is, and which files hold faces"
+def test_lists_of_values_are_not_mistaken_for_faces(competition):
+    "kind: 16 | what: SampleSubmission.csv or IdLookupTable.csv given as data | gets: a one-line error that states what the file is, and which files contain faces"
     (competition / "SampleSubmission.csv").write_text("RowId,Location\n1,0\n")
     for name in ("SampleSubmission.csv", "IdLookupTable.csv"):
         for read in (load_faces, load_kaggle_test):
@@ -354,8 +354,8 @@ def test_lists_of_values_are_not_taken_for_faces(competition):
 
 
 @pytest.mark.parametrize("text", ["", "RowId,Location\n", "RowId,Location\n1,2\n1,2\n", "RowId;Location\n1;2\n", "RowId,Location\n1,x\n", "RowId,Location\n-5,3\n", "Row,Location\n1,2\n"])
-def test_submissions_that_are_none_are_not_scored(text, competition):
-    "kind: 16 | what: a submission that is empty, cut, repeated or of other columns | gets: one line that names it"
+def test_invalid_submissions_are_not_scored(text, competition):
+    "kind: 16 | what: a submission that is empty, truncated, repeated or has other columns | gets: a one-line error that names the file"
     from facekp.experiments.kaggle import read_requests, score_submission
 
     test, lookup = load_kaggle_test(competition)
@@ -366,8 +366,8 @@ def test_submissions_that_are_none_are_not_scored(text, competition):
 
 @pytest.mark.parametrize("number", range(len(ODD)))
 @pytest.mark.parametrize("name", ["truth.csv", "IdLookupTable.csv"])
-def test_side_files_that_are_empty_or_odd_are_named_in_one_line(name, number, kaggle):
-    "kind: 16 | what: truth.csv or IdLookupTable.csv empty, binary or of other columns | gets: one line that names the file"
+def test_invalid_auxiliary_files_are_named_in_one_line(name, number, kaggle):
+    "kind: 16 | what: truth.csv or IdLookupTable.csv is empty, binary or has other columns | gets: a one-line error that names the file"
     from facekp.experiments.kaggle import read_requests
 
     kept = (kaggle / name).read_bytes()
@@ -399,7 +399,7 @@ SAME = {  # how a set of images may come -> largest difference of a grey value
 
 @pytest.mark.parametrize("kind", SAME)
 def test_training_images_of_any_range_become_the_same_grey_values(kind, tmp_path):
-    "kind: 4 | what: floats to 1, 10 to 16 bits, half floats or colours in an .npz file | gets: the same grey values 0-255 for the whole set"
+    "kind: 4 | what: floats up to 1, 10 to 16 bits, half-precision floats or colours in an .npz file | gets: the same grey values from 0 to 255 for the whole set"
     change, largest = SAME[kind]
     bright = replace(DRAWN, images=np.clip(DRAWN.images * (255 / DRAWN.images.max()) + 0.5, 0, 255).astype(np.uint8))
     np.savez(tmp_path / "own.npz", **(to_arrays(bright) | {"images": change(bright.images)}))
@@ -407,7 +407,7 @@ def test_training_images_of_any_range_become_the_same_grey_values(kind, tmp_path
 
 
 def test_dark_images_of_a_set_stay_dark(tmp_path):
-    "kind: 4 | what: a set of 12 bits with an image of at most 900 | gets: one range for all, the dark image stays dark"
+    "kind: 4 | what: a set with 12 bits in which one image has values of at most 900 | gets: one range for the whole set; the dark image stays dark"
     images = as_bits(DRAWN.images, 12)
     images[3] = images[3] * (900 / images[3].max())
     images[0, 0, 0] = 4095
@@ -429,15 +429,15 @@ def test_dark_images_of_a_set_stay_dark(tmp_path):
     (lambda images: np.concatenate([np.repeat(images[..., None], 3, 3) / 255, np.full((*images.shape, 1), 255.0)], 3), "opacity up to 255"),
     (lambda images: images[:, ::2, ::2], "resize the images, and multiply the points by 96 / width")])
 def test_training_images_of_an_ambiguous_range_or_layout_are_refused_in_one_line(change, words, tmp_path):
-    "kind: 4 | what: normalised, mixed, NaN, binary, blank, channel-first or flattened images in an .npz file | gets: one line with the values and what to do"
+    "kind: 4 | what: normalised, mixed, NaN, binary, blank, channel-first or flattened images in an .npz file | gets: a one-line error with the values and the remedy"
     np.savez(tmp_path / "own.npz", **(to_arrays(DRAWN) | {"images": change(DRAWN.images)}))
     with pytest.raises(UserError) as caught:
         load_npz(tmp_path / "own.npz")
     assert words in str(caught.value) and "own.npz" in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_faces_made_in_python_name_the_function_that_converts(tmp_path):
-    "kind: 4 | what: Faces with float, colour or blank images | gets: the function that converts; training, evaluation and audit refuse blank images"
+def test_faces_made_in_python_are_refused_with_the_function_that_converts_them(tmp_path):
+    "kind: 4 | what: Faces with float, colour or blank images | gets: an error that names the function that converts them; training, evaluation and audit refuse blank images"
     for wrong in (DRAWN.images / 255, DRAWN.images[..., None]):
         with pytest.raises(UserError, match="facekp.images.read_images"):
             replace(DRAWN, images=wrong)
@@ -448,8 +448,8 @@ def test_faces_made_in_python_name_the_function_that_converts(tmp_path):
             use(lost)
 
 
-def test_keypoint_models_scale_crops_as_files_are(tmp_path):
-    "kind: 4 | what: crops as floats to 1 or of 12 bits given to a keypoint model | gets: the same points as with grey values 0-255"
+def test_keypoint_models_scale_crops_like_files(tmp_path):
+    "kind: 4 | what: crops given to a keypoint model as floats up to 1 or with 12 bits | gets: the same points as with grey values from 0 to 255"
     model = OnnxModel(threads=1)
     expected = model.predict(DRAWN.images).points
     for same in (DRAWN.images / 255, as_bits(DRAWN.images, 12), DRAWN.images.astype(float)):
@@ -463,7 +463,7 @@ def test_keypoint_models_scale_crops_as_files_are(tmp_path):
 @pytest.mark.parametrize("bits", [10, 12, 16])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_photos_with_more_than_eight_bits_become_the_same_crops(channels, bits, ending, tmp_path):
-    "kind: 4 | what: grey, colour or transparent PNG and TIFF photos with 10, 12 or 16 bits beside .pts files | gets: the crops of the 8-bit photo"
+    "kind: 4 | what: grey, colour or transparent PNG and TIFF photos with 10, 12 or 16 bits, with .pts files | gets: the same crops as from the 8-bit photo"
     expected = load_faces(write_photos(tmp_path / "plain", ["a"]))
     (tmp_path / "deep").mkdir()
     shutil.copy(tmp_path / "plain" / "a.pts", tmp_path / "deep")
@@ -477,16 +477,16 @@ def test_photos_with_more_than_eight_bits_become_the_same_crops(channels, bits, 
     assert np.abs(load_faces(tmp_path / "deep").images.astype(int) - expected.images).max() <= 1
 
 
-def test_the_test_set_of_kaggle_is_checked_as_the_training_set_is(tmp_path):
-    "kind: 4 | what: a test.csv whose images hold only 0 and 1 | gets: refused, since every answer would be wrong"
+def test_kaggles_test_set_is_checked_like_the_training_set(tmp_path):
+    "kind: 4 | what: a test.csv whose images contain only 0 and 1 | gets: an error, since every prediction would be wrong"
     cell = " ".join(["0", "1"] * 4608)
     (tmp_path / "test.csv").write_text(f"ImageId,Image\n1,{cell}\n")
     with pytest.raises(UserError, match="test.csv: the images hold only 0 and 1"):
         load_kaggle_test(tmp_path / "test.csv")
 
 
-def test_a_table_of_smaller_or_float_images_names_what_is_wrong(tmp_path):
-    "kind: 4 | what: Image cells of 48x48 values, or of decimals | gets: row, number of values, expected values"
+def test_a_table_of_smaller_or_float_images_is_refused_with_the_cause(tmp_path):
+    "kind: 4 | what: Image cells with 48x48 values, or with decimals | gets: an error with the row, the number of values and the expected number"
     rows = table_cells(1)
     for cell, words in ((" ".join(["7"] * 48 * 48), "row 0: Image has 2,304 values, expected 9,216"), (" ".join(["0.5"] * 9216), "row 0: Image value 0 is '0.5', expected a whole number"),
                         (" ".join(["0", "1"] * 4608), "the images hold only 0 and 1")):
@@ -496,7 +496,7 @@ def test_a_table_of_smaller_or_float_images_names_what_is_wrong(tmp_path):
 
 
 def test_truth_in_other_units_is_refused(kaggle):
-    "kind: 2 | what: truth.csv in fractions | gets: the conversion, with the file's name"
+    "kind: 2 | what: truth.csv contains fractions | gets: an error with the conversion and the name of the file"
     kept = (kaggle / "truth.csv").read_text()
     table = pd.read_csv(kaggle / "truth.csv")
     table[list(COLUMNS)] /= 96

@@ -27,16 +27,16 @@ RAW = {  # how the file of a camera begins
 
 
 @pytest.mark.parametrize("ending", RAW)
-def test_raw_photos_of_cameras_are_named(ending, tmp_path):
-    "kind: 14 | what: a RAW photo of Canon, Fujifilm, Olympus, Panasonic or Sigma | gets: 'a RAW photo of a camera; convert it'"
+def test_raw_photos_from_cameras_are_named(ending, tmp_path):
+    "kind: 14 | what: a RAW photo of Canon, Fujifilm, Olympus, Panasonic or Sigma | gets: an error: 'a RAW photo of a camera; convert it'"
     (tmp_path / f"p.{ending}").write_bytes(RAW[ending])
     with pytest.raises(UserError, match=rf"p.{ending}: .*RAW photo of a camera.*convert it to JPEG"):
         read_image(tmp_path / f"p.{ending}")
 
 
 @pytest.mark.parametrize("tags", [{254: 1}, {50706: b"\1\4\0\0"}, {254: 1, 50706: b"\1\4\0\0"}])
-def test_the_preview_of_a_raw_photo_is_not_taken_for_the_photo(tags, tmp_path):
-    "kind: 4, 14 | what: a NEF, ARW or DNG, whose first image is a preview of 160 pixels | gets: refused; points on the preview would be those of another size"
+def test_the_preview_of_a_raw_photo_is_not_mistaken_for_the_photo(tags, tmp_path):
+    "kind: 4, 14 | what: a NEF, ARW or DNG file whose first image is a preview of 160 pixels | gets: an error, since points on the preview would refer to another size"
     directory = TiffImagePlugin.ImageFileDirectory_v2()
     for tag, value in tags.items():
         directory[tag] = value
@@ -48,8 +48,8 @@ def test_the_preview_of_a_raw_photo_is_not_taken_for_the_photo(tags, tmp_path):
 
 
 @pytest.mark.parametrize(("head", "answer"), [(b"v/1\1", "OpenEXR"), (b"II\xbc\1", "JPEG XR"), (b"#?RADIANCE\n", "Radiance HDR"), (bytes(128) + b"DICM", "DICOM"), (b"\0\0\0\x18ftypmp42", "a video; use facekp.track")])
-def test_images_of_other_programs_are_named(head, answer, tmp_path):
-    "kind: 14 | what: OpenEXR, JPEG XR, Radiance, DICOM or a video in the place of a photo | gets: what it is, and the format to save it in"
+def test_images_from_other_programs_are_named(head, answer, tmp_path):
+    "kind: 14 | what: OpenEXR, JPEG XR, Radiance, DICOM or a video instead of a photo | gets: an error that states the format, and the format to convert to"
     (tmp_path / "p.png").write_bytes(head + bytes(200))
     with pytest.raises(UserError, match=answer):
         read_image(tmp_path / "p.png")
@@ -57,15 +57,15 @@ def test_images_of_other_programs_are_named(head, answer, tmp_path):
 
 @pytest.mark.parametrize("length", range(1, 16))
 @pytest.mark.parametrize("start", [b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"\xff", b"II*\0", b"BM", b"RIFF", b"GIF89a", b"\0\0\1\0"])
-def test_the_first_bytes_of_an_image_are_no_image(start, length):
-    "kind: 14 | what: a file cut after 1 to 15 bytes | gets: a line without words of the decoder's source"
+def test_the_first_bytes_of_an_image_are_not_an_image(start, length):
+    "kind: 14 | what: a file truncated after 1 to 15 bytes | gets: a one-line error without text from the decoder's source code"
     with pytest.raises(UserError, match="not an image") as caught:
         read_image((start + bytes(20))[:length])
     assert not any(word in str(caught.value) for word in ("unpack", "struct", "buffer", "index", "NoneType")), caught.value
 
 
-def test_a_broken_avif_and_a_pillow_without_avif_are_told_apart(monkeypatch):
-    "kind: 12 | what: an AVIF that is damaged, or that this version of Pillow cannot read | gets: which of the two, and what to install"
+def test_a_broken_avif_and_a_pillow_without_avif_are_distinguished(monkeypatch):
+    "kind: 12 | what: an AVIF file that is damaged, or that this version of Pillow cannot read | gets: an error that states which of the two it is, and what to install"
     content = b"\0\0\0\x20ftypavif\0\0\0\0avifmif1miafMA1B" + bytes(200)
     monkeypatch.setattr(Image, "ID", [name for name in Image.ID if name != "AVIF"])
     with pytest.raises(UserError, match="AVIF, which this version of Pillow cannot read: pip install -U pillow"):
@@ -91,8 +91,8 @@ def damaged_tiff(folder: Path, compression: str) -> Path:
 
 
 @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "jpeg"])
-def test_what_libtiff_prints_is_the_error(compression, tmp_path):
-    "kind: 14, 17 | what: a damaged TIFF with LZW, deflate or JPEG compression, which Pillow returns half-decoded or refuses without a cause | gets: one line with libtiff's cause, and nothing of libtiff's own"
+def test_the_output_of_libtiff_becomes_the_error(compression, tmp_path):
+    "kind: 14, 17 | what: a damaged TIFF with LZW, deflate or JPEG compression, which Pillow returns half decoded or refuses without a cause | gets: a one-line error with libtiff's cause, and no output from libtiff itself"
     path = damaged_tiff(tmp_path, compression)
     code = "import sys; from facekp.cli import main; sys.exit(main())"
     done = subprocess.run([sys.executable, "-c", code, "predict", path.name, "--format", "csv"], cwd=tmp_path, capture_output=True, text=True)
@@ -100,8 +100,8 @@ def test_what_libtiff_prints_is_the_error(compression, tmp_path):
     assert "decoder error" not in done.stderr
 
 
-def test_whole_tiffs_are_read_and_standard_error_is_restored(tmp_path, capfd):
-    "kind: 15, 17 | what: a sound compressed TIFF, read alone and beside another thread that writes to standard error | gets: the image, and every line of the other"
+def test_intact_tiffs_are_read_and_standard_error_is_restored(tmp_path, capfd):
+    "kind: 15, 17 | what: an intact compressed TIFF, read alone and while another thread writes to standard error | gets: the image, and every line of the other thread"
     stop = threading.Event()
     for compression in ("tiff_lzw", "tiff_adobe_deflate", "packbits"):
         Image.fromarray(NOISE).save(tmp_path / f"{compression}.tif", compression=compression)
@@ -119,8 +119,8 @@ def test_whole_tiffs_are_read_and_standard_error_is_restored(tmp_path, capfd):
     assert said[-1] == "after" and set(said[:-1]) <= {"mine"}
 
 
-def test_a_folder_without_images_names_what_it_holds(tmp_path, monkeypatch, capsys):
-    "kind: 13 | what: a folder of RAW photos and texts | gets: one line with the endings that are there and those that are read"
+def test_a_folder_without_images_is_refused_with_its_contents(tmp_path, monkeypatch, capsys):
+    "kind: 13 | what: a folder of RAW photos and text files | gets: a one-line error with the file extensions found and those that are read"
     monkeypatch.chdir(tmp_path)
     os.makedirs("in/deep")
     for name in ("a.NEF", "deep/b.nef", "n.txt", ".DS_Store"):
@@ -129,8 +129,8 @@ def test_a_folder_without_images_names_what_it_holds(tmp_path, monkeypatch, caps
     assert capsys.readouterr().err == "facekp: in: no image or video in this folder; it holds 2 .nef, 1 .txt, expected files such as .jpg or .mp4\n"
 
 
-def test_a_negative_of_more_than_eight_bits_is_refused(tmp_path):
-    "kind: 3, 4 | what: a TIFF of 16 bits in which 0 is white, as scanners of film write it | gets: one line; in 8 bits it is read right"
+def test_a_negative_with_more_than_eight_bits_is_refused(tmp_path):
+    "kind: 3, 4 | what: a TIFF with 16 bits in which 0 is white, as film scanners write it | gets: a one-line error; with 8 bits it is read correctly"
     grey = NOISE[..., 0]
     Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.tif", tiffinfo={262: 0})
     with pytest.raises(UserError, match="deep.tif: .*in which 0 is white; save it with 0 as black"):
@@ -139,8 +139,8 @@ def test_a_negative_of_more_than_eight_bits_is_refused(tmp_path):
     assert np.array_equal(read_image(tmp_path / "plain.tif")[..., 0], grey)
 
 
-def test_masked_arrays_are_no_faces_and_no_images():
-    "kind: 2, 4 | what: missing points given as a masked array, or as None; an image with masked pixels | gets: the way to NaN; masked values would count as labels"
+def test_masked_arrays_are_refused_as_faces_and_images():
+    "kind: 2, 4 | what: missing points given as a masked array or as None; an image with masked pixels | gets: an error that shows how to convert them to NaN, since masked values would count as labels"
     images, points = NOISE[None, :48, :48, 0].repeat(2, 1).repeat(2, 2), MEAN_FACE[None].copy()
     rest = {"group": np.array(["a"]), "source": np.array(["s"]), "image_id": np.array(["0"])}
     assert len(Faces(images=images, points=points, **rest)) == 1
@@ -156,7 +156,7 @@ def test_masked_arrays_are_no_faces_and_no_images():
 
 
 def test_a_home_folder_that_the_shell_did_not_expand_is_named(tmp_path, monkeypatch):
-    "kind: 9 | what: --out=~/results or --out '~/results', which shells leave as it is | gets: one line, and no folder called ~"
+    "kind: 9 | what: --out=~/results or --out '~/results', which shells do not expand | gets: a one-line error, and no folder named ~"
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="~/results: the shell puts your home folder"):
         check_folder("~/results")
@@ -181,7 +181,7 @@ def write_matroska(path: Path, offset: int) -> None:
 
 
 @pytest.mark.parametrize("offset", [0, 250])
-def test_a_video_whose_times_begin_late_is_not_said_to_end_early(offset, tmp_path):
+def test_a_video_whose_times_begin_late_is_not_reported_as_truncated(offset, tmp_path):
     "kind: 5 | what: a Matroska file cut from a longer one, whose times do not begin at 0 | gets: times from 0, and the right number of frames"
     write_matroska(tmp_path / "v.mkv", offset)
     frames = list(read_frames(tmp_path / "v.mkv"))
@@ -189,8 +189,8 @@ def test_a_video_whose_times_begin_late_is_not_said_to_end_early(offset, tmp_pat
     assert frames[-1].seconds == pytest.approx(1.9, abs=0.01)
 
 
-def test_a_video_without_a_decoder_is_named(tmp_path, monkeypatch):
-    "kind: 17 | what: AV1, which OpenCV may not decode | gets: one line with the codec and one that works"
+def test_a_video_without_a_decoder_is_refused_with_its_codec(tmp_path, monkeypatch):
+    "kind: 17 | what: AV1, which OpenCV may be unable to decode | gets: a one-line error with the codec and one that works"
     write_matroska(tmp_path / "v.mkv", 0)
     capture = cv2.VideoCapture(str(tmp_path / "v.mkv"))
 

@@ -269,7 +269,7 @@ def fuzz_rule(name: str, count: int, folder: Path) -> dict:
 
 @pytest.mark.parametrize("name", RULES)
 def test_rules_on_random_cases(name, tmp_path):
-    "kind: 2 | what: random units, ranges, tables, folders and settings whose right answer is known | gets: the right result, or one line"
+    "kind: 2 | what: random units, ranges, tables, folders and settings with a known answer | gets: the right result, or a one-line error"
     count = {"units_with_images": 20, "folders": 150, "resume": 150}.get(name, 400)
     row = fuzz_rule(name, count, tmp_path)
     assert row["cases"] == count and row["accepted"] > 0.02 * count and row["refused"] > 0.02 * count, row

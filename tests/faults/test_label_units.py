@@ -44,8 +44,8 @@ def kaggle_folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_units_are_refused_with_the_way_to_convert(unit, tmp_path):
-    "kind: 2 | what: labels in other units, of other picture sizes, or mirrored | gets: one line with the unit, the range and the conversion"
+def test_other_units_are_refused_with_the_conversion(unit, tmp_path):
+    "kind: 2 | what: labels in other units, for images of another size, or mirrored | gets: a one-line error with the unit, the range and the conversion"
     change, conversion = UNITS[unit]
     path = save_npz(replace(FACES, points=change(FACES.points).astype(np.float32), truth=None), tmp_path / "own.npz")
     with pytest.raises(UserError) as caught:
@@ -56,8 +56,8 @@ def test_units_are_refused_with_the_way_to_convert(unit, tmp_path):
 
 @pytest.mark.parametrize("unit", ["fractions", "224", "128"])
 @pytest.mark.parametrize("count", [5, 40])
-def test_all_that_uses_labels_refuses_them(unit, count, tmp_path):
-    "kind: 2 | what: a command or function gets labels in other units | gets: data, train, evaluate and audit refuse with exit status 2 or UserError"
+def test_commands_and_functions_refuse_labels_in_other_units(unit, count, tmp_path):
+    "kind: 2 | what: a command or function receives labels in other units | gets: data, train, evaluate and audit refuse them with exit status 2 or UserError"
     changed = replace(FACES[:count], points=UNITS[unit][0](FACES.points[:count]).astype(np.float32), truth=None)
     for use in (audit, lambda faces: evaluate("default", faces), lambda faces: train("mean", tmp_path / "run", faces, profile="quick")):
         with pytest.raises(UserError, match="not in pixels"):
@@ -71,8 +71,8 @@ def test_all_that_uses_labels_refuses_them(unit, count, tmp_path):
     assert not (tmp_path / "run" / "record.json").exists()
 
 
-def test_fit_refuses_them():
-    "kind: 2 | what: facekp.fit gets labels in other units | gets: UserError before the first step"
+def test_fit_refuses_labels_in_other_units():
+    "kind: 2 | what: facekp.fit receives labels in other units | gets: UserError before the first step"
     from facekp.models.regression import build_mean
     from facekp.training.loop import fit
 
@@ -81,8 +81,8 @@ def test_fit_refuses_them():
 
 
 @pytest.mark.parametrize("code", [-1, 0, -999, 999, 255, 96])
-def test_codes_for_missing_points_are_refused_with_the_way_to_convert(code, kaggle_folder, tmp_path, capsys):
-    "kind: 2 | what: missing points coded as -1, 0, -999 or another number | gets: how often, the first place, and the way to NaN"
+def test_codes_for_missing_points_are_refused_with_the_conversion(code, kaggle_folder, tmp_path, capsys):
+    "kind: 2 | what: missing points coded as -1, 0, -999 or another number | gets: an error with the count, the first row, and the conversion to NaN"
     points = FACES.points.copy()
     gone = np.random.default_rng(1).random((len(points), 15)) < 0.3
     points[gone] = code
@@ -95,8 +95,8 @@ def test_codes_for_missing_points_are_refused_with_the_way_to_convert(code, kagg
     assert f"({code}, {code}) stands for" in capsys.readouterr().err
 
 
-def test_codes_in_another_unit_are_found_after_the_unit(tmp_path):
-    "kind: 2 | what: fractions with missing points coded as -1 | gets: the unit first, the codes when it is mended"
+def test_codes_in_another_unit_are_reported_after_the_unit(tmp_path):
+    "kind: 2 | what: fractions with missing points coded as -1 | gets: first an error about the unit, then, once it is corrected, about the codes"
     points = FACES.points / 96
     points[:, 5] = -1
     with pytest.raises(UserError, match="points . 96"):
@@ -107,8 +107,8 @@ def test_codes_in_another_unit_are_found_after_the_unit(tmp_path):
     raise_units("x", np.where(mended == -1, np.nan, mended), FACES.images)
 
 
-def test_a_part_of_a_set_in_another_unit_is_found():
-    "kind: 2 | what: two tables in different units appended, or flipped copies with the old names | gets: the number of rows and the first of them"
+def test_a_part_of_a_set_in_another_unit_is_detected():
+    "kind: 2 | what: two tables in different units appended, or flipped copies with the old names | gets: an error with the number of rows and the first of them"
     mixed = concatenate([FACES[:90], replace(FACES[90:], points=FACES.points[90:] / 96)])
     with pytest.raises(UserError, match=r"in 30 of 120 rows \(the first is row 90\)"):
         raise_units("x", mixed.points, mixed.images)
@@ -123,7 +123,7 @@ def test_a_part_of_a_set_in_another_unit_is_found():
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.floats(-5, 5), st.floats(-0.3, 0.3), st.floats(-120, 120), st.floats(-120, 120), st.sampled_from([5, 20, 120]), st.booleans(), st.booleans())
 def test_any_affine_change_is_refused_or_leaves_labels_near_the_truth(scale, stretch, x, y, count, mirrored, about_middle):
-    "kind: 2 | what: any scale, stretch, shift or mirroring of the labels | gets: refused, or every face within 6 px of the truth on average"
+    "kind: 2 | what: any scaling, stretching, shift or mirroring of the labels | gets: an error, or every face within 6 px of the truth on average"
     factor = np.exp([scale / 3 + stretch, scale / 3 - stretch]) * [-1 if mirrored else 1, 1]
     shift = np.array([x, y]) / 20 + (48 * (1 - factor) if about_middle else 0)
     changed = FACES.points[:count] * factor + shift
@@ -137,8 +137,8 @@ def test_any_affine_change_is_refused_or_leaves_labels_near_the_truth(scale, str
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from([1, 5, 60]), st.floats(0, 180), st.floats(0.5, 1.5), st.floats(0, 12), st.floats(0, 0.8))
-def test_right_labels_of_any_crop_pass(seed, count, turn, scale, shift, missing):
-    "kind: 2 | what: rotated, scaled, shifted copies and missing points, also of five faces | gets: no false alarm"
+def test_correct_labels_of_any_crop_pass(seed, count, turn, scale, shift, missing):
+    "kind: 2 | what: rotated, scaled and shifted copies with missing points, also sets of five faces | gets: no false alarm"
     rng = np.random.default_rng(seed)
     rows = rng.integers(0, len(FACES), count)
     images, points = [], []
@@ -152,8 +152,8 @@ def test_right_labels_of_any_crop_pass(seed, count, turn, scale, shift, missing)
     raise_units("x", points, np.stack(images))
 
 
-def test_sets_of_the_course_pass():
-    "kind: 2 | what: the synthetic set with its two sources, gaps and wrong labels, also small | gets: no false alarm"
+def test_data_sets_of_the_course_pass():
+    "kind: 2 | what: the synthetic set with its two sources, gaps and wrong labels, also a small one | gets: no false alarm"
     faces = synthetic_training_set(400, seed=4)
     raise_units("x", faces.points, faces.images)
     raise_units("x", faces.points)
@@ -162,7 +162,7 @@ def test_sets_of_the_course_pass():
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the photographs are not in the repository")
-def test_real_sets_pass_whole_and_in_fives():
+def test_real_sets_pass_as_a_whole_and_in_groups_of_five():
     "kind: 2 | what: six sets of photographs and Kaggle's label table | gets: no false alarm, for 7,049 rows and for any five"
     rng = np.random.default_rng(0)
     for path in sorted(REAL.glob("*.npz")):
@@ -181,14 +181,14 @@ def test_real_sets_pass_whole_and_in_fives():
 
 
 def test_labels_without_enough_points_and_empty_sets_pass():
-    "kind: 2 | what: no face, no label, one labelled point, identical labels | gets: no error of the check"
+    "kind: 2 | what: no face, no label, one labelled point, or identical labels | gets: no error from the check"
     for points in (np.zeros((0, 15, 2)), np.full((4, 15, 2), np.nan), np.where(np.arange(15)[:, None] == 10, [48.0, 57.0], np.nan)[None], np.repeat(MEAN_FACE[None], 3, 0)):
         raise_units("x", points, np.zeros((len(points), 96, 96), np.uint8))
         raise_units("x", points)
 
 
-def test_a_set_in_memory_is_checked_as_one_of_a_file():
-    "kind: 2 | what: Faces made in Python | gets: the same refusal by name"
+def test_a_set_in_memory_is_checked_like_a_file():
+    "kind: 2 | what: Faces made in Python | gets: the same error as for a file, with the name of the set"
     faces = Faces(FACES.images, FACES.points / 96, FACES.group, FACES.source, FACES.image_id, name="mine")
     with pytest.raises(UserError, match="^mine: the labels are not in pixels"):
         audit(faces)

@@ -47,8 +47,8 @@ def faces():
     (lambda images: images.transpose(0, 2, 1), "transpose(0, 2, 1)"), (lambda images: images[:, :, ::-1], "images[:, :, ::-1]"),
     (lambda images: images[:, ::-1, ::-1], "images[:, ::-1, ::-1]"), (lambda images: np.rot90(images, 3, (1, 2)), "numpy.rot90(images, 1, (1, 2))"),
     (lambda images: np.rot90(images, 1, (1, 2)), "numpy.rot90(images, 3, (1, 2))"), (lambda images: np.roll(images, 1, axis=0), "images of other rows")])
-def test_turned_pictures_with_right_labels_are_named_with_the_way_back(turn, advice, faces):
-    "kind: 2 | what: pictures transposed, mirrored, turned or in another order, with right labels | gets: the way to turn them back, in data info, data check and train"
+def test_rotated_images_with_correct_labels_are_reported_with_the_remedy(turn, advice, faces):
+    "kind: 2 | what: images transposed, mirrored, rotated or in another order, with correct labels | gets: an error or warning in data info, data check and train that shows how to restore them"
     from dataclasses import replace
 
     turned = replace(faces, images=np.ascontiguousarray(turn(faces.images)))
@@ -59,24 +59,24 @@ def test_turned_pictures_with_right_labels_are_named_with_the_way_back(turn, adv
         assert find_misfit(eval(told.split("use ")[1], {"images": turned.images, "numpy": np}), turned.points) == ""
 
 
-def test_right_pictures_are_not_said_to_be_turned(faces):
-    "kind: 2 | what: right pictures, synthetic and of few faces | gets: no remark"
+def test_correct_images_are_not_reported_as_rotated(faces):
+    "kind: 2 | what: correct images, synthetic ones and sets of few faces | gets: no warning"
     assert find_misfit(faces.images, faces.points) == "" and find_misfit(faces.images[:3], faces.points[:3]) == ""
     for seed in range(3):
         some = load_faces("synthetic:60", seed=seed)
         assert find_misfit(some.images, some.points) == "" and "images the" not in audit_text(audit(some))
 
 
-def test_a_training_on_turned_pictures_warns(faces, desk):
-    "kind: 2 | what: a training on transposed pictures | gets: a warning in one line, with the way to convert"
+def test_training_on_rotated_images_warns(faces, desk):
+    "kind: 2 | what: a training run on transposed images | gets: a one-line warning with the conversion"
     from dataclasses import replace
 
     with pytest.warns(UserWarning, match="transposed"):
         train("mean", "run", data=replace(faces, images=np.ascontiguousarray(faces.images.transpose(0, 2, 1))))
 
 
-def test_mirrored_axes_are_named_also_where_most_points_are_missing():
-    "kind: 2 | what: x and y exchanged, or y from the bottom, in a set with four points of most faces | gets: the axis, not a unit that would spoil the labels"
+def test_mirrored_axes_are_named_even_if_most_points_are_missing():
+    "kind: 2 | what: x and y exchanged, or y counted from the bottom, in a set with four points of most faces | gets: an error that names the axis, not a unit conversion that would spoil the labels"
     some = load_faces("synthetic:60")
     for points, advice in ((some.points[..., ::-1], "points[..., ::-1]"), (some.points * [1, -1] + [0, 95], "95 - y")):
         with pytest.raises(UserError, match="mirror images") as error:
@@ -84,8 +84,8 @@ def test_mirrored_axes_are_named_also_where_most_points_are_missing():
         assert advice in str(error.value)
 
 
-def test_two_trainings_in_one_folder_exclude_each_other(faces, desk):
-    "kind: 1, 9 | what: a second training in the folder of one that runs, with and without --overwrite and --resume | gets: one line, and the first goes on"
+def test_two_training_runs_in_one_folder_exclude_each_other(faces, desk):
+    "kind: 1, 9 | what: a second training run in the folder of an active one, with or without --overwrite and --resume | gets: a one-line error, and the first run continues"
     with lock_folder("run"):
         for options in ({}, {"overwrite": True}, {"resume": True}):
             with pytest.raises(UserError, match="another process writes there now"):
@@ -96,8 +96,8 @@ def test_two_trainings_in_one_folder_exclude_each_other(faces, desk):
 
 
 @SIGNALS
-def test_the_lock_of_a_killed_process_is_free(desk):
-    "kind: 1 | what: a training whose process was killed | gets: a folder in which the next training can begin"
+def test_the_lock_of_a_killed_process_is_released(desk):
+    "kind: 1 | what: the process of a training run was killed | gets: the next training run can start in the same folder"
     code = "import sys, time\nfrom facekp.folder_lock import lock_folder\nwith lock_folder('run'):\n    print('ready', flush=True)\n    time.sleep(60)"
     owner = subprocess.Popen([sys.executable, "-c", code], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
     assert owner.stdout.readline() == "ready\n"
@@ -112,8 +112,8 @@ def test_the_lock_of_a_killed_process_is_free(desk):
 
 
 @SIGNALS
-def test_a_closed_terminal_keeps_what_is_done(desk):
-    "kind: 7 | what: SIGHUP, which a closed terminal sends, while a folder is predicted to CSV | gets: the rows so far in the table, status 130"
+def test_closing_the_terminal_keeps_finished_work(desk):
+    "kind: 7 | what: the terminal is closed (SIGHUP) while a folder is predicted to CSV | gets: a table of the rows so far, and exit status 130"
     os.mkdir("in")
     for number in range(400):
         Path(f"in/{number}.png").write_bytes(Path("a.png").read_bytes())
@@ -127,7 +127,7 @@ def test_a_closed_terminal_keeps_what_is_done(desk):
 
 @SIGNALS
 def test_an_interrupt_while_the_command_is_imported_is_one_line(desk):
-    "kind: 7 | what: Ctrl-C while Python imports the command | gets: one line and status 130"
+    "kind: 7 | what: Ctrl-C while Python imports the command | gets: a one-line message and exit status 130"
     Path("slow").mkdir()
     Path("slow/argparse.py").write_text("import time\nopen('started', 'w').close()\ntime.sleep(60)\n")  # in the place of the command's first import
     command = subprocess.Popen([sys.executable, "-m", "facekp", "--help"], env={**ENVIRONMENT, "PYTHONPATH": os.pathsep.join(["slow", ENVIRONMENT["PYTHONPATH"]])},
@@ -142,15 +142,15 @@ def test_an_interrupt_while_the_command_is_imported_is_one_line(desk):
 
 
 def test_an_import_that_turns_an_interrupt_into_an_error_is_recognised():
-    "kind: 7 | what: a Ctrl-C that a module written in C turns into ImportError | gets: 'stopped'"
+    "kind: 7 | what: Ctrl-C that a C extension module turns into ImportError | gets: the message 'stopped'"
     error = ImportError("initialization failed")
     error.__cause__ = KeyboardInterrupt()
     assert _was_interrupted(error) and not _was_interrupted(ImportError("other")) and not _was_interrupted(None)
 
 
 @SIGNALS
-def test_processes_that_render_print_no_traceback(desk):
-    "kind: 7 | what: Ctrl-C to all processes of a terminal while faces are rendered | gets: one line"
+def test_rendering_processes_print_no_traceback(desk):
+    "kind: 7 | what: Ctrl-C sent to all processes of a terminal while faces are rendered | gets: a one-line message"
     command = subprocess.Popen([sys.executable, "-m", "facekp", "data", "make", "synthetic:20000", "--out", "x.npz"], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True,
                                start_new_session=True)
     time.sleep(6)
@@ -163,8 +163,8 @@ FOREIGN = {"version https://git-lfs.github.com/spec/v1\noid sha256:0\n": "git lf
 
 
 @pytest.mark.parametrize("content", FOREIGN)
-def test_files_of_a_foreign_kind_are_named(content, desk, capsys):
-    "kind: 14 | what: a Git LFS pointer, a web page, an archive or a PDF in the place of a picture, a table, an .npz or a model | gets: what it is, and what to do"
+def test_files_of_another_kind_are_named(content, desk, capsys):
+    "kind: 14 | what: a Git LFS pointer, a web page, an archive or a PDF instead of an image, a table, an .npz file or a model | gets: an error that states what the file is, and what to do"
     for name in ("x.npz", "x.zip", "training.csv", "x.7z", "x.jpg", "x.onnx"):
         Path(name).write_bytes(content.encode("latin-1"))
         words = {"x.jpg": ["predict", name], "x.onnx": ["predict", "a.png", "--model", name]}.get(name, ["data", "info", name])
@@ -173,7 +173,7 @@ def test_files_of_a_foreign_kind_are_named(content, desk, capsys):
 
 
 def test_a_compressed_table_and_a_workbook_are_named(desk, capsys):
-    "kind: 14 | what: training.csv.gz in a folder, gzip or a workbook called .csv, a zip with a password | gets: 'unpack it first' or 'save the table as CSV'"
+    "kind: 14 | what: training.csv.gz in a folder, a gzip file or workbook named .csv, a zip with a password | gets: an error: 'unpack it first' or 'save the table as CSV'"
     os.mkdir("k")
     Path("k/training.csv.gz").write_bytes(b"\x1f\x8b\x08\0")
     Path("g.csv").write_bytes(b"\x1f\x8b\x08\0\r\x10")
@@ -191,15 +191,15 @@ def test_a_compressed_table_and_a_workbook_are_named(desk, capsys):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with a name are a POSIX matter")
-def test_a_pipe_called_npz_does_not_hang(desk, capsys):
-    "kind: 13 | what: a pipe called x.npz as data | gets: one line"
+def test_a_pipe_named_npz_does_not_hang(desk, capsys):
+    "kind: 13 | what: a pipe named x.npz as data | gets: a one-line error"
     os.mkfifo("x.npz")
     assert main(["data", "info", "x.npz"]) == 2 and "a pipe or device" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not hasattr(os, "symlink") or os.name == "nt", reason="links need rights on Windows")
-def test_a_link_that_leads_nowhere_is_named(desk, capsys):
-    "kind: 13 | what: a link called b.jpg to a disk that is not mounted, among pictures | gets: its name, and the results of the others"
+def test_a_broken_link_is_named(desk, capsys):
+    "kind: 13 | what: a link named b.jpg to a disk that is not mounted, among images | gets: an error with its name, and the results of the other images"
     os.mkdir("in")
     Path("in/a.png").write_bytes(Path("a.png").read_bytes())
     os.symlink("nowhere", "in/b.jpg")
@@ -210,22 +210,22 @@ def test_a_link_that_leads_nowhere_is_named(desk, capsys):
 @pytest.mark.parametrize(("source", "answer"), [
     (None, "cv2.imread returns None"), (b"", "it is empty"), ("", "without a file name"), ("https://x.org/a.jpg", "a web address"), ("iVBORw0KGgo/" * 900, "base64.b64decode"),
     ({}, "a dict is not an image"), (5, "a int is not an image"), (io.StringIO("x"), "'rb'"), (".", "a folder"), (Path("gone.jpg"), "no such file")])
-def test_what_is_no_image_is_named_in_a_short_line(source, answer, desk):
-    "kind: 11 | what: None of cv2.imread, no bytes, base64, a web address, a folder, a file opened as text | gets: a short line with the cause"
+def test_inputs_that_are_not_images_are_refused_in_a_short_line(source, answer, desk):
+    "kind: 11 | what: None from cv2.imread, no bytes, base64, a web address, a folder, a file opened as text | gets: a short error with the cause"
     with pytest.raises(UserError) as error:
         read_image(source)
     assert answer in str(error.value) and len(str(error.value)) < 300 and "unpack_from" not in str(error.value)
 
 
 def test_a_file_that_was_read_before_is_read_from_its_beginning(desk):
-    "kind: 11 | what: an open file that was read already, as web frameworks hand it over | gets: the picture"
+    "kind: 11 | what: an open file that was already read, as web frameworks pass it | gets: the image"
     with open("a.png", "rb") as file:
         file.read()
         assert read_image(file).shape == (40, 60, 3)
 
 
-def test_lists_of_numbers_and_names_are_told_apart():
-    "kind: 4, 11 | what: a picture as a list of lists, a set of names, a pandas Series of names | gets: a refusal, a refusal, the pictures"
+def test_lists_of_numbers_and_names_are_distinguished():
+    "kind: 4, 11 | what: an image as a list of lists, a set of names, a pandas Series of names | gets: an error, an error, and the images"
     landmarker = load()
     with pytest.raises(UserError, match="numpy.asarray"):
         landmarker.predict([[1, 2], [3, 4]])
@@ -239,29 +239,29 @@ def test_lists_of_numbers_and_names_are_told_apart():
 
 
 @pytest.mark.parametrize(("source", "answer"), [(-1, "webcam -1: expected 0 or more"), (True, "a bool is no video"), (None, "a NoneType"), ("gone.mp4", "no such file"), (".", "a folder"), (b"x", "a bytes")])
-def test_what_is_no_video_is_refused_before_opencv(source, answer, desk):
-    "kind: 5 | what: webcam -1 (which ends OpenCV's process), True, None, a folder, a missing file | gets: one line"
+def test_inputs_that_are_not_videos_are_refused_before_opencv(source, answer, desk):
+    "kind: 5 | what: webcam -1 (which ends OpenCV's process), True, None, a folder, a missing file | gets: a one-line error"
     with pytest.raises(UserError, match=answer.replace(".", r"\.")):
         next(read_frames(source))
 
 
 @pytest.mark.parametrize("options", [{"search_every": 0}, {"search_every": -1}, {"search_every": 1.5}, {"smoothing": "no"}, {"max_lost": -1}])
 def test_options_of_the_tracker_are_checked(options):
-    "kind: 19 | what: search_every=0, 1.5, smoothing='no' | gets: one line that names the option"
+    "kind: 19 | what: search_every=0, search_every=1.5, smoothing='no' | gets: a one-line error that names the option"
     with pytest.raises(UserError, match=next(iter(options))):
         FaceTracker(None, **options)
 
 
 def test_one_wrong_option_is_named_alone(capsys, desk):
-    "kind: 25 | what: --min-face-size 2 | gets: this option and its range, no other"
+    "kind: 25 | what: --min-face-size 2 | gets: an error with this option and its range, and no other"
     assert main(["predict", "a.png", "--format", "csv", "--min-face-size", "2"]) == 2
     said = capsys.readouterr().err
     assert "min_face_size=2" in said and "passes" not in said
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "cp1252"])
-def test_settings_in_another_encoding_are_refused_and_not_passed_over(encoding, desk, capsys):
-    "kind: 24 | what: settings.ini in UTF-16, as Windows PowerShell writes it, or in cp1252 | gets: one line that names UTF-8; the settings are not ignored"
+def test_settings_in_another_encoding_are_refused_and_not_ignored(encoding, desk, capsys):
+    "kind: 24 | what: settings.ini in UTF-16, as Windows PowerShell writes it, or in cp1252 | gets: a one-line error that names UTF-8; the settings are not ignored"
     text = "[course]\n# f\u00fcr den Kurs\ndata = f.npz\n"
     Path("settings.ini").write_bytes((b"\xfe\xff" if encoding == "utf-16-be" else b"") + text.encode(encoding))
     assert main(["data", "info"]) == 2
@@ -269,8 +269,8 @@ def test_settings_in_another_encoding_are_refused_and_not_passed_over(encoding, 
     assert "settings.ini: is not UTF-8 text" in said and "save it as UTF-8" in said and said.count("\n") == 1
 
 
-def test_an_empty_name_of_a_folder_is_refused(faces, desk, capsys):
-    "kind: 9 | what: --out '', as an unset variable of a shell gives | gets: one line; nothing in the working folder"
+def test_an_empty_folder_name_is_refused(faces, desk, capsys):
+    "kind: 9 | what: --out '', which an unset shell variable produces | gets: a one-line error; nothing is written to the working folder"
     save_npz(faces, "f.npz")
     for words in (["predict", "a.png"], ["data", "make", "synthetic:20"], ["train", "--model", "mean", "--data", "f.npz"]):
         assert main([*words, "--out", ""]) == 2 and "is empty; give ." in capsys.readouterr().err
@@ -279,8 +279,8 @@ def test_an_empty_name_of_a_folder_is_refused(faces, desk, capsys):
 
 
 @pytest.mark.skipif(os.name == "nt" or not hasattr(os, "geteuid") or os.geteuid() == 0, reason="needs a user without all rights")
-def test_a_folder_without_rights_is_refused_before_work(desk, capsys):
-    "kind: 9 | what: a working folder that cannot be written, with the default --out | gets: one line before any picture is predicted"
+def test_a_read_only_folder_is_refused_before_work(desk, capsys):
+    "kind: 9 | what: a read-only working folder, with the default --out | gets: a one-line error before any image is predicted"
     os.chmod(".", 0o555)
     try:
         assert main(["predict", "a.png"]) == 2
@@ -290,7 +290,7 @@ def test_a_folder_without_rights_is_refused_before_work(desk, capsys):
 
 
 def test_warnings_of_the_command_are_one_line(desk, capsys):
-    "kind: 17 | what: a cache that cannot be written | gets: one line without a place in the code, and the result"
+    "kind: 17 | what: the cache cannot be written | gets: the result, and a one-line warning without a location in the code"
     Path("data").touch()  # in the place of the folder of the cache
     shown = warnings.showwarning
     assert main(["data", "info", "synthetic:30"]) == 0 and warnings.showwarning is shown
@@ -298,7 +298,7 @@ def test_warnings_of_the_command_are_one_line(desk, capsys):
     assert said.startswith("facekp: ") and "could not be kept" in said and len(said.splitlines()) == 1
 
 
-def test_the_text_of_a_score_holds_no_nan(faces, desk, capsys):
+def test_the_text_of_a_score_contains_no_nan(faces, desk, capsys):
     "kind: 21 | what: scores of faces that lack most labels | gets: a dash and the reason in the text"
     from dataclasses import replace
 
@@ -310,8 +310,8 @@ def test_the_text_of_a_score_holds_no_nan(faces, desk, capsys):
     assert "nan" not in said and "not labelled" in said and "the faces lack the labels for it" in said
 
 
-def test_a_picture_with_two_files_is_refused(desk):
-    "kind: 6 | what: face.jpg and face.png beside face.pts | gets: both named"
+def test_an_image_with_two_files_is_refused(desk):
+    "kind: 6 | what: face.jpg and face.png next to face.pts | gets: an error that names both"
     for name in ("face.jpg", "face.png", "face.pts"):
         Path(name).touch()
     with pytest.raises(UserError, match="face.jpg and face.png have its name"):
@@ -320,8 +320,8 @@ def test_a_picture_with_two_files_is_refused(desk):
     assert _image_of(Path("face.pts")).name == "face.jpg"
 
 
-def test_a_damaged_state_is_not_called_that_of_another_run(faces, desk):
-    "kind: 1 | what: --resume with a state that was cut, as on a full disk | gets: 'damaged' and the way on"
+def test_a_damaged_state_is_not_mistaken_for_another_run(faces, desk):
+    "kind: 1 | what: --resume with a state that was truncated, as on a full disk | gets: an error: 'damaged', with the way to continue"
     train("baseline", "run", data=faces, images=64)
     for name in ("model.keras", "record.json"):
         Path("run", name).unlink()
@@ -330,8 +330,8 @@ def test_a_damaged_state_is_not_called_that_of_another_run(faces, desk):
         train("baseline", "run", data=faces, images=64, resume=True)
 
 
-def test_training_and_export_leave_the_state_of_the_process(faces, desk):
-    "kind: 15 | what: train and export | gets: NumPy's and Python's random state, logging's handlers and the environment as before"
+def test_training_and_export_restore_the_state_of_the_process(faces, desk):
+    "kind: 15 | what: train and export in a program of the user | gets: the random state of NumPy and Python, the handlers of logging and the environment as before"
     def state():
         return random.getstate(), np.random.get_state()[1].tobytes(), list(logging.root.handlers), os.environ.get("TF_CPP_MIN_LOG_LEVEL")  # noqa: NPY002  the global state is what is looked at
 
@@ -352,8 +352,8 @@ def random_draws():
 
 
 @pytest.mark.parametrize("way", ["fit", "fit_transfer", "fit_shards", "run_trial"])
-def test_functions_that_train_leave_the_random_state_of_the_program(way, faces, desk):
-    "kind: 15 | what: a program that draws random numbers before and after facekp.fit, fit_transfer, fit_shards or run_trial | gets: the draws as without the training, and the same weights for a seed"
+def test_functions_that_train_restore_the_random_state_of_the_program(way, faces, desk):
+    "kind: 15 | what: a program draws random numbers before and after facekp.fit, fit_transfer, fit_shards or run_trial | gets: the same random numbers as without training, and the same weights for the same seed"
     from facekp.config import load_settings
     from facekp.experiments.plan import Trial, plan_experiment
     from facekp.experiments.run import run_trial
@@ -386,8 +386,8 @@ def test_functions_that_train_leave_the_random_state_of_the_program(way, faces, 
     assert all(np.array_equal(one, other) for one, other in zip(*weights))
 
 
-def test_plots_leave_the_settings_of_matplotlib(faces):
-    "kind: 15 | what: the plots of faces | gets: rcParams, backend and OpenCV's threads as before"
+def test_plots_restore_the_settings_of_matplotlib(faces):
+    "kind: 15 | what: plots of faces in a program of the user | gets: rcParams, the backend and OpenCV's number of threads as before"
     import matplotlib
     import matplotlib.pyplot as plt
 
@@ -398,8 +398,8 @@ def test_plots_leave_the_settings_of_matplotlib(faces):
     assert (dict(matplotlib.rcParams), matplotlib.get_backend(), cv2.getNumThreads()) == before
 
 
-def test_a_phone_video_that_is_turned_by_metadata_is_upright(desk):
-    "kind: 5 | what: videos that a phone turned by 90, 180 and 270 degrees in their metadata | gets: upright frames"
+def test_a_phone_video_that_is_rotated_by_metadata_is_upright(desk):
+    "kind: 5 | what: phone videos with a rotation of 90, 180 or 270 degrees in their metadata | gets: upright frames"
     import struct
 
     for angle, turn, (a, b, c, d) in ((90, cv2.ROTATE_90_COUNTERCLOCKWISE, (0, 1, -1, 0)), (180, cv2.ROTATE_180, (-1, 0, 0, -1)), (270, cv2.ROTATE_90_CLOCKWISE, (0, -1, 1, 0))):
@@ -421,8 +421,8 @@ def test_a_phone_video_that_is_turned_by_metadata_is_upright(desk):
         assert frame.shape == upright.shape and np.abs(frame.astype(int) - upright).mean() < 12, angle
 
 
-def test_hidden_folders_among_points_are_passed_over(desk):
-    "kind: 6, 13 | what: .ipynb_checkpoints, __MACOSX and ._face.pts in a folder of .pts files | gets: the photos alone"
+def test_hidden_folders_among_points_are_skipped(desk):
+    "kind: 6, 13 | what: .ipynb_checkpoints, __MACOSX and ._face.pts in a folder of .pts files | gets: the photos only"
     from facekp.data.w300 import _marks_in
 
     for name in (".ipynb_checkpoints/face-checkpoint.pts", "__MACOSX/face.pts", "._face.pts", "face.pts"):

@@ -97,7 +97,7 @@ def test_every_option_of_every_job_has_a_decision():
 
 @pytest.mark.parametrize("job, option, words, answer", CASES, ids=[f"{option} {' '.join(words)}" for _, option, words, _ in CASES])
 def test_an_option_that_would_have_no_effect_is_refused(job, option, words, answer, desk, monkeypatch, capsys):
-    "kind: 30 | what: --frames for images, --seed for real data, --images for the mean face, --workers on a cluster and their kind | gets: one line that names the option and advises to leave it out"
+    "kind: 30 | what: --frames for images, --seed for real data, --images for the mean face, --workers on a cluster, and similar options | gets: a one-line error that names the option and suggests leaving it out"
     if option == "--workers":
         monkeypatch.setenv("FACEKP_CLUSTER", "tcp://127.0.0.1:9")
     before = sorted(desk.rglob("*"))
@@ -121,8 +121,8 @@ def test_no_smoothing_writes_the_keypoints_as_the_model_predicts_them(desk):
     assert not np.allclose(smooth, raw, atol=0.01)
 
 
-def test_a_provider_that_is_not_there_is_named(desk, capsys):
-    "kind: 30 | what: --providers with a misspelt name, or with one that this ONNX Runtime lacks | gets: one line with the name and those that are there"
+def test_an_unavailable_provider_is_named(desk, capsys):
+    "kind: 30 | what: --providers with a misspelt name, or with one that this ONNX Runtime lacks | gets: a one-line error with the name and the available providers"
     for name in ("coda", "cpu,coda"):
         assert main(["predict", "a.png", "--providers", name]) == 2
         said = capsys.readouterr().err
@@ -132,7 +132,7 @@ def test_a_provider_that_is_not_there_is_named(desk, capsys):
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows allows no line feed in a name")
 def test_a_line_feed_in_a_name_leaves_one_line_per_result(desk, capsys):
-    "kind: 8 | what: images whose names hold line feeds, tabs or escape sequences | gets: one line each, with the character escaped, on both streams"
+    "kind: 8 | what: image names that contain line feeds, tabs or escape sequences | gets: one line each, with the character escaped, on both streams"
     shutil.copy("a.png", "a\nb.png")
     shutil.copy("a.png", "c\x1b[2Jd.png")
     Path("e\tf.png").write_bytes(b"nothing")
@@ -143,7 +143,7 @@ def test_a_line_feed_in_a_name_leaves_one_line_per_result(desk, capsys):
 
 
 def test_the_same_options_work_where_they_have_an_effect(desk, capsys):
-    "kind: 30 | what: the same options where they have an effect | gets: --frames ends a video beside images, --seed draws other faces"
+    "kind: 30 | what: the same options where they have an effect | gets: --frames ends a video among images, --seed renders other faces"
     assert main(["predict", "a.png", "v.avi", "--frames", "2", "--out", "out"]) == 0
     assert len(list(read_frames("out/v-points.mp4"))) == 2 and Path("out/a-points.png").exists()
     said = []
@@ -155,7 +155,7 @@ def test_the_same_options_work_where_they_have_an_effect(desk, capsys):
 
 
 def test_functions_refuse_what_the_command_refuses(desk):
-    "kind: 30 | what: max_frames for images, overwrite for printed results, in Python | gets: UserError with the name of the argument"
+    "kind: 30 | what: max_frames for images, or overwrite for printed results, in Python | gets: UserError with the name of the argument"
     landmarker = load(threads=1)
     with pytest.raises(UserError, match="max_frames"):
         predict_files(landmarker, ["a.png"], "out", max_frames=3)
@@ -166,7 +166,7 @@ def test_functions_refuse_what_the_command_refuses(desk):
 
 @pytest.mark.parametrize("format, source", [("image", "a.png"), ("jpg", "a.png"), ("png", "a.png"), ("image", "v.avi"), ("json", "a.png"), ("jsonl", "a.png"), ("csv", "a.png"), ("coco", "a.png"), ("labelme", "a.png")])
 def test_overwrite_decides_in_every_format(format, source, desk, capsys):
-    "kind: 9, 30 | what: a file of the user has the name of a result, also of a drawn image or video | gets: the old file and one line; --overwrite replaces it; a result of facekp is replaced without it, except LabelMe's, which people correct"
+    "kind: 9, 30 | what: a file of the user has the name of a result, which may be a drawn image or video | gets: a one-line error, and the old file; --overwrite replaces it. Results of facekp are replaced without it, except LabelMe files, which people correct"
     words = ["predict", source, "--format", format, "--out", "out"]
     assert main(words) == 0
     result = next(path for path in Path("out").iterdir())
@@ -179,8 +179,8 @@ def test_overwrite_decides_in_every_format(format, source, desk, capsys):
     assert main([*words, "--overwrite"]) == 0 and result.read_bytes() != old
 
 
-def test_debug_stands_before_or_behind_the_job(desk):
-    "kind: 30 | what: --debug behind the job instead of before it | gets: the traceback in both cases"
+def test_debug_may_come_before_or_after_the_job(desk):
+    "kind: 30 | what: --debug after the job instead of before it | gets: the traceback in both cases"
     for words in (["--debug", "predict", "none.jpg"], ["predict", "none.jpg", "--debug"]):
         with pytest.raises(UserError, match="none.jpg"):
             main(words)
@@ -196,7 +196,7 @@ def test_names_are_separated_by_spaces_or_commas(text, desk):
 
 
 def test_unknown_names_of_a_comparison_are_refused_before_any_work(desk, capsys):
-    "kind: 30 | what: course with an unknown or no model | gets: one line before the data are read"
+    "kind: 30 | what: course with an unknown model or with none | gets: a one-line error before the data are read"
     for models, answer in (("mean unet", "model 'unet' is unknown"), (",", "no model is named")):
         assert main(["course", "--models", models, "--data", "none.npz"]) == 2
         said = capsys.readouterr()
@@ -204,7 +204,7 @@ def test_unknown_names_of_a_comparison_are_refused_before_any_work(desk, capsys)
 
 
 def test_a_run_given_twice_is_compared_once(desk, capsys):
-    "kind: 30 | what: compare run run | gets: one row"
+    "kind: 30 | what: compare with the same run given twice | gets: one row"
     assert main(["train", "--model", "mean", "--data", "faces.npz", "--out", "run"]) == 0
     capsys.readouterr()
     assert main(["compare", "run", "./run", str(desk / "run")]) == 0
@@ -212,7 +212,7 @@ def test_a_run_given_twice_is_compared_once(desk, capsys):
 
 
 def test_json_of_every_result_has_no_nan(desk, capsys):
-    "kind: 21 | what: JSON for programs that know no NaN | gets: JSON that a strict reader takes"
+    "kind: 21 | what: programs that read JSON but do not accept NaN | gets: JSON that a strict parser accepts"
     def strict(text: str) -> None:
         json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
 

@@ -50,7 +50,7 @@ def encoded(image: np.ndarray, kind: str = "JPEG") -> bytes:
     lambda image: image / np.float32(image.max()) * np.float32(1.02), lambda image: (image / 255).astype(np.float16), lambda image: image.astype(np.float32) * (256 / image.max()),
     lambda image: np.round(image * (1023 / 255)).astype(np.uint16), lambda image: np.round(image * (4095 / 255)).astype(np.uint16)])
 def test_values_of_any_range_give_the_same_points(landmarker, scene, change):
-    "kind: 4 | what: floats slightly above 1 or 255, float16, 10 or 12 bits in 16 | gets: the same points within 1.5 px"
+    "kind: 4 | what: floats slightly above 1 or 255, float16, or 10 or 12 bits stored in 16 | gets: the same points within 1.5 px"
     plain, changed = landmarker.predict(scene), landmarker.predict(change(scene))
     assert len(changed) == 1 and np.abs(changed.points - plain.points).max() < 1.5
 
@@ -58,13 +58,13 @@ def test_values_of_any_range_give_the_same_points(landmarker, scene, change):
 @pytest.mark.parametrize("array", [np.zeros((3, 40, 60), np.uint8), np.zeros((4, 40, 60), np.float32), np.zeros((40, 60, 2), np.uint8),
                                    np.zeros((2, 3, 40, 60), np.uint8), np.full((40, 60, 3), 2.5), np.full((40, 60), -9.0)])
 def test_ambiguous_arrays_are_refused_in_one_line(landmarker, array):
-    "kind: 4 | what: channel-first arrays, two channels, floats between the ranges | gets: one line with the shape or range that is expected"
+    "kind: 4 | what: channel-first arrays, two channels, floats between the ranges | gets: a one-line error with the expected shape or range"
     with pytest.raises(UserError) as caught:
         landmarker.predict(array)
     assert "\n" not in str(caught.value) and "expected" in str(caught.value) or "scale them" in str(caught.value)
 
 
-def test_open_files_and_buffers_are_images(landmarker, scene, tmp_path):
+def test_open_files_and_buffers_are_read_as_images(landmarker, scene, tmp_path):
     "kind: 11 | what: an open file, BytesIO, bytearray, memoryview or bytes of a JPEG | gets: the same image"
     content = encoded(scene)
     (tmp_path / "p.jpg").write_bytes(content)
@@ -85,13 +85,13 @@ class Tensor:
         return self.values
 
 
-def test_tensors_are_arrays(landmarker, scene):
+def test_tensors_are_treated_as_arrays(landmarker, scene):
     "kind: 11 | what: a tensor of another library | gets: the same prediction as for the array"
     assert landmarker.predict(Tensor(scene)) == landmarker.predict(scene)
 
 
 def test_a_jpeg_without_its_end_marker_is_read_and_one_without_pixels_is_not(scene):
-    "kind: 14 | what: a JPEG without its last bytes | gets: the image where only the end marker is missing, one line where pixels are"
+    "kind: 14 | what: a JPEG without its last bytes | gets: the image if only the end marker is missing, a one-line error if pixels are missing"
     noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
     for image in (scene, noise):
         content = encoded(image)
@@ -101,8 +101,8 @@ def test_a_jpeg_without_its_end_marker_is_read_and_one_without_pixels_is_not(sce
                 read_image(content[:length])
 
 
-def test_heic_is_known_by_its_content(tmp_path):
-    "kind: 12 | what: a HEIC called .jpg, a JPEG called .HEIC | gets: the content decides; a HEIC names the package that reads it"
+def test_heic_is_recognised_by_its_content(tmp_path):
+    "kind: 12 | what: a HEIC file named .jpg, or a JPEG named .HEIC | gets: the content decides; for a HEIC file the error names the package that reads it"
     pytest.importorskip("PIL")
     try:
         import pillow_heif  # noqa: F401
@@ -116,7 +116,7 @@ def test_heic_is_known_by_its_content(tmp_path):
     assert read_image(tmp_path / "p.HEIC").shape == (8, 8, 3)
 
 
-def test_threads_leave_no_process_wide_state(scene):
+def test_threads_change_no_process_wide_state(scene):
     "kind: 15 | what: eight threads read images | gets: Pillow's limit and the warning filters are unchanged"
     content, before = encoded(scene), (Image.MAX_IMAGE_PIXELS, list(warnings.filters))
     threads = [threading.Thread(target=lambda: [read_image(content) for _ in range(10)]) for _ in range(8)]
@@ -128,8 +128,8 @@ def test_threads_leave_no_process_wide_state(scene):
 
 
 @pytest.mark.parametrize("out", [".", "photos"])
-def test_results_may_lie_beside_their_sources(landmarker, scene, tmp_path, monkeypatch, out):
-    "kind: 10, 13 | what: --out is the folder of the images or the folder above, with a file that is no image | gets: the images are predicted, results are not"
+def test_results_may_be_next_to_their_sources(landmarker, scene, tmp_path, monkeypatch, out):
+    "kind: 10, 13 | what: --out is the folder of the images or the folder above, and contains a file that is not an image | gets: the images are predicted, earlier results are not"
     monkeypatch.chdir(tmp_path)
     os.makedirs("photos")
     Image.fromarray(scene).save("photos/p.png")
@@ -140,8 +140,8 @@ def test_results_may_lie_beside_their_sources(landmarker, scene, tmp_path, monke
 
 
 @pytest.mark.parametrize("format", ["image", "png", "jpg", "json", "jsonl", "csv", "coco", "labelme"])
-def test_no_name_costs_the_others(landmarker, scene, tmp_path, format, monkeypatch, capsys):
-    "kind: 8 | what: names in Latin-1, Czech and Japanese, standard output in cp1252 | gets: a result for each of them in every format"
+def test_a_name_in_any_script_has_its_result(landmarker, scene, tmp_path, format, monkeypatch, capsys):
+    "kind: 8 | what: file names in Latin-1, Czech and Japanese, with standard output in cp1252 | gets: a result for each of them in every format"
     for name in ("a.png", "caf\udce9.png", "č日.png"):
         with open(os.fsencode(tmp_path / name), "wb") as file:
             file.write(encoded(scene, "PNG"))
@@ -158,7 +158,7 @@ def test_no_name_costs_the_others(landmarker, scene, tmp_path, format, monkeypat
 
 
 def test_an_interrupted_run_keeps_its_table(landmarker, scene, tmp_path, monkeypatch):
-    "kind: 7 | what: Ctrl-C at the third of five images | gets: a CSV of the two that are done, and their number"
+    "kind: 7 | what: Ctrl-C during the third of five images | gets: a CSV of the two finished images, and their number"
     for number in range(5):
         Image.fromarray(scene).save(tmp_path / f"{number}.png")
     calls, predict = [], type(landmarker).predict
@@ -177,8 +177,8 @@ def test_an_interrupted_run_keeps_its_table(landmarker, scene, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("format, kept", [("json", []), ("jsonl", ["p.png", 0, 1, 2, 3]), ("csv", ["p.png"]), ("image", [])])
-def test_an_interrupted_video_does_not_pass_for_a_whole_one(landmarker, scene, tmp_path, monkeypatch, format, kept):
-    "kind: 7 | what: Ctrl-C in a video | gets: no video, image or JSON that looks whole; finished sources are kept"
+def test_an_interrupted_video_does_not_look_complete(landmarker, scene, tmp_path, monkeypatch, format, kept):
+    "kind: 7 | what: Ctrl-C during a video | gets: no video, image or JSON that looks complete; finished sources are kept"
     Image.fromarray(scene).save(tmp_path / "p.png")
     write_video(tmp_path / "v.avi", scene, 10, 8)
     calls, following = [], FaceTracker.next
@@ -199,16 +199,16 @@ def test_an_interrupted_video_does_not_pass_for_a_whole_one(landmarker, scene, t
             assert [row["frame"] if row.get("frame", "") != "" else row["file"].rsplit("/")[-1] for row in rows] == kept
 
 
-def test_the_result_line_of_a_video_says_where_browsers_do_not_play_it(landmarker, scene, tmp_path, capsys, monkeypatch):
-    "kind: 23 | what: a system without an H.264 encoder | gets: a video, and a one-line message"
+def test_the_result_line_of_a_video_states_that_browsers_do_not_play_it(landmarker, scene, tmp_path, capsys, monkeypatch):
+    "kind: 23 | what: a system without an H.264 encoder | gets: a video, and a one-line message that browsers do not play it"
     write_video(tmp_path / "v.avi", scene, 10, 3)
     monkeypatch.setattr("facekp.inference.video_file.has_h264", lambda: False)
     predict_files(landmarker, [tmp_path / "v.avi"], tmp_path / "out")
     assert "no H.264 encoder" in capsys.readouterr().out and len(list(read_frames(tmp_path / "out" / "v-points.mp4"))) == 3
 
 
-def test_drawn_faces_carry_their_ids_and_no_figure_of_the_machine(landmarker, scene, monkeypatch):
-    "kind: 23 | what: drawn frames of a video | gets: id, confidence and flags of a face; no speed of the machine"
+def test_drawn_faces_show_their_ids_and_no_speed(landmarker, scene, monkeypatch):
+    "kind: 23 | what: annotated frames of a video | gets: id, confidence and flags of each face, but not the speed of the machine"
     texts = []
     monkeypatch.setattr(cv2, "putText", lambda image, text, *rest: texts.append(text))
     face = FaceTracker(landmarker).next(scene, 0.0)[0]
@@ -216,8 +216,8 @@ def test_drawn_faces_carry_their_ids_and_no_figure_of_the_machine(landmarker, sc
     assert texts == [" ".join(["#1", f"{face.confidence:.2f}", *face.flags])]
 
 
-def test_videos_are_refused_by_formats_of_images_and_the_images_are_done(landmarker, scene, tmp_path):
-    "kind: 30 | what: a video with --format coco or labelme | gets: one line with the formats of videos; the images are done"
+def test_videos_are_refused_by_image_formats_and_the_images_are_predicted(landmarker, scene, tmp_path):
+    "kind: 30 | what: a video with --format coco or labelme | gets: a one-line error with the formats for videos; the images are predicted"
     write_video(tmp_path / "v.avi", scene, 10, 3)
     Image.fromarray(scene).save(tmp_path / "p.png")
     broken = predict_files(landmarker, [tmp_path], tmp_path / "out", "coco", show_progress=False)
@@ -234,7 +234,7 @@ def write_video(path, scene, rate, frames):
 
 @pytest.mark.parametrize("rate", [0.5, 2, 12.5, 30])
 def test_frames_have_the_times_of_the_file(scene, tmp_path, rate):
-    "kind: 5 | what: 0.5, 2, 12.5 and 30 frames per second | gets: the times of the file within 1 ms"
+    "kind: 5 | what: videos with 0.5, 2, 12.5 and 30 frames per second | gets: the times of the file, within 1 ms"
     write_video(tmp_path / "v.avi", scene, rate, 6)
     frames = list(read_frames(tmp_path / "v.avi"))
     assert np.allclose([frame.seconds for frame in frames], np.arange(6) / rate, atol=1e-3) and frames[0].rate == pytest.approx(rate)
@@ -255,7 +255,7 @@ def with_durations(content: bytes, seconds: list) -> bytes:
 
 
 def test_frames_of_a_variable_rate_have_the_times_of_the_file(scene, tmp_path):
-    "kind: 5 | what: an MP4 file of variable frame rate | gets: the presentation time of each frame within 2 ms"
+    "kind: 5 | what: an MP4 file with a variable frame rate | gets: the presentation time of each frame, within 2 ms"
     video = cv2.VideoWriter(str(tmp_path / "even.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 25, (240, 240))
     for number in range(8):
         video.write(np.roll(scene, number, axis=1))
@@ -265,8 +265,8 @@ def test_frames_of_a_variable_rate_have_the_times_of_the_file(scene, tmp_path):
     assert np.allclose([frame.seconds for frame in read_frames(tmp_path / "v.mp4")], np.cumsum([0, *durations[:-1]]), atol=0.002)
 
 
-def test_a_video_that_ends_early_says_so(landmarker, scene, tmp_path, capsys):
-    "kind: 5 | what: a video whose second half is missing | gets: the frames that are there, and a line with the number that the file announces"
+def test_a_video_that_ends_early_is_reported(landmarker, scene, tmp_path, capsys):
+    "kind: 5 | what: a video whose second half is missing | gets: the existing frames, and a line with the number that the file announces"
     write_video(tmp_path / "v.avi", scene, 10, 20)
     content = (tmp_path / "v.avi").read_bytes()
     (tmp_path / "cut.avi").write_bytes(content[:len(content) // 2])
@@ -277,7 +277,7 @@ def test_a_video_that_ends_early_says_so(landmarker, scene, tmp_path, capsys):
 
 
 def test_standard_output_is_json_lines_for_photos_and_videos(landmarker, scene, tmp_path, capsys):
-    "kind: 21 | what: JSON of images and videos on standard output | gets: one JSON object per line"
+    "kind: 21 | what: JSON for images and videos on standard output | gets: one JSON object per line"
     write_video(tmp_path / "v.avi", scene, 10, 4)
     Image.fromarray(scene).save(tmp_path / "p.png")
     predict_files(landmarker, [tmp_path], None, "json")
@@ -298,8 +298,8 @@ def test_a_lost_face_keeps_its_id(landmarker, scene, lost):
 
 
 @pytest.mark.parametrize("wall", [True, False])
-def test_a_cut_to_another_face_begins_a_new_id(landmarker, scene, wall):
-    "kind: 19 | what: a video that cuts to another face in the same place | gets: a new id, and points that were not searched in the crop of the face before"
+def test_a_cut_to_another_face_starts_a_new_id(landmarker, scene, wall):
+    "kind: 19 | what: a video that cuts to another face in the same place | gets: a new id, and points that were not searched for in the crop of the previous face"
     other = np.repeat(cv2.resize(synthetic_faces(3, seed=3, workers=1).images[2], (120, 120))[..., None], 3, axis=2)
     second = cv2.copyMakeBorder(other, 60, 60, 60, 60, cv2.BORDER_REPLICATE) if wall else scene.copy()
     second[60:180, 60:180] = other
@@ -310,8 +310,8 @@ def test_a_cut_to_another_face_begins_a_new_id(landmarker, scene, wall):
     assert np.abs(found[6][0].points - landmarker.find_faces(second)[0].points).max() < 1
 
 
-def test_an_animation_is_tracked_and_its_first_image_is_predicted_with_a_word(landmarker, scene, tmp_path, capsys):
-    "kind: 5 | what: an animated GIF, WebP or PNG | gets: track reads its frames and their times; predict names how many images the file holds"
+def test_an_animation_is_tracked_and_predict_reports_that_it_uses_the_first_image(landmarker, scene, tmp_path, capsys):
+    "kind: 5 | what: an animated GIF, WebP or PNG | gets: track reads its frames and their times; predict reports how many images the file contains"
     images = [Image.fromarray(np.roll(scene, 3 * number, axis=1)) for number in range(3)]
     for ending in ("gif", "webp", "png"):
         images[0].save(tmp_path / f"a.{ending}", save_all=True, append_images=images[1:], duration=[40, 120, 40])
@@ -324,7 +324,7 @@ def test_an_animation_is_tracked_and_its_first_image_is_predicted_with_a_word(la
 
 
 def test_a_drawn_video_keeps_an_odd_row_and_column(tmp_path):
-    "kind: 23 | what: a video of odd sides, which encoders refuse | gets: the last row and column repeated, none cut off"
+    "kind: 23 | what: a video with an odd width and height, which encoders refuse | gets: the last row and column are repeated, none is cut off"
     image = np.zeros((61, 81, 3), np.uint8)
     image[-4:], image[:, -4:] = 255, 255
     video = VideoFile(tmp_path / "v.mp4", (81, 61), 10)
@@ -336,7 +336,7 @@ def test_a_drawn_video_keeps_an_odd_row_and_column(tmp_path):
 
 @pytest.mark.parametrize("out", ["labels", "photos", "."])
 def test_labelme_finds_the_image_from_any_folder(landmarker, scene, tmp_path, monkeypatch, out):
-    "kind: 10 | what: --format labelme --out with another folder than that of the images | gets: the path from there to the image, as LabelMe looks for it"
+    "kind: 10 | what: --format labelme with --out in another folder than the images | gets: the relative path to the image, as LabelMe expects it"
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos" / "more").mkdir(parents=True)
     for name in ("a.png", "more/b.png"):
@@ -370,7 +370,7 @@ def test_smoothing_can_be_switched_off(landmarker, scene, tmp_path):
 
 
 def test_the_filter_lags_little_at_natural_sway():
-    "kind: 20 | what: a face that sways | gets: an error below 0.5% of the inter-ocular distance and less than 40% of the jitter"
+    "kind: 20 | what: a face that sways | gets: an error below 0.5% of the interocular distance and less than 40% of the jitter"
     times = np.arange(120) / 30
     truth = MEAN_FACE + 10 * np.sin(2 * np.pi * 0.5 * times)[:, None, None]
     seen, smoother = truth + np.random.default_rng(0).normal(0, 0.08, truth.shape), OneEuroFilter()
@@ -382,7 +382,7 @@ def test_the_filter_lags_little_at_natural_sway():
 
 
 def test_predictions_compare_and_landmarkers_pickle(landmarker, scene):
-    "kind: 22 | what: prediction == prediction, a pickled landmarker | gets: True, and the same prediction"
+    "kind: 22 | what: prediction == prediction, or a pickled landmarker | gets: True, and the same prediction"
     prediction = landmarker.predict(scene)
     again = pickle.loads(pickle.dumps(landmarker)).predict(scene)
     assert again == prediction and again.faces[0] in {prediction.faces[0]} and pickle.loads(pickle.dumps(prediction)) == prediction

@@ -71,7 +71,7 @@ def test_every_option_of_train_has_a_decision():
 
 @pytest.mark.parametrize("option", [option for option, decision in DECISIONS.items() if decision])
 def test_each_option_changed_alone_is_refused_by_name_or_recorded(option, copied, capsys):
-    "kind: 1 | what: --resume with another model, data set, label strategy, augmentation, budget, seed, profile or number of sources | gets: one line that names the option; only a larger budget is allowed, and recorded"
+    "kind: 1 | what: --resume with another model, data set, label strategy, augmentation, budget, seed, profile or number of sources | gets: a one-line error that names the option; only a larger budget is allowed and recorded"
     value, refused, words = DECISIONS[option]
     before = everything_in(copied / "run")
     status = main(["train", *[word for pair in (BASE | {option: value}).items() for word in pair], "--out", "run", "--resume"])
@@ -86,7 +86,7 @@ def test_each_option_changed_alone_is_refused_by_name_or_recorded(option, copied
     assert record.images_shown > 300 and record.augment == 1
 
 
-def test_the_same_command_resumed_changes_nothing_but_the_clock(copied):
+def test_resuming_a_finished_run_changes_only_the_time(copied):
     "kind: 1 | what: --resume on a finished run | gets: the same record"
     old = read_record(copied / "run" / "record.json")
     assert main(["train", *[word for pair in BASE.items() for word in pair], "--out", "run", "--resume"]) == 0
@@ -95,20 +95,20 @@ def test_the_same_command_resumed_changes_nothing_but_the_clock(copied):
 
 
 def test_the_same_faces_under_another_name_are_the_same_experiment_and_are_recorded(copied):
-    "kind: 1 | what: --resume with a copy of the data under another name | gets: the run continues, and the record names both files"
+    "kind: 1 | what: --resume with a copy of the data under another name | gets: the run continues, and the record contains both file names"
     assert main(["train", *[word for pair in (BASE | {"--data": "copy.npz"}).items() for word in pair], "--out", "run", "--resume"]) == 0
     assert [part["data"] for part in read_record(copied / "run" / "record.json").resumed] == ["two.npz", "copy.npz"]
 
 
 def test_a_smaller_budget_and_several_differences_are_named(copied, capsys):
-    "kind: 1 | what: --resume with several differences | gets: all of them in one line"
+    "kind: 1 | what: --resume with several differences | gets: a one-line error with all of them"
     assert main(["train", *[word for pair in (BASE | {"--images": "200", "--seed": "1", "--labels": "knn"}).items() for word in pair], "--out", "run", "--resume"]) == 2
     error = capsys.readouterr().err
     assert "images 300 before, 200 now (it may only grow)" in error and "seed 0 before, 1 now" in error and "labels masked before, knn now" in error
 
 
-def test_a_run_is_neither_overwritten_nor_resumed_unasked(copied, capsys):
-    "kind: 1, 9 | what: train into a folder that holds a run | gets: the old run and one line; --resume or --overwrite decides"
+def test_a_run_is_neither_overwritten_nor_resumed_without_an_option(copied, capsys):
+    "kind: 1, 9 | what: train into a folder that contains a run | gets: a one-line error, and the old run; --resume or --overwrite decides"
     words = ["train", *[word for pair in BASE.items() for word in pair], "--out", "run"]
     before = everything_in(copied / "run")
     assert main(words) == 2 and "holds a run; continue it with --resume" in capsys.readouterr().err
@@ -123,7 +123,7 @@ def test_a_run_is_neither_overwritten_nor_resumed_unasked(copied, capsys):
 
 
 def test_two_heads_without_two_sources_are_refused(tmp_path):
-    "kind: 30 | what: --sources 2 for faces of one annotation source | gets: one line with the reason"
+    "kind: 30 | what: --sources 2 for faces from one annotation source | gets: a one-line error with the reason"
     with pytest.raises(UserError, match="one annotation source"):
         train("mean", tmp_path / "run", synthetic_faces(60, seed=1, workers=1), heads=2)
     assert train("mean", tmp_path / "run", synthetic_faces(60, seed=1, workers=1), heads=1).metrics["rmse"] > 0
@@ -143,8 +143,8 @@ def test_every_setting_has_a_decision():
 
 
 @pytest.mark.parametrize("name", [name for name, (value, *_) in SETTINGS.items() if value != "same"])
-def test_each_setting_changed_alone_is_refused_by_name_or_has_no_part_in_the_run(name, copied, capsys):
-    "kind: 1 | what: --resume after a change of settings.ini | gets: one line that names the key where it matters to the run"
+def test_each_setting_changed_alone_is_refused_by_name_or_does_not_affect_the_run(name, copied, capsys):
+    "kind: 1 | what: --resume after a change of settings.ini | gets: a one-line error that names the key, if the key affects the run"
     value, refused, _ = SETTINGS[name]
     section = "course" if name in ("profile", "data", "seed", "test_share", "gap_share") else "paths" if name.endswith("folder") or name == "weights" else "quick"
     words = ["train", "--model", "baseline", "--augment", "1", "--out", "run", "--resume"]
@@ -162,8 +162,8 @@ def test_each_setting_changed_alone_is_refused_by_name_or_has_no_part_in_the_run
         assert f"{'images' if name == 'baseline_images' else name} " in error.split("another run: ")[1]
 
 
-def test_course_takes_no_result_of_other_settings_for_its_own(tmp_path, monkeypatch):
-    "kind: 1 | what: course after a change of settings.ini or data | gets: trials with other settings are run again"
+def test_course_does_not_reuse_results_of_other_settings(tmp_path, monkeypatch):
+    "kind: 1 | what: course after a change of settings.ini or of the data | gets: trials with other settings are run again"
     from facekp.experiments.plan import Trial, plan_experiment
     from facekp.experiments.record import write_record
     from facekp.experiments.run import _is_done, run_trial
@@ -182,7 +182,7 @@ def test_course_takes_no_result_of_other_settings_for_its_own(tmp_path, monkeypa
 
 
 def test_a_setting_that_is_no_longer_given_and_another_lambda_are_differences():
-    "kind: 1 | what: a setting that only the earlier run had, or a loss or optimiser given as another lambda | gets: refused by name"
+    "kind: 1 | what: a setting that only the earlier run had, or another lambda as loss or optimiser | gets: an error that names it"
     from facekp.training.resume import describe_callable, differing_settings
 
     assert differing_settings({"seed": 0, "stage": 2}, {"seed": 0}) == ["stage 2 before, unknown now"] and differing_settings({"seed": 0}, {"seed": 0}) == []
@@ -248,8 +248,8 @@ def test_each_argument_of_fit_changed_alone_is_refused_by_name_or_allowed(name, 
     assert words in str(caught.value) and everything_in(tmp_path) == before
 
 
-def test_an_optimiser_with_other_arguments_is_another_one(tmp_path):
-    "kind: 1 | what: facekp.fit resumed with another momentum | gets: UserError with both optimisers"
+def test_an_optimiser_with_other_arguments_is_a_different_one(tmp_path):
+    "kind: 1 | what: facekp.fit resumed with another momentum | gets: UserError that states both optimisers"
     from facekp.training.loop import fit
 
     options = {"images_shown": 60, "batch_size": 8, "show_progress": False, "run_folder": tmp_path}
@@ -259,7 +259,7 @@ def test_an_optimiser_with_other_arguments_is_another_one(tmp_path):
 
 
 def test_shards_and_arguments_of_distributed_training_are_compared(tmp_path):
-    "kind: 1 | what: distributed training resumed with other shards, batch size, seed or learning rate | gets: UserError that names it; more epochs are allowed"
+    "kind: 1 | what: distributed training resumed with other shards or another batch size, seed or learning rate | gets: UserError that names it; more epochs are allowed"
     from facekp.training.distributed import fit_shards
     from facekp.training.shards import read_shards, write_shards
 

@@ -21,8 +21,8 @@ from facekp.synthetic.renderer import synthetic_faces
 
 
 @pytest.mark.parametrize("format", ["image", "json", "csv"])
-def test_a_name_without_room_for_an_ending_does_not_cost_the_others(format, desk, capsys):
-    "kind: 8 | what: a file name of 255 bytes, too long for the name of its result | gets: the others' results, and one line that names the place"
+def test_a_name_without_room_for_an_extension_loses_only_its_own_result(format, desk, capsys):
+    "kind: 8 | what: a file name of 255 bytes, which leaves no room for the extension of its result | gets: the results of the other files, and a one-line error with the path"
     os.mkdir("in")
     for name in ("x" * 251 + ".png", "b.png", "ž" * 120 + ".png"):
         Path("in", name).write_bytes(Path("a.png").read_bytes())
@@ -32,8 +32,8 @@ def test_a_name_without_room_for_an_ending_does_not_cost_the_others(format, desk
     assert format == "csv" or "the name of the file would be too long, 2" in said and "the rest is done" in said
 
 
-def test_long_names_are_written_as_long_as_they_fit(desk):
-    "kind: 8 | what: a result whose name is just short enough | gets: the file"
+def test_long_names_that_fit_are_written(desk):
+    "kind: 8 | what: the name of a result just fits | gets: the file"
     path = desk / ("y" * 250 + ".csv")
     with atomic_path(path) as partial:
         partial.write_text("x")
@@ -41,8 +41,8 @@ def test_long_names_are_written_as_long_as_they_fit(desk):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with a name are a POSIX matter")
-def test_a_pipe_among_the_pictures_does_not_stop_the_command(desk, capsys):
-    "kind: 13 | what: a pipe and a folder called p.jpg beside the pictures, /dev/stdin or - as a source | gets: the pictures; one line for the pipe"
+def test_a_pipe_among_the_images_does_not_stop_the_command(desk, capsys):
+    "kind: 13 | what: a pipe and a folder named p.jpg among the images, or /dev/stdin or - as a source | gets: the images, and a one-line error for the pipe"
     os.mkdir("in")
     Path("in/a.png").write_bytes(Path("a.png").read_bytes())
     os.mkfifo("in/p.jpg")
@@ -52,8 +52,8 @@ def test_a_pipe_among_the_pictures_does_not_stop_the_command(desk, capsys):
         assert main(["predict", source]) == 2 and "a pipe or device; expected a file" in capsys.readouterr().err
 
 
-def test_names_that_differ_in_case_have_results_of_their_own_on_every_disk(desk):
-    "kind: 9 | what: A.png, a.png and a.PNG of one folder, results on a disk that ignores case | gets: three results"
+def test_names_that_differ_in_case_have_separate_results_on_every_disk(desk):
+    "kind: 9 | what: A.png, a.png and a.PNG in one folder, with results on a disk that ignores case | gets: three results"
     names = [source.name for source in find_sources(["a.png"])]
     for name in ("A.png", "a.PNG"):
         Path(name).write_bytes(Path("a.png").read_bytes())
@@ -61,8 +61,8 @@ def test_names_that_differ_in_case_have_results_of_their_own_on_every_disk(desk)
     assert sorted(names) == ["a", "a-2", "a-3"]
 
 
-def test_a_place_without_room_for_results_is_refused_before_any_work(desk, capsys):
-    "kind: 9 | what: --out names a file, or a folder below one, in predict and train | gets: one line before any work"
+def test_an_impossible_output_folder_is_refused_before_any_work(desk, capsys):
+    "kind: 9 | what: --out is a file, or a folder below a file, in predict and train | gets: a one-line error before any work"
     Path("file").write_text("mine")
     save_npz(synthetic_faces(60, seed=1, workers=1), "faces.npz")
     for out in ("file", "file/below"):
@@ -74,8 +74,8 @@ def test_a_place_without_room_for_results_is_refused_before_any_work(desk, capsy
 
 
 @pytest.mark.skipif(not hasattr(os, "seteuid") or os.geteuid() != 0, reason="needs another user")
-def test_a_folder_without_the_right_to_write_is_refused(tmp_path):
-    "kind: 9 | what: a folder of another user | gets: one line before any work"
+def test_a_folder_without_write_permission_is_refused(tmp_path):
+    "kind: 9 | what: a folder that belongs to another user | gets: a one-line error before any work"
     if os.geteuid():
         pytest.skip("only root can give a folder away and act as another user")
     folder = tmp_path / "of root"
@@ -85,8 +85,8 @@ def test_a_folder_without_the_right_to_write_is_refused(tmp_path):
     assert "UserError" in done.stderr and "no right to write there" in done.stderr and str(folder) in done.stderr
 
 
-def test_patterns_are_expanded_and_addresses_are_named(desk, capsys):
-    "kind: 10 | what: a pattern that the shell did not expand, a web address | gets: the matching files; one line that advises to download"
+def test_patterns_are_expanded_and_web_addresses_are_refused(desk, capsys):
+    "kind: 10 | what: a pattern that the shell did not expand, or a web address | gets: the matching files; a one-line error that suggests downloading the file"
     Path("b.png").write_bytes(Path("a.png").read_bytes())
     assert [source.path for source in find_sources(["*.png"])] == ["a.png", "b.png"]
     for source, answer in (("https://example.org/a.jpg", "https://example.org/a.jpg: a web address; download"), ("*.jpg", "no file matches this pattern"), ("none.jpg", "no such file or folder")):
@@ -94,7 +94,7 @@ def test_patterns_are_expanded_and_addresses_are_named(desk, capsys):
 
 
 def test_a_file_whose_name_begins_with_a_dash(desk, capsys):
-    "kind: 8 | what: predict -photo.png | gets: one line with ./-photo.png, which works"
+    "kind: 8 | what: predict -photo.png | gets: a one-line error that suggests ./-photo.png, which works"
     Path("-photo.png").write_bytes(Path("a.png").read_bytes())
     with pytest.raises(SystemExit):
         main(["predict", "-photo.png"])
@@ -102,15 +102,15 @@ def test_a_file_whose_name_begins_with_a_dash(desk, capsys):
     assert main(["predict", "./-photo.png", "--format", "json"]) == 0 and main(["predict", "--format", "json", "--", "-photo.png"]) == 0
 
 
-def test_integers_of_numpy_are_numbers(desk):
-    "kind: 11 | what: NumPy's integers as seed and number of copies | gets: the same run, and a record that is JSON"
+def test_numpy_integers_are_accepted(desk):
+    "kind: 11 | what: NumPy integers as seed and number of copies | gets: the same run, and a record that is valid JSON"
     faces = synthetic_faces(60, seed=1, workers=1)
     plain = train("mean", "plain", faces, augment=1, seed=2)
     assert train("mean", "numpy", faces, augment=np.int64(1), seed=np.int64(2)).metrics["rmse"] == plain.metrics["rmse"]
 
 
 def test_a_closed_standard_output_is_named(desk, monkeypatch):
-    "kind: 17 | what: results are printed, and standard output is closed | gets: one line; with --out the work is done"
+    "kind: 17 | what: results are printed, and standard output is closed | gets: a one-line error; with --out the work is completed"
     monkeypatch.setattr(sys, "stdout", None)
     for format in ("json", "csv"):
         with pytest.raises(UserError, match="standard output is closed"):
@@ -118,8 +118,8 @@ def test_a_closed_standard_output_is_named(desk, monkeypatch):
         assert predict_files(load(threads=1), ["a.png"], "out", format, overwrite=True) == []
 
 
-def test_the_mask_of_rights_is_never_changed(desk, monkeypatch):
-    "kind: 15 | what: another thread makes a file while a result is written | gets: its file has the rights that the user set"
+def test_the_umask_is_never_changed(desk, monkeypatch):
+    "kind: 15 | what: another thread creates a file while a result is written | gets: its file has the permissions that the user set"
     if not Path("/proc/self/status").exists():
         pytest.skip("needs Linux")
     set_masks, umask = [], os.umask
@@ -141,14 +141,14 @@ def _write(path: Path) -> None:
         partial.write_text("x")
 
 
-def test_check_folder_takes_what_can_be_made(desk):
-    "kind: 9 | what: a folder that is there, is not there yet, or lies deep below | gets: no complaint"
+def test_check_folder_accepts_folders_that_can_be_created(desk):
+    "kind: 9 | what: a folder that exists, does not exist yet, or is several levels deep | gets: no error"
     for folder in (".", "new", "new/deep/er", desk):
         check_folder(folder)
 
 
 def test_names_in_capitals_are_suggested(capsys):
-    "kind: 30 | what: --labels KNN, --model Mean, --format PNG | gets: the name that was meant"
+    "kind: 30 | what: --labels KNN, --model Mean, --format PNG | gets: an error that suggests the right name"
     for words, meant in ((["train", "--labels", "KNN"], "knn"), (["train", "--model", "RESNET50"], "resnet50"), (["predict", "a.png", "--format", "PNG"], "png")):
         with pytest.raises(SystemExit):
             main(words)
@@ -156,7 +156,7 @@ def test_names_in_capitals_are_suggested(capsys):
 
 
 def test_a_stopped_run_and_a_folder_without_runs_are_not_compared(desk, capsys):
-    "kind: 1 | what: compare of a stopped run or of an empty folder | gets: one line with what a finished run holds"
+    "kind: 1 | what: compare with an interrupted run or an empty folder | gets: a one-line error that states what a finished run contains"
     os.mkdir("stopped")
     Path("stopped/run.json").write_text("{}")
     assert main(["compare", "stopped"]) == 2
@@ -165,8 +165,8 @@ def test_a_stopped_run_and_a_folder_without_runs_are_not_compared(desk, capsys):
 
 
 @pytest.mark.parametrize("name", ["net.h5", "net.pt", "face.xml", "a.png"])
-def test_models_of_other_kinds_are_refused_with_what_is_expected(name, desk, capsys):
-    "kind: 22 | what: a model file of another library | gets: one line with the kinds of models that are read"
+def test_models_of_other_kinds_are_refused_with_the_expected_kinds(name, desk, capsys):
+    "kind: 22 | what: a model file of another library | gets: a one-line error with the kinds of models that are read"
     Path(name).write_bytes(b"no model")
     assert main(["predict", "a.png", "--format", "json", "--model", name]) == 2
     said = capsys.readouterr().err
@@ -174,8 +174,8 @@ def test_models_of_other_kinds_are_refused_with_what_is_expected(name, desk, cap
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGTERM is a POSIX matter")
-def test_a_command_that_a_batch_system_ends_keeps_what_is_done(desk):
-    "kind: 7 | what: SIGTERM, as batch systems send it at the end of the time, during predict | gets: a table of the images that are done, and their number"
+def test_a_command_ended_by_a_batch_system_keeps_finished_work(desk):
+    "kind: 7 | what: SIGTERM, which batch systems send at the time limit, during predict | gets: a table of the finished images, and their number"
     words = [sys.executable, "-m", "facekp", "predict", *["a.png"] * 3000, "--format", "csv", "--out", "out"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for _ in range(5):

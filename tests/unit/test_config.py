@@ -22,8 +22,8 @@ FOREIGN = ["[DEFAULT]\nlib_name = x\n", "[paths]\nmedia = m\nstatic = s\n", "[dj
 
 
 @pytest.mark.parametrize("content", FOREIGN)
-def test_a_settings_file_of_another_program_is_passed_over(content, tmp_path, monkeypatch, capsys):
-    "kind: 24 | what: a settings.ini of another program in a folder above | gets: it is passed over"
+def test_a_settings_file_of_another_program_is_ignored(content, tmp_path, monkeypatch, capsys):
+    "kind: 24 | what: a settings.ini of another program in a folder above | gets: the file is ignored"
     work = tmp_path / "a" / "b"
     work.mkdir(parents=True)
     (tmp_path / "settings.ini").write_text("[course]\nseed = 5\n")
@@ -34,14 +34,14 @@ def test_a_settings_file_of_another_program_is_passed_over(content, tmp_path, mo
     assert main(["data", "info", "synthetic:30"]) == 0
 
 
-def test_a_folder_or_an_unreadable_file_of_that_name_stops_nothing(tmp_path):
-    "kind: 24 | what: a folder called settings.ini | gets: the shipped settings"
+def test_a_folder_or_an_unreadable_file_of_that_name_is_ignored(tmp_path):
+    "kind: 24 | what: a folder named settings.ini | gets: the default settings"
     (tmp_path / "settings.ini").mkdir()
     assert load_settings(start=tmp_path) == load_settings(start=tmp_path) and load_settings(start=tmp_path).seed == Settings.seed
 
 
-def test_a_file_with_mistakes_is_still_ones_own(tmp_path):
-    "kind: 24 | what: facekp's settings.ini with a misspelt section or key | gets: one line with the name that was meant"
+def test_a_settings_file_with_mistakes_is_not_ignored(tmp_path):
+    "kind: 24 | what: facekp's settings.ini with a misspelt section or key | gets: a one-line error that suggests the right name"
     for content, words in (("[quick]\nsedds = 3\n", "did you mean 'seeds'"), ("[corse]\nseed = 1\n", "did you mean 'course'"), ("seed = 0\n", "below a .section."),
                            ("[paths]\nruns_foldr = r\n", "did you mean 'runs_folder'")):
         (tmp_path / "settings.ini").write_text(content)
@@ -49,7 +49,7 @@ def test_a_file_with_mistakes_is_still_ones_own(tmp_path):
             load_settings(start=tmp_path)
 
 
-def test_a_byte_order_mark_is_no_mistake(tmp_path):
+def test_a_byte_order_mark_is_accepted(tmp_path):
     "kind: 24 | what: a settings.ini saved by a Windows editor | gets: its values"
     (tmp_path / "settings.ini").write_bytes(b"\xef\xbb\xbf[course]\r\nseed = 4\r\n")
     assert load_settings(start=tmp_path).seed == 4
@@ -59,8 +59,8 @@ def test_a_byte_order_mark_is_no_mistake(tmp_path):
     ("faces.npz", "{base}/faces.npz"), ("sub/faces.npz", "{base}/sub/faces.npz"), ("a.npz + b.npz", "{base}/a.npz+{base}/b.npz"), ("/data/faces.npz", "/data/faces.npz"),
     ("synthetic:30 + a.npz", "synthetic:30+{base}/a.npz"), ("synthetic", "synthetic"), ("synthetic:12", "synthetic:12"), ("kaggle", "kaggle"), ("./kaggle", "{base}/kaggle"),
     ("a + b.npz", "{base}/a + b.npz")])
-def test_data_in_the_file_are_beside_the_file_like_its_folders(given, expected, tmp_path, monkeypatch):
-    "kind: 25 | what: data = faces.npz in a settings.ini of a folder above | gets: the file beside settings.ini"
+def test_a_data_path_is_relative_to_the_settings_file(given, expected, tmp_path, monkeypatch):
+    "kind: 25 | what: data = faces.npz in a settings.ini of a folder above | gets: the file next to settings.ini"
     base, work = tmp_path / "base", tmp_path / "base" / "deep" / "er"
     work.mkdir(parents=True)
     (base / "settings.ini").write_text(f"[course]\ndata = {given}\n")
@@ -73,8 +73,8 @@ def test_data_in_the_file_are_beside_the_file_like_its_folders(given, expected, 
     assert load_settings().data == "here.npz"  # relative to the working folder, as on the command line
 
 
-def test_a_word_is_a_word_whatever_folders_lie_around(tmp_path, monkeypatch):
-    "kind: 26 | what: a folder called synthetic or kaggle | gets: the word means the data; ./kaggle means the folder"
+def test_names_of_data_sets_take_precedence_over_folders(tmp_path, monkeypatch):
+    "kind: 26 | what: a folder named synthetic or kaggle | gets: the word means the data set; ./kaggle means the folder"
     from facekp.data.npz import save_npz
     from facekp.data.sources import load_faces
     from facekp.synthetic.renderer import synthetic_faces
@@ -97,7 +97,7 @@ RANGES = {"seed": (0, 2**32 - 1), "augment": (0, None), **{field.name: (1, None)
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Settings) if isinstance(getattr(Settings, field.name), int)])
 def test_whole_numbers_have_the_same_range_in_the_file_and_as_an_argument(name, tmp_path, monkeypatch):
-    "kind: 27 | what: a number out of range in settings.ini or as an argument | gets: one line with the range, the same in both places"
+    "kind: 27 | what: a number out of range in settings.ini or as an argument | gets: a one-line error with the range, which is the same in both places"
     lowest, highest = (0, 2**32 - 1) if name == "seed" else (0 if name == "augment" else 1, None)
     section = "course" if name == "seed" else "quick"
     monkeypatch.chdir(tmp_path)
@@ -117,7 +117,7 @@ def test_whole_numbers_have_the_same_range_in_the_file_and_as_an_argument(name, 
     ["train", "--model", "mean", "--out", "r", "--augment", "-1"], ["course", "--seeds", "0"], ["course", "--seeds", "two"], ["course", "--workers", "0"], ["course", "--workers", "-2"],
     ["predict", "a.jpg", "--frames", "0"], ["predict", "a.jpg", "--max-pixels", "0"], ["data", "info", "synthetic:9", "--seed", "-3"], ["data", "info", "synthetic:9", "--seed", "1.5"]])
 def test_numbers_out_of_range_are_one_line_on_the_command_line(words, tmp_path, monkeypatch, capsys):
-    "kind: 27 | what: --seed -1, --seeds 0, --workers 0, --frames 0 and their kind | gets: one line with the range, exit status 2"
+    "kind: 27 | what: --seed -1, --seeds 0, --workers 0, --frames 0 and similar values | gets: a one-line error with the range, and exit status 2"
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as caught:
         main(words)

@@ -81,7 +81,7 @@ def test_grey_deep_and_transparent_pictures(tmp_path):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_turns_every_picture_upright(tmp_path, orientation):
+def test_exif_turns_every_image_upright(tmp_path, orientation):
     "kind: 3 | what: each of the eight EXIF orientations | gets: the same upright image"
     turn = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_90", 7: "TRANSVERSE", 8: "ROTATE_270"}
     picture, note = Image.fromarray(colored()), Image.Exif()
@@ -221,8 +221,8 @@ def test_the_answer_moves_turns_and_mirrors_with_the_picture(detector):
 
 @pytest.mark.parametrize("turns", [1, 2, 3])
 @pytest.mark.parametrize("index", [0, 1, 2])
-def test_faces_on_their_side_and_upside_down_have_right_points_or_a_flag(detector, index, turns):
-    "kind: 3 | what: faces turned by 90, 180 and 270 degrees | gets: right points or a flag"
+def test_faces_on_their_side_and_upside_down_have_correct_points_or_a_flag(detector, index, turns):
+    "kind: 3 | what: faces rotated by 90, 180 and 270 degrees | gets: correct points or a flag"
     plain = detector.predict(photo(140, index))[0].points
     answer = detector.predict(np.ascontiguousarray(np.rot90(photo(140, index), turns)))
     assert len(answer) == 1
@@ -232,8 +232,8 @@ def test_faces_on_their_side_and_upside_down_have_right_points_or_a_flag(detecto
     assert np.linalg.norm(answer[0].points - expected, axis=1).mean() < 3 or answer[0].flags
 
 
-def test_negatives_have_right_points_or_a_flag(detector):
-    "kind: 3 | what: negatives of photos | gets: right points, a flag, or no face"
+def test_negatives_have_correct_points_or_a_flag(detector):
+    "kind: 3 | what: negatives of photos | gets: correct points, a flag, or no face"
     for index in range(6):
         plain, answer = detector.predict(photo(140, index)), detector.predict(255 - photo(140, index))
         for face in answer:
@@ -248,8 +248,8 @@ def test_a_face_with_a_hidden_half_is_flagged_or_not_found(detector):
         assert all(face.flags for face in detector.predict(hidden))
 
 
-def test_far_points_of_the_detector_do_not_discard_a_sure_face(detector):
-    "kind: 18 | what: the detector's rough points are far from a sure face | gets: the face is kept"
+def test_distant_detector_points_do_not_discard_a_confident_face(detector):
+    "kind: 18 | what: the detector's rough points are far away from a confident face | gets: the face is kept"
     from facekp.inference.confidence import face_confidence, face_measurements
 
     sure = face_measurements(FACES.points[0], np.full(15, 0.9), 0.9, 0.3)
