@@ -1,4 +1,4 @@
-"""Find the row from which another source labelled the table, and compare what the two sources mean by the same names.
+"""Find the row where a second annotation source begins, and compare where the two sources place the same keypoints.
 
 Docs: https://facekp.github.io/facekp/library/annotation_sources.html.md"""
 
@@ -16,11 +16,11 @@ import numpy as np
 from .eda import eye_coordinates
 from .keypoints import KEYPOINTS
 
-# %% ../nbs/library/annotation_sources.ipynb #20f6c4e4
+# %% ../nbs/library/annotation_sources.ipynb #5e6fbe1a
 def find_source_cut(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where missing, in the order of the table
-) -> int | None:  # the first row (0-based) of the second source, or None where the pattern of gaps does not change
-    "Find the row from which on other keypoints are labelled than before."
+) -> int | None:  # first row (0-based) of the second source, or None if the pattern of gaps does not change
+    "Find the first row of a second annotation source, where the set of labelled keypoints changes."
     labelled = np.isfinite(points).all(2)
     count = len(labelled)
     if count < 20:
@@ -42,11 +42,11 @@ def _log_likelihood(successes: np.ndarray, trials: np.ndarray | int) -> np.ndarr
         return np.asarray(np.nan_to_num(successes * np.log(share))
                           + np.nan_to_num((trials - successes) * np.log1p(-share)))
 
-# %% ../nbs/library/annotation_sources.ipynb #103173b7
+# %% ../nbs/library/annotation_sources.ipynb #53cad29e
 def compare_annotation_sources(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where missing
-    cut: int,  # the first row of the second source
-) -> list[dict[str, Any]]:  # one dict per shared keypoint: keypoint, before [x,y], after [x,y], moved px down, by_convention px down
+    cut: int,  # first row of the second source, 1 to N-1
+) -> list[dict[str, Any]]:  # one dict per shared keypoint: keypoint; before and after, mean [x,y] in pixels; moved and by_convention, downward shifts in pixels
     "Compare where two sources place the keypoints that both label."
     relative = eye_coordinates(points)
     eye_distance = np.nanmean(np.linalg.norm(points[:, 0] - points[:, 1], axis=1))

@@ -1,4 +1,4 @@
-"""Collect everything worth knowing about a labelled data set in one value.
+"""Describe a labelled data set in one object: labels, annotation sources, suspect rows and duplicates.
 
 Docs: https://facekp.github.io/facekp/library/audit.html.md"""
 
@@ -25,36 +25,36 @@ from .faces import Faces, hash_faces
 from .keypoints import KEYPOINTS
 from .label_errors import DUPLICATE_LIMIT, find_duplicates, find_invalid, find_suspects, label_distance
 
-# %% ../nbs/library/audit.ipynb #9ede0668
+# %% ../nbs/library/audit.ipynb #b5822028
 @dataclass
 class Audit:
-    "What a set of faces contains, what is missing, and what is wrong with it; all rows 0-based."
-    name: str  # what was audited
-    sha256: str  # of the faces or of the file
+    "The contents, gaps and flaws of a set of faces; all rows are 0-based."
+    name: str  # name of the set or file
+    sha256: str  # hash of the faces or of the file, 64 hexadecimal digits
     rows: int  # number of faces
     complete: int  # rows with all fifteen keypoints
-    values: int  # labelled values, of rows times 30
-    labelled: dict[str, int]  # keypoint -> rows that have it
-    row_counts: dict[int, int]  # labelled values in a row -> rows
+    values: int  # labelled coordinates, 0 to 30 times rows
+    labelled: dict[str, int]  # keypoint -> number of rows with its label
+    row_counts: dict[int, int]  # labelled coordinates per row, 0-30 -> number of rows
     halves: list[int]  # rows with only x or only y of a keypoint
-    cut: int | None  # the first row of a second annotation source
-    sources: list[dict[str, Any]]  # as `compare_annotation_sources` returns them
-    suspects: list[dict[str, Any]]  # {row, reason, score}, the most suspect first
+    cut: int | None  # first row of a second annotation source, or None
+    sources: list[dict[str, Any]]  # output of `compare_annotation_sources`; empty without a cut
+    suspects: list[dict[str, Any]]  # {row, reason, score}, most suspect first
     invalid: list[dict[str, Any]]  # {row, reason}
-    declared_sources: dict[str, int] = field(default_factory=dict)  # source as the faces name it -> rows
-    groups: int | None = None  # persons or photos, as the faces name them
+    declared_sources: dict[str, int] = field(default_factory=dict)  # source recorded in the faces -> number of rows
+    groups: int | None = None  # number of groups (persons or photos) recorded in the faces; None without images
     duplicates: list[tuple[int, int]] | None = None  # (row, earlier row with the same image); None without images
-    near_duplicates: int | None = None  # further rows whose image is nearly an earlier one
+    near_duplicates: int | None = None  # further rows with nearly the same image as an earlier row
     across_groups: int | None = None  # sets of (near) duplicates whose rows are in different groups
-    label_disagreement: float | None = None  # px, median distance of two labels of one image in one source
-    brightness: tuple[float, float] | None = None  # mean and standard deviation over images of the mean grey value
-    misfit: str = ""  # how the images are turned against their labels, or that they are those of other rows; empty where they fit
-    contrast: tuple[float, float] | None = None  # the same of the standard deviation of grey values
+    label_disagreement: float | None = None  # median distance between two labels of one image from one source, pixels
+    brightness: tuple[float, float] | None = None  # mean and standard deviation, over images, of the mean grey value (0-255)
+    misfit: str = ""  # how images and labels disagree: rotated, flipped, or in another row order; empty if they fit
+    contrast: tuple[float, float] | None = None  # mean and standard deviation, over images, of the standard deviation of grey values
 
-# %% ../nbs/library/audit.ipynb #061bf530
+# %% ../nbs/library/audit.ipynb #362bc95e
 def count_labels(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where missing
-) -> dict[str, Any]:  # rows, complete, values, labelled {keypoint: rows}, row_counts {values in a row: rows}, halves [rows with half a keypoint]
+) -> dict[str, Any]:  # rows, complete, values, labelled {keypoint: rows}, row_counts {values in a row: rows}, halves [rows with only x or only y of a keypoint]
     "Count labels by keypoint and by row."
     present = np.isfinite(points)
     both = present.all(2)
@@ -64,13 +64,13 @@ def count_labels(
             "row_counts": {count: values[count] for count in sorted(values, reverse=True)},
             "halves": np.flatnonzero((present.any(2) != both).any(1)).tolist()}
 
-# %% ../nbs/library/audit.ipynb #c359c040
+# %% ../nbs/library/audit.ipynb #adf050d7
 def audit_points(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where missing
-    name: str = "labels",  # what is audited
-    sha256: str = "",  # of the file they come from
-) -> Audit:  # without what needs images
-    "Audit labels whose images are not available. Raises UserError for labels that are not in pixels."
+    name: str = "labels",  # name of the set or file
+    sha256: str = "",  # hash of the file with the labels, 64 hexadecimal digits
+) -> Audit:  # the fields that need images keep their defaults
+    "Audit labels without their images. Raises UserError for labels that are not in pixels."
     points = np.asarray(points, dtype=float)
     if points.ndim != 3 or points.shape[1:] != (15, 2) or len(points) == 0:
         raise UserError(f"{name}: points have shape {list(points.shape)}, expected [N, 15, 2] with "
@@ -80,7 +80,7 @@ def audit_points(
 
 
 def _audit_labels(points: np.ndarray, name: str, sha256: str) -> Audit:
-    "Collect what labels alone show."
+    "Audit the labels; leave the fields that need images at their defaults."
     points = np.where(np.isinf(points), 1e6, points)
     cut = find_source_cut(points)
     invalid = find_invalid(points)
@@ -90,13 +90,13 @@ def _audit_labels(points: np.ndarray, name: str, sha256: str) -> Audit:
                  sources=compare_annotation_sources(usable, cut) if cut else [],
                  suspects=find_suspects(usable, [cut] if cut else []), invalid=invalid)
 
-# %% ../nbs/library/audit.ipynb #d77693fb
+# %% ../nbs/library/audit.ipynb #0cfc3c20
 def audit(
-    faces: Faces,
-) -> Audit:
+    faces: Faces,  # at least one face, keypoints in pixels
+) -> Audit:  # with all fields
     "Audit labels and images of a set of faces. Raises UserError for a set without faces and for labels that are not in pixels."
     if not len(faces):
-        raise UserError(f"{faces.name}: holds no face; expected at least one")
+        raise UserError(f"{faces.name}: contains no faces, expected at least one")
     raise_images(faces.name, faces.images)
     raise_units(faces.name, faces.points, faces.images)
     found = _audit_labels(faces.points.astype(float), faces.name, hash_faces(faces))
@@ -123,7 +123,7 @@ def audit(
 
 def _contradictions(pairs: np.ndarray, distance: np.ndarray,
                     known: Iterable[int]) -> list[dict[str, Any]]:
-    "List duplicates whose labels lie so far apart that one of them must be wrong."
+    "List duplicates whose labels are so far apart that at least one must be wrong."
     farthest = np.nan_to_num(distance, nan=0).max(1, initial=0)
     return [{"row": int(row), "reason": f"same image as row {first}, a point {far:.0f} px away",
              "score": float(far / 2)}

@@ -1,4 +1,4 @@
-"""Write an audit as text for the terminal.
+"""Format an audit as text for the terminal.
 
 Docs: https://facekp.github.io/facekp/library/audit_report.html.md"""
 
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from .audit import Audit
 
-# %% ../nbs/library/audit_report.ipynb #3568b815
+# %% ../nbs/library/audit_report.ipynb #64eaa23f
 def audit_text(
     audit: Audit,  # from `audit` or `audit_points`
     shown: int = 8,  # how many suspect and invalid rows to list
@@ -36,12 +36,12 @@ def audit_text(
 
 
 def _clip(text: str, width: int = 100) -> str:
-    "Shorten a line that would not fit in a terminal."
+    "Shorten a line to the width of the terminal."
     return text if len(text) <= width else text[:width - 3] + "..."
 
 
 def _rows_text(rows: Sequence[int], shown: int = 8) -> str:
-    "Name the first rows of a list."
+    "List the first row numbers, and count the others."
     return (", ".join(map(str, rows[:shown]))
             + (f" and {len(rows) - shown:,} more" if len(rows) > shown else ""))
 

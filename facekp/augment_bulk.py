@@ -23,9 +23,9 @@ from .faces import Faces
 from .keypoints import FLIP_ORDER, IMAGE_SIZE
 from .progress import progress
 
-# %% ../nbs/library/augment_bulk.ipynb #cc43a2c9
+# %% ../nbs/library/augment_bulk.ipynb #852f6ab2
 def _sample_parameters(count: int, seed: int) -> dict[str, np.ndarray]:
-    "Sample the strength of each step for `count` copies, and compute the matrix [count,2,3] that rotates and shifts each of them."
+    "Sample the strength of each step for `count` copies, and compute the matrices [count,2,3] that rotate and shift them."
     rng = np.random.default_rng(seed)
     amounts = {
         "mirror": rng.random(count) < 0.5,
@@ -42,14 +42,14 @@ def _sample_parameters(count: int, seed: int) -> dict[str, np.ndarray]:
     offset = middle - middle * turn.sum(axis=-1) + amounts["shift"]
     return {**amounts, "matrix": np.concatenate([turn, offset[..., None]], axis=-1)}
 
-# %% ../nbs/library/augment_bulk.ipynb #89c28378
-BLOCK = 64  # copies per job of a thread; they share one strip of noise
+# %% ../nbs/library/augment_bulk.ipynb #22cb681d
+BLOCK = 64  # copies that one thread processes at a time; they share one strip of noise
 STRIP = 2**15  # random numbers in a strip, enough for three and a half images
 
 
 def _augment_images(images: np.ndarray, amounts: dict[str, np.ndarray], start: int, seed: int,
                    out: np.ndarray) -> None:
-    "Write the augmented copies from number `start` on to `out`; copy j shows face j % N. The noise depends on seed and start only."
+    "Write the augmented copies, from number `start` on, to `out`; copy j shows face j % N. The noise depends only on seed and start."
     size = (IMAGE_SIZE, IMAGE_SIZE)
     rows = slice(start, start + len(out))
     for row, number in enumerate(range(start, start + len(out))):
@@ -82,9 +82,9 @@ def _augment_points(points: np.ndarray, amounts: dict[str, np.ndarray]) -> np.nd
     copied = np.where(amounts["mirror"][:, None, None], flipped, copied)
     return np.asarray(copied @ matrix[:, :, :2].transpose(0, 2, 1) + matrix[:, None, :, 2], np.float32)
 
-# %% ../nbs/library/augment_bulk.ipynb #4d6fa7ec
+# %% ../nbs/library/augment_bulk.ipynb #e73c58e4
 def _copy_in_bulk(faces: Faces, images: np.ndarray, seed: int, workers: int | None) -> dict[str, np.ndarray]:
-    "Write the plain recipe's copies to `images`; return points and, if known, truth of originals and copies."
+    "Write the plain recipe's copies to `images`; return the points and, if known, the true points of originals and copies."
     total = len(images)
     amounts = _sample_parameters(total, seed)
     Parallel(n_jobs=workers or -1, backend="threading")(
@@ -93,10 +93,10 @@ def _copy_in_bulk(faces: Faces, images: np.ndarray, seed: int, workers: int | No
     return {part: np.concatenate([array, _augment_points(array, amounts)])
             for part in ("points", "truth") if (array := getattr(faces, part)) is not None}
 
-# %% ../nbs/library/augment_bulk.ipynb #3e116ad7
+# %% ../nbs/library/augment_bulk.ipynb #da199981
 def _apply_recipe_to_block(faces: Faces, start: int, seed: int, recipe: Callable[[int], A.Compose],
                            images: np.ndarray, points: np.ndarray) -> None:
-    "Write the copies from number `start` on to images and points; their random strengths depend on seed and start only."
+    "Write the copies, from number `start` on, to images and points; their strengths depend only on seed and start."
     compose = recipe(int(np.random.default_rng([seed, start]).integers(2**31)))
     for row, number in enumerate(range(start, start + len(images))):
         images[row], points[row] = apply_recipe(compose, faces.images[number % len(faces)],
@@ -105,7 +105,7 @@ def _apply_recipe_to_block(faces: Faces, start: int, seed: int, recipe: Callable
 
 def _copy_by_recipe(faces: Faces, images: np.ndarray, seed: int, workers: int | None,
                     recipe: Callable[[int], A.Compose]) -> dict[str, np.ndarray | None]:
-    "Write a recipe's copies to `images`; return the points of originals and copies, without truth."
+    "Write a recipe's copies to `images`; return the points of originals and copies, without true points."
     total = len(images)
     points = np.tile(faces.points, (total // len(faces) + 1, 1, 1))
     copied = points[len(faces):]
@@ -115,14 +115,14 @@ def _copy_by_recipe(faces: Faces, images: np.ndarray, seed: int, workers: int | 
         for start in progress(range(0, total, BLOCK), "augmenting"))
     return {"points": points, "truth": None}
 
-# %% ../nbs/library/augment_bulk.ipynb #153a81fd
+# %% ../nbs/library/augment_bulk.ipynb #d680d112
 def augment_faces(
-    faces: Faces,  # the training set; a copy keeps group and source of its face
-    copies: int = 12,  # augmented copies per face; 12 make 13,000 faces out of 1,000
+    faces: Faces,  # the training set; a copy keeps the group and source of its face
+    copies: int = 12,  # augmented copies per face, 0 or more; 12 turn 1,000 faces into 13,000
     seed: int = 0,  # random seed; the copies do not depend on the number of workers
-    workers: int | None = None,  # threads; None: all cores
-    recipe: Callable[[int], A.Compose] | None = None,  # makes a recipe from a seed, such as strong_recipe; None: the plain recipe, in bulk
-) -> Faces:  # the given faces first, then the copies; NaN stays NaN, and with the plain recipe true points move along
+    workers: int | None = None,  # threads, 1 or more; None: all cores
+    recipe: Callable[[int], A.Compose] | None = None,  # function that makes a recipe from a seed, such as strong_recipe; None: the plain recipe, in bulk
+) -> Faces:  # the given faces first, then the copies; missing points stay NaN; only the plain recipe also moves true points
     "Add augmented copies to faces. Raises UserError for a negative number of copies or fewer than one worker."
     if copies < 0:
         raise UserError(f"copies = {copies}, expected 0 or more augmented copies per face")

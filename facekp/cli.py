@@ -1,4 +1,4 @@
-"""The `facekp` command: one job per word.
+"""The `facekp` command: one subcommand per job.
 
 Docs: https://facekp.github.io/facekp/library/cli.html.md"""
 
@@ -24,7 +24,7 @@ from .cli_options import ADD_OPTIONS
 from .interrupts import raise_lost_interrupts
 from .options import Parser
 
-# %% ../nbs/library/cli.ipynb #e03df6a2
+# %% ../nbs/library/cli.ipynb #3bbd727a
 EPILOG = "facekp JOB --help lists the options of a job. facekp completion bash (or zsh, fish) prints a script for completion in that shell."
 
 
@@ -40,22 +40,22 @@ def build_parser() -> Parser:  # one subcommand per job
 
 
 def _with_debug(options: Callable[[Parser], None]) -> Callable[[Parser], None]:
-    "Return a function that adds the options of a job and --debug, which keeps the value given before the name of the job."
+    "Return a function that adds the options of a job and --debug; a --debug before the name of the job stays in force."
     def add(job: Parser) -> None:
         options(job)
         _add_debug(job, default=argparse.SUPPRESS)
 
     return add
 
-# %% ../nbs/library/cli.ipynb #6c1ebf97
+# %% ../nbs/library/cli.ipynb #c3f48e32
 def _add_debug(parser: argparse.ArgumentParser, default: Any) -> None:
-    "Add --debug, which may stand before or behind the job."
+    "Add --debug, which users may write before or after the job."
     parser.add_argument("--debug", action="store_true", default=default, help="show the traceback of an error")
 
-# %% ../nbs/library/cli.ipynb #8b72434e
+# %% ../nbs/library/cli.ipynb #d636dd6c
 @contextlib.contextmanager
 def _interrupt_on_termination() -> Iterator[None]:
-    "Treat SIGTERM, with which batch systems end a job, and SIGHUP, which a closed terminal sends, as Ctrl-C: what is done is kept and named."
+    "Treat SIGTERM (batch systems) and SIGHUP (closed terminals) as Ctrl-C, so that finished work is kept and listed."
     signals = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has no SIGHUP
     main_thread = threading.current_thread() is threading.main_thread()
     ours = [number for number in signals if main_thread and signal.getsignal(number) is signal.SIG_DFL]  # nohup ignores SIGHUP
@@ -69,7 +69,7 @@ def _interrupt_on_termination() -> Iterator[None]:
 
 
 def _was_interrupted(error: BaseException | None) -> bool:
-    "Tell whether an error follows from a Ctrl-C: a module written in C turns it into an ImportError."
+    "Tell whether Ctrl-C caused an error: C extensions turn the interruption into an ImportError."
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None
@@ -77,7 +77,7 @@ def _was_interrupted(error: BaseException | None) -> bool:
 
 @contextlib.contextmanager
 def _warn_in_one_line() -> Iterator[None]:
-    "Print the warnings of this package as one line, like its errors, and without a place in the code."
+    "Print each warning of this package as one line, like its errors, without file name and line number."
     with warnings.catch_warnings():
         show = warnings.showwarning
 
@@ -90,7 +90,7 @@ def _warn_in_one_line() -> Iterator[None]:
         warnings.showwarning = show_line
         yield
 
-# %% ../nbs/library/cli.ipynb #4b42e25b
+# %% ../nbs/library/cli.ipynb #6e39747c
 def _run_completion(options: argparse.Namespace) -> None:
     "Print the completion script of a shell."
     from facekp.completion import completion_script
@@ -98,7 +98,7 @@ def _run_completion(options: argparse.Namespace) -> None:
     print(completion_script(build_parser(), options.shell))
 
 
-JOBS = {  # job: what it does, a function that adds its options, a function that does it
+JOBS = {  # job -> (help text, function that adds its options, function that runs it)
     name: (text, ADD_OPTIONS[name], RUN.get(name, _run_completion)) for name, text in {
         "predict": "find faces and their keypoints in images, folders, videos or a webcam",
         "data": "describe a data set, check its labels, make synthetic faces, export labels, download Kaggle's data",
@@ -109,10 +109,10 @@ JOBS = {  # job: what it does, a function that adds its options, a function that
         "export": "write a model for other programs: ONNX, LiteRT, SavedModel",
         "completion": "print a script that completes commands, options, names and files in bash, zsh or fish"}.items()}
 
-# %% ../nbs/library/cli.ipynb #92f192d7
+# %% ../nbs/library/cli.ipynb #63819dec
 def main(
-    arguments: list[str] | None = None,  # the words behind facekp; those of the process when not given
-) -> int:  # exit status: 0 done, 1 the run failed, 2 the input was wrong, 130 interrupted
+    arguments: list[str] | None = None,  # arguments after `facekp`; None: those of the process
+) -> int:  # exit status: 0 success, 1 the run failed, 2 invalid input, 130 interrupted
     "Run the command."
     parser = build_parser()
     options = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""Call the work of a job with the parsed options, and print its result.
+"""Run a job with its parsed options, and print the result.
 
 Docs: https://facekp.github.io/facekp/library/cli_jobs.html.md"""
 
@@ -15,9 +15,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-# %% ../nbs/library/cli_jobs.ipynb #f63cf804
+# %% ../nbs/library/cli_jobs.ipynb #6fb7358a
 def _run_predict(options: argparse.Namespace) -> None:
-    "Predict files; what could not be read is reported at the end."
+    "Predict files, and report unreadable ones at the end."
     from facekp.errors import UserError
     from facekp.inference.landmarker import load
     from facekp.inference.outputs import predict_files
@@ -51,9 +51,9 @@ def _run_data(options: argparse.Namespace) -> None:
     else:
         _print_audit(source, options)
 
-# %% ../nbs/library/cli_jobs.ipynb #2c1287b1
+# %% ../nbs/library/cli_jobs.ipynb #aa2a2fbe
 def _print_audit(source: str, options: argparse.Namespace) -> None:
-    "Print the audit of a data set; for `check`, every suspect row, or every broken row of a table that cannot be loaded."
+    "Print the audit of a data set; `check` lists every suspect row, or every broken row of a table that cannot be loaded."
     from facekp.audit import audit
     from facekp.audit_report import audit_text
     from facekp.data.kaggle import broken_rows
@@ -74,7 +74,7 @@ def _print_audit(source: str, options: argparse.Namespace) -> None:
     print(f"check: {len(report.invalid)} invalid rows, {len(report.suspects)} suspect labels, {len(report.halves)} rows with half a point, "
           f"{len(report.duplicates or [])} exact and {report.near_duplicates} near duplicates")
 
-# %% ../nbs/library/cli_jobs.ipynb #95ae9f2b
+# %% ../nbs/library/cli_jobs.ipynb #61945e8e
 def _check_data_options(source: str, options: argparse.Namespace) -> None:
     "Raise UserError for an option that would have no effect."
     from facekp.config import is_word
@@ -83,7 +83,7 @@ def _check_data_options(source: str, options: argparse.Namespace) -> None:
     if options.action not in ("make", "export") and (options.out or options.overwrite):
         raise UserError(f"data {options.action} writes no file, so --out and --overwrite have no use; leave them out")
     if options.action == "export" and options.overwrite:
-        raise UserError("data export replaces no annotations, so --overwrite has no use; leave it out and name an empty or a new folder with --out")
+        raise UserError("data export replaces no annotations, so --overwrite has no use; leave it out and name a new or an empty folder with --out")
     if options.action != "export" and options.format:
         raise UserError(f"--format {options.format} is for data export only; leave it out of data {options.action}")
     synthetic = any(is_word(part.strip()) and part.strip() != "kaggle" for part in source.split("+"))
@@ -100,7 +100,7 @@ def _make_data(source: str, options: argparse.Namespace) -> None:
     if name != "synthetic" or (count and not count.isdigit()) or count == "0":
         raise UserError(f"can't make '{source}'; expected synthetic or synthetic:N, such as synthetic:1000")
     if options.out is None:
-        raise UserError("where to? give --out FOLDER for Kaggle's files or --out FILE.npz")
+        raise UserError("data make: where to? Give --out FOLDER for Kaggle's files, or --out FILE.npz")
     print(f"wrote {make_data(options.out, int(count) if count else None, options.seed, options.overwrite)}")
 
 
@@ -110,7 +110,7 @@ def _export_data(source: str, options: argparse.Namespace) -> None:
     from facekp.jobs import export_data
 
     if not options.out:
-        raise UserError("where to? give --out FOLDER for the images and annotations")
+        raise UserError("data export: where to? Give --out FOLDER for the images and annotations")
     print(f"wrote {export_data(options.out, source, options.format or 'coco', options.seed)}")
 
 # %% ../nbs/library/cli_jobs.ipynb #64d03637
@@ -154,7 +154,7 @@ def _run_evaluate(options: argparse.Namespace) -> None:
     if "by_source" in scores:
         print(_by_source(scores["by_source"]))
 
-# %% ../nbs/library/cli_jobs.ipynb #796b60a7
+# %% ../nbs/library/cli_jobs.ipynb #05d9a09c
 def _run_submit(options: argparse.Namespace) -> None:
     "Write a submission and print what it contains."
     from facekp.jobs import submit
@@ -165,7 +165,7 @@ def _run_submit(options: argparse.Namespace) -> None:
           f"second annotation source, predicted by {who}")
     if made.scores:
         others = {name: rmse for name, rmse in made.scores.items() if name != "all"}
-        print(f"the truth of these synthetic faces is known: RMSE {made.scores['all']:.3f} px; {_by_source(others)}")
+        print(f"the true keypoints of these synthetic faces are known: RMSE {made.scores['all']:.3f} px; {_by_source(others)}")
 
 
 def _run_compare(options: argparse.Namespace) -> None:
@@ -180,7 +180,7 @@ def _run_compare(options: argparse.Namespace) -> None:
     formats = {"RMSE px": "{:.2f}".format, "accuracy": "{:.1%}".format, "seconds": "{:.0f}".format}
     print(shown[list(columns)].rename(columns=columns).to_string(index=False, formatters=formats))
 
-# %% ../nbs/library/cli_jobs.ipynb #0832220c
+# %% ../nbs/library/cli_jobs.ipynb #6dc618e7
 def _run_course(options: argparse.Namespace) -> None:
     "Run the whole comparison and print its tables."
     from facekp.audit import audit
@@ -191,13 +191,13 @@ def _run_course(options: argparse.Namespace) -> None:
     from facekp.jobs import faces_of, settings_with
 
     settings, started = settings_with(options.profile, data=options.data, models=" ".join(options.models) if options.models else None, seeds=options.seeds), time.perf_counter()
-    list_trials(settings)  # unknown names are refused before any work
+    list_trials(settings)  # rejects unknown names before any work
     faces = faces_of(None, settings)
     print(audit_text(audit(faces)), "\n", flush=True)
     try:
         table, answers, folder = run_course(faces, settings, options.workers)
     except KeyboardInterrupt as stop:
-        raise KeyboardInterrupt(str(stop) or f"trials that were finished are kept in {settings.runs_folder}; the same command continues from there") from stop
+        raise KeyboardInterrupt(str(stop) or f"finished trials are kept in {settings.runs_folder}; run the same command to continue from there") from stop
     print(table_text(table), "\n")
     print((folder / "not_run.md").read_text(encoding="utf-8"))
     for row in answers.itertuples():

@@ -1,4 +1,4 @@
-"""The words and options of each job of the `facekp` command.
+"""The arguments and options of each job of the `facekp` command.
 
 Docs: https://facekp.github.io/facekp/library/cli_options.html.md"""
 
@@ -18,23 +18,23 @@ from .options import Parser, whole_number
 SEED = whole_number(0, highest=2**32 - 1)
 OVERWRITE_HELP = "replace existing files"
 
-# %% ../nbs/library/cli_options.ipynb #d563eddf
+# %% ../nbs/library/cli_options.ipynb #b16fc9b4
 def _add_model(job: Parser) -> None:
-    "Add the model that predicts."
+    "Add the option --model, which names the model that predicts."
     from facekp.inference.formats import MODELS
 
     complete_with(job.add_argument("--model", default="default", metavar="MODEL", help=f"{MODELS} (default: default)"), "default")
 
 
 def _add_data(job: Parser, text: str = "") -> None:
-    "Add the faces that a job uses."
+    "Add the option --data, which names the faces that a job uses."
     from facekp.config import SOURCES, WORDS
 
     complete_with(job.add_argument("--data", metavar="SRC", help=text or f"{SOURCES}; join several with + (default: settings.ini)"), *WORDS)
 
-# %% ../nbs/library/cli_options.ipynb #9544c2e6
+# %% ../nbs/library/cli_options.ipynb #a152d085
 def _add_predict_options(job: Parser) -> None:
-    "Describe the job that predicts images and videos."
+    "Add the options of the job that predicts images and videos."
     from facekp.inference.formats import DRAWN_FORMATS, FORMATS
 
     printed = ", ".join(name for name in FORMATS if name not in (*DRAWN_FORMATS, "labelme"))
@@ -44,17 +44,17 @@ def _add_predict_options(job: Parser) -> None:
     job.add_argument("--format", default="image", choices=tuple(FORMATS), help="; ".join(f"{name}: {what}" for name, what in FORMATS.items()) + " (default: image)")
     job.add_argument("--min-face-size", type=float, default=MIN_FACE_SIZE, metavar="SHARE",
                      help="the smallest face to detect, as a share of the longer side of the image; half the value takes four times as long (default: %(default)s)")
-    job.add_argument("--frames", type=whole_number(1), metavar="N", help="end a video or webcam after N frames")
+    job.add_argument("--frames", type=whole_number(1), metavar="N", help="stop a video or webcam after N frames")
     job.add_argument("--no-smoothing", action="store_true", help="write the keypoints of videos as the model predicts them, without the One Euro filter")
     job.add_argument("--threads", type=whole_number(1), metavar="N", help="CPU threads (default: all cores of this process, at most four)")
     complete_with(job.add_argument("--providers", default="cpu", metavar="NAME,...", help="where the networks run: cpu, cuda, coreml, directml, several in order of preference, or auto (default: cpu)"),
                   "auto", "cpu", "cuda", "coreml", "directml", files=False)
-    job.add_argument("--max-pixels", type=whole_number(1), default=MAX_PIXELS, metavar="N", help="refuse larger images (default: %(default)s)")
+    job.add_argument("--max-pixels", type=whole_number(1), default=MAX_PIXELS, metavar="N", help="refuse images with more pixels (default: %(default)s)")
     job.add_argument("--overwrite", action="store_true", help="also replace LabelMe files and files that facekp did not write; other results of facekp are always replaced")
 
-# %% ../nbs/library/cli_options.ipynb #5608d78e
+# %% ../nbs/library/cli_options.ipynb #83a677b4
 def _add_data_options(job: Parser) -> None:
-    "Describe the job about data sets."
+    "Add the options of the job about data sets."
     from facekp.config import ANNOTATION_FORMATS, SOURCES, WORDS
 
     job.add_argument("action", choices=("info", "check", "make", "export", "fetch"),
@@ -66,9 +66,9 @@ def _add_data_options(job: Parser) -> None:
     job.add_argument("--seed", type=SEED, metavar="S", help="seed of the synthetic faces (default: settings.ini)")
     job.add_argument("--overwrite", action="store_true", help=f"for make: {OVERWRITE_HELP}")
 
-# %% ../nbs/library/cli_options.ipynb #e278985a
+# %% ../nbs/library/cli_options.ipynb #7978fd42
 def _add_train_options(job: Parser) -> None:
-    "Describe the job that trains one model."
+    "Add the options of the job that trains one model."
     from facekp.config import PROFILES
     from facekp.labels import LABEL_STRATEGIES
     from facekp.models.registry import list_models
@@ -92,16 +92,16 @@ def _listed(names: Iterable[str]) -> str:
     *first, last = names
     return f"{', '.join(first)} or {last}" if first else last
 
-# %% ../nbs/library/cli_options.ipynb #4f9dce88
+# %% ../nbs/library/cli_options.ipynb #36100d55
 def _add_evaluate_options(job: Parser) -> None:
-    "Describe the job that scores a model."
+    "Add the options of the job that scores a model."
     _add_model(job)
     _add_data(job)
     job.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _add_submit_options(job: Parser) -> None:
-    "Describe the job that writes a submission."
+    "Add the options of the job that writes a submission."
     _add_model(job)
     _add_data(job, "kaggle, or a Kaggle folder or zip with test.csv and IdLookupTable.csv")
     complete_with(job.add_argument("--out", default="submission.csv", metavar="FILE", help="the file to upload (default: submission.csv)"))
@@ -109,12 +109,12 @@ def _add_submit_options(job: Parser) -> None:
 
 
 def _add_compare_options(job: Parser) -> None:
-    "Describe the job that compares runs."
+    "Add the options of the job that compares runs."
     complete_with(job.add_argument("runs", nargs="+", metavar="RUN", help="folders of runs, records, or a folder of records"))
 
-# %% ../nbs/library/cli_options.ipynb #81d2c608
+# %% ../nbs/library/cli_options.ipynb #29a12372
 def _add_course_options(job: Parser) -> None:
-    "Describe the job that runs the whole comparison."
+    "Add the options of the job that runs the whole comparison."
     from facekp.config import PROFILES
     from facekp.models.registry import list_models
 
@@ -124,9 +124,9 @@ def _add_course_options(job: Parser) -> None:
     job.add_argument("--seeds", type=whole_number(1), metavar="N", help="runs per configuration (default: settings.ini)")
     job.add_argument("--workers", type=whole_number(1), metavar="N", help="parallel runs (default: one per core)")
 
-# %% ../nbs/library/cli_options.ipynb #c1e45617
+# %% ../nbs/library/cli_options.ipynb #80abfeae
 def _add_export_options(job: Parser) -> None:
-    "Describe the job that writes a model for other programs."
+    "Add the options of the job that writes a model for other programs."
     from facekp.export.targets import EXPORT_FORMATS, WEIGHTS
 
     endings = _listed(dict.fromkeys(filter(None, EXPORT_FORMATS.values())))
@@ -140,7 +140,7 @@ def _add_export_options(job: Parser) -> None:
 
 
 def _add_completion_options(job: Parser) -> None:
-    "Describe the job that prints a script for a shell."
+    "Add the options of the job that prints a script for a shell."
     job.add_argument("shell", choices=SHELLS, help=_listed(SHELLS))
 
 # %% ../nbs/library/cli_options.ipynb #afe7b1f6

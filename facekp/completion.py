@@ -1,4 +1,4 @@
-"""A script with which bash, zsh or fish completes commands, options, model names and files.
+"""A script that lets bash, zsh or fish complete commands, options, model names and files.
 
 Docs: https://facekp.github.io/facekp/library/completion.html.md"""
 
@@ -15,13 +15,13 @@ from .options import Parser, jobs_of
 
 SHELLS = ("bash", "zsh", "fish")
 
-# %% ../nbs/library/completion.ipynb #c7ba6a7d
+# %% ../nbs/library/completion.ipynb #68c9ad2c
 def complete_with(
     action: argparse.Action,  # an option or argument of a parser
     *words: str,  # words to offer, such as default
-    files: bool = True,  # offer files and folders too
+    files: bool = True,  # True: offer files and folders too
 ) -> None:
-    "State what the shell offers for the value of an option; without words, files only."
+    "Set what the shell offers as the value of an option: words and files, or files only."
     action.complete = _functions(words, files) if words else "file"  # type: ignore[attr-defined]
 
 
@@ -32,13 +32,13 @@ def _functions(words: tuple[str, ...], files: bool) -> dict[str, Any]:
     texts = {shell: f"{name}() {{\n  " + "\n  ".join(lines[shell] if files else lines[shell][:1]) + "\n}" for shell in lines}
     return {"bash": name, "zsh": name, "fish": joined + " (__fish_complete_path (commandline -ct))" * files, "preamble": texts}
 
-# %% ../nbs/library/completion.ipynb #603cfe76
+# %% ../nbs/library/completion.ipynb #2000c585
 def completion_script(
-    parser: Parser,  # of the command, with its jobs
+    parser: Parser,  # parser of the command, with its jobs
     shell: str,  # one of SHELLS
-) -> str:  # text that the shell reads
-    "Return the script that completes the command in a shell."
+) -> str:  # script that the shell loads
+    "Return the completion script of the command for a shell."
     import shtab
 
-    jobs_of(parser)  # adds the options that were put off
+    jobs_of(parser)  # adds the options of all jobs, which the parser adds on demand
     return str(shtab.complete(parser, shell))

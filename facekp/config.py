@@ -1,4 +1,4 @@
-"""One source of settings: settings.ini, the environment and the command line.
+"""Read the settings of the course from settings.ini, the environment and the command line.
 
 Docs: https://facekp.github.io/facekp/library/config.html.md"""
 
@@ -20,8 +20,9 @@ from typing import Any
 
 from .errors import UserError, did_you_mean
 
-# %% ../nbs/library/config.ipynb #7f58dad8
+# %% ../nbs/library/config.ipynb #f429ad50
 def _parser() -> configparser.ConfigParser:
+    "Return a parser of settings.ini that allows comments after values."
     return configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#",))
 
 
@@ -31,24 +32,24 @@ PROFILES = tuple(name for name in _SHIPPED.sections() if name not in ("course", 
 
 
 def _shipped(key: str) -> str:
-    "Return the value of a key in settings.ini, for the profile quick where profiles differ."
+    "Return the shipped value of a key; if the profiles differ, that of quick."
     return next(_SHIPPED[section][key] for section in ("course", "paths", "quick") if key in _SHIPPED[section])
 
 
 @dataclass(frozen=True)
 class Settings:
-    "The course's settings: one value each, the same names as in settings.ini."
+    "The settings of the course, under the names that settings.ini uses."
     profile: str = _shipped("profile")  # quick or full
     data: str = _shipped("data")  # which faces: synthetic, synthetic:N, kaggle or a path
     seed: int = int(_shipped("seed"))  # the first seed; a profile with more seeds counts up from it
-    data_folder: str = _shipped("data_folder")  # data sets and what was parsed of them
-    runs_folder: str = _shipped("runs_folder")  # checkpoints of runs, ignored by git
-    results_folder: str = _shipped("results_folder")  # records and tables
-    photos_folder: str = _shipped("photos_folder")  # figures of README, site and slides
+    data_folder: str = _shipped("data_folder")  # folder of data sets and of the caches made from them
+    runs_folder: str = _shipped("runs_folder")  # folder of the runs' checkpoints, ignored by git
+    results_folder: str = _shipped("results_folder")  # folder of records and tables
+    photos_folder: str = _shipped("photos_folder")  # folder of the figures of README, site and slides
     weights: str = _shipped("weights")  # initial weights of pretrained networks: imagenet, none, or a folder with one file per network
-    synthetic_faces: int = int(_shipped("synthetic_faces"))  # how many faces `synthetic` means in this profile
+    synthetic_faces: int = int(_shipped("synthetic_faces"))  # number of faces in the set `synthetic` in this profile
     test_share: float = float(_shipped("test_share"))  # share of the groups in the test set, 0-1
-    gap_share: float = float(_shipped("gap_share"))  # share of the training faces that lose points in Kaggle's pattern, where nothing is missing
+    gap_share: float = float(_shipped("gap_share"))  # share of the training faces, 0-1, that lose labels in Kaggle's pattern if the data set is complete
     models: str = _shipped("models")  # models of the comparison
     labels: str = _shipped("labels")  # label strategies of the comparison
     augment: int = int(_shipped("augment"))  # augmented copies per face: 1,000 faces become 13,000
@@ -56,22 +57,22 @@ class Settings:
     baseline_images: int = int(_shipped("baseline_images"))  # images shown to the two-layer network in a run
     cnn_images: int = int(_shipped("cnn_images"))  # images shown to a convolutional network in a run
     transfer_images: int = int(_shipped("transfer_images"))  # images shown to a pretrained network in a run, half of them after unfreezing
-    minutes_per_trial: int = int(_shipped("minutes_per_trial"))  # longer runs are listed, not started
+    minutes_per_trial: int = int(_shipped("minutes_per_trial"))  # minutes; runs with a longer estimate are listed, not started
     batch_size: int = int(_shipped("batch_size"))  # faces per step
 
-# %% ../nbs/library/config.ipynb #4a263f86
+# %% ../nbs/library/config.ipynb #32aa8caf
 _SECTIONS = ("course", "paths", *PROFILES)
 _KEYS = tuple(field.name for field in fields(Settings))
-_LARGEST_FILE = 1 << 20  # bytes: settings are small
+_LARGEST_FILE = 1 << 20  # bytes that are read at most; settings are small
 
 
 def _looks_like(name: str, names: tuple[str, ...]) -> bool:
-    "Tell whether a name is one of several, or a misspelt one."
+    "Tell whether a name equals or resembles one of several names."
     return bool(difflib.get_close_matches(name, names, n=1, cutoff=0.75))
 
-# %% ../nbs/library/config.ipynb #6c4b303e
+# %% ../nbs/library/config.ipynb #73a3fe4b
 def _is_own_file(path: Path) -> bool:
-    "Tell whether a settings.ini is facekp's; it need not be free of mistakes."
+    "Tell whether a settings.ini belongs to facekp, even if it contains mistakes."
     try:
         with open(path, "rb") as file:
             content = file.read(_LARGEST_FILE)
@@ -82,7 +83,7 @@ def _is_own_file(path: Path) -> bool:
 
 
 def _is_own_text(text: str) -> bool:
-    "Tell whether the text of a settings.ini is facekp's."
+    "Tell whether the text of a settings.ini belongs to facekp."
     keys: dict[str, list[str]] = {}
     section = before = list[str]()
     for line in text.splitlines():
@@ -90,24 +91,24 @@ def _is_own_text(text: str) -> bool:
             section = keys.setdefault(header[1], [])
         elif key := re.match(r"\s*(\w+)", line):
             section.append(key[1].lower())
-    if not keys:  # the header was forgotten
+    if not keys:  # no section header
         return bool(before) and all(key in _KEYS for key in before)
     return any((not given or any(_looks_like(key, _KEYS) for key in given)) if name in _SECTIONS
                else _looks_like(name, _SECTIONS) and all(key in _KEYS for key in given) for name, given in keys.items())
 
 
 def find_settings_file(
-    start: str | Path | None = None,  # where to begin; the working folder when not given
-) -> Path | None:  # the nearest settings.ini of facekp upwards, or None
-    "Find the settings.ini that applies here; those of other programs are passed over."
+    start: str | Path | None = None,  # folder where the search begins; None: the working folder
+) -> Path | None:  # facekp's settings.ini in this folder or the nearest one above it, or None
+    "Find the settings.ini that applies here, and skip those of other programs."
     start = Path(start or ".").resolve()
     return next((folder / "settings.ini" for folder in (start, *start.parents) if _is_own_file(folder / "settings.ini")), None)
 
-# %% ../nbs/library/config.ipynb #5d5d1d53
+# %% ../nbs/library/config.ipynb #7756eeb1
 def load_settings(
-    profile: str | None = None,  # quick or full; else FACEKP_PROFILE, else what the file says
-    start: str | Path | None = None,  # where to look for settings.ini from, upwards
-) -> Settings:  # all values filled in; folders and data of the file are absolute and lie beside settings.ini, or folders in the working folder without one
+    profile: str | None = None,  # quick or full; None: FACEKP_PROFILE, or else the profile of the file
+    start: str | Path | None = None,  # folder where the search for settings.ini begins; None: the working folder
+) -> Settings:  # all settings; folders and data from the file become absolute paths based on its folder, or on `start` if there is no file
     "Read the settings: those shipped, then the file, then the environment (FACEKP_PROFILE, FACEKP_DATA), then `profile`."
     path = find_settings_file(start)
     parser = _read_file(path)
@@ -126,7 +127,7 @@ def load_settings(
     absolute: dict[str, Any] = {key: str(base / Path(getattr(settings, key)).expanduser()) for key in paths}
     return replace(settings, **absolute)
 
-# %% ../nbs/library/config.ipynb #5884dd9d
+# %% ../nbs/library/config.ipynb #eac71c4a
 def _read_file(path: Path | None) -> configparser.ConfigParser:
     "Read a settings.ini, if any. Raises UserError for a broken file and for unknown sections and keys."
     parser = _parser()
@@ -147,8 +148,8 @@ def _read_file(path: Path | None) -> configparser.ConfigParser:
     return parser
 
 
-WORDS = ("synthetic", "kaggle")  # sources of faces that are no paths
-ANNOTATION_FORMATS = ("coco", "labelme")  # in which labels are exported
+WORDS = ("synthetic", "kaggle")  # sources of faces that are not paths
+ANNOTATION_FORMATS = ("coco", "labelme")  # formats in which labels are exported
 SOURCES = ("synthetic, synthetic:N, kaggle, or the path of a Kaggle folder or .zip, a training.csv, an .npz or a 300-W folder "
            "(for a folder that is called kaggle, write ./kaggle)")
 
@@ -156,27 +157,27 @@ SOURCES = ("synthetic, synthetic:N, kaggle, or the path of a Kaggle folder or .z
 def is_word(
     source: str,  # a source of faces
 ) -> bool:  # True for synthetic, synthetic:N and kaggle
-    "Tell whether a source is a word. A word always means the data of that name; a folder of the same name is written with its path, such as ./kaggle."
+    "Tell whether a source is a word. A word always means the data set of that name; write a folder of the same name as a path, such as ./kaggle."
     return source in WORDS or source.partition(":")[0] == "synthetic"
 
 
 def _beside(base: Path, source: str) -> str:
-    "Make the paths of a source, or of several joined by +, absolute; words stay."
+    "Make the paths in a source, or in several joined by +, absolute; leave words unchanged."
     if (base / source).exists():
         return source if is_word(source) else str(base / source)
     parts = [part.strip() for part in source.split("+")]
     return "+".join(part if is_word(part) or not part else str(base / Path(part).expanduser()) for part in parts)
 
-# %% ../nbs/library/config.ipynb #e2f607fa
-_LARGEST_SEED = 2**32 - 1  # of NumPy
+# %% ../nbs/library/config.ipynb #5e0c13b8
+_LARGEST_SEED = 2**32 - 1  # the largest that NumPy accepts
 
 
 def check_setting(
     key: str,  # name of a setting
-    value: str | int | float,  # of the setting's type
-    where: object,  # where it was given: a file, an option
+    value: str | int | float,  # value to check, of the setting's type
+    where: object,  # file or option that gave the value; begins the message
 ) -> None:
-    "Check the range of a setting. Raises UserError that names the place, the value and what was expected."
+    "Check the range of a setting. Raises UserError that names the place, the value and the valid range."
     lowest = 0 if key in ("seed", "augment") else 1
     if isinstance(value, int) and (value < lowest or key == "seed" and value > _LARGEST_SEED):
         upper = f" and at most {_LARGEST_SEED}" if key == "seed" and value > 0 else ""
@@ -186,7 +187,7 @@ def check_setting(
 
 
 def _read_value(path: Path | None, key: str, text: str) -> str | int | float:
-    "Turn the text of a setting into its type, and check its range."
+    "Convert the text of a setting to its type, and check its range."
     wanted = type(getattr(Settings, key))
     try:
         value: str | int | float = wanted(text)

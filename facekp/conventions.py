@@ -22,21 +22,21 @@ NOSE, TOP_LIP, BOTTOM_LIP = (KEYPOINTS.index(name)
 NOSE_TO_LIP = 0.467  # nose tip of source 2, as a share of the way from the nose tip to the top lip of source 1
 LIP_TO_LIP = 0.42  # bottom lip of source 2, as a share of the way from the top to the bottom lip of source 1
 
-# %% ../nbs/library/conventions.ipynb #278d0c0b
+# %% ../nbs/library/conventions.ipynb #c7648322
 def to_second_convention(
     points: np.ndarray,  # float [N,15,2], pixels, in the convention of source 1
-) -> np.ndarray:  # float [N,15,2], pixels, in the convention of source 2; nose tip and bottom lip are NaN where the top lip is
-    "Convert keypoints from the first annotation convention to the second: nose tip and bottom lip move."
+) -> np.ndarray:  # float [N,15,2], pixels, in the convention of source 2; nose tip and bottom lip are NaN if the top lip is
+    "Convert keypoints from the first annotation convention to the second: move nose tip and bottom lip."
     points = np.array(points)
     top = points[:, TOP_LIP]
     points[:, NOSE] += NOSE_TO_LIP * (top - points[:, NOSE])
     points[:, BOTTOM_LIP] = top + LIP_TO_LIP * (points[:, BOTTOM_LIP] - top)
     return points
 
-# %% ../nbs/library/conventions.ipynb #f0cf8719
+# %% ../nbs/library/conventions.ipynb #a597cece
 def to_first_convention(
     points: np.ndarray,  # float [N,15,2], pixels, in the convention of source 2
-) -> np.ndarray:  # float [N,15,2], pixels, in the convention of source 1; nose tip and bottom lip are NaN where the top lip is
+) -> np.ndarray:  # float [N,15,2], pixels, in the convention of source 1; nose tip and bottom lip are NaN if the top lip is
     "Convert keypoints from the second annotation convention to the first; the inverse of `to_second_convention`."
     points = np.array(points)
     top = points[:, TOP_LIP]
@@ -44,14 +44,14 @@ def to_first_convention(
     points[:, BOTTOM_LIP] = top + (points[:, BOTTOM_LIP] - top) / LIP_TO_LIP
     return points
 
-# %% ../nbs/library/conventions.ipynb #2dd6bc93
+# %% ../nbs/library/conventions.ipynb #808e5d5a
 FOUR_KEYPOINTS = ("left_eye_center", "right_eye_center", "nose_tip", "mouth_center_bottom_lip")
 
 
 def annotation_source(
     points: np.ndarray,  # float [N,15,2], NaN where not labelled
 ) -> np.ndarray:  # str [N], kaggle-1 or kaggle-2
-    "Return Kaggle's annotation source of each row: kaggle-2 where no keypoint but the four is labelled."
+    "Return Kaggle's annotation source of each row: kaggle-2 if only keypoints of the four are labelled."
     others = [index for index, keypoint in enumerate(KEYPOINTS) if keypoint not in FOUR_KEYPOINTS]
     return np.where(np.isfinite(points[:, others]).any(axis=(1, 2)), "kaggle-1", "kaggle-2")
 
@@ -69,7 +69,7 @@ def has_two_sources(
     "Return whether the set contains rows of both annotation sources."
     return bool(0 < is_second_source(faces).sum() < len(faces))
 
-# %% ../nbs/library/conventions.ipynb #2f25d4c1
+# %% ../nbs/library/conventions.ipynb #7b8ed4f0
 EYE_POINTS_OF_68 = {"right_eye_center": range(36, 42), "left_eye_center": range(42, 48)}
 POINTS_OF_68 = {
     "right_eye_outer_corner": 36, "right_eye_inner_corner": 39, "left_eye_inner_corner": 42,
@@ -82,8 +82,8 @@ POINTS_OF_68 = {
 
 
 def from_68_points(
-    landmarks: np.ndarray,  # float [...,68,2], points of 300-W in its order, in any frame
-) -> np.ndarray:  # float [...,15,2], Kaggle's keypoints in the same frame
+    landmarks: np.ndarray,  # float [...,68,2], points of 300-W in its order, in any coordinate system
+) -> np.ndarray:  # float [...,15,2], Kaggle's keypoints in the same coordinate system
     "Return the fifteen keypoints of faces annotated with the 68 points of 300-W; left is the subject's left."
     return np.stack([landmarks[..., POINTS_OF_68[keypoint], :] if keypoint in POINTS_OF_68 else
                      landmarks[..., list(EYE_POINTS_OF_68[keypoint]), :].mean(axis=-2)

@@ -24,13 +24,13 @@ from .faces import Faces
 from .keypoints import KEYPOINT_COLORS, KEYPOINTS
 from .plots import show_faces
 
-# %% ../nbs/library/eda_plots.ipynb #48674604
+# %% ../nbs/library/eda_plots.ipynb #41484358
 NAMES = [keypoint.replace("_", " ") for keypoint in KEYPOINTS]
 
 
 def show_missing(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where missing
-    cuts: Sequence[int] = (),  # rows to mark
+    cuts: Sequence[int] = (),  # rows to mark with a line, 0-based
     title: str = "Which keypoints are labelled, and which are missing together",  # title of the figure
 ) -> Figure:
     "Draw the share of labelled keypoints by row, and how often two keypoints are missing together."
@@ -59,13 +59,13 @@ def show_missing(
     figure.suptitle(title)
     return figure
 
-# %% ../nbs/library/eda_plots.ipynb #90878fcc
+# %% ../nbs/library/eda_plots.ipynb #b1bea053
 def show_blocks(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where missing, in the order of the table
-    cuts: Sequence[int] = (),  # the first row of each block but the first
+    cuts: Sequence[int] = (),  # first row of each block except the first, 0-based, ascending
     title: str = "Nose tip and bottom lip, measured from the eyes",  # title of the figure
 ) -> Figure:
-    "Draw the height of nose tip and bottom lip below the eyes, row by row, and each block's median where there are cuts."
+    "Draw how far nose tip and bottom lip are below the eyes, row by row, with each block's median if there are cuts."
     height = 35 * eye_coordinates(points)[:, :, 1]
     figure, axes = plt.subplots(figsize=(9, 3.6), layout="constrained")
     edges = [0, *cuts, len(points)]
@@ -131,16 +131,16 @@ def show_correlation(
     axes.set_title(f"Correlation of the labels of {len(complete):,} complete rows")
     return figure
 
-# %% ../nbs/library/eda_plots.ipynb #74dadf21
+# %% ../nbs/library/eda_plots.ipynb #85487ae2
 FACE_LINES = ((9, 8), (6, 7), (5, 1, 4), (2, 0, 3), (12, 13, 11, 14, 12))  # keypoints to join: brows, eyes, mouth
 
 
 def show_principal_shapes(
     points: np.ndarray,  # float [N,15,2], pixels; only complete rows are used
-    count: int = 4,  # how many components
-    title: str = "",  # above the whole figure
+    count: int = 4,  # number of components, 1-30
+    title: str = "",  # title of the figure
 ) -> Figure:
-    "Draw the mean face moved along each principal component by two standard deviations either way."
+    "Draw the mean face moved by two standard deviations in either direction along each principal component."
     mean, shapes, shares = principal_shapes(points)
     columns = min(count, 4)
     rows = -(-count // columns)
@@ -159,30 +159,30 @@ def show_principal_shapes(
 
 
 def _draw_outline(axis: Any, points: np.ndarray, color: str, style: str, label: str) -> None:
-    "Draw a face as a few lines."
+    "Draw the outline of a face as a few lines."
     for line in FACE_LINES:
         axis.plot(*points[list(line)].T, color=color, linestyle=style, linewidth=1.8)
     axis.plot(*points[10], marker="o", markersize=5, color=color, linestyle=style, label=label)
 
-# %% ../nbs/library/eda_plots.ipynb #32c556da
+# %% ../nbs/library/eda_plots.ipynb #647ccef7
 def show_suspects(
-    faces: Faces,
-    suspects: Sequence[dict[str, Any]],  # as `find_suspects` lists them
-    count: int = 12,  # how many to show
+    faces: Faces,  # the set that was audited
+    suspects: Sequence[dict[str, Any]],  # output of `find_suspects`
+    count: int = 12,  # largest number of faces to show
 ) -> Figure:
     "Draw the faces whose labels are most suspect."
     shown = suspects[:count]
     if not shown:
-        raise UserError("no suspect rows to show")
+        raise UserError("no suspect rows to show: suspects or count is empty, expected at least one row of find_suspects")
     rows = [suspect["row"] for suspect in shown]
     titles = [f"row {suspect['row']}: " + ("order" if math.isinf(suspect["score"])
                                            else f"{suspect['score']:.1f} sd") for suspect in shown]
     return show_faces(faces.images[rows], faces.points[rows], titles=titles,
                       title="The most suspect labels")
 
-# %% ../nbs/library/eda_plots.ipynb #08909416
+# %% ../nbs/library/eda_plots.ipynb #add54cab
 def show_grey_values(
-    images: np.ndarray,  # uint8 [N,96,96]
+    images: np.ndarray,  # uint8 [N,96,96], grey values 0-255
 ) -> Figure:
     "Draw histograms of the brightness and the contrast of images."
     flat = images.reshape(len(images), -1)

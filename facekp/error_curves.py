@@ -1,4 +1,4 @@
-"""The cumulative error distribution of faces, the area under it and the failure rate.
+"""The cumulative error distribution (CED) of faces, the area under its curve (AUC) and the failure rate.
 
 Docs: https://facekp.github.io/facekp/library/error_curves.html.md"""
 
@@ -16,26 +16,26 @@ import numpy.typing as npt
 from .metric_checks import nan_mean
 from .metrics import face_errors
 
-# %% ../nbs/library/error_curves.ipynb #868e7ec8
-FAILURE_LIMIT = 0.08  # share of the interocular distance: where the curve ends and a face counts as failed
+# %% ../nbs/library/error_curves.ipynb #3ee4c237
+FAILURE_LIMIT = 0.08  # share of the interocular distance at which the curve ends; a face with a larger error has failed
 
 
 def ced_curve(
     predicted: npt.NDArray[Any],  # float [N,15,2], pixels
     points: npt.NDArray[Any],  # the same shape, NaN where not labelled
-    normalizer: str = "eye_centers",  # eye_centers or outer_eye_corners (300-W): the distance that divides
-) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:  # errors in rising order and the share of faces up to each
+    normalizer: str = "eye_centers",  # distance that divides the errors: eye_centers, or outer_eye_corners as in 300-W
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:  # float [M], errors of the M faces with labels, ascending, as shares of the distance; float [M], share of faces up to each error, 0-1
     "Return the sorted errors of the faces, and the share of faces up to each of them."
     errors = face_errors(predicted, points, normalizer)
     errors = np.sort(errors[np.isfinite(errors)])
     return errors, np.arange(1, len(errors) + 1) / max(len(errors), 1)
 
-# %% ../nbs/library/error_curves.ipynb #93e1d422
+# %% ../nbs/library/error_curves.ipynb #872be25c
 def auc_contributions(
-    errors: npt.NDArray[Any],  # [N], of faces
+    errors: npt.NDArray[Any],  # float [N], errors of faces as shares of the interocular distance; NaN where unknown
     limit: float = FAILURE_LIMIT,  # end of the curve, share of the interocular distance
-) -> npt.NDArray[Any]:  # [N], 0 to 1
-    "Return what each face adds to the area: it lifts the curve from its error up to the limit."
+) -> npt.NDArray[Any]:  # float [N], 0 to 1; NaN where the error is unknown
+    "Return the contribution of each face to the area: the part of the range up to the limit that lies above its error."
     return np.maximum(0, 1 - errors / limit)
 
 
@@ -43,18 +43,18 @@ def auc(
     predicted: npt.NDArray[Any],  # float [N,15,2], pixels
     points: npt.NDArray[Any],  # the same shape, NaN where not labelled
     limit: float = FAILURE_LIMIT,  # end of the curve, share of the interocular distance
-    normalizer: str = "eye_centers",  # eye_centers or outer_eye_corners (300-W): the distance that divides
+    normalizer: str = "eye_centers",  # distance that divides the errors: eye_centers, or outer_eye_corners as in 300-W
 ) -> float:  # 0 to 1
     "Return the area under the CED curve up to the limit, as a share of a perfect model's area."
     return nan_mean(auc_contributions(face_errors(predicted, points, normalizer), limit))
 
-# %% ../nbs/library/error_curves.ipynb #ae26bf0e
+# %% ../nbs/library/error_curves.ipynb #7fce6431
 def failure_rate(
     predicted: npt.NDArray[Any],  # float [N,15,2], pixels
     points: npt.NDArray[Any],  # the same shape, NaN where not labelled
     limit: float = FAILURE_LIMIT,  # end of the curve, share of the interocular distance
-    normalizer: str = "eye_centers",  # eye_centers or outer_eye_corners (300-W): the distance that divides
+    normalizer: str = "eye_centers",  # distance that divides the errors: eye_centers, or outer_eye_corners as in 300-W
 ) -> float:  # share of the faces, 0 to 1
-    "Return the share of faces with an error beyond the limit."
+    "Return the share of faces with an error above the limit."
     errors = face_errors(predicted, points, normalizer)
     return nan_mean(np.where(np.isfinite(errors), errors > limit, np.nan))

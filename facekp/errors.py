@@ -12,13 +12,13 @@ import difflib
 import importlib.util
 from collections.abc import Iterable
 
-# %% ../nbs/library/errors.ipynb #16ced38b
+# %% ../nbs/library/errors.ipynb #a4c2964c
 class UserError(ValueError):
     "Raised for invalid input. The message names the file, row, column or value, what was expected and what to do."
 
 
 class RunError(RuntimeError):
-    "Raised where the input was valid and the work failed. The message names what failed and how to continue."
+    "Raised if the input was valid but the work failed. The message names what failed and how to continue."
 
 # %% ../nbs/library/errors.ipynb #a9890542
 def did_you_mean(
@@ -32,14 +32,14 @@ def did_you_mean(
     hint = f"did you mean {lower[near[0]]!r}? " if near else ""
     return f"; {hint}Known: {', '.join(names)}"
 
-# %% ../nbs/library/errors.ipynb #3ff65ace
-ON_PYPI = False  # True on the day that the project owns the name `facekp` on PyPI
+# %% ../nbs/library/errors.ipynb #ef495347
+ON_PYPI = False  # set to True once the project owns the name `facekp` on PyPI
 REPOSITORY = "https://github.com/facekp/facekp"
 
 
 def requirement(
     extra: str = "",  # train, kaggle, deploy, ...; empty for the base installation
-) -> str:  # the argument of `pip install`, without quotes
+) -> str:  # argument of `pip install`, without quotes
     "Return the requirement that installs this version of facekp."
     from facekp import __version__
 

@@ -22,38 +22,38 @@ from .metric_checks import check_shapes, nan_mean
 from .metrics import accuracy_per_face, face_errors, normalized_errors, rmse
 from .statistics import bootstrap_sums, confidence_interval
 
-# %% ../nbs/library/evaluation.ipynb #18f35c23
+# %% ../nbs/library/evaluation.ipynb #393989d7
 @dataclass(frozen=True)
 class Metric:
     "A mean over labelled values, and how tables show it."
     values: Callable[[npt.NDArray[Any], npt.NDArray[Any]], npt.NDArray[Any]]  # predictions and labels [N,15,2], pixels -> [N] or [N,K], NaN where not labelled
-    heading: str  # of its column
-    meaning: str  # one line, with its unit
-    share: bool = True  # from 0 to 1, shown in percent; otherwise in pixels
-    root: bool = False  # the square root of the mean
-    tabulated: bool = False  # a column of the printed tables of comparisons; complete tables have every metric
+    heading: str  # heading of its column in tables
+    meaning: str  # description in one line, with the unit
+    share: bool = True  # True: a share from 0 to 1, shown in percent; False: in pixels (MSE: square pixels)
+    root: bool = False  # True: the square root of the mean
+    tabulated: bool = False  # True: a column of the printed comparison tables; complete tables have every metric
 
     def format(
         self,
-        value: float,  # of this metric
+        value: float,  # value of this metric, a share from 0 to 1 or pixels
     ) -> str:  # such as 1.73 or 84.9%
         "Return the value as tables show it."
         return f"{value:.1%}" if self.share else f"{value:.2f}"
 
 
 def _is_near(predicted: npt.NDArray[Any], points: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    "Return 1 for a keypoint within a tenth of the distance between the eye centres, 0 for another, NaN where not labelled; [N,15]."
+    "Return 1 for each keypoint within a tenth of the distance between the eye centres, 0 for others, NaN where not labelled; [N,15]."
     relative = normalized_errors(predicted, points)
     return np.where(np.isfinite(relative), relative <= 0.1, np.nan)
 
 
 def _has_failed(predicted: npt.NDArray[Any], points: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    "Return 1 for a face with an error beyond the limit, 0 for another, NaN where the error is unknown; [N]."
+    "Return 1 for each face with an error above the limit, 0 for others, NaN where the error is unknown; [N]."
     errors = face_errors(predicted, points)
     return np.where(np.isfinite(errors), errors > FAILURE_LIMIT, np.nan)
 
-# %% ../nbs/library/evaluation.ipynb #835d6477
-# NME names its normaliser; pck, auc and failure_rate divide by the distance between the eye centres
+# %% ../nbs/library/evaluation.ipynb #eca9c7c5
+# an NME has its normaliser in its name; pck, auc and failure_rate divide by the distance between the eye centres
 METRICS = {
     "rmse": Metric(lambda predicted, points: (predicted - points) ** 2, "RMSE, px", "root mean squared error in pixels", share=False, root=True, tabulated=True),
     "mse": Metric(lambda predicted, points: (predicted - points) ** 2, "MSE, px²", "mean squared error in square pixels", share=False, tabulated=True),
@@ -67,9 +67,9 @@ METRICS = {
     "failure_rate": Metric(_has_failed, "failures", "share of faces with an NME eye centres above 8%"),
 }
 
-# %% ../nbs/library/evaluation.ipynb #a2e7abe7
+# %% ../nbs/library/evaluation.ipynb #d18ef196
 def _face_sums(predicted: npt.NDArray[Any], points: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    "Return the sum of each face's values and their number [N,M+15]: of each metric, and of the squared errors of each keypoint."
+    "Return the sum and the number of each face's values, both [N,M+15]: for M metrics, then for the squared errors of 15 keypoints."
     each = [metric.values(predicted, points).reshape(len(points), -1) for metric in METRICS.values()]
     each += [(predicted - points)[:, index] ** 2 for index in range(len(KEYPOINTS))]
     return np.stack([np.nansum(values, axis=1) for values in each], axis=1), np.stack([np.isfinite(values).sum(axis=1) for values in each], axis=1)
@@ -81,7 +81,7 @@ def _ratios(numerator: npt.NDArray[Any], denominator: npt.NDArray[Any]) -> dict[
     roots = {*KEYPOINTS, *(name for name, metric in METRICS.items() if metric.root)}
     return {name: np.sqrt(values) if name in roots else values for name, values in zip([*METRICS, *KEYPOINTS], np.moveaxis(means, -1, 0))}
 
-# %% ../nbs/library/evaluation.ipynb #8dd2a460
+# %% ../nbs/library/evaluation.ipynb #ee50e414
 def _intervals(values: dict[str, npt.NDArray[Any]], groups: npt.NDArray[Any]) -> dict[str, list[float]]:
     "Return the 95% interval of each resampled metric; NaN if there is a single group."
     several = len(np.unique(groups)) > 1
@@ -89,7 +89,7 @@ def _intervals(values: dict[str, npt.NDArray[Any]], groups: npt.NDArray[Any]) ->
 
 
 def _labelled_faces(points: npt.NDArray[Any], group: npt.NDArray[Any], *predictions: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
-    "Return predictions, points and groups of the faces with any label."
+    "Return predictions, points and groups of the faces with at least one label."
     group = np.asarray(group)
     if group.shape != (len(points),):
         raise UserError(f"group has shape {list(group.shape)}, expected [{len(points)}]: one value per face")
@@ -98,7 +98,7 @@ def _labelled_faces(points: npt.NDArray[Any], group: npt.NDArray[Any], *predicti
     labelled = np.isfinite(points).any(axis=(1, 2))
     return [array[labelled] for array in (*checked, points, group)]
 
-# %% ../nbs/library/evaluation.ipynb #680c1c7a
+# %% ../nbs/library/evaluation.ipynb #e35af079
 def evaluate_points(
     predicted: npt.NDArray[Any],  # float [N,15,2], pixels, no NaN
     points: npt.NDArray[Any],  # float [N,15,2], pixels, NaN where not labelled
@@ -106,7 +106,7 @@ def evaluate_points(
     seed: int = 0,  # random seed of the bootstrap; the same seed gives the same intervals
     resamples: int = 1000,  # number of bootstrap resamples
 ) -> dict[str, Any]:  # METRICS as floats, n_faces, n_points, per_point {keypoint: RMSE in px}, intervals {metric or keypoint: [low, high]}
-    "Return every metric with its 95% bootstrap interval over groups. Raises UserError for arrays that do not fit together."
+    "Return every metric with its 95% bootstrap interval over groups. Raises UserError for arrays whose shapes do not match."
     predicted, points, group = _labelled_faces(points, group, predicted)
     numerator, denominator = _face_sums(predicted, points)
     values = {name: float(value) for name, value in _ratios(numerator.sum(axis=0), denominator.sum(axis=0)).items()}
@@ -119,7 +119,7 @@ def evaluate_points(
         "intervals": _intervals(_ratios(*np.split(resampled, 2, axis=1)), group),
     }
 
-# %% ../nbs/library/evaluation.ipynb #203ecc33
+# %% ../nbs/library/evaluation.ipynb #6d2144bc
 def compare_paired(
     predicted_a: npt.NDArray[Any],  # float [N,15,2], pixels, of model a
     predicted_b: npt.NDArray[Any],  # float [N,15,2], pixels, of model b on the same faces
@@ -128,7 +128,7 @@ def compare_paired(
     seed: int = 0,  # random seed of the bootstrap
     resamples: int = 1000,  # number of bootstrap resamples
 ) -> dict[str, Any]:  # METRICS as floats, each a - b (rmse below 0: a is better); intervals {metric: [low, high]} of the differences
-    "Return the paired differences of two models in every metric, with 95% bootstrap intervals over groups. Raises UserError for arrays that do not fit together."
+    "Return the paired differences of two models in every metric, with 95% bootstrap intervals over groups. Raises UserError for arrays whose shapes do not match."
     predicted_a, predicted_b, points, group = _labelled_faces(points, group, predicted_a, predicted_b)
     values, resampled = [], []
     for predicted in (predicted_a, predicted_b):
@@ -139,12 +139,12 @@ def compare_paired(
     differences = {name: resampled[0][name] - resampled[1][name] for name in METRICS}
     return {**{name: float(values[0][name] - values[1][name]) for name in METRICS}, "intervals": _intervals(differences, group)}
 
-# %% ../nbs/library/evaluation.ipynb #b5ef9eb8
+# %% ../nbs/library/evaluation.ipynb #66e99eec
 def rmse_by_keypoint(
     predicted: npt.NDArray[Any],  # float [N,15,2], pixels
     points: npt.NDArray[Any],  # the same shape, NaN where not labelled
-) -> npt.NDArray[Any]:  # [15], pixels
-    "Return the RMSE of each keypoint, float64 [15], pixels; NaN for a keypoint without labels."
+) -> npt.NDArray[Any]:  # float64 [15], pixels; NaN for a keypoint without labels
+    "Return the RMSE of each keypoint."
     predicted, points = check_shapes(predicted, points)
     return np.sqrt([nan_mean((predicted[:, index] - points[:, index]) ** 2) for index in range(len(KEYPOINTS))])
 
@@ -153,7 +153,7 @@ def rmse_by_source(
     predicted: npt.NDArray[Any],  # float [N,15,2], pixels
     points: npt.NDArray[Any],  # float [N,15,2], pixels, NaN where not labelled
     second: npt.NDArray[Any],  # bool [N], True for a row of the second annotation source
-) -> dict[str, float]:  # {"source 1": px, "source 2": px}, without a source that has no labels
-    "Return the RMSE of each annotation source's rows."
+) -> dict[str, float]:  # {"source 1": px, "source 2": px}; a source without labels is left out
+    "Return the RMSE of each annotation source."
     return {f"source {number}": rmse(predicted[rows], points[rows])
             for number, rows in ((1, ~second), (2, second)) if np.isfinite(points[rows]).any()}

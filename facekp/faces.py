@@ -21,19 +21,19 @@ from .keypoints import COLUMNS, IMAGE_SIZE, KEYPOINTS
 if TYPE_CHECKING:
     import pandas as pd
 
-# %% ../nbs/library/faces.ipynb #2676db8f
+# %% ../nbs/library/faces.ipynb #12ac5597
 _ARRAYS = ("images", "points", "group", "source", "image_id", "truth")
 _TEXTS = ("group", "source", "image_id")
-_IMAGES_HINT = "facekp.images.read_images(images) makes them of arrays of another range or with colours"
+_IMAGES_HINT = "facekp.images.read_images(images) converts arrays of another range or with colours"
 
 
 def _present(faces: "_FaceArrays") -> list[str]:
-    "Name the arrays that a set has; only truth may be missing."
+    "Return the names of the arrays that a set has; only truth may be missing."
     return [array for array in _ARRAYS if getattr(faces, array) is not None]
 
 
 def _check_arrays(faces: "_FaceArrays") -> None:
-    "Raise UserError where shapes or types of the arrays do not fit each other."
+    "Raise UserError for arrays with wrong shapes or types."
     count = len(faces.images)
     points = (count, len(KEYPOINTS), 2)
     expected = {"images": (count, IMAGE_SIZE, IMAGE_SIZE), "points": points, "truth": points}
@@ -50,7 +50,7 @@ def _check_arrays(faces: "_FaceArrays") -> None:
         raise UserError(f"{faces.name}: images are {faces.images.dtype}, expected uint8 grey "
                         f"values 0-255; {_IMAGES_HINT}")
 
-# %% ../nbs/library/faces.ipynb #246ac522
+# %% ../nbs/library/faces.ipynb #35de27ae
 @dataclass(frozen=True, eq=False, repr=False)
 class _FaceArrays:
     "The fields of Faces."
@@ -59,8 +59,8 @@ class _FaceArrays:
     group: np.ndarray  # str [N], one value per person or photo; a split never separates a group
     source: np.ndarray  # str [N], data set and annotation convention
     image_id: np.ndarray  # str [N], name or number of the image in its source
-    name: str = "faces"  # what records and messages call the set
-    truth: np.ndarray | None = None  # float32 [N,15,2], true points where they are known (synthetic faces, imposed gaps)
+    name: str = "faces"  # name of the set in records and messages
+    truth: np.ndarray | None = None  # float32 [N,15,2], pixels, true points if they are known (synthetic faces, imposed gaps)
 
     def __post_init__(self) -> None:
         _check_arrays(self)
@@ -80,47 +80,47 @@ class _FaceArrays:
     def __repr__(self) -> str:
         return _summarise(self)
 
-# %% ../nbs/library/faces.ipynb #95801bfe
+# %% ../nbs/library/faces.ipynb #a5ce32cf
 class Faces(_FaceArrays):
-    "A set of face images with keypoints; see the fields of its base class."
+    "A set of face images with keypoints; its base class declares the fields."
 
     def __getitem__(
         self,
         rows: "int | slice | np.ndarray | list[int]",  # an index, a slice, indices or a mask of N booleans
     ) -> "Faces":  # the chosen faces, in the given order
-        "Select faces as numpy selects rows."
+        "Select faces as NumPy selects rows."
         chosen = [rows] if isinstance(rows, (int, np.integer)) else rows
         return replace(self, **{array: getattr(self, array)[chosen] for array in _present(self)})
 
-    def to_dict(self) -> dict[str, Any]:  # the fields by name; truth only where it is known
+    def to_dict(self) -> dict[str, Any]:  # the fields by name; truth only if it is known
         "Return the fields as a dictionary of arrays."
         return {array: getattr(self, array) for array in _present(self)} | {"name": self.name}
 
     @classmethod
     def from_dict(
         cls,
-        fields: dict[str, Any],  # as to_dict returns them
+        fields: dict[str, Any],  # output of `to_dict`
     ) -> "Faces":  # the set
         "Make a set from a dictionary of arrays; the inverse of `to_dict`."
         return cls(**fields)
 
-    def to_pandas(self) -> "pd.DataFrame":  # columns image_id, group, source, the 30 coordinates in pixels, and true_... where truth is known
+    def to_pandas(self) -> "pd.DataFrame":  # columns image_id, group, source, the 30 coordinates in pixels, and true_... if truth is known
         "Return everything but the images as a table, one row per face."
         return _to_table(self)
 
     @classmethod
     def from_pandas(
         cls,
-        table: "pd.DataFrame",  # as to_pandas returns it
+        table: "pd.DataFrame",  # output of `to_pandas`
         images: np.ndarray,  # uint8 [N,96,96], in the order of the table
         name: str = "faces",  # name of the set
     ) -> "Faces":  # the set
-        "Make a set from a table and its images; the inverse of `to_pandas`. Raises UserError where a column is missing."
+        "Make a set from a table and its images; the inverse of `to_pandas`. Raises UserError for a missing column."
         return cls(images=images, name=name, **_from_table(table))
 
-# %% ../nbs/library/faces.ipynb #5d9e11f2
+# %% ../nbs/library/faces.ipynb #02b1bdf1
 def _same_arrays(first: _FaceArrays, second: _FaceArrays) -> bool:
-    "Say whether two sets hold the same arrays."
+    "Tell whether two sets have equal arrays."
     if len(first) != len(second) or _present(first) != _present(second):
         return False
     return all(np.array_equal(getattr(first, array).astype(str), getattr(second, array).astype(str))
@@ -130,7 +130,7 @@ def _same_arrays(first: _FaceArrays, second: _FaceArrays) -> bool:
 
 
 def _summarise(faces: _FaceArrays) -> str:
-    "Describe a set in one line."
+    "Summarise a set in one line."
     labelled = int(np.isfinite(faces.points).all(axis=-1).sum())
     names, counts = np.unique(faces.source.astype(str), return_counts=True)
     sources = ", ".join(f"{name} ({count:,})" for name, count in zip(names[:4], counts))
@@ -140,7 +140,7 @@ def _summarise(faces: _FaceArrays) -> str:
 
 
 def _to_table(faces: _FaceArrays) -> "pd.DataFrame":
-    "Put all arrays but the images into a table."
+    "Convert all arrays except the images to a table."
     import pandas as pd
 
     parts = {"": faces.points} | ({} if faces.truth is None else {"true_": faces.truth})
@@ -150,20 +150,20 @@ def _to_table(faces: _FaceArrays) -> "pd.DataFrame":
 
 
 def _from_table(table: "pd.DataFrame") -> dict[str, np.ndarray]:
-    "Read the arrays that a table holds."
+    "Convert a table back to arrays."
     missing = [column for column in ("image_id", "group", "source", *COLUMNS) if column not in table]
     if missing:
-        raise UserError(f"the table has no column {missing[0]}; expected image_id, group, source and {COLUMNS[0]}, ...")
+        raise UserError(f"the table has no column {missing[0]}; expected image_id, group, source and {COLUMNS[0]}, ..., as in the output of to_pandas")
     prefixes = {"points": ""} | ({"truth": "true_"} if "true_" + COLUMNS[0] in table else {})
     points = {array: table[[prefix + column for column in COLUMNS]].to_numpy(np.float32).reshape(-1, len(KEYPOINTS), 2)
               for array, prefix in prefixes.items()}
     return points | {text: table[text].to_numpy().astype(str) for text in _TEXTS}
 
-# %% ../nbs/library/faces.ipynb #1bbd4163
+# %% ../nbs/library/faces.ipynb #fd7de7dc
 def concatenate(
     parts: Iterable[Faces],  # sets of faces, in order
-    name: str | None = None,  # name of the result; the names joined with ' + ' when not given
-) -> Faces:  # all faces in one set; truth is kept if every part has it
+    name: str | None = None,  # name of the result; None: the names of the parts, joined with ' + '
+) -> Faces:  # all faces in one set, with truth if every part has it
     "Concatenate sets of faces."
     parts = list(parts)
     arrays = _ARRAYS[:-1]
@@ -173,11 +173,11 @@ def concatenate(
                  name=name or " + ".join(part.name for part in parts),
                  truth=np.concatenate(truths) if len(truths) == len(parts) else None)
 
-# %% ../nbs/library/faces.ipynb #0692341f
+# %% ../nbs/library/faces.ipynb #967afeba
 def hash_faces(
     faces: Faces,  # any set of faces
-) -> str:  # SHA-256 as 64 hexadecimal digits; depends on images, points and groups, not on names or the type of the strings
-    "Hash what a model is trained on."
+) -> str:  # SHA-256 as 64 hexadecimal digits; depends on images, points and groups, not on names or string types
+    "Return the hash of the data that a model is trained on: images, points and groups."
     return _hash_arrays(faces.images, faces.points, faces.group)
 
 

@@ -24,10 +24,10 @@ import numpy as np
 
 from .errors import RunError, UserError
 
-# %% ../nbs/library/files.ipynb #4ea97f5c
+# %% ../nbs/library/files.ipynb #fb6a00d5
 def hash_file(
     path: str | Path,  # a readable file of any size
-) -> str:  # 64 hexadecimal digits
+) -> str:  # SHA-256 as 64 hexadecimal digits
     "Return the SHA-256 hash of a file, read in blocks of 1 MB."
     digest = hashlib.sha256()
     with open(path, "rb") as file:
@@ -35,40 +35,40 @@ def hash_file(
             digest.update(block)
     return digest.hexdigest()
 
-# %% ../nbs/library/files.ipynb #13d0ce85
-LONGEST_NAME = 255  # bytes: the limit of nearly every disk
+# %% ../nbs/library/files.ipynb #5a1664ee
+LONGEST_NAME = 255  # bytes; the limit of nearly every file system
 
 
 def check_folder(
-    folder: str | Path,  # where files shall be written; it need not exist
+    folder: str | Path,  # folder for output; it need not exist
 ) -> None:
-    "Raise UserError, before any work, for a folder that cannot be made or written to."
+    "Raise UserError for a folder that cannot be created or written to; call it before any work."
     if str(folder) == "":
         raise UserError("the name of the folder is empty; give . for the working folder")
     if Path(folder).parts[:1] == ("~",) and not os.path.exists("~"):
-        raise UserError(f"{folder}: the shell puts your home folder in the place of ~ only without quotes and not behind an =; write the path out")
-    there = next((place for place in (Path(folder), *Path(folder).absolute().parents) if os.path.exists(place)), None)  # False where we may not look
+        raise UserError(f"{folder}: the shell puts your home folder in the place of ~ only without quotes and not after an =; write the path out")
+    there = next((place for place in (Path(folder), *Path(folder).absolute().parents) if os.path.exists(place)), None)  # exists is False in folders that we may not read
     if there is not None and not there.is_dir():
         raise UserError(f"{folder}: {'' if there == Path(folder) else f'{there} is '}a file; expected a folder")
     if there is not None and not os.access(there, os.W_OK | os.X_OK):
         raise UserError(f"{folder}: no right to write there; choose another place")
 
-# %% ../nbs/library/files.ipynb #d9c09e63
+# %% ../nbs/library/files.ipynb #eec9edd8
 def _umask() -> int:
-    "Return the process's mask of rights. Setting it, the only way that Python offers, would change the rights of files that other threads make meanwhile."
+    "Return the umask of the process, if possible without setting it, which would affect files that other threads create meanwhile."
     try:
         return int(re.search(r"^Umask:\s*([0-7]+)", Path("/proc/self/status").read_text(), re.MULTILINE)[1], 8)  # type: ignore[index]
-    except (OSError, TypeError):  # no Linux
+    except (OSError, TypeError):  # not Linux
         mask = os.umask(0o077)
         os.umask(mask)
         return mask
 
-# %% ../nbs/library/files.ipynb #cfd42261
+# %% ../nbs/library/files.ipynb #07442500
 @contextlib.contextmanager
 def atomic_path(
     path: str | Path,  # final path of the file; its folder is created if it is missing
 ) -> Iterator[Path]:  # temporary path in the same folder with the same suffix; write the file there
-    "Yield a temporary path, and rename it to the final path once it is written. Raises UserError where writing is impossible, RunError where it fails."
+    "Yield a temporary path, and rename it to the final path once it is written. Raises UserError if the path cannot be written, RunError if writing fails."
     path = Path(path)
     if len(os.fsencode(path.name)) > LONGEST_NAME:
         raise UserError(f"{path}: the name of the file would be too long, {len(os.fsencode(path.name))} bytes of at most {LONGEST_NAME}; rename the source")
@@ -90,24 +90,24 @@ def atomic_path(
         os.replace(waiting, path)
     except OSError as error:
         raise RunError(f"{path}: writing failed ({error.strerror or error}); nothing was left "
-                       "half-written") from error
+                       "half-written; free some space or choose another place, and run it again") from error
     finally:
         waiting.unlink(missing_ok=True)
 
-# %% ../nbs/library/files.ipynb #b552edf4
+# %% ../nbs/library/files.ipynb #efef666f
 def _prefix(path: Path) -> str:
-    "Return how the names of the temporary files of a path begin: short, since names have a limit of 255 bytes."
+    "Return the prefix of a path's temporary files, kept short because names are limited to 255 bytes."
     return f".{path.stem[:40]}-"
 
 
 def _drop_unfinished(path: Path) -> None:
-    "Remove the temporary files of earlier writes to a path that were not modified for an hour."
+    "Remove a path's temporary files that have not been modified for an hour."
     for old in path.parent.glob(f"{glob.escape(_prefix(path))}????????-unfinished{glob.escape(path.suffix)}"):
         with contextlib.suppress(OSError):
             if time.time() - old.stat().st_mtime > 3600:
                 old.unlink()
 
-# %% ../nbs/library/files.ipynb #51cb4d2c
+# %% ../nbs/library/files.ipynb #bb1b534e
 def write_text(
     path: str | Path,  # file to write
     text: str,  # content, written as UTF-8
@@ -129,7 +129,7 @@ def write_json(
 
 def to_plain(
     content: object,  # numbers, strings, paths, lists, dicts, NumPy numbers and arrays
-) -> object:  # the same in Python's built-in types; None for NaN and infinity, text for paths
+) -> object:  # the same content in Python's built-in types; None for NaN and infinity, text for paths
     "Convert NumPy values and paths to types that JSON can represent."
     if isinstance(content, dict):
         return {str(key): to_plain(value) for key, value in content.items()}

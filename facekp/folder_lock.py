@@ -1,4 +1,4 @@
-"""Keep two processes from writing into one folder.
+"""Prevent two processes from writing to the same folder.
 
 Docs: https://facekp.github.io/facekp/library/folder_lock.html.md"""
 
@@ -17,13 +17,13 @@ from typing import IO
 
 from .errors import UserError
 
-# %% ../nbs/library/folder_lock.ipynb #38d97cfe
+# %% ../nbs/library/folder_lock.ipynb #f167480f
 @contextlib.contextmanager
 def lock_folder(
-    folder: str | Path,  # made if it is missing
-    name: str = ".lock",  # of the file that is locked; it is removed at the end
-) -> Iterator[None]:  # a context; the system releases the lock also where the process is killed
-    "Lock a folder against other processes and threads that lock it. Raises UserError where another holds the lock; a disk without locks is no error."
+    folder: str | Path,  # folder to lock, created if it is missing
+    name: str = ".lock",  # name of the lock file, which is removed at the end
+) -> Iterator[None]:  # a context; the system releases the lock even if the process is killed
+    "Lock a folder against other processes and threads that lock it. Raises UserError if another holds the lock; on a file system without locks, does nothing."
     folder = Path(folder)
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,7 @@ def lock_folder(
             raise UserError(f"{folder}: another process writes there now; wait until it has ended, or choose another folder") from error
         if os.name == "nt" or path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
             break
-        file.close()  # its owner removed it meanwhile
+        file.close()  # its owner has removed it meanwhile
     try:
         yield
     finally:
@@ -51,9 +51,9 @@ def lock_folder(
             with contextlib.suppress(OSError):  # not empty
                 folder.rmdir()
 
-# %% ../nbs/library/folder_lock.ipynb #e2f91469
+# %% ../nbs/library/folder_lock.ipynb #2ce9bce3
 def _lock_file(file: IO[bytes]) -> None:
-    "Lock an open file without waiting. Raises BlockingIOError or PermissionError where another has it."
+    "Lock an open file without waiting. Raises BlockingIOError or PermissionError if another process holds the lock."
     if sys.platform == "win32":
         import msvcrt
 
@@ -65,5 +65,5 @@ def _lock_file(file: IO[bytes]) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise
-    except OSError:  # a network disk without locks
+    except OSError:  # a network file system without locks
         return

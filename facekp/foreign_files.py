@@ -1,4 +1,4 @@
-"""Files that are not the user's data: those of the system, and those of another kind than their name.
+"""Recognise files that are not the user's data: system files, and files whose content does not match their name.
 
 Docs: https://facekp.github.io/facekp/library/foreign_files.html.md"""
 
@@ -11,19 +11,19 @@ __all__ = ['SYSTEM_NAMES', 'is_system_name', 'describe_foreign', 'read_head']
 import contextlib
 from pathlib import Path
 
-# %% ../nbs/library/foreign_files.ipynb #db6bd9e5
+# %% ../nbs/library/foreign_files.ipynb #33d0eebb
 SYSTEM_NAMES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found", "__pycache__"})
 
 
 def is_system_name(
-    name: str,  # of a file or folder, without its path
+    name: str,  # name of a file or folder, without its path
 ) -> bool:  # True for hidden names, which begin with a dot, and for those of `SYSTEM_NAMES`
     "Tell whether a file or folder belongs to the system rather than to the user."
     return name.startswith(".") or name.lower() in SYSTEM_NAMES
 
-# %% ../nbs/library/foreign_files.ipynb #79deb2dd
+# %% ../nbs/library/foreign_files.ipynb #70dabb01
 _RAW = "a RAW photo of a camera; convert it to JPEG or PNG first"
-_SIGNATURES = {  # how a file begins: what it is, and what to do
+_SIGNATURES = {  # first bytes of a file -> what it is, and what to do
     b"version https://git-lfs": "a Git LFS pointer in the place of the file; fetch the file with git lfs pull", b"\x1f\x8b": "compressed with gzip; unpack it first",
     b"BZh": "compressed with bzip2; unpack it first", b"\xfd7zXZ": "compressed with xz; unpack it first", b"\x28\xb5\x2f\xfd": "compressed with zstd; unpack it first",
     b"7z\xbc\xaf": "a 7z archive; unpack it first", b"Rar!": "a RAR archive; unpack it first", b"PAR1": "a Parquet table; save it as CSV",
@@ -33,12 +33,12 @@ _SIGNATURES = {  # how a file begins: what it is, and what to do
     b"II\xbc": "JPEG XR; save it as PNG or JPEG", b"v/1\x01": "an OpenEXR image; save it as PNG or TIFF", b"#?RADIANCE": "a Radiance HDR image; save it as PNG or TIFF",
     **dict.fromkeys((b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb", b"\0MRM"), _RAW)}  # Fujifilm, Olympus, Panasonic, Sigma, Minolta
 
-# %% ../nbs/library/foreign_files.ipynb #8772ad21
+# %% ../nbs/library/foreign_files.ipynb #60bf647c
 def describe_foreign(
-    head: bytes,  # the first bytes of a file
-    zipped: bool = True,  # a zip archive is foreign here
-) -> str:  # such as 'a 7z archive; unpack it first'; empty where it is not known
-    "Tell what a file of a foreign kind is, by its first bytes, and what to do."
+    head: bytes,  # first bytes of a file, 512 if it has as many
+    zipped: bool = True,  # True: a zip archive is unexpected too
+) -> str:  # such as 'a 7z archive; unpack it first'; empty if the kind is unknown
+    "Describe a file of an unexpected kind by its first bytes, and state what to do."
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype html", b"<html")):
         return "a web page in the place of the file; download the file itself"
@@ -57,7 +57,7 @@ def describe_foreign(
 
 def read_head(
     path: str | Path,  # a file, which need not exist
-) -> bytes:  # its first 512 bytes; empty where it cannot be read
+) -> bytes:  # its first 512 bytes; empty if it cannot be read
     "Read the beginning of a file for `describe_foreign`."
     with contextlib.suppress(OSError):
         if Path(path).is_file():

@@ -1,4 +1,4 @@
-"""The crop: where a face is in an image, how to cut it out, and how to map points there and back.
+"""Find the crop of a face in an image, cut it out, and map points between image and crop.
 
 Docs: https://facekp.github.io/facekp/library/geometry.html.md"""
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from .keypoints import IMAGE_SIZE, MEAN_FACE
 
-# %% ../nbs/library/geometry.ipynb #1a611d2b
+# %% ../nbs/library/geometry.ipynb #b026f162
 @dataclass(frozen=True)
 class Crop:
     "A square region of an image."
@@ -25,8 +25,8 @@ class Crop:
     angle: float = 0.0  # radians, clockwise as seen in the image
 
     @property
-    def pixel(self) -> float:  # pixels of the image for each pixel of a 96x96 crop
-        "Return how large a pixel of the 96x96 crop is in the image."
+    def pixel(self) -> float:  # pixels of the image per pixel of the 96x96 crop
+        "Return the size in the image of one pixel of the 96x96 crop."
         return self.size / IMAGE_SIZE
 
 
@@ -34,13 +34,13 @@ def _rotation(angle: float) -> np.ndarray:
     "Return the matrix [2,2] that rotates clockwise where y points down."
     return np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
 
-# %% ../nbs/library/geometry.ipynb #b296aca0
+# %% ../nbs/library/geometry.ipynb #518d6a13
 def fit_crop(
-    reference_points: np.ndarray,  # float [P,2], where the points lie in a 96x96 crop
-    points: np.ndarray,  # float [P,2], where they lie in the image
+    reference_points: np.ndarray,  # float [P,2], positions in a 96x96 crop, pixels
+    points: np.ndarray,  # float [P,2], positions of the same points in the image, pixels
     rotation: bool = True,  # False: the crop stays upright
-    error_in_crop: bool = False,  # True: least error in pixels of the crop, which frames turned faces wider, as in the training sets
-) -> Crop:  # the crop in which the points lie nearest to the reference
+    error_in_crop: bool = False,  # True: minimise the error in pixels of the crop, which frames turned faces wider, as in the training sets; False: of the image
+) -> Crop:  # the crop in which the points are nearest to the reference
     "Fit the crop that maps the reference points onto the points with the least squared error."
     inside, points = np.asarray(reference_points, np.float64), np.asarray(points, np.float64)
     a, b = inside - inside.mean(axis=0), points - points.mean(axis=0)
@@ -82,14 +82,14 @@ def to_crop(
     return np.asarray((np.asarray(points, np.float64) - crop.center) @ _rotation(crop.angle)
             * (IMAGE_SIZE / crop.size) + (IMAGE_SIZE - 1) / 2)
 
-# %% ../nbs/library/geometry.ipynb #1f840f73
+# %% ../nbs/library/geometry.ipynb #b7bd5282
 def crop_image(
     image: np.ndarray,  # uint8 [H,W] or [H,W,3]
     crop: Crop,  # the region
-    size: int = IMAGE_SIZE,  # pixels of a side of the result
+    size: int = IMAGE_SIZE,  # side of the result, pixels
     grey: bool = False,  # True: convert RGB to grey first, which costs a third of converting the result
-    oversample: bool = True,  # False: take one sample per pixel of the result, a third of the time; for regions less than about 1.5 times as fine as the result
-) -> np.ndarray:  # uint8 [size,size] or [size,size,3]; outside the image its edge is repeated
+    oversample: bool = True,  # False: take one sample per pixel of the result, in a third of the time; suits regions of less than about 1.5 times the resolution of the result
+) -> np.ndarray:  # uint8 [size,size] or [size,size,3]; beyond the image its edge is repeated
     "Cut a crop out of an image without aliasing."
     (x, y), width, angle = crop.center, crop.size, crop.angle
     reach = width / 2 * (abs(math.cos(angle)) + abs(math.sin(angle))) + 2

@@ -9,7 +9,7 @@ __all__ = ['IMAGE_ENDINGS', 'BRIGHTNESS_RANGES', 'FLOAT_OVERSHOOT', 'WHOLE_OVERS
            'EXTERNAL_FORMATS', 'MULTIPLE_ENDINGS', 'read_image', 'check_size', 'open_multiple', 'scale_to_uint8',
            'read_images', 'encode_png', 'write_image']
 
-# %% ../nbs/library/images.ipynb #16853acd
+# %% ../nbs/library/images.ipynb #d2fb2180
 import io
 import os
 import re
@@ -29,23 +29,23 @@ from .foreign_files import describe_foreign
 from .limits import MAX_PIXELS
 from .tiff_files import is_preview, libtiff_errors
 
-# %% ../nbs/library/images.ipynb #ff0ae0d2
+# %% ../nbs/library/images.ipynb #2220c623
 IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".gif", ".ppm", ".pgm", ".pbm", ".pnm",
-                           ".jp2", ".tga", ".avif", ".heic", ".heif"})  # of files that are taken for images in a folder
-BRIGHTNESS_RANGES = (1, 255, 1023, 4095, 16383, 65535)  # white in floats, 8, 10, 12, 14 and 16 bits
-FLOAT_OVERSHOOT, WHOLE_OVERSHOOT = 1.18, 1.02  # relative to white: values that interpolation or a lossy codec may reach; 1.5 for floats from 0 to 1
-AMBIGUOUS_MAXIMA = (1.5, 16)  # a maximum between them fits neither floats from 0 to 1 nor an image of 0 to 255
-DARKEST_MAXIMUM = 1 / 16  # of floats from 0 to 1; less is the result of a division by too much
+                           ".jp2", ".tga", ".avif", ".heic", ".heif"})  # a folder's files with these endings are read as images
+BRIGHTNESS_RANGES = (1, 255, 1023, 4095, 16383, 65535)  # value of white in floats and in 8, 10, 12, 14 and 16 bits
+FLOAT_OVERSHOOT, WHOLE_OVERSHOOT = 1.18, 1.02  # largest value after interpolation or a lossy codec, relative to white; for floats from 0 to 1 it is 1.5
+AMBIGUOUS_MAXIMA = (1.5, 16)  # a maximum between these fits neither floats from 0 to 1 nor an image from 0 to 255
+DARKEST_MAXIMUM = 1 / 16  # smallest maximum of floats from 0 to 1; a smaller one means that the values were divided by too much
 
-# %% ../nbs/library/images.ipynb #125516be
+# %% ../nbs/library/images.ipynb #fb0293c2
 def read_image(
     source: Any,  # a file's path, its bytes, an open file, a PIL image, or an array or CPU tensor [H,W], [H,W,1], [H,W,3] RGB or [H,W,4] RGBA
     max_pixels: int = MAX_PIXELS,  # refuse larger images before they are decoded
     grey: bool = False,  # luma (ITU-R BT.601) instead of RGB
-) -> np.ndarray:  # uint8 [H,W,3] RGB, or [H,W] grey; turned as EXIF says, on white where transparent
+) -> np.ndarray:  # uint8 [H,W,3] RGB, or [H,W] grey; EXIF orientation applied, transparent parts on white
     """Read an image of any format.
 
-    Raises UserError for what is no image, is broken, ambiguous, or has more than max_pixels."""
+    Raises UserError for a source that is not an image, is broken or ambiguous, or has more than max_pixels."""
     image = _read_rgb(source, max_pixels)
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)) if grey else image
 
@@ -67,32 +67,32 @@ def _read_rgb(source: Any, max_pixels: int) -> np.ndarray:
     except IsADirectoryError as error:
         raise UserError(f"{name}: a folder; give its images, such as sorted(Path(folder).glob('*.jpg')), or use the command facekp predict") from error
     except PermissionError as error:
-        raise UserError(f"{name}: no right to read it") from error
+        raise UserError(f"{name}: no permission to read it; change its permissions, or give another file") from error
     except Exception as error:  # the decoders raise various kinds for a broken file
         raise UserError(f"{name}: not an image that can be read "
                         f"({' '.join(str(error).split())[:120]}); expected a whole JPEG, PNG, "
                         "WebP, TIFF, BMP or GIF") from error
 
-# %% ../nbs/library/images.ipynb #51e5d3b8
+# %% ../nbs/library/images.ipynb #fa7ef615
 def check_size(
-    name: object,  # how messages call the image
+    name: object,  # name of the image in messages
     size: tuple[int, int],  # width and height, pixels
-    max_pixels: int,  # the limit
+    max_pixels: int,  # largest number of pixels
 ) -> None:
-    "Refuse an empty image and one with too many pixels."
+    "Raise UserError for an image without pixels or with too many."
     width, height = size
     if not 0 < width * height <= max_pixels:
         raise UserError(f"{name}: {width} x {height} pixels, expected 1 to {max_pixels:,}; make it "
                         "smaller, or set max_pixels (--max-pixels) higher")
 
-# %% ../nbs/library/images.ipynb #28946666
+# %% ../nbs/library/images.ipynb #663947da
 EXTERNAL_FORMATS = frozenset({"EPS", "WMF", "MPEG"})  # Pillow starts other programs for these, or can't decode them
 
 
 def _content(source: Any, max_bytes: int) -> bytes:
-    "Read a file, an open file or a buffer; a file that is too long for any image is refused."
+    "Read a file, an open file or a buffer; raise ValueError if it is empty or too long for any image."
     if isinstance(source, (str, Path)):
-        if not os.path.exists(source):  # False also for a text that is too long for a name
+        if not os.path.exists(source):  # also False for text that is too long for a file name
             raise FileNotFoundError
         with open(source, "rb") as file:
             content = file.read(max_bytes + 1)
@@ -113,19 +113,19 @@ def _read_stream(file: Any, max_bytes: int) -> bytes:
         file.seek(0)
     return bytes(file.read(max_bytes + 1))
 
-# %% ../nbs/library/images.ipynb #d8e5b14f
+# %% ../nbs/library/images.ipynb #454de7b0
 def _describe_missing(source: str) -> str:
-    "Say why a name is no file."
+    "Explain why a name is not a file."
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", source):
         return f"{source[:200]}: a web address; download the image, and give the file"
     if not source or len(source) > 500:
         what = "a text without a file name" if not source else f"{source[:40]}...: no such file, a text of {len(source):,} characters"
-        return f"{what}; an image in base64 is given as base64.b64decode(text)"
+        return f"{what}; decode an image in base64 first, with base64.b64decode(text)"
     return f"{source}: no such file"
 
 
 def _open_image(content: bytes, name: object) -> Image.Image:
-    "Open an encoded image without decoding it. Raises UserError for HEIF where its package is missing."
+    "Open an encoded image without decoding it. Raises UserError for HEIF if its package is missing."
     if content[4:8] == b"ftyp" and content[8:12] in (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"hevc"):
         try:
             from pillow_heif import register_heif_opener
@@ -147,14 +147,14 @@ def _open_image(content: bytes, name: object) -> Image.Image:
 
 
 def _describe_unknown(content: bytes) -> str:
-    "Say what is wrong with a file that no reader takes."
+    "Explain what is wrong with a file that no reader accepts."
     if content[4:8] == b"ftyp" and content[8:12] in (b"avif", b"avis"):
         return "a damaged AVIF" if "AVIF" in Image.ID else "AVIF, which this version of Pillow cannot read: pip install -U pillow, or save it as PNG or JPEG"
     return f"it ends after {len(content)} byte{'s' * (len(content) != 1)}" if len(content) < 16 else "unknown format"
 
-# %% ../nbs/library/images.ipynb #a60b16c9
+# %% ../nbs/library/images.ipynb #0646a0fa
 def _image_to_rgb(image: Image.Image, max_pixels: int, name: object) -> np.ndarray:
-    "Decode a PIL image, turn it upright and into RGB, on white where it is transparent."
+    "Decode a PIL image, turn it upright and convert it to RGB, with transparent parts on white."
     if image.format == "TIFF" and is_preview(image):
         raise ValueError("a RAW photo of a camera, or a TIFF that begins with a small preview; convert it to JPEG or PNG first")
     negative = image.format == "TIFF" and getattr(image, "tag_v2", {}).get(262) == 0  # Pillow inverts 8 bits only
@@ -179,43 +179,43 @@ def _image_to_rgb(image: Image.Image, max_pixels: int, name: object) -> np.ndarr
 
 
 def _complete_jpeg(image: Image.Image, error: OSError) -> Image.Image:
-    "Open a JPEG that lacks no more than its end marker; raise the error for one that lacks pixels."
+    "Open a JPEG that lacks only its end marker; raise the error for one that lacks pixels."
     stream = getattr(image, "fp", None)
     if image.format != "JPEG" or not isinstance(stream, io.BytesIO):
         raise error
     content = stream.getvalue().removesuffix(b"\xff")
-    # where pixels are missing, the decoder invents them from what follows
+    # if pixels are missing, the decoder fills them from the bytes that follow, so the two images differ
     first, second = (_open_image(content + end + b"\xff\xd9", "") for end in (b"", b"\x5a" * 64))
     if not np.array_equal(np.asarray(first), np.asarray(second)):
         raise error
     return first
 
-# %% ../nbs/library/images.ipynb #c35d4da1
-MULTIPLE_ENDINGS = frozenset({".gif", ".webp", ".png", ".apng", ".avif", ".tif", ".tiff"})  # of files that may hold several images
+# %% ../nbs/library/images.ipynb #6f18b430
+MULTIPLE_ENDINGS = frozenset({".gif", ".webp", ".png", ".apng", ".avif", ".tif", ".tiff"})  # files with these endings may contain several images
 
 
 def open_multiple(
     path: str | Path,  # a file of any kind
-    max_pixels: int = MAX_PIXELS,  # refuse larger images
-) -> Image.Image | None:  # at its first image; `n_frames` is their number
-    "Open an animation or a file of several pages without decoding it; None for a file with one image, and for what cannot be read."
+    max_pixels: int = MAX_PIXELS,  # refuse files that are too long for so many pixels
+) -> Image.Image | None:  # at its first image; `n_frames` is the number of images
+    "Open an animation or a file with several pages without decoding it; return None for a single image or an unreadable file."
     if Path(path).suffix.lower() not in MULTIPLE_ENDINGS:
         return None
     try:
         image = _open_image(_content(path, 16 * max_pixels + 10_000_000), path)
         return image if getattr(image, "n_frames", 1) > 1 else None
-    except Exception:  # the decoders raise various kinds for a broken file, which its reader names
+    except Exception:  # decoders raise various errors for a broken file; its reader reports them
         return None
 
-# %% ../nbs/library/images.ipynb #bf918e97
+# %% ../nbs/library/images.ipynb #cdaa5424
 def _open_low_bytes(image: Image.Image) -> Image.Image | None:
-    "Open the lower bytes of a colour image of 16 bits as an image of their own; None for other images."
+    "Open the lower bytes of a 16-bit colour image as a separate image; return None for other images."
     stream, tiles = getattr(image, "fp", None), list(getattr(image, "tile", ()))
     modes = [tile[3] if isinstance(tile[3], str) else tile[3][0] for tile in tiles if tile[3]]
     if not isinstance(stream, io.BytesIO) or not modes or not all(isinstance(mode, str) and ";16" in mode for mode in modes):
         return None
     if image.mode == "LA" and np.asarray(image)[..., 0].max() < 64:
-        raise ValueError("16 bits of grey with transparency, of which fewer are used; save it without transparency")
+        raise ValueError("grey with transparency in 16 bits, of which the values use fewer; save it without transparency")
     if image.mode not in ("RGB", "RGBA"):
         return None
     other: Any = _open_image(stream.getvalue(), "")
@@ -226,31 +226,31 @@ def _open_low_bytes(image: Image.Image) -> Image.Image | None:
 
 
 def _exchange_bytes(arguments: Any) -> Any:
-    "Return a decoder's arguments with the other order of bytes."
+    "Return a decoder's arguments with the other byte order."
     if not isinstance(arguments, str):
         return (_exchange_bytes(arguments[0]), *arguments[1:])
     mode, _, order = arguments.partition(";16")
     little = order.startswith("L") or (order.startswith("N") and sys.byteorder == "little")
     return f"{mode};16{'B' if little else 'L'}"
 
-# %% ../nbs/library/images.ipynb #5ae52dfd
+# %% ../nbs/library/images.ipynb #35790eec
 def _as_array(source: Any) -> np.ndarray:
-    "Return the array behind a tensor. Raises UserError for what is none."
+    "Convert a tensor or a list to an array. Raises UserError for anything else."
     if source is None:
-        raise UserError("None is no image; cv2.imread returns None for a file that is missing or cannot be read")
+        raise UserError("None is not an image; cv2.imread returns None for a file that is missing or cannot be read")
     if isinstance(source, (set, dict, bool, int, float)):
         raise UserError(f"a {type(source).__name__} is not an image; expected a file, bytes, a PIL image or an array")
     if np.ma.is_masked(source):
         raise UserError("a masked array: its masked pixels have no brightness; use array.filled(0), or another value")
     try:
         return np.asarray(source)
-    except Exception as error:  # each library raises its own kinds
+    except Exception as error:  # each library raises its own errors
         raise UserError(f"a {type(source).__name__} is not an image ({' '.join(str(error).split())[:100]}); "
                         "expected a file, bytes, a PIL image or an array") from error
 
 
 def _array_to_rgb(array: np.ndarray, max_pixels: int, name: object) -> np.ndarray:
-    "Check an array and make it uint8 [H,W,3]."
+    "Check an array and convert it to uint8 [H,W,3]."
     if (array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4))
             or not array.size):
         hint = ("; channels come last: use array.transpose(1, 2, 0)"
@@ -263,22 +263,22 @@ def _array_to_rgb(array: np.ndarray, max_pixels: int, name: object) -> np.ndarra
 
 
 def _channels_to_rgb(array: np.ndarray) -> np.ndarray:
-    "Make RGB of uint8 [H,W] or [H,W,1], [H,W,3] or [H,W,4], on white where it is transparent."
+    "Convert uint8 [H,W], [H,W,1], [H,W,3] or [H,W,4] to RGB, with transparent parts on white."
     array = array[..., None] if array.ndim == 2 else array
     if array.shape[2] == 4:
         opacity = array[..., 3:] / np.float32(255)
         return np.asarray(array[..., :3] * opacity + 255 * (1 - opacity) + 0.5, np.float32).astype(np.uint8)
     return np.ascontiguousarray(np.repeat(array, 3, axis=2) if array.shape[2] == 1 else array)
 
-# %% ../nbs/library/images.ipynb #42ceafed
+# %% ../nbs/library/images.ipynb #200448e9
 _RANGES_TEXT = "numbers from 0 to 1, 255, 1023, 4095, 16383 or 65535"
 
 
 def scale_to_uint8(
-    values: np.ndarray,  # brightness of an image, or of a set of images with one range
-    name: object = "the image",  # how messages call it
-) -> np.ndarray:  # uint8, the same shape; uint8 is returned as it is
-    "Scale brightness to 0-255 by the rule above. Raises UserError for values that are no brightness or fit no range."
+    values: np.ndarray,  # brightness, any shape: an image, or a set of images with one range
+    name: object = "the image",  # name of the image in messages
+) -> np.ndarray:  # uint8, the same shape; uint8 is returned unchanged
+    "Scale brightness to 0-255 by the rule above. Raises UserError for values that are not brightness or fit no range."
     if values.dtype == np.uint8:
         return values
     if values.dtype.kind not in "fui":
@@ -293,12 +293,12 @@ def scale_to_uint8(
                         "undo the normalisation, such as (images + 1) * 127.5 for -1 to 1")
     return (values.astype(np.float32).clip(0, white) * (255 / white) + 0.5).astype(np.uint8)
 
-# %% ../nbs/library/images.ipynb #bafcf7e7
+# %% ../nbs/library/images.ipynb #12797c5d
 def _find_white(kind: np.dtype, low: float, high: float, name: object) -> int:
-    "Return the range that a maximum fits. Raises UserError where it fits none."
+    "Return the value of white for a maximum. Raises UserError if it fits no range."
     real = kind.kind == "f"
     if not real and (low, high) == (0, 1):
-        raise UserError(f"{name} holds only 0 and 1 as {kind}, expected {_RANGES_TEXT}; where they were floats from 0 to 1, "
+        raise UserError(f"{name} holds only 0 and 1 as {kind}, expected {_RANGES_TEXT}; if they were floats from 0 to 1, "
                         "multiply by 255 before the conversion to whole numbers")
     if real and (AMBIGUOUS_MAXIMA[0] < high < AMBIGUOUS_MAXIMA[1] or 0 < high < DARKEST_MAXIMUM):
         raise UserError(f"{name} holds floats up to {high:g}, which fit neither 0 to 1 nor 0 to "
@@ -310,7 +310,7 @@ def _find_white(kind: np.dtype, low: float, high: float, name: object) -> int:
 
 
 def _smallest_range(kind: np.dtype, high: float) -> int | None:
-    "Return the smallest of the ranges that holds a maximum."
+    "Return white in the smallest range that reaches a maximum, or None."
     real = kind.kind == "f"
     limits = {white: white * (AMBIGUOUS_MAXIMA[0] if white == 1 else FLOAT_OVERSHOOT if real else WHOLE_OVERSHOOT)
               for white in BRIGHTNESS_RANGES if real or white > 1}
@@ -324,7 +324,7 @@ def _differ(kind: np.dtype, first: float, second: float) -> bool:
 
 
 def _check_opacity(array: np.ndarray, name: object) -> None:
-    "Raise a `UserError` where the fourth channel has another range than the colours."
+    "Raise UserError if the fourth channel has another range than the colours."
     if array.ndim < 3 or array.shape[-1] != 4 or array.dtype.kind not in "fui":
         return
     colors, opacity = float(array[..., :3].max(initial=0)), float(array[..., 3].max(initial=0))
@@ -332,12 +332,12 @@ def _check_opacity(array: np.ndarray, name: object) -> None:
         raise UserError(f"{name} holds colours up to {colors:g} and an opacity up to {opacity:g}, expected one range; multiply the opacity, or leave "
                         "the fourth channel out")
 
-# %% ../nbs/library/images.ipynb #ecc77d14
+# %% ../nbs/library/images.ipynb #bd1a6d2b
 def read_images(
     images: Any,  # array or CPU tensor [N,H,W], [N,H,W,1], [N,H,W,3] RGB or [N,H,W,4] RGBA; one range of brightness
-    name: object = "the images",  # how messages call them
-) -> np.ndarray:  # uint8 [N,H,W], grey
-    "Turn the images of a set into grey values 0-255. Raises UserError for other shapes, and for values that are no brightness or fit no range."
+    name: object = "the images",  # name of the images in messages
+) -> np.ndarray:  # uint8 [N,H,W], grey values 0-255
+    "Convert the images of a set to grey values. Raises UserError for other shapes, and for values that are not brightness or fit no range."
     array = _as_array(images)
     if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] not in (1, 3, 4)) or not all(array.shape[1:]):
         raise UserError(f"{name} has shape {list(array.shape)}, expected [N,H,W], [N,H,W,1], [N,H,W,3] RGB or [N,H,W,4] RGBA{_layout_hint(array.shape)}")
@@ -354,7 +354,7 @@ def read_images(
 
 
 def _layout_hint(shape: tuple[int, ...]) -> str:
-    "Return how to bring an array into the layout of a set; empty where it is not clear."
+    "Return a hint on how to convert an array to the layout of a set, or an empty text."
     side = round(shape[1] ** 0.5) if len(shape) == 2 else 0
     if len(shape) == 4 and shape[1] in (1, 3, 4):
         return "; channels come last: use images.transpose(0, 2, 3, 1)"
@@ -364,7 +364,7 @@ def _layout_hint(shape: tuple[int, ...]) -> str:
 
 
 def _check_one_range(array: np.ndarray, name: object) -> None:
-    "Raise a `UserError` where some images have a much smaller range than the others; uint8 passes."
+    "Raise UserError if some images have a much smaller range than the others; accept any uint8."
     if array.dtype == np.uint8 or not len(array):
         return
     high = array.reshape(len(array), -1).max(axis=1).astype(float)
@@ -373,31 +373,31 @@ def _check_one_range(array: np.ndarray, name: object) -> None:
         raise UserError(f"{name}: {len(small):,} of {len(array):,} images have a much smaller range than the others, the first is image {small[0]} "
                         f"with values up to {high[small[0]]:g} where others reach {high.max():g}; bring all into one range first")
 
-# %% ../nbs/library/images.ipynb #4e1571b1
+# %% ../nbs/library/images.ipynb #920d3735
 def encode_png(
     image: np.ndarray,  # uint8 [H,W,3], RGB
-    max_side: int = 1200,  # pixels; a larger image is reduced
-) -> bytes:  # a PNG file
-    "Encode an image for a notebook."
+    max_side: int = 1200,  # longest side, pixels; a larger image is reduced
+) -> bytes:  # content of a PNG file
+    "Encode an image as PNG for a notebook."
     scale = min(1, max_side / max(image.shape[:2]))
     small = (cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
              if scale < 1 else image)
     return bytes(cv2.imencode(".png", small[..., ::-1])[1].tobytes())
 
-# %% ../nbs/library/images.ipynb #1c9412d5
+# %% ../nbs/library/images.ipynb #ab965635
 def write_image(
     image: np.ndarray,  # uint8 [H,W,3], RGB
     path: str | Path,  # ends with .png, .jpg or the ending of another image format
-    comment: str = "",  # Latin-1 text that PNG and JPEG files keep beside the pixels
+    comment: str = "",  # Latin-1 text to store in PNG and JPEG files
 ) -> Path:  # the path written
-    "Write an image atomically. Raises UserError for an unknown ending and RunError where the format can't hold the image."
+    "Write an image atomically. Raises UserError for an unknown ending and RunError if the format can't store the image."
     Image.init()
     if Path(path).suffix.lower() not in Image.EXTENSION:
         raise UserError(f"{path}: the ending names no image format; expected .png, .jpg, .webp or .tif")
     try:
         with atomic_path(path) as partial:
             Image.fromarray(image).save(partial, **_save_options(Path(path).suffix.lower(), comment))
-    except UserError:  # a ValueError too: the place cannot be written
+    except UserError:  # also a ValueError: the path cannot be written
         raise
     except (ValueError, TypeError) as error:
         raise RunError(f"{path}: the image can't be written in this format ({error})") from error
@@ -405,7 +405,7 @@ def write_image(
 
 
 def _save_options(ending: str, comment: str) -> dict[str, Any]:
-    "Return Pillow's options: quick compression of PNG, and the comment."
+    "Return Pillow's options: fast compression of PNG, and the comment."
     if ending in (".jpg", ".jpeg"):
         return {"comment": comment} if comment else {}
     notes = PngInfo()

@@ -1,4 +1,4 @@
-"""A Ctrl-C always stops the command, even where Python drops it.
+"""Make Ctrl-C always stop the command, even if Python drops the interrupt.
 
 Docs: https://facekp.github.io/facekp/library/interrupts.html.md"""
 
@@ -16,10 +16,10 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-# %% ../nbs/library/interrupts.ipynb #1b660b8a
+# %% ../nbs/library/interrupts.ipynb #293e2eae
 @contextlib.contextmanager
-def start_processes_without_interrupts() -> Iterator[None]:  # a context in which processes are started
-    "Let the processes that start meanwhile ignore Ctrl-C and SIGHUP, which reach all processes of a terminal: their parent ends them, and they print no traceback."
+def start_processes_without_interrupts() -> Iterator[None]:  # a context; start the processes inside it
+    "Make new processes ignore Ctrl-C and SIGHUP, which reach all processes of a terminal; their parent ends them, and they print no traceback."
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -32,14 +32,14 @@ def start_processes_without_interrupts() -> Iterator[None]:  # a context in whic
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)  # one that came meanwhile is raised here
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)  # an interrupt that came meanwhile is raised here
 
 
 @contextlib.contextmanager
 def raise_lost_interrupts(
-    delay: float = 0.05,  # seconds until the interrupt is raised again, when the callback has returned
-) -> Iterator[None]:
-    "Interrupt the main thread again where Python drops a Ctrl-C, as it does in a destructor or in the callback of a weak reference."
+    delay: float = 0.05,  # seconds until the interrupt is raised again; the callback must have returned by then
+) -> Iterator[None]:  # a context; run the job inside it
+    "Interrupt the main thread again if Python drops a Ctrl-C, as it does in destructors and in callbacks of weak references."
     previous = sys.unraisablehook
 
     def interrupt_again(lost: Any) -> None:

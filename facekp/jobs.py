@@ -1,4 +1,4 @@
-"""Everything the command does, as functions with ordinary arguments.
+"""Every job of the command, as a function with ordinary arguments.
 
 Docs: https://facekp.github.io/facekp/library/jobs.html.md"""
 
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from facekp.experiments.plan import Trial
     from facekp.experiments.record import Record
 
-# %% ../nbs/library/jobs.ipynb #98186040
+# %% ../nbs/library/jobs.ipynb #78fd8cd1
 def settings_with(
-    profile: str | None = None,  # quick or full; the environment's or the file's when not given
-    **given: Any,  # fields of Settings; None leaves a field as it is
-) -> Settings:  # settings.ini, the environment, and on top of them what was given
-    "Read the settings and put the given values over them. Raises UserError for an unknown profile or a value out of range."
+    profile: str | None = None,  # quick or full; None: from the environment or settings.ini
+    **given: Any,  # fields of Settings; None leaves a field unchanged
+) -> Settings:  # settings.ini and the environment, overridden by the given values
+    "Read the settings and override them with the given values. Raises UserError for an unknown profile or a value out of range."
     given = {key: value for key, value in given.items() if value is not None}
     settings = replace(load_settings(profile), **given)
     for key, value in given.items():
@@ -50,7 +50,7 @@ def faces_of(
     data: "str | Path | Faces | None",  # faces, a source as load_faces takes it, or None for the settings' data
     settings: Settings,  # data, synthetic_faces, data_folder and seed are used
 ) -> Faces:  # the faces themselves, or those of the source
-    "Load the faces of a job; a bare `synthetic` means the number of the profile."
+    "Load the faces of a job; `synthetic` without a number means the number in the profile."
     if isinstance(data, Faces):
         raise_images(data.name, data.images)
         raise_units(data.name, data.points, data.images)
@@ -59,12 +59,12 @@ def faces_of(
     source = f"synthetic:{settings.synthetic_faces}" if source == "synthetic" else source
     return load_faces(source, settings.data_folder, seed=settings.seed)
 
-# %% ../nbs/library/jobs.ipynb #65a763be
+# %% ../nbs/library/jobs.ipynb #54409eef
 _KAGGLE_FILES = ("training.csv", "test.csv", "IdLookupTable.csv", "truth.csv")
 
 
 def _check_free(paths: Iterable[Path], overwrite: bool) -> None:
-    "Raise UserError for files that would be replaced unasked, and for a folder in the place of a file."
+    "Raise UserError for paths that exist, unless they may be overwritten."
     for path in paths:
         if path.exists() and not overwrite:
             raise UserError(f"{path}: is there already; choose another place, or replace it with --overwrite (overwrite=True)")
@@ -72,11 +72,11 @@ def _check_free(paths: Iterable[Path], overwrite: bool) -> None:
 
 def make_data(
     out: str | Path,  # a folder for training.csv, test.csv, IdLookupTable.csv and truth.csv, or a file ending with .npz
-    count: int | None = None,  # how many training faces; the profile's number when not given
-    seed: int | None = None,  # which faces; the settings' seed when not given
-    overwrite: bool = False,  # replace files that are there
+    count: int | None = None,  # number of training faces, 1 or more; None: the profile's number
+    seed: int | None = None,  # random seed of the faces; None: the settings' seed
+    overwrite: bool = False,  # replace existing files
 ) -> Path:  # the folder or file written
-    "Write synthetic faces as Kaggle's files or as .npz. Raises UserError for a count below 1, a place that cannot be written and files that are there."
+    "Write synthetic faces as Kaggle's files or as .npz. Raises UserError for a count below 1, existing files and a path that cannot be written."
     from facekp.data.npz import save_npz
     from facekp.synthetic.kaggle_files import write_kaggle_folder
 
@@ -91,34 +91,34 @@ def make_data(
         return save_npz(faces_of(f"synthetic:{wanted}", settings), out)
     return Path(write_kaggle_folder(out, wanted, settings.seed))
 
-# %% ../nbs/library/jobs.ipynb #cb03780e
+# %% ../nbs/library/jobs.ipynb #1bdf0e80
 def export_data(
-    out: str | Path,  # folder for the images and annotations; made if missing, must hold no annotations yet
-    data: "str | Path | Faces | None" = None,  # faces or their source; the settings' data when not given
+    out: str | Path,  # folder for the images and annotations, created if missing; it must not contain annotations
+    data: "str | Path | Faces | None" = None,  # faces or their source; None: the settings' data
     format: str = "coco",  # coco: annotations.json; labelme: a .json beside each image
-    seed: int | None = None,  # which synthetic faces; the settings' seed when not given
+    seed: int | None = None,  # random seed of synthetic faces; None: the settings' seed
 ) -> Path:  # the folder
-    "Write the images and labels of a data set for annotation programs. Raises UserError for an unknown format and a folder that holds annotations."
+    "Write the images and labels of a data set for annotation programs. Raises UserError for an unknown format and a folder with annotations."
     from facekp.data.annotations import check_export, export_labels
 
     check_export(out, format)
     return export_labels(faces_of(data, settings_with(seed=seed)), out, format)
 
-# %% ../nbs/library/jobs.ipynb #6ebe6a53
+# %% ../nbs/library/jobs.ipynb #e623e0d4
 def train(
     model: str,  # a name of facekp.models.registry.list_models()
     out: str | Path,  # folder for model.keras, record.json and the state of the training run
-    data: "str | Path | Faces | None" = None,  # faces or their source; the settings' data when not given
+    data: "str | Path | Faces | None" = None,  # faces or their source; None: the settings' data
     labels: str = "masked",  # label strategy: complete, ffill, knn, ridge, masked or truth
-    augment: int = 0,  # augmented copies per face
-    images: int | None = None,  # budget: how many images the run may show the model; the profile's when not given
-    seed: int | None = None,  # of split, augmentation, initial weights and order
-    profile: str | None = None,  # quick or full
-    resume: bool = False,  # continue the run in `out`; only the budget may differ, and only grow
-    heads: int | None = None,  # for Kaggle's rows: a head per annotation source (2, the default), or 1 for both
-    show_progress: bool = False,  # a progress bar
-    overwrite: bool = False,  # replace the run in `out`
-) -> "Record":  # what the run did and its scores on the test set; also written to out/record.json
+    augment: int = 0,  # augmented copies per face, 0 or more
+    images: int | None = None,  # budget: number of images shown to the model, 1 or more; None: the profile's budget
+    seed: int | None = None,  # random seed of split, augmentation, initial weights and batch order; None: the settings' seed
+    profile: str | None = None,  # quick or full; None: from the environment or settings.ini
+    resume: bool = False,  # True: continue the run in `out`; only the budget may differ, and it may only grow
+    heads: int | None = None,  # for Kaggle's rows: 2, one head per annotation source (the default), or 1, one head for both
+    show_progress: bool = False,  # True: show a progress bar
+    overwrite: bool = False,  # True: replace the run in `out`
+) -> "Record":  # settings of the run and its scores on the test set; also written to out/record.json
     "Train one model, score it on the test set and save it. Raises UserError for unknown names, unsuitable data and a folder with another run."
     from facekp.training.seeds import keep_random_state
 
@@ -149,9 +149,9 @@ def _train_in_folder(model: str, out: str | Path, data: "str | Path | Faces | No
         raise KeyboardInterrupt(describe_kept(out)) from stop
     return record
 
-# %% ../nbs/library/jobs.ipynb #6a67e58a
+# %% ../nbs/library/jobs.ipynb #a1c6ea9c
 def _count_heads(heads: int | None, faces: Faces) -> int:
-    "Return 2 for rows of two annotation sources unless the caller sets 1. Raises UserError for two heads without two sources."
+    "Return the number of heads: 2 for two annotation sources unless the caller sets 1. Raises UserError for two heads with one source."
     from facekp.conventions import has_two_sources
 
     two = has_two_sources(faces)
@@ -161,7 +161,7 @@ def _count_heads(heads: int | None, faces: Faces) -> int:
 
 
 def _open_run(out: "str | Path", trial: "Trial", faces: Faces, settings: Settings, heads: int, resume: bool) -> list[dict[str, Any]]:
-    "Write the settings of the run, or compare them with those of the run in the folder; return the parts of the run."
+    "Write the settings of a new run, or compare them with those of the run in the folder; return the parts of the run."
     from facekp.experiments.plan import plan_trial
     from facekp.experiments.record import describe_versions
     from facekp.models.registry import model_spec
@@ -186,9 +186,9 @@ def _train_trial(trial: "Trial", faces: Faces, settings: Settings, heads: int, o
     experiment = plan_experiment(faces, settings, [trial])
     return run_trial(experiment.trials[0], experiment, out, resume, show_progress, first_budget)
 
-# %% ../nbs/library/jobs.ipynb #b3c8cb8a
+# %% ../nbs/library/jobs.ipynb #ebd2b02d
 def _check_training(model: str, labels: str, augment: int, images: int | None) -> None:
-    "Refuse unknown names and impossible amounts before anything is loaded."
+    "Raise UserError for unknown names and amounts out of range, before any data is loaded."
     from facekp.labels import LABEL_STRATEGIES
     from facekp.models.registry import list_models, model_spec
 
@@ -198,13 +198,13 @@ def _check_training(model: str, labels: str, augment: int, images: int | None) -
     if augment < 0 or (images is not None and images < 1):
         raise UserError(f"augment={augment}, images={images}: expected 0 or more copies per face and 1 or more images")
     if images is not None and model_spec(model).budget is None:
-        raise UserError(f"images={images}: the model '{model}' is computed from the labels and is shown no images; leave the budget (--images) out")
+        raise UserError(f"images={images}: the model '{model}' is computed from the labels and sees no images; leave the budget (--images) out")
 
-# %% ../nbs/library/jobs.ipynb #a827b36a
+# %% ../nbs/library/jobs.ipynb #1cda3e97
 def _source_models(
     model: Any,  # a Keras model, a keypoint model, or default, an .onnx, .tflite or .keras file, or the folder of a run
-) -> SourceModels:  # with a second model where the run has one per annotation source
-    "Load the model for each annotation source."
+) -> SourceModels:  # with a second model if the run has one per annotation source
+    "Load the model of each annotation source."
     if isinstance(model, (str, Path)) and (Path(model).suffix == ".keras" or Path(model).is_dir()):
         from facekp.experiments.by_source import load_models_by_source
 
@@ -213,11 +213,11 @@ def _source_models(
         return SourceModels(KerasModel(model, name=model.name))
     return SourceModels(load_keypoint_model(model))
 
-# %% ../nbs/library/jobs.ipynb #fcecc7d0
+# %% ../nbs/library/jobs.ipynb #164f692b
 def evaluate(
     model: Any = "default",  # a Keras model, or default, an .onnx or .keras file, or the folder of a run
-    data: "str | Path | Faces | None" = None,  # labelled faces or their source; the settings' data when not given
-) -> dict[str, Any]:  # metrics with 95% intervals, as facekp.evaluation.evaluate_points gives them; by_source where rows have two annotation sources
+    data: "str | Path | Faces | None" = None,  # labelled faces or their source; None: the settings' data
+) -> dict[str, Any]:  # output of facekp.evaluation.evaluate_points, model, data; by_source {source: RMSE in px} for rows of two annotation sources
     "Score a model on every labelled point. Raises UserError for a file that is not a model and for data without labels."
     from facekp.conventions import has_two_sources, is_second_source
     from facekp.evaluation import evaluate_points, rmse_by_source
@@ -232,25 +232,25 @@ def evaluate(
         scores["by_source"] = rmse_by_source(predicted, faces.points, second)
     return scores
 
-# %% ../nbs/library/jobs.ipynb #8796a66a
+# %% ../nbs/library/jobs.ipynb #96c751f8
 @dataclass(frozen=True)
 class Submission:
     "A submission file and its score, if the truth is known."
     path: Path  # the file to upload
-    rows: int  # values answered
-    faces: int  # test faces
-    second_source_rows: int  # test faces whose requested points follow the second annotation source
-    models: int  # 1: one model for both annotation sources; 2: one for each
-    scores: dict[str, float]  # RMSE in px where the truth is known (synthetic files): all, source 1, source 2; else empty
+    rows: int  # number of predicted values
+    faces: int  # number of test faces
+    second_source_rows: int  # number of test faces whose requested points follow the second annotation source
+    models: int  # 1: one model for both annotation sources; 2: one model each
+    scores: dict[str, float]  # RMSE in px by all, source 1 and source 2 if the truth is known (synthetic files); else empty
 
 
 def submit(
     data: str | Path | None = None,  # kaggle, or a Kaggle folder or zip with test.csv and IdLookupTable.csv
     model: Any = "default",  # as for evaluate
     out: str | Path = "submission.csv",  # the file to write
-    overwrite: bool = False,  # replace the file where it is there
-) -> Submission:  # the file and what is known about it
-    "Predict every row of IdLookupTable.csv in one file. Raises UserError for data without a test set and for a file that is there."
+    overwrite: bool = False,  # replace an existing file
+) -> Submission:  # the file, its counts and scores
+    "Predict every row of IdLookupTable.csv in one file. Raises UserError for data without a test set and for an existing file."
     from facekp.data.kaggle import load_kaggle_test
     from facekp.experiments.kaggle import read_requests, score_submission, write_submission
 
@@ -267,7 +267,7 @@ def submit(
     try:
         path = write_submission(models.predict(test.images, second_source=requests.second).points, requests, out)
     except KeyboardInterrupt as stop:
-        raise KeyboardInterrupt(f"{out} was not written; the same command starts again") from stop
+        raise KeyboardInterrupt(f"{out} was not written; run the same command to start again") from stop
     truth = Path(source) / "truth.csv"
     scores = score_submission(path, requests, truth) if truth.is_file() else {}
     return Submission(Path(path), len(requests.row_id), len(test), int(requests.second.sum()), 1 + (models.models[0] is not models.models[1]), scores)
@@ -286,16 +286,16 @@ def compare(
     table.attrs = {"data": data[0]["name"], "n_test": data[0]["n_test"]}
     return table
 
-# %% ../nbs/library/jobs.ipynb #75b8ad97
+# %% ../nbs/library/jobs.ipynb #94410d43
 def export_model(
     model: Any,  # a Keras model, or default, a .keras file, or the folder of a run
     out: str | Path,  # a file ending with .onnx or .tflite, or a folder for saved_model
     format: str = "onnx",  # onnx, onnx-int8, litert, litert-int8 or saved_model
-    weights: str | None = None,  # how ONNX files store them: float32, float16 (the default) or int8
-    data: "str | Path | Faces | None" = None,  # faces that calibrate the int8 formats, at most 500; synthetic ones when not given
-    overwrite: bool = False,  # replace the file or folder where it is there
+    weights: str | None = None,  # type of the weights in ONNX files: float32, float16 (the default) or int8
+    data: "str | Path | Faces | None" = None,  # faces that calibrate the int8 formats, of which 500 are used; None: synthetic faces
+    overwrite: bool = False,  # replace an existing file or folder
 ) -> Path:  # the file or folder written
-    "Write a model for other programs. Raises UserError for a format, name or model that does not fit, and for a file that is there."
+    "Write a model for other programs. Raises UserError for an unsuitable format, name or model, and for an existing file."
     if isinstance(model, (str, Path)) and str(model) == "default" and format == "onnx" and data is None and weights in (None, "float16"):
         return _copy_default(Path(out), overwrite)
     if isinstance(model, (str, Path)) and str(model).endswith((".onnx", ".tflite")):
@@ -317,9 +317,9 @@ def export_model(
     images = faces_of(data, settings_with()).images[:500] if data is not None else None
     return Path(export_network(model, out, format, images, weights, calibration))
 
-# %% ../nbs/library/jobs.ipynb #d037d57d
+# %% ../nbs/library/jobs.ipynb #648584c6
 def _copy_default(path: Path, overwrite: bool) -> Path:
-    "Copy the shipped model; TensorFlow is not needed."
+    "Copy the shipped model without TensorFlow."
     from facekp.inference.session import DEFAULT_MODEL
 
     if path.suffix.lower() != ".onnx" or path.is_dir():

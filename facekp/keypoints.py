@@ -22,16 +22,16 @@ KEYPOINTS = (
 )
 COLUMNS = tuple(f"{keypoint}_{axis}" for keypoint in KEYPOINTS for axis in "xy")
 
-# %% ../nbs/library/keypoints.ipynb #2c6235bd
-IMAGE_SIZE = 96  # pixels of a side of the images that the models take
+# %% ../nbs/library/keypoints.ipynb #aaf5e179
+IMAGE_SIZE = 96  # side of the images that the models expect, pixels
 MEAN_FACE = np.array([  # float32 [15,2], pixels
     [66.2, 37.0], [30.0, 37.1], [59.2, 38.0], [73.4, 37.6], [36.6, 38.0], [22.4, 37.8],
     [56.1, 29.2], [79.5, 29.5],
     [39.3, 29.3], [15.8, 30.0], [48.0, 57.4], [63.4, 75.9], [32.8, 76.1], [48.1, 72.6],
     [48.2, 82.4]], np.float32)
 
-# %% ../nbs/library/keypoints.ipynb #7ee6881d
-FLIP_PAIRS = ((0, 1), (2, 4), (3, 5), (6, 8), (7, 9), (11, 12))  # indices of a left keypoint and of its right counterpart
+# %% ../nbs/library/keypoints.ipynb #34598f29
+FLIP_PAIRS = ((0, 1), (2, 4), (3, 5), (6, 8), (7, 9), (11, 12))  # indices of a left keypoint and its right counterpart
 FLIP_ORDER = np.arange(len(KEYPOINTS))  # int [15]: mirrored keypoint i is keypoint FLIP_ORDER[i] of the original
 for _left, _right in FLIP_PAIRS:
     FLIP_ORDER[[_left, _right]] = _right, _left

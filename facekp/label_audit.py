@@ -1,4 +1,4 @@
-"""Record what is wrong in Kaggle's label table, without its images.
+"""Record the errors in Kaggle's label table, without its images.
 
 Docs: https://facekp.github.io/facekp/library/label_audit.html.md"""
 
@@ -24,8 +24,8 @@ from .files import hash_file
 from .keypoints import COLUMNS
 from .label_errors import KEYPOINT_LIMIT, FACE_LIMIT
 
-# %% ../nbs/library/label_audit.ipynb #f18099c8
-REPORTED_ROWS = {  # 0-based row of Kaggle's training set: what is wrong with it
+# %% ../nbs/library/label_audit.ipynb #d2f4f9be
+REPORTED_ROWS = {  # 0-based row of Kaggle's training set -> its error
     85: "lips swapped", 1747: "points in wrong places", 1861: "a profile",
     1907: "points beside the face", 2117: "lips swapped",
     2194: "several people", 4263: "several people", 6492: "a board of many photos",
@@ -37,12 +37,12 @@ def _column_means(points: npt.NDArray[Any]) -> list[float | None]:
     return [float(np.nanmean(column)) if np.isfinite(column).any() else None
             for column in points.reshape(-1, 30).T]
 
-# %% ../nbs/library/label_audit.ipynb #a6d6316e
+# %% ../nbs/library/label_audit.ipynb #96d03dec
 def record_label_audit(
     table: str | Path,  # CSV with the 30 label columns of Kaggle's training.csv, in pixels; other columns are ignored
     record: str | Path,  # JSON file to write
 ) -> Path:  # the file written
-    "Audit a label table and record the findings, with the table's hash and the versions used. Raises UserError for a file that is no label table."
+    "Audit a label table and record the findings, with the table's hash and the versions used. Raises UserError for a file that is not a label table."
     import pandas
 
     started = time.perf_counter()

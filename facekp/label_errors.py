@@ -1,4 +1,4 @@
-"""Find labels that are probably wrong: unusual shapes, swapped names, contradicting duplicates.
+"""Find labels that are probably wrong: unusual shapes, swapped keypoints, contradictory duplicates.
 
 Docs: https://facekp.github.io/facekp/library/label_errors.html.md"""
 
@@ -17,9 +17,9 @@ import numpy as np
 
 from .keypoints import FLIP_PAIRS, KEYPOINTS
 
-# %% ../nbs/library/label_errors.ipynb #1b7947a9
+# %% ../nbs/library/label_errors.ipynb #e464ae68
 def _fit_shape(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    "Fit columns, mean and covariance [n,30] of usual rows; None where there are too few rows."
+    "Return columns, mean and covariance of the usual rows of values [n,30]; None if there are too few rows."
     present = np.isfinite(values)
     columns = np.arange(values.shape[1])
     if present.all(1).sum() < 4 * len(columns):
@@ -30,7 +30,7 @@ def _fit_shape(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] 
     usual = np.ones(len(rows), bool)
     for _ in range(6):
         mean = rows[usual].mean(0)
-        # a variance of (0.1 px)^2 is added: identical rows must not divide by zero
+        # a variance of (0.1 px)^2 keeps the covariance of identical rows invertible
         covariance = np.cov(rows[usual].T) + 0.01 * np.eye(len(columns))
         distance = np.einsum("ni,ij,nj->n", rows - mean, np.linalg.inv(covariance), rows - mean)
         usual = distance <= np.quantile(distance, 0.97)
@@ -63,16 +63,16 @@ def shape_distance(
             single[rows, columns[chosen[first]] // 2] = np.sqrt(np.einsum("ni,ij,nj->n", given, np.linalg.inv(block), given))
     return whole, single
 
-# %% ../nbs/library/label_errors.ipynb #331743db
+# %% ../nbs/library/label_errors.ipynb #a57eeeb1
 FACE_LIMIT, KEYPOINT_LIMIT = 8, 6  # standard deviations
-DUPLICATE_LIMIT = 15  # px between two labels of one image
+DUPLICATE_LIMIT = 15  # largest plausible distance between two labels of one image, pixels
 _BELOW = (("nose_tip", "mouth_center_bottom_lip"),
           ("mouth_center_top_lip", "mouth_center_bottom_lip"))
 
 
 def find_order_errors(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where missing
-) -> dict[int, str]:  # row -> which rule it breaks
+) -> dict[int, str]:  # 0-based row -> the rule that it breaks, in words
     "Find faces whose left and right, or upper and lower, keypoints are swapped."
     found: dict[int, str] = {}
     rules = [(KEYPOINTS[right], KEYPOINTS[left], 0, "is not left of") for left, right in FLIP_PAIRS]
@@ -83,11 +83,11 @@ def find_order_errors(
             found.setdefault(row, f"{first} {words} {second}")
     return found
 
-# %% ../nbs/library/label_errors.ipynb #c4101f01
+# %% ../nbs/library/label_errors.ipynb #1cc287cf
 def find_suspects(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where missing
-    cuts: Sequence[int] = (),  # the first row of each annotation source but the first, ascending
-) -> list[dict[str, Any]]:  # {row, reason, score}, the most suspect first; score in standard deviations, infinite for swapped names
+    cuts: Sequence[int] = (),  # first row of each annotation source except the first, 0-based, ascending
+) -> list[dict[str, Any]]:  # {row, reason, score}, most suspect first; score in standard deviations, infinite for swapped keypoints
     "List the rows whose labels are probably wrong."
     edges = [0, *cuts, len(points)]
     scores = [shape_distance(points[start:stop]) for start, stop in zip(edges, edges[1:])]
@@ -107,13 +107,13 @@ def find_suspects(
                          "score": float(point if by_keypoint else whole[row])})
     return sorted(suspects, key=lambda suspect: (-suspect["score"], suspect["row"]))
 
-# %% ../nbs/library/label_errors.ipynb #a4b18afb
+# %% ../nbs/library/label_errors.ipynb #50989ab2
 def measure_suspects(
-    suspects: Sequence[dict[str, Any]],  # as `find_suspects` lists them
-    wrong: np.ndarray,  # int [W], the rows that are truly wrong
-    kinds: np.ndarray,  # str [W], in what way
-) -> dict[str, Any]:  # flagged, hits, precision and recall 0-1, found {kind: (found, of)}
-    "Compute precision and recall of a list of suspects where the wrong rows are known."
+    suspects: Sequence[dict[str, Any]],  # output of `find_suspects`
+    wrong: np.ndarray,  # int [W], rows whose labels are really wrong, 0-based
+    kinds: np.ndarray,  # str [W], the kind of error in each of these rows
+) -> dict[str, Any]:  # flagged, hits, precision and recall 0-1, found {kind: (rows found, rows of this kind)}
+    "Compute precision and recall of a list of suspects, given the rows that are really wrong."
     flagged = {suspect["row"] for suspect in suspects}
     hit = np.array([row in flagged for row in wrong.tolist()], dtype=bool)
     return {"flagged": len(flagged), "hits": int(hit.sum()),
@@ -122,12 +122,12 @@ def measure_suspects(
             "found": {kind: (int(hit[kinds == kind].sum()), int((kinds == kind).sum()))
                       for kind in sorted(set(kinds.tolist()))}}
 
-# %% ../nbs/library/label_errors.ipynb #dab3f068
+# %% ../nbs/library/label_errors.ipynb #636f3920
 def find_invalid(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where missing
-    images: np.ndarray | None = None,  # uint8 [N,96,96], where there are images
-) -> list[dict[str, Any]]:  # {row, reason}
-    "List the rows that cannot be used as they are."
+    images: np.ndarray | None = None,  # uint8 [N,96,96]; None: check the labels only
+) -> list[dict[str, Any]]:  # one dict {row, reason} per flaw, rows 0-based
+    "List the rows that training cannot use unchanged."
     present = np.isfinite(points)
     outside = ((points < -0.5) | (points > 96)) & ~np.isnan(points)
     reasons = [("no point is labelled", ~present.any((1, 2))),
@@ -139,21 +139,21 @@ def find_invalid(
     return [{"row": row, "reason": reason} for reason, rows in reasons
             for row in np.flatnonzero(rows).tolist()]
 
-# %% ../nbs/library/label_errors.ipynb #5ab10629
+# %% ../nbs/library/label_errors.ipynb #1e4314b6
 def find_duplicates(
     images: np.ndarray,  # uint8 [N,96,96]
-) -> np.ndarray:  # int [C,2]: a row whose image occurred before, and the first row that has it
-    "Find images that are equal, byte for byte, to an earlier one."
+) -> np.ndarray:  # int [C,2]: a row whose image occurred before, and the first row with this image
+    "Find images that are identical, byte for byte, to an earlier one."
     first: dict[bytes, int] = {}
     pairs = [(row, first.setdefault(image.tobytes(), row)) for row, image in enumerate(images)]
     return np.array([pair for pair in pairs if pair[0] != pair[1]], dtype=int).reshape(-1, 2)
 
-# %% ../nbs/library/label_errors.ipynb #f46aaaca
+# %% ../nbs/library/label_errors.ipynb #8d7e0176
 def label_distance(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where missing
     pairs: np.ndarray,  # int [C,2], two rows with the same image
-    cuts: Sequence[int] = (),  # the first row of each annotation source but the first; pairs across a cut are left out
-) -> np.ndarray:  # float [C,15], px between the two labels of a keypoint; NaN where one is missing or the sources differ
+    cuts: Sequence[int] = (),  # first row of each annotation source except the first, 0-based, ascending
+) -> np.ndarray:  # float [C,15], distance between the two labels of a keypoint, pixels; NaN where one is missing or the sources differ
     "Measure the distance between two labels of the same image."
     distance = np.linalg.norm(points[pairs[:, 0]] - points[pairs[:, 1]], axis=2)
     block = np.searchsorted(cuts, pairs, side="right")

@@ -58,7 +58,7 @@ def _fill_ridge(faces: Faces, seed: int) -> Faces:
 
     return replace(faces, points=fill_ridge(faces.points, faces.points))
 
-# %% ../nbs/library/labels.ipynb #1a82af44
+# %% ../nbs/library/labels.ipynb #748c7345
 def _keep_missing(faces: Faces, seed: int) -> Faces:
     "Keep missing values as NaN, which the masked loss ignores."
     return faces
@@ -67,10 +67,10 @@ def _keep_missing(faces: Faces, seed: int) -> Faces:
 def _use_truth(faces: Faces, seed: int) -> Faces:
     "Replace the labels by the true keypoints, which only synthetic faces and sets with imposed gaps have."
     if faces.truth is None:
-        raise UserError(f"{faces.name}: the true points are not known, so 'truth' cannot be used; it is for synthetic faces and imposed gaps")
+        raise UserError(f"{faces.name}: the true points are not known, but 'truth' needs synthetic faces or imposed gaps; use 'masked' or 'knn'")
     return replace(faces, points=faces.truth.astype(faces.points.dtype))
 
-# %% ../nbs/library/labels.ipynb #1d38621d
+# %% ../nbs/library/labels.ipynb #a329ce28
 LABEL_STRATEGIES: dict[str, Callable[[Faces, int], Faces]] = {
     "complete": _keep_complete, "ffill": _forward_fill, "knn": _fill_knn, "ridge": _fill_ridge, "masked": _keep_missing, "truth": _use_truth}
 
@@ -78,9 +78,9 @@ LABEL_STRATEGIES: dict[str, Callable[[Faces, int], Faces]] = {
 def apply_label_strategy(
     faces: Faces,  # the training set only
     method: str,  # a key of LABEL_STRATEGIES
-    seed: int = 0,  # random seed of KNN's reference sample, drawn from sets of more than REFERENCE_FACES faces
+    seed: int = 0,  # random seed of KNN's reference sample, which is drawn from sets of more than REFERENCE_FACES faces
 ) -> Faces:  # without missing values, except for 'masked'; with fewer faces for 'complete'
-    "Handle the missing labels of training faces by a named strategy. Raises UserError for an unknown name or faces that do not fit it."
+    "Handle the missing labels of training faces by a named strategy. Raises UserError for an unknown name or unsuitable faces."
     if method not in LABEL_STRATEGIES:
         raise UserError(f"label strategy '{method}' is unknown{did_you_mean(method, LABEL_STRATEGIES)}")
     return LABEL_STRATEGIES[method](faces, seed)

@@ -1,4 +1,4 @@
-"""The smallest face and the largest image of a prediction, where no other limit is given.
+"""Default limits of a prediction: the smallest face and the largest image.
 
 Docs: https://facekp.github.io/facekp/library/limits.html.md"""
 
@@ -7,6 +7,6 @@ Docs: https://facekp.github.io/facekp/library/limits.html.md"""
 # %% auto #0
 __all__ = ['MIN_FACE_SIZE', 'MAX_PIXELS']
 
-# %% ../nbs/library/limits.ipynb #dcf42421
-MIN_FACE_SIZE = 0.02  # share of the longer side of the image; half of it makes detection take four times as long
-MAX_PIXELS = 100_000_000  # of an image; RGB takes 300 MB
+# %% ../nbs/library/limits.ipynb #024bc933
+MIN_FACE_SIZE = 0.02  # share of the longer side of the image, 0-1; with half the value, detection takes four times as long
+MAX_PIXELS = 100_000_000  # pixels per image; an RGB image of this size takes 300 MB

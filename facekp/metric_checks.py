@@ -1,4 +1,4 @@
-"""Check labels and predictions before they are compared, and average over labelled values.
+"""Check labels and predictions before comparing them, and average over labelled values.
 
 Docs: https://facekp.github.io/facekp/library/metric_checks.html.md"""
 

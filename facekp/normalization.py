@@ -1,4 +1,4 @@
-"""The distances in a face that a normalised mean error divides by.
+"""The distances in a face that normalise a mean error (NME).
 
 Docs: https://facekp.github.io/facekp/library/normalization.html.md"""
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from .errors import UserError
 from .keypoints import KEYPOINTS
 
-# %% ../nbs/library/normalization.ipynb #f18e20da
+# %% ../nbs/library/normalization.ipynb #e6968225
 NORMALIZERS = {"eye_centers": ("left_eye_center", "right_eye_center"),
                "outer_eye_corners": ("left_eye_outer_corner", "right_eye_outer_corner")}  # name -> the two keypoints; 300-W uses the outer corners
 
@@ -24,8 +24,8 @@ NORMALIZERS = {"eye_centers": ("left_eye_center", "right_eye_center"),
 def interocular_distance(
     points: npt.NDArray[Any],  # float [N,15,2], pixels
     normalizer: str = "eye_centers",  # eye_centers, or outer_eye_corners as in 300-W
-) -> npt.NDArray[Any]:  # [N], pixels
-    "Return the distance between the eyes of each face, float64 [N], pixels; NaN where it is unknown or zero. Raises UserError for an unknown normaliser."
+) -> npt.NDArray[Any]:  # float64 [N], pixels; NaN where the distance is unknown or zero
+    "Return the distance between the eyes of each face. Raises UserError for an unknown normaliser."
     if normalizer not in NORMALIZERS:
         raise UserError(f"normalizer {normalizer!r} is unknown; expected one of {', '.join(NORMALIZERS)}")
     left, right = (np.asarray(points, np.float64)[:, KEYPOINTS.index(name)] for name in NORMALIZERS[normalizer])

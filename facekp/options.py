@@ -16,21 +16,21 @@ from typing import Any, NoReturn
 
 from .errors import did_you_mean
 
-# %% ../nbs/library/options.ipynb #3389894f
+# %% ../nbs/library/options.ipynb #f223ebbf
 class Parser(argparse.ArgumentParser):
-    "A parser whose errors are one line, with the word that may have been meant."
+    "A parser whose errors are one line with a suggestion for a misspelt word."
 
     def __init__(
         self,
-        *args: Any,  # of argparse
-        options: "Callable[[Parser], None] | None" = None,  # adds the options when they are needed: help of the whole command does not wait for those of each job
-        **settings: Any,  # of argparse
+        *args: Any,  # arguments of argparse.ArgumentParser
+        options: "Callable[[Parser], None] | None" = None,  # function that adds the options on demand, so that the help of the whole command need not load them
+        **settings: Any,  # keyword arguments of argparse.ArgumentParser
     ):
         super().__init__(*args, **settings)
         self._later = options
 
     def add_options(self) -> None:
-        "Add the options that were put off, once."
+        "Add the deferred options, once."
         later, self._later = self._later, None
         if later:
             later(self)
@@ -43,16 +43,16 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"facekp: {' '.join(message.split())} ({self.prog} --help lists all options)\n")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        "Refuse a value that is not among the choices of an option."
+        "Raise ArgumentError for a value that is not among the choices of an option."
         if action.choices is not None and value not in action.choices:
             raise argparse.ArgumentError(action, f"'{value}' is unknown{did_you_mean(str(value), map(str, action.choices))}")
 
     def parse_args(  # type: ignore[override]
         self,
-        args: Sequence[str] | None = None,  # words; those of the process when not given
-        namespace: Any = None,  # of argparse
+        args: Sequence[str] | None = None,  # words of the command line; None: those of the process
+        namespace: Any = None,  # object that receives the values, as in argparse
     ) -> argparse.Namespace:
-        "Parse the words; an option that no job has is named before a missing one."
+        "Parse the words; report an unknown option before a missing one."
         words = _checked_words(self, args)
         parsed: argparse.Namespace = super().parse_args(words, namespace)
         return parsed
@@ -66,7 +66,7 @@ def _checked_words(parser: Parser, args: Sequence[str] | None) -> list[str]:
     _check_option_names(parser, job, words[:words.index("--")] if "--" in words else words)
     return words
 
-# %% ../nbs/library/options.ipynb #2fd2ab55
+# %% ../nbs/library/options.ipynb #50335052
 def jobs_of(
     parser: argparse.ArgumentParser,  # the parser of the command
 ) -> dict[str, argparse.ArgumentParser]:  # job -> its parser
@@ -78,13 +78,13 @@ def jobs_of(
 
 
 def _choices_of(parser: argparse.ArgumentParser) -> dict[str, Parser]:
-    "Return the parsers of all jobs as they are."
+    "Return the parsers of all jobs without adding their options."
     action = next((action for action in parser._actions if isinstance(action, argparse._SubParsersAction)), None)
     return dict(action.choices) if action else {}
 
 
 def _parser_of(parser: Parser, words: Sequence[str]) -> Parser:
-    "Return the parser of the job that the words name, or the whole one."
+    "Return the parser of the job that the words name, or that of the whole command."
     jobs = _choices_of(parser)
     return next((jobs[word] for word in words if word in jobs), parser)
 
@@ -97,15 +97,15 @@ def _check_option_names(command: Parser, job: Parser, words: Sequence[str]) -> N
         if name.startswith("--") and not any(option.startswith(name) for option in (*known, *command._option_string_actions)):
             job.error(f"option {name} is unknown{did_you_mean(name, known)}")
         if name.startswith("-") and "." in name and not name.startswith("--") and not re.fullmatch(r"-[\d.]+(e-?\d+)?", name):
-            job.error(f"{word} reads as an option; write ./{word} for a file of that name")
+            job.error(f"{word} looks like an option; write ./{word} for a file of that name")
 
-# %% ../nbs/library/options.ipynb #1a2d80d9
+# %% ../nbs/library/options.ipynb #db87bd62
 def whole_number(
     lowest: int,  # smallest value
-    noun: str = "",  # what is counted, for the message
-    highest: int | None = None,  # largest value
-) -> Callable[[str], int]:  # a type for argparse
-    "Return a reader of whole numbers with a range."
+    noun: str = "",  # the counted things, for the message
+    highest: int | None = None,  # largest value; None: no limit
+) -> Callable[[str], int]:  # function for the argument `type` of argparse
+    "Return a function that parses a whole number and checks its range."
     expected = f"expected {lowest} or more{' ' * bool(noun)}{noun}{'' if highest is None else f' and at most {highest}'}, a whole number"
 
     def read(text: str) -> int:

@@ -21,7 +21,7 @@ from .keypoints import KEYPOINT_COLORS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# %% ../nbs/library/plots.ipynb #09e565b2
+# %% ../nbs/library/plots.ipynb #99c76bfa
 PREDICTION_COLOR = "#d55e00"
 FIGURE_DPI = 120
 
@@ -31,9 +31,9 @@ def show_faces(
     points: np.ndarray | None = None,  # float [N,15,2], pixels, drawn as rings; NaN is left out
     predicted: np.ndarray | None = None,  # float [N,15,2], pixels, drawn as crosses; NaN is left out
     titles: Iterable[str] | None = None,  # N short texts, one above each face
-    title: str = "",  # above the whole figure
-    columns: int = 6,  # faces per row
-    size: float = 1.7,  # inches per face
+    title: str = "",  # title of the figure
+    columns: int = 6,  # largest number of faces per row, 1 or more
+    size: float = 1.7,  # width and height of a panel, inches
 ) -> "Figure":
     "Draw faces in a grid with their true points, their predicted points, or both."
     import matplotlib.pyplot as plt
@@ -56,12 +56,12 @@ def show_faces(
     figure.suptitle(title)
     return figure
 
-# %% ../nbs/library/plots.ipynb #7f36e3cc
+# %% ../nbs/library/plots.ipynb #38798f83
 def draw_points(
     axis: Any,  # matplotlib Axes that shows the image
     points: np.ndarray | None,  # float [15,2], pixels, drawn as rings; NaN is left out
     predicted: np.ndarray | None = None,  # float [15,2], pixels, drawn as crosses; NaN is left out
-    size: float = 1.7,  # inches, width of the panel
+    size: float = 1.7,  # width of the panel, inches
 ) -> None:
     "Draw true points as rings, predictions as crosses, and the error as a line between them."
     if points is not None and predicted is not None:
@@ -74,12 +74,12 @@ def draw_points(
         axis.scatter(*predicted.T, s=12 * size, c=PREDICTION_COLOR, marker="x",
                      linewidths=0.9 * size**0.5, clip_on=False)
 
-# %% ../nbs/library/plots.ipynb #64391424
+# %% ../nbs/library/plots.ipynb #7d84053a
 def find_clear_faces(
     images: np.ndarray,  # uint8 [N,96,96], grey values 0-255
-    points: np.ndarray,  # float [N,15,2], pixels, NaN where not labelled; incomplete faces are passed over
-    count: int = 6,  # how many faces, at most
-) -> np.ndarray:  # int [count], rows, the clearest face first; fewer where fewer faces are complete
+    points: np.ndarray,  # float [N,15,2], pixels, NaN where not labelled; incomplete faces are skipped
+    count: int = 6,  # largest number of faces
+) -> np.ndarray:  # int [count], rows, clearest face first; fewer if fewer faces are complete
     "Return the rows of frontal, upright, evenly lit faces, which suit a figure."
     rows = np.flatnonzero(np.isfinite(points).all(axis=(1, 2)))
     grey, places = images[rows].astype(float) / 255, points[rows].astype(float)
@@ -97,9 +97,9 @@ def find_clear_faces(
 
 
 def _grey_around(
-    grey: np.ndarray,  # float [N,96,96]
+    grey: np.ndarray,  # float [N,96,96], grey values 0-1
     places: np.ndarray,  # float [N,K,2], pixels
-) -> np.ndarray:  # float [N,K], the mean of 3x3 pixels
+) -> np.ndarray:  # float [N,K], mean of 3x3 pixels, 0-1
     "Return the grey value around places in images."
     x, y = np.clip(places.round().astype(int), 1, grey.shape[1] - 2).transpose(2, 0, 1)
     faces = np.arange(len(grey))[:, None]
@@ -118,14 +118,14 @@ def set_plot_style(
                       "legend.fontsize": 12, "legend.title_fontsize": 12, "axes.spines.top": False,
                       "axes.spines.right": False})
 
-# %% ../nbs/library/plots.ipynb #16e2b13d
+# %% ../nbs/library/plots.ipynb #15d7e01f
 def save_figure(
-    figure: "Figure",
+    figure: "Figure",  # figure to save
     name: str,  # file name, such as missing_labels.png
-) -> Path:  # where it was written, in the settings' photos_folder
+) -> Path:  # path of the file, in the settings' photos_folder
     """Write a figure for README, documentation and slides, with the same bytes for the same figure.
 
-    Call it before the figure is shown: matplotlib's layout moves slightly each time a figure is drawn."""
+    Call it before showing the figure: matplotlib's layout moves slightly each time a figure is drawn."""
     path = Path(load_settings().photos_folder) / name
     with atomic_path(path) as waiting:
         figure.savefig(waiting, dpi=FIGURE_DPI, metadata={"Software": None})

@@ -28,9 +28,9 @@ def progress(
     return tqdm(items, desc=description, total=total, delay=2, leave=False, dynamic_ncols=True,
                 disable=not show or file is None, file=file)
 
-# %% ../nbs/library/progress.ipynb #68a9841b
+# %% ../nbs/library/progress.ipynb #b8fd3cfc
 def _bar_stream() -> TextIO | None:  # an open file, or None for no bar
-    "Return the stream for bars: standard error where it is a terminal, or in a notebook the cell's standard output."
+    "Return the stream for bars: standard error if it is a terminal, or the cell's standard output in a notebook."
     in_cell, errors_in_cell = (type(file).__module__ == "ipykernel.iostream"
                                for file in (sys.stdout, sys.stderr))
     if in_cell:

@@ -1,4 +1,4 @@
-"""Fetch a file of this repository once, where a lesson runs without a clone.
+"""Fetch a file of this repository once, if a lesson runs without a clone.
 
 Docs: https://facekp.github.io/facekp/library/repository_files.html.md"""
 
@@ -16,12 +16,12 @@ from pathlib import Path
 from .errors import REPOSITORY, RunError, UserError
 from .files import atomic_path
 
-# %% ../nbs/library/repository_files.ipynb #e6fa86b0
+# %% ../nbs/library/repository_files.ipynb #1f94ecb9
 def fetch_file(
     name: str,  # path inside the repository, such as results/two_sources/runs.csv
-    target: str | Path,  # where the file shall be
+    target: str | Path,  # path where the file is needed
 ) -> Path:  # the target, downloaded or copied if it was missing
-    "Return a file of the repository. Raises UserError for a name outside the repository, RunError where it cannot be fetched."
+    "Fetch a file of the repository, unless it exists already. Raises UserError for a name outside the repository, RunError if the file cannot be fetched."
     from facekp import __version__
 
     target = Path(target)
@@ -41,7 +41,7 @@ def fetch_file(
 
 
 def _read(source: str, name: str) -> bytes:
-    "Read a file from a folder or from an address."
+    "Read a file from a folder or a URL."
     if Path(source).is_dir():
         return (Path(source) / name).read_bytes()
     with urllib.request.urlopen(f"{source}/{name}", timeout=60) as answer:

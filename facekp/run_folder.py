@@ -1,4 +1,4 @@
-"""Say whose run a folder holds, whether it may be continued, and how far it is.
+"""Tell which run a folder contains, whether it may continue, and how far it has come.
 
 Docs: https://facekp.github.io/facekp/library/run_folder.html.md"""
 
@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/run_folder.html.md"""
 # %% auto #0
 __all__ = ['RUN_FILE', 'STATE_FILES', 'RESULT_FILES', 'holds_run', 'check_run_folder', 'open_run', 'describe_kept']
 
-# %% ../nbs/library/run_folder.ipynb #5b9acea4
+# %% ../nbs/library/run_folder.ipynb #ea3e6801
 import contextlib
 import json
 from collections.abc import Mapping
@@ -19,23 +19,23 @@ from .files import check_folder, write_json
 from .training.resume import differing_settings
 
 RUN_FILE = "run.json"  # the settings of a run
-STATE_FILES = ("state.npz", "whole/state.npz", "head/state.npz", "fine_tuning/state.npz")  # of the stages of a training
+STATE_FILES = ("state.npz", "whole/state.npz", "head/state.npz", "fine_tuning/state.npz")  # states of the stages of a training run
 RESULT_FILES = ("model.keras", "source-2.keras", "record.json")
 
-# %% ../nbs/library/run_folder.ipynb #4069f076
+# %% ../nbs/library/run_folder.ipynb #cfef9442
 def holds_run(
-    folder: str | Path,  # any folder, also one that does not exist
-) -> bool:  # True where there is a state, a model or a record
-    "Tell whether a folder holds a training run."
+    folder: str | Path,  # any folder; it need not exist
+) -> bool:  # True if it contains a state, a model or a record
+    "Tell whether a folder contains a training run."
     return any((Path(folder) / name).exists() for name in (*RESULT_FILES, *STATE_FILES))
 
 
 def check_run_folder(
-    folder: str | Path,  # where a run shall be kept
-    resume: bool,  # the run in the folder shall go on
-    overwrite: bool,  # the run in the folder shall be replaced
+    folder: str | Path,  # folder for the run
+    resume: bool,  # True: continue the run in the folder
+    overwrite: bool,  # True: replace the run in the folder
 ) -> None:
-    "Refuse a folder before any work is done. Raises UserError for a file, and for a run that is to be neither resumed nor replaced."
+    "Check a folder before any work. Raises UserError for a file, and for a run that the caller wants neither to resume nor to replace."
     if resume and overwrite:
         raise UserError("resume and overwrite exclude each other: --resume continues the run in the folder, --overwrite replaces it")
     if Path(folder).exists() and not Path(folder).is_dir():
@@ -44,12 +44,12 @@ def check_run_folder(
     if holds_run(folder) and not resume and not overwrite:
         raise UserError(f"{folder}: holds a run; continue it with --resume, replace it with --overwrite, or choose another folder")
 
-# %% ../nbs/library/run_folder.ipynb #713c72b7
+# %% ../nbs/library/run_folder.ipynb #286b8042
 def open_run(
-    folder: str | Path,  # where the run is kept
-    settings: Mapping[str, Any],  # what a resumed run must share, plain values by name
-    part: Mapping[str, Any],  # what may change: images (the budget, which may only grow), the name of the data, versions
-    resume: bool,  # continue the run in the folder, where there is one
+    folder: str | Path,  # folder of the run
+    settings: Mapping[str, Any],  # settings that a resumed run must share, plain values by name
+    part: Mapping[str, Any],  # values that may change: images (the budget, which may only grow), the name of the data, versions
+    resume: bool,  # True: continue the run in the folder, if there is one
 ) -> list[dict[str, Any]]:  # the parts of the run, this one last
     "Write the settings of a new run, or check them against those of the run in the folder. Raises UserError for another run."
     folder, parts = Path(folder), []
@@ -68,7 +68,7 @@ def open_run(
 
 
 def _read_run(folder: Path) -> dict[str, Any]:
-    "Read the settings of a run. Raises UserError for a run that has none."
+    "Read the settings of a run. Raises UserError if they are missing or unreadable."
     try:
         kept = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
         if not isinstance(kept["settings"], dict) or not all(isinstance(part["images"], int) for part in kept["parts"]) or not kept["parts"]:
@@ -78,20 +78,20 @@ def _read_run(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder}: holds a run whose settings are not known, since {RUN_FILE} cannot be read ({error}), so it cannot be resumed; "
                         "choose another folder, or replace the run with --overwrite") from error
 
-# %% ../nbs/library/run_folder.ipynb #cedacb87
+# %% ../nbs/library/run_folder.ipynb #ff7d41c6
 def _remove_run(folder: Path) -> None:
-    "Remove the files of a run; other files stay."
+    "Remove the files of a run, and keep other files."
     for name in (*RESULT_FILES, *STATE_FILES, RUN_FILE):
         (folder / name).unlink(missing_ok=True)
     for name in STATE_FILES[1:]:
-        with contextlib.suppress(OSError):  # not there, or with other files in it
+        with contextlib.suppress(OSError):  # it does not exist, or it contains other files
             (folder / name).parent.rmdir()
 
-# %% ../nbs/library/run_folder.ipynb #4873c9e5
+# %% ../nbs/library/run_folder.ipynb #022a5315
 def describe_kept(
-    folder: str | Path,  # the folder of a run that was stopped
-) -> str:  # such as 'epoch 12 of 40 is kept in runs/mine; --resume continues from there'
-    "Say what of a run is on disk and how to go on."
+    folder: str | Path,  # folder of a stopped run
+) -> str:  # such as 'epoch 12 of 40 is kept in runs/mine; the same command with --resume continues from there'
+    "Describe what a stopped run has on disk and how to continue."
     paths = [Path(folder) / name for name in STATE_FILES if (Path(folder) / name).exists()]
     told = []
     if paths:
@@ -104,5 +104,5 @@ def describe_kept(
                 stage = "" if path.parent == Path(folder) else f" of the stage {path.parent.name}"
                 told.append(f"epoch {progress['epoch']} of {epochs}{stage}")
     if not told:
-        return "no checkpoint was written yet; the same command starts again"
+        return "no checkpoint was written yet; run the same command to start again"
     return f"{' and '.join(told)} {'are' if len(told) > 1 else 'is'} kept in {folder}; the same command with --resume continues from there"

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/statistics.html.md"""
 # %% auto #0
 __all__ = ['bootstrap_sums', 'bootstrap_means', 'confidence_interval']
 
-# %% ../nbs/library/statistics.ipynb #8bd52395
+# %% ../nbs/library/statistics.ipynb #4d44915c
 from typing import Any
 
 import numpy as np
@@ -15,42 +15,42 @@ import numpy.typing as npt
 
 from .errors import UserError
 
-# %% ../nbs/library/statistics.ipynb #2b533b2b
+# %% ../nbs/library/statistics.ipynb #3e34dc86
 def bootstrap_sums(
-    values: npt.NDArray[Any],  # float [N,K]: what each face contributes to K sums
-    groups: npt.NDArray[Any],  # [N], the photo or person of each face
-    seed: int = 0,  # of the resampling
-    resamples: int = 1000,  # how many resamples
+    values: npt.NDArray[Any],  # float [N,K], contributions of each face to K sums
+    groups: npt.NDArray[Any],  # str or int [N], the photo or person of each face
+    seed: int = 0,  # random seed of the bootstrap
+    resamples: int = 1000,  # number of bootstrap resamples
 ) -> npt.NDArray[np.float64]:  # [resamples,K], the sums of each resample
-    "Return the sums over resamples that draw as many groups as there are, with replacement. Raises UserError for groups of another length."
+    "Return the sums over resamples, each of which draws as many groups as there are, with replacement. Raises UserError for groups of another length."
     values, groups = np.asarray(values, np.float64), np.asarray(groups)
     if values.ndim != 2 or groups.shape != (len(values),):
         raise UserError(f"values have shape {list(values.shape)} and groups {list(groups.shape)}, expected [N,K] and [N]")
     names, index = np.unique(groups if groups.dtype.kind in "iu" else groups.astype(str), return_inverse=True)
     count = len(names)
     per_group = np.stack([np.bincount(index, column, count) for column in values.T], axis=1)
-    rng, step = np.random.default_rng(seed), max(1, 4_000_000 // max(count, 1))  # so many resamples at a time keep memory below 100 MB
+    rng, step = np.random.default_rng(seed), max(1, 4_000_000 // max(count, 1))  # this many resamples at a time keep memory below 100 MB
     parts = [rng.multinomial(count, np.full(count, 1 / count), size=min(step, resamples - start)).astype(np.float64) @ per_group
              for start in range(0, resamples, step)]
     return np.concatenate(parts)
 
-# %% ../nbs/library/statistics.ipynb #128f2220
+# %% ../nbs/library/statistics.ipynb #caa0504c
 def bootstrap_means(
-    values: npt.NDArray[Any],  # float [N]: one value per face
-    groups: npt.NDArray[Any],  # [N], the photo or person of each face
-    seed: int = 0,  # of the resampling
-    resamples: int = 2000,  # how many resamples
+    values: npt.NDArray[Any],  # float [N], one value per face
+    groups: npt.NDArray[Any],  # str or int [N], the photo or person of each face
+    seed: int = 0,  # random seed of the bootstrap
+    resamples: int = 2000,  # number of bootstrap resamples
 ) -> npt.NDArray[np.float64]:  # [resamples], the mean over faces of each resample
-    "Return the mean of every resample. Faces are weighted equally, so large groups weigh more."
+    "Return the mean over the faces of every resample; all faces have equal weight, so large groups count more."
     values = np.asarray(values, np.float64)
     sums = bootstrap_sums(np.stack([values, np.ones(len(values))], axis=1), groups, seed, resamples)
     return sums[:, 0] / sums[:, 1]
 
-# %% ../nbs/library/statistics.ipynb #6fc9dd88
+# %% ../nbs/library/statistics.ipynb #813d3067
 def confidence_interval(
-    resampled: npt.NDArray[Any],  # float [resamples], a statistic of every resample; values that are not finite are left out
+    resampled: npt.NDArray[Any],  # float [resamples], a statistic of every resample; values that are not finite are ignored
     level: float = 0.95,  # share of the resamples inside the interval, 0-1
-) -> tuple[float, float]:  # lower and upper end; NaN where there is nothing to resample
+) -> tuple[float, float]:  # lower and upper end; NaN if no value is finite
     "Return the percentile interval of a resampled statistic."
     finite = resampled[np.isfinite(resampled)]
     if not finite.size:

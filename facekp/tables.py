@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-# %% ../nbs/library/tables.ipynb #27a7fd4b
+# %% ../nbs/library/tables.ipynb #53872284
 def to_markdown(
-    table: pd.DataFrame,  # column names become the header; cells are shown as text, so format numbers first
+    table: pd.DataFrame,  # column names become the header; cells appear as text, so format numbers first
     text_columns: Sequence[str] = (),  # columns of words, aligned to the left; the others are aligned to the right
 ) -> str:  # a Markdown table without a final newline
     "Return a table in Markdown, words to the left and numbers to the right, without the index."

@@ -1,4 +1,4 @@
-"""Previews and decoding errors of TIFF files.
+"""Detect previews and decoding errors in TIFF files.
 
 Docs: https://facekp.github.io/facekp/library/tiff_files.html.md"""
 
@@ -26,12 +26,12 @@ def is_preview(
     kind = tags.get(254, 0)  # NewSubfileType; its lowest bit marks a reduced image
     return 50706 in tags or (isinstance(kind, int) and bool(kind & 1))  # DNGVersion
 
-# %% ../nbs/library/tiff_files.ipynb #3a68e8f7
+# %% ../nbs/library/tiff_files.ipynb #609c99ba
 @contextlib.contextmanager
 def libtiff_errors(
     image: Image.Image,  # PIL image that is decoded in the block
 ) -> Iterator[None]:
-    "Raise ValueError for what libtiff writes to standard error while it decodes; where other threads may write there too, nothing is done."
+    "Raise ValueError with the message that libtiff writes to standard error; do nothing if other threads may write there too."
     by_libtiff = any(tile[0] == "libtiff" for tile in getattr(image, "tile", ()))
     others = [thread for thread in threading.enumerate() if thread is not threading.current_thread() and thread.name != "tqdm_monitor"]
     if not by_libtiff or others:
@@ -54,7 +54,7 @@ def libtiff_errors(
             os.close(kept)
         file.seek(0)
         lines = file.read().decode(errors="replace").splitlines(keepends=True)
-    told = [line for line in lines if line.endswith(".\n")]  # as libtiff ends its lines; a progress bar has no end
+    told = [line for line in lines if line.endswith(".\n")]  # libtiff ends its lines in this way; a progress bar does not
     with contextlib.suppress(OSError):
         os.write(2, "".join(line for line in lines if line not in told).encode())
     if told or trouble:

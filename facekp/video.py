@@ -25,25 +25,25 @@ from .errors import UserError
 from .images import check_size, open_multiple, read_image
 from .limits import MAX_PIXELS
 
-# %% ../nbs/library/video.ipynb #55fd63b4
+# %% ../nbs/library/video.ipynb #62e77f05
 VIDEO_ENDINGS = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp"})
-UNKNOWN_RATE = 25.0  # frames per second, where a file or camera does not say
-FRAME_SECONDS = 0.1  # of an animation, where the file states none, as in browsers
+UNKNOWN_RATE = 25.0  # frames per second, if a file or camera states no rate
+FRAME_SECONDS = 0.1  # duration of a frame of an animation, if the file states none, as in browsers
 
 
 class Frame(NamedTuple):
     "A frame of a video."
     image: np.ndarray  # uint8 [H,W,3], RGB
-    seconds: float  # presentation time since the first frame
+    seconds: float  # presentation time since the first frame, seconds
     rate: float  # frames per second of the file
     total: int  # frames that the file announces; 0: unknown
 
-# %% ../nbs/library/video.ipynb #2a57ca04
+# %% ../nbs/library/video.ipynb #17e171f1
 def read_frames(
     source: str | Path | int,  # a video file, an animation, or the number of a webcam
     max_pixels: int = MAX_PIXELS,  # refuse larger frames
-) -> Iterator[Frame]:
-    "Read a video frame by frame. Raises UserError for a source that is none."
+) -> Iterator[Frame]:  # frames in order
+    "Read a video frame by frame. Raises UserError for a source that is not a readable video."
     source = _check_source(source)
     if isinstance(source, str) and (animation := open_multiple(source, max_pixels)):
         yield from _read_animation(animation, source, max_pixels)
@@ -73,9 +73,9 @@ def read_frames(
     finally:
         capture.release()
 
-# %% ../nbs/library/video.ipynb #cf69025f
+# %% ../nbs/library/video.ipynb #4e561809
 def _check_source(source: Any) -> str | int:
-    "Return a path or the number of a webcam. Raises UserError for what is neither, before OpenCV sees it."
+    "Return a path or the number of a webcam. Raises UserError for anything else, before OpenCV opens it."
     if isinstance(source, str) and re.fullmatch(r"webcam(:\d+)?", source) and not os.path.exists(source):
         return int(source.partition(":")[2] or "0")
     if isinstance(source, (bool, float)) or not isinstance(source, (str, os.PathLike, int, np.integer)):
@@ -86,26 +86,26 @@ def _check_source(source: Any) -> str | int:
         return int(source)
     path = os.fspath(source)
     if "://" not in path and not os.path.isfile(path):
-        raise UserError(f"{path or 'a name without characters'}: {'a folder or device' if os.path.exists(path) else 'no such file'}; expected a video file, such as .mp4 or .avi, or the number of a webcam")
+        raise UserError(f"{path or 'an empty name'}: {'a folder or device' if os.path.exists(path) else 'no such file'}; expected a video file, such as .mp4 or .avi, or the number of a webcam")
     return path
 
 
 def _count_before(source: str | int, rate: float) -> int:
-    "Return how many frames lie before the first one of a Matroska or WebM file: it announces the time of its end, from which OpenCV computes the number of frames."
+    "Return by how many frames OpenCV overestimates a Matroska or WebM file: it counts from time 0, not from the file's first frame."
     if not isinstance(source, str) or not os.path.isfile(source):
         return 0
     with open(source, "rb") as file:
         head = file.read(1 << 20)
     cluster = head.find(b"\x1f\x43\xb6\x75") + 4
-    time = re.search(rb"\xe7([\x81-\x88])", head[cluster:cluster + 20])  # in ms, behind its length
+    time = re.search(rb"\xe7([\x81-\x88])", head[cluster:cluster + 20])  # in ms, after its length
     if not head.startswith(b"\x1a\x45\xdf\xa3") or cluster < 4 or time is None:
         return 0
     start = cluster + time.end()
     return round(int.from_bytes(head[start:start + (time[1][0] & 0x7F)], "big") / 1000 * rate)
 
-# %% ../nbs/library/video.ipynb #e1c0ed3b
+# %% ../nbs/library/video.ipynb #e4dd94b5
 class _Clock:
-    "Presentation times that begin at 0 and increase; a frame without a time comes one step of the frame rate later."
+    "Presentation times that begin at 0 and increase; a frame without a time follows one frame period after the last."
 
     def __init__(self, rate: float):
         self.step, self.first, self.last = 1 / rate, 0.0, -1.0
@@ -120,7 +120,7 @@ class _Clock:
 
 
 def _read_animation(animation: Image.Image, name: str, max_pixels: int) -> Iterator[Frame]:
-    "Read the frames of an animation at the times that its durations give. Raises UserError for a broken one."
+    "Read the frames of an animation, timed by their durations. Raises UserError for a broken animation."
     total, seconds, rate = int(getattr(animation, "n_frames", 1)), 0.0, 0.0
     for number in range(total):
         try:
@@ -135,14 +135,14 @@ def _read_animation(animation: Image.Image, name: str, max_pixels: int) -> Itera
         yield Frame(image, seconds, rate, total)
         seconds += duration
 
-# %% ../nbs/library/video.ipynb #605ac32f
+# %% ../nbs/library/video.ipynb #08a3cb02
 _OPENCV_LOG = threading.Lock()
 _FFMPEG_LEVEL = "OPENCV_FFMPEG_LOGLEVEL"
 
 
 @contextlib.contextmanager
 def _quiet_opencv() -> Iterator[None]:
-    "Mute OpenCV's log, and FFmpeg's where this is the first video of the process: OpenCV reads FFmpeg's level once, from the environment."
+    "Mute OpenCV's log, and FFmpeg's too for the first video of the process, when OpenCV reads FFmpeg's level from the environment."
     logging = getattr(getattr(cv2, "utils", None), "logging", None)
     with _OPENCV_LOG:
         kept, level = logging.getLogLevel() if logging else None, os.environ.get(_FFMPEG_LEVEL)
