@@ -14,17 +14,17 @@ from ..errors import UserError
 from ..geometry import Crop, crop_image, fit_crop
 from ..keypoints import IMAGE_SIZE, KEYPOINTS
 
-# %% ../../nbs/library/inference/alignment.ipynb #be4cf181
+# %% ../../nbs/library/inference/alignment.ipynb #bd345244
 ARCFACE_SIZE = 112  # pixels: side of the image in which the template is defined
 ARCFACE_POINTS = np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655],
                            [70.7299, 92.2041]])  # pixels of the template
-ARCFACE_KEYPOINTS = ("right_eye_center", "left_eye_center", "nose_tip", "mouth_right_corner", "mouth_left_corner")  # in its order
+ARCFACE_KEYPOINTS = ("right_eye_center", "left_eye_center", "nose_tip", "mouth_right_corner", "mouth_left_corner")  # in the order of the template
 
 
 def alignment_crop(
     points: np.ndarray,  # float [15,2], pixels of the image
 ) -> Crop:  # the square of the image that becomes the chip
-    "Fit the crop in which the five keypoints lie nearest to ArcFace's template. Raises UserError for missing keypoints."
+    "Fit the crop in which the five keypoints are nearest to ArcFace's template. Raises UserError for missing keypoints."
     used = np.asarray(points, np.float64)[[KEYPOINTS.index(name) for name in ARCFACE_KEYPOINTS]]
     if not np.isfinite(used).all():
         missing = ", ".join(name for name, point in zip(ARCFACE_KEYPOINTS, used) if not np.isfinite(point).all())
@@ -35,8 +35,8 @@ def alignment_crop(
 def align_face(
     image: np.ndarray,  # uint8 [H,W] or [H,W,3]
     points: np.ndarray,  # float [15,2], pixels of the image
-    size: int = ARCFACE_SIZE,  # side of the chip, pixels
-) -> np.ndarray:  # uint8 [size,size] or [size,size,3]; outside the image its edge is repeated
+    size: int = ARCFACE_SIZE,  # side of the chip, pixels, 1 or more
+) -> np.ndarray:  # uint8 [size,size] or [size,size,3]; the edge of the image is repeated outside it
     "Cut out a face aligned to ArcFace's five-point template. Raises UserError for missing keypoints."
     if size < 1:
         raise UserError(f"size={size}: expected 1 pixel or more")

@@ -1,4 +1,4 @@
-"""Turn what is known of a found face into the probability that its points lie where they should.
+"""Estimate the probability that a detection is a face and that its keypoints are right.
 
 Docs: https://facekp.github.io/facekp/library/inference/confidence.html.md"""
 
@@ -17,34 +17,34 @@ import numpy as np
 from ..geometry import frame_face, to_crop
 from ..keypoints import MEAN_FACE
 
-# %% ../../nbs/library/inference/confidence.ipynb #a4c6f594
-RIGHT_ERROR = 0.15  # of the interocular distance: a face counts as right up to this mean error
-CONFIDENCE_WEIGHTS = {"bias": 8.88, "score": 1.9, "sigma": -7.02, "shift": -2.9, "shape": -1.79}  # log odds for each unit of a measurement
+# %% ../../nbs/library/inference/confidence.ipynb #e8f19489
+RIGHT_ERROR = 0.15  # share of the interocular distance: the keypoints of a face count as right up to this mean error
+CONFIDENCE_WEIGHTS = {"bias": 8.88, "score": 1.9, "sigma": -7.02, "shift": -2.9, "shape": -1.79}  # log odds per unit of a measurement
 
-# %% ../../nbs/library/inference/confidence.ipynb #1db4eeab
+# %% ../../nbs/library/inference/confidence.ipynb #035cb27f
 def face_measurements(
     points: np.ndarray,  # float [15,2], keypoints in the crop, pixels
-    sigma: np.ndarray,  # float [15], their expected errors, pixels of the crop
-    score: float,  # the detector's, 0-1
-    shift: float,  # mean distance of the points from those of the pass before, pixels of the crop
-) -> dict[str, float]:  # the values that CONFIDENCE_WEIGHTS weighs
-    "Measure what speaks for or against a face."
+    sigma: np.ndarray,  # float [15], expected errors of the keypoints, pixels of the crop
+    score: float,  # score of the detector, 0-1
+    shift: float,  # mean distance of the points from those of the previous pass, pixels of the crop
+) -> dict[str, float]:  # one value for each term of CONFIDENCE_WEIGHTS except the bias
+    "Return the four measurements from which the confidence of a face is computed."
     score = min(max(score, 0.002), 0.998)
     shape = to_crop(points, frame_face(points)) - MEAN_FACE
     return {"score": math.log(score / (1 - score)), "sigma": math.log(max(float(sigma.mean()), 0.1)),
             "shift": math.log1p(shift), "shape": math.log1p(float(np.sqrt((shape**2).mean())))}
 
-# %% ../../nbs/library/inference/confidence.ipynb #62bf4dfa
+# %% ../../nbs/library/inference/confidence.ipynb #f381ee68
 def face_confidence(
-    measurements: Mapping[str, float],  # of `face_measurements`
+    measurements: Mapping[str, float],  # as face_measurements returns them
 ) -> float:  # 0-1: the probability that the mean error is at most RIGHT_ERROR
-    "Return the probability that a face is one and its points are right."
+    "Return the probability that a detection is a face and that its keypoints are right."
     log_odds = CONFIDENCE_WEIGHTS["bias"] + sum(CONFIDENCE_WEIGHTS[name] * value for name, value in measurements.items())
     return 1 / (1 + math.exp(-min(max(log_odds, -30), 30)))
 
-# %% ../../nbs/library/inference/confidence.ipynb #1867f834
-USUAL_SIGMA = np.array([0.65, 0.70, 0.74, 0.76, 0.76, 0.76, 1.23, 1.46, 1.32, 1.30, 0.80, 0.88, 0.85, 0.73, 0.95])  # pixels of the crop: medians over 100 unspoiled LFPW faces
-HIDDEN_RATIO, HIDDEN_POINTS = 1.75, 4  # so many keypoints with so many times their usual sigma: of half-hidden faces nine in ten, of unspoiled ones one in fifty
+# %% ../../nbs/library/inference/confidence.ipynb #bbb6d310
+USUAL_SIGMA = np.array([0.65, 0.70, 0.74, 0.76, 0.76, 0.76, 1.23, 1.46, 1.32, 1.30, 0.80, 0.88, 0.85, 0.73, 0.95])  # pixels of the crop: medians over 100 unmodified LFPW faces
+HIDDEN_RATIO, HIDDEN_POINTS = 1.75, 4  # a part is hidden if at least 4 keypoints have 1.75 times their usual sigma: true for nine in ten half-hidden faces and one in fifty unmodified ones
 
 
 def has_hidden_part(

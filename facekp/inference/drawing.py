@@ -16,12 +16,12 @@ import numpy as np
 from .results import Face
 from ..keypoints import KEYPOINT_COLORS
 
-# %% ../../nbs/library/inference/drawing.ipynb #443196cb
+# %% ../../nbs/library/inference/drawing.ipynb #0a168ffd
 def draw_predictions(
     image: np.ndarray,  # uint8 [H,W,3], RGB
-    faces: Iterable[Face],  # with coordinates of the image
+    faces: Iterable[Face],  # faces in coordinates of the image
 ) -> np.ndarray:  # uint8 [H,W,3], RGB, a new array
-    "Draw boxes, keypoints and confidences; a face with flags gets a dashed box and the reasons."
+    "Draw boxes, keypoints and confidences; a face with flags gets a dashed box and a label that names them."
     drawn = image.copy()
     for face in faces:
         width = face.crop.size
@@ -37,9 +37,9 @@ def draw_predictions(
         _draw_label(drawn, face, line)
     return drawn
 
-# %% ../../nbs/library/inference/drawing.ipynb #caafc829
+# %% ../../nbs/library/inference/drawing.ipynb #6b9cde71
 def _draw_box(drawn: np.ndarray, box: np.ndarray, line: int, dashed: bool) -> None:
-    "Draw a white rectangle with a dark rim, visible on any background."
+    "Draw a white rectangle with a dark outline, visible on any background."
     left, top, right, bottom = (round(float(edge)) for edge in box)
     corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
     for color, thickness in (((20, 20, 20), line + 2), ((255, 255, 255), line)):

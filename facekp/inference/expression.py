@@ -13,24 +13,24 @@ import numpy as np
 from ..keypoints import KEYPOINTS
 from ..normalization import interocular_distance
 
-# %% ../../nbs/library/inference/expression.ipynb #0df266c3
+# %% ../../nbs/library/inference/expression.ipynb #4876343f
 def mouth_opening(
     points: np.ndarray,  # float [N,15,2], pixels
-) -> np.ndarray:  # float [N], distance of the lip centres over the interocular distance; NaN where a point is missing
+) -> np.ndarray:  # float [N], distance of the lip centres divided by the interocular distance; NaN where a point is missing
     "Measure how far the mouth is open. The lip points lie on the outer edge of the lips, so a closed mouth is not 0."
     return np.asarray(_distance(points, "mouth_center_top_lip", "mouth_center_bottom_lip") / interocular_distance(points))
 
 
 def smile_width(
     points: np.ndarray,  # float [N,15,2], pixels
-) -> np.ndarray:  # float [N], width of the mouth over the interocular distance; NaN where a point is missing
+) -> np.ndarray:  # float [N], width of the mouth divided by the interocular distance; NaN where a point is missing
     "Measure the width of the mouth; smiling widens it."
     return np.asarray(_distance(points, "mouth_left_corner", "mouth_right_corner") / interocular_distance(points))
 
 
 def brow_raise(
     points: np.ndarray,  # float [N,15,2], pixels
-) -> np.ndarray:  # float [N], mean distance of the inner brow ends from the eye centres over the interocular distance; NaN where a point is missing
+) -> np.ndarray:  # float [N], mean distance of the inner brow ends from the eye centres divided by the interocular distance; NaN where a point is missing
     "Measure how high the inner ends of the brows are."
     left, right = (_distance(points, f"{side}_eyebrow_inner_end", f"{side}_eye_center") for side in ("left", "right"))
     return np.asarray((left + right) / 2 / interocular_distance(points))
@@ -42,7 +42,7 @@ MEASURES = {"mouth_opening": mouth_opening, "smile_width": smile_width, "brow_ra
 def measure_expression(
     points: np.ndarray,  # float [15,2], pixels
 ) -> dict[str, float]:  # mouth_opening, smile_width and brow_raise, in interocular distances
-    "Return the three measures of one face."
+    "Return the three expression measures of one face."
     return {name: float(measure(np.asarray(points)[None])[0]) for name, measure in MEASURES.items()}
 
 

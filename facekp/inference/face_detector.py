@@ -20,14 +20,14 @@ from .pyramid import ImagePyramid
 from .session import SizedSession
 from ..limits import MIN_FACE_SIZE
 
-# %% ../../nbs/library/inference/face_detector.ipynb #59d8540d
-DETECTOR_SIZE = 128  # pixels: a side of the detector's input, and the smallest level of the pyramid
-MIN_BOX, BEST_BOX = 18, 60  # pixels of the input: the smallest box that is detected, and the size at which the points are most exact
-LEVEL_STEP = 4  # a level is at most so much larger than the next: each covers boxes from 18 to about 100 pixels
-MAX_ENLARGEMENT = 1.25  # of an image that has fewer pixels than the finest level
+# %% ../../nbs/library/inference/face_detector.ipynb #03656bc6
+DETECTOR_SIZE = 128  # pixels: side of the detector's input, and of the smallest level of the pyramid
+MIN_BOX, BEST_BOX = 18, 60  # pixels of the input: the smallest box that is detected, and the box size at which the points are most accurate
+LEVEL_STEP = 4  # largest ratio between the sizes of adjacent levels: each level covers boxes from 18 to about 100 pixels
+MAX_ENLARGEMENT = 1.25  # largest enlargement of an image that is smaller than the finest level
 POSITIONS = [0, 2, 3, 4, 5, 6, 7]  # rows of a detection that are positions; row 1 is a size
 
-# %% ../../nbs/library/inference/face_detector.ipynb #379d38be
+# %% ../../nbs/library/inference/face_detector.ipynb #a6bdd3cc
 def detect_faces(
     detector: SizedSession | onnxruntime.InferenceSession,  # the face detector
     images: np.ndarray,  # uint8 [N,H,W,3], RGB, H and W multiples of 32
@@ -52,7 +52,7 @@ def _sigmoid(logits: np.ndarray) -> np.ndarray:
 
 @functools.lru_cache(maxsize=64)
 def _anchor_offsets(height: int, width: int) -> np.ndarray:
-    "Return what turns detections relative to their anchors into positions, [anchors,8,2]: the anchor's centre, and nothing for the size. Two anchors lie every 8 pixels, then six every 16."
+    "Return the offsets [anchors,8,2] that turn relative detections into positions: the anchor's centre, and 0 for the size. There are two anchors every 8 pixels, then six every 16."
     centers = []
     for stride, anchors in ((8, 2), (16, 6)):
         y, x = np.divmod(np.arange(height // stride * (width // stride)), width // stride)
@@ -61,13 +61,13 @@ def _anchor_offsets(height: int, width: int) -> np.ndarray:
     offsets[:, 1] = 0
     return offsets
 
-# %% ../../nbs/library/inference/face_detector.ipynb #e56a4070
+# %% ../../nbs/library/inference/face_detector.ipynb #e052c8c9
 def nms(
-    detections: np.ndarray,  # float [K,8,2], as detect_faces gives them
+    detections: np.ndarray,  # float [K,8,2], pixels, as detect_faces returns them
     scores: np.ndarray,  # float [K], 0-1
-    weights: np.ndarray | None = None,  # float [K], how much each counts in the mean; its score when not given
-    overlap: float = 0.3,  # boxes with a larger intersection over union are the same face
-) -> tuple[np.ndarray, np.ndarray]:  # the same per face, best first: weighted mean, best score
+    weights: np.ndarray | None = None,  # float [K], weight of each detection in the mean; None: its score
+    overlap: float = 0.3,  # 0-1: boxes with a larger intersection over union are the same face
+) -> tuple[np.ndarray, np.ndarray]:  # per face, best first: weighted mean [F,8,2] of its detections, and its best score [F]
     "Merge the detections of each face."
     weights = scores if weights is None else weights
     low, high = detections[:, 0] - detections[:, 1] / 2, detections[:, 0] + detections[:, 1] / 2
@@ -84,12 +84,12 @@ def nms(
         left = [face for face, merged in zip(left, same) if not merged]
     return np.array(faces, np.float32).reshape(-1, 8, 2), np.array(best, np.float32)
 
-# %% ../../nbs/library/inference/face_detector.ipynb #820bac7a
+# %% ../../nbs/library/inference/face_detector.ipynb #9796879b
 def pyramid_sizes(
     longest: int,  # the longer side of the image, pixels
     min_face_size: float,  # the smallest face to detect, as a share of the longer side, 0-1
 ) -> list[int]:  # the longer side of each level, pixels
-    "Return the sizes at which the detector sees the image, smallest first."
+    "Return the sizes at which the detector searches the image, smallest first."
     finest = max(DETECTOR_SIZE, _to_stride(min(MIN_BOX / min_face_size, MAX_ENLARGEMENT * longest)))
     sides = [DETECTOR_SIZE, 2 * DETECTOR_SIZE]
     while LEVEL_STEP * sides[-1] < finest:
@@ -101,12 +101,12 @@ def _to_stride(pixels: float) -> int:
     "Return the nearest multiple of 32, which the detector's strides need."
     return 32 * int(pixels / 32 + 0.5)
 
-# %% ../../nbs/library/inference/face_detector.ipynb #1f493e9a
+# %% ../../nbs/library/inference/face_detector.ipynb #a9d825c0
 def find_candidates(
     detector: SizedSession | onnxruntime.InferenceSession,  # the face detector
     image: np.ndarray | ImagePyramid,  # uint8 [H,W,3], RGB, or its pyramid
     min_face_size: float = MIN_FACE_SIZE,  # the smallest face to detect, as a share of the longer side, 0-1
-    min_score: float = 0.4,  # above 0 and below 1; less is no candidate
+    min_score: float = 0.4,  # above 0 and below 1; detections with a lower score are dropped
 ) -> tuple[np.ndarray, np.ndarray]:  # detections [K,8,2] in pixels of the image, scores [K], best first
     "Detect faces at every level of the image pyramid."
     longest = image.longest if isinstance(image, ImagePyramid) else max(image.shape[:2])

@@ -1,4 +1,4 @@
-"""The files that prediction reads and writes, by name.
+"""The formats that prediction reads and writes, by name.
 
 Docs: https://facekp.github.io/facekp/library/inference/formats.html.md"""
 
@@ -7,10 +7,10 @@ Docs: https://facekp.github.io/facekp/library/inference/formats.html.md"""
 # %% auto #0
 __all__ = ['FORMATS', 'DRAWN_FORMATS', 'TABLES', 'MODELS']
 
-# %% ../../nbs/library/inference/formats.ipynb #1f0e414b
-FORMATS = {  # format of results: what it is
+# %% ../../nbs/library/inference/formats.ipynb #9cdcce11
+FORMATS = {  # result format: description
     "image": "drawn images (JPEG for photographs) and videos", "jpg": "drawn images as JPEG", "png": "drawn images as PNG", "json": "a file per source",
     "jsonl": "a line per image and frame", "csv": "one table for all", "coco": "annotations for other programs", "labelme": "annotations for LabelMe"}
 DRAWN_FORMATS = ("image", "jpg", "png")  # these are written to a folder only
 TABLES = {"csv": "predictions.csv", "jsonl": "predictions.jsonl", "coco": "annotations.json"}  # formats with one file for all sources
-MODELS = "default, an .onnx, .tflite or .keras file, or the folder of a run"  # what predicts
+MODELS = "default, an .onnx, .tflite or .keras file, or the folder of a run"  # models that can predict

@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import UserError
 from ..keypoints import KEYPOINTS
 
-# %% ../../nbs/library/inference/head_pose.ipynb #d6efc577
+# %% ../../nbs/library/inference/head_pose.ipynb #3fc660a8
 MEAN_HEAD = np.array([
     [17.5, 0, 0], [-17.5, 0, 0], [10.2, 0.9, 1.1], [24.5, 0.4, -2.7], [-10.2, 0.9, 1.1], [-24.5, 0.4, -2.7], [6.4, -10.7, 9.8], [32.6, -6, -7.5],
     [-6.4, -10.7, 9.8], [-32.6, -6, -7.5], [0, 16.2, 24.7], [15.5, 36.1, 1.6], [-15.5, 36.1, 1.6], [0, 32.1, 14.9], [0, 43.3, 12.8],
@@ -30,14 +30,14 @@ class HeadPose(NamedTuple):
 
 
 def head_pose(
-    points: np.ndarray,  # float [15,2], pixels; NaN is missing
-) -> HeadPose:  # yaw, pitch and roll in degrees
-    "Fit a camera with parallel rays to the mean head. Raises UserError where fewer than six keypoints or none off the plane of the face are present."
+    points: np.ndarray,  # float [15,2], pixels; NaN: missing
+) -> HeadPose:  # yaw, pitch and roll, degrees
+    "Fit a camera with parallel rays to the mean head. Raises UserError for fewer than six keypoints, or without the nose tip."
     points = np.asarray(points, np.float64)
     present = np.isfinite(points).all(axis=1)
     head = np.column_stack([MEAN_HEAD, np.ones(len(KEYPOINTS))])[present]
     if present.sum() < 6 or not present[KEYPOINTS.index("nose_tip")]:
-        raise UserError(f"head_pose: {present.sum()} keypoints are present; expected at least six, with the nose tip")
+        raise UserError(f"head_pose: {present.sum()} keypoints are present; expected at least six, including the nose tip")
     across, down, forward, _ = np.linalg.lstsq(head, points[present], rcond=None)[0]  # displacement in the image per unit of x, y and z
     roll = np.arctan2(-down[0], down[1])
     upright = np.array([[np.cos(roll), np.sin(roll)], [-np.sin(roll), np.cos(roll)]])
@@ -46,10 +46,10 @@ def head_pose(
     pitch = np.arcsin(np.clip((across[1] * np.sin(yaw) - forward[1] * np.cos(yaw)) / scale, -1, 1))
     return HeadPose(*(float(np.degrees(angle)) for angle in (yaw, pitch, roll)))
 
-# %% ../../nbs/library/inference/head_pose.ipynb #6eb99fe2
+# %% ../../nbs/library/inference/head_pose.ipynb #fb5a3266
 def rotation_matrix(
     pose: HeadPose,  # degrees
-) -> np.ndarray:  # float [3,3]; columns are where x (right), y (down) and z (towards the viewer) of the head point in the image
+) -> np.ndarray:  # float [3,3]; columns: directions in the image of the head's x (right), y (down) and z (towards the viewer)
     "Return the rotation of a head pose: yaw first, then pitch, then roll."
     (sin_yaw, cos_yaw), (sin_pitch, cos_pitch), (sin_roll, cos_roll) = ((np.sin(angle), np.cos(angle)) for angle in np.radians(pose))
     yaw = np.array([[cos_yaw, 0, sin_yaw], [0, 1, 0], [-sin_yaw, 0, cos_yaw]])

@@ -21,28 +21,28 @@ from ..images import scale_to_uint8
 from .session import DEFAULT_MODEL, SizedSession
 from ..keypoints import IMAGE_SIZE, KEYPOINTS
 
-# %% ../../nbs/library/inference/keypoint_model.ipynb #20df1b98
+# %% ../../nbs/library/inference/keypoint_model.ipynb #72d0c3d8
 class Keypoints(NamedTuple):
     "The keypoints of N cropped faces."
     points: np.ndarray  # float32 [N,15,2], pixels of the 96x96 crop, in the order of KEYPOINTS
-    sigma: np.ndarray  # float32 [N,15], pixels: expected standard deviation of a coordinate; 0 where the model does not tell
+    sigma: np.ndarray  # float32 [N,15], pixels: expected standard deviation of a coordinate; 0 if the model does not predict it
 
 
 @runtime_checkable
 class KeypointModel(Protocol):
     "Anything that predicts the keypoints of cropped faces."
-    name: str  # shown in results
+    name: str  # name in messages
 
     def predict(
         self,
         images: np.ndarray,  # uint8 [N,96,96], grey crops
         batch_size: int = 256,  # faces per call of the network
-    ) -> Keypoints:
+    ) -> Keypoints:  # of N faces, in the order of the images
         "Predict the keypoints of cropped faces."
 
-# %% ../../nbs/library/inference/keypoint_model.ipynb #ea4296be
+# %% ../../nbs/library/inference/keypoint_model.ipynb #4641a140
 def _to_keypoints(outputs: Sequence[np.ndarray]) -> Keypoints:
-    "Shape the outputs of a network; sigma is 0 where there is none."
+    "Shape the outputs of a network; sigma is 0 if there is none."
     points = np.asarray(outputs[0], np.float32).reshape(len(outputs[0]), len(KEYPOINTS), 2)
     sigma = (np.asarray(outputs[1], np.float32) if len(outputs) > 1
              else np.zeros(points.shape[:2], np.float32))
@@ -50,9 +50,9 @@ def _to_keypoints(outputs: Sequence[np.ndarray]) -> Keypoints:
 
 
 def check_crops(
-    images: Any,  # what a caller gives as grey crops
+    images: Any,  # grey crops as the caller gives them
 ) -> np.ndarray:  # uint8 [N,96,96]
-    "Return the array of crops. Raises UserError for another shape, and for values that are no brightness or fit no range."
+    "Return the crops as an array. Raises UserError for another shape, and for values that are not grey values of a known range."
     array = np.asarray(images)
     hint = ""
     if array.shape == (IMAGE_SIZE, IMAGE_SIZE):
@@ -66,17 +66,17 @@ def check_crops(
                         f"[N,{IMAGE_SIZE},{IMAGE_SIZE}]{hint}")
     return scale_to_uint8(array, "images")
 
-# %% ../../nbs/library/inference/keypoint_model.ipynb #326bf99f
+# %% ../../nbs/library/inference/keypoint_model.ipynb #b88c1189
 class _FileModel:
-    "A network behind a function, called in batches."
+    "A network, given as a function and called in batches."
 
     def __init__(self, name: str, run: Callable[[np.ndarray], Sequence[np.ndarray]]):
         self.name, self._run = name, run
         self.metadata: dict[str, str] = {}  # metadata of the file: name, version, data, license
         try:
             self.predict(np.zeros((2, IMAGE_SIZE, IMAGE_SIZE), np.uint8))
-        except Exception as error:  # each runtime raises its own kinds
-            raise UserError(f"{name}: does not give {len(KEYPOINTS)} points for a face "
+        except Exception as error:  # each runtime raises exceptions of its own
+            raise UserError(f"{name}: does not return {len(KEYPOINTS)} points for a face "
                             f"({' '.join(str(error).split())[:120]}); expected an output [N,15,2] "
                             "or [N,30] in pixels") from error
 
@@ -89,15 +89,15 @@ class _FileModel:
         return Keypoints(np.concatenate([part.points for part in parts]),
                          np.concatenate([part.sigma for part in parts]))
 
-# %% ../../nbs/library/inference/keypoint_model.ipynb #b72b07b3
+# %% ../../nbs/library/inference/keypoint_model.ipynb #cc239e1d
 class OnnxModel(_FileModel):
     "A keypoint model in an .onnx file, run by ONNX Runtime."
 
     def __init__(
         self,
-        path: str | Path = DEFAULT_MODEL,  # takes grey [N,96,96,1], gives points [N,15,2] and perhaps sigma [N,15]
+        path: str | Path = DEFAULT_MODEL,  # file of a network that takes grey [N,96,96,1] and returns points [N,15,2] and optionally sigma [N,15], pixels
         threads: int | None = None,  # CPU threads; None: all cores of this process, at most four
-        name: str | None = None,  # how messages call it; the path when not given
+        name: str | None = None,  # name in messages; None: the path
         providers: str | Sequence[str] = "cpu",  # where to compute, as in open_session
     ):
         session = SizedSession(path, threads, providers)
@@ -113,7 +113,7 @@ class OnnxModel(_FileModel):
 
 def _read_signature(session: onnxruntime.InferenceSession,
                     path: str | Path) -> tuple[str, type, list[str]]:
-    "Return the name and type of the input and the names of the outputs. Raises UserError for a model that takes no grey crops."
+    "Return the name and type of the input and the names of the outputs. Raises UserError for a model that does not take grey crops."
     inputs, given = session.get_inputs(), [output.name for output in session.get_outputs()]
     fits = (len(inputs) == 1 and list(inputs[0].shape[1:]) == [IMAGE_SIZE, IMAGE_SIZE, 1]
             and inputs[0].type in ("tensor(float)", "tensor(uint8)"))
@@ -123,26 +123,26 @@ def _read_signature(session: onnxruntime.InferenceSession,
     outputs = ["points", "sigma"] if {"points", "sigma"} <= set(given) else given[:1]
     return inputs[0].name, np.uint8 if "uint8" in inputs[0].type else np.float32, outputs
 
-# %% ../../nbs/library/inference/keypoint_model.ipynb #4064dd27
+# %% ../../nbs/library/inference/keypoint_model.ipynb #04fa96dd
 class KerasModel(_FileModel):
     "A keypoint model that Keras runs."
 
     def __init__(
         self,
         model: Any,  # a keras.Model from grey [N,96,96,1] to points [N,15,2] in pixels
-        name: str | None = None,  # how messages call it; the model's own when not given
+        name: str | None = None,  # name in messages; None: that of the model
     ):
         super().__init__(name or str(model.name), lambda grey: [model.predict_on_batch(grey)])
 
-# %% ../../nbs/library/inference/keypoint_model.ipynb #7c89d5a8
+# %% ../../nbs/library/inference/keypoint_model.ipynb #c3b08bcf
 class LiteRTModel(_FileModel):
     "A keypoint model in a .tflite file, run by LiteRT."
 
     def __init__(
         self,
-        path: str | Path,  # takes grey [N,96,96,1], gives points [N,15,2] and perhaps sigma [N,15]
+        path: str | Path,  # file of a network that takes grey [N,96,96,1] and returns points [N,15,2] and optionally sigma [N,15], pixels
         threads: int | None = None,  # CPU threads; None: one
-        name: str | None = None,  # how messages call it; the path when not given
+        name: str | None = None,  # name in messages; None: the path
     ):
         if not Path(path).is_file():
             raise UserError(f"{path}: no such file")
@@ -155,24 +155,24 @@ class LiteRTModel(_FileModel):
             run = Interpreter(model_path=str(path), num_threads=threads or 1) \
                 .get_signature_runner("serving_default")
             run(grey=np.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 1), np.float32))
-        except Exception as error:  # LiteRT raises various kinds for a broken file
+        except Exception as error:  # LiteRT raises various exceptions for a broken file
             raise UserError(f"{path}: not a model that LiteRT can load "
                             f"({' '.join(str(error).split())[:120]})") from error
         super().__init__(name or str(path), lambda grey: _named_outputs(run(grey=grey.astype(np.float32))))
 
 
 def _named_outputs(outputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    "Return points, and sigma where it is given."
+    "Return points, and sigma if the network has it."
     return [outputs[name] for name in ("points", "sigma") if name in outputs]
 
-# %% ../../nbs/library/inference/keypoint_model.ipynb #195f381a
+# %% ../../nbs/library/inference/keypoint_model.ipynb #6c73b530
 class SourceModels:
     "One keypoint model for both annotation sources, or one for each."
 
     def __init__(
         self,
         first: KeypointModel,  # for faces of the first source
-        second: KeypointModel | None = None,  # for faces of the second source; the first when not given
+        second: KeypointModel | None = None,  # for faces of the second source; None: the first model
     ):
         self.models = (first, second or first)
         self.name = first.name
@@ -181,8 +181,8 @@ class SourceModels:
         self,
         images: np.ndarray,  # uint8 [N,96,96], grey crops
         batch_size: int = 256,  # faces per call of the network
-        second_source: np.ndarray | None = None,  # bool [N], True for faces of the second source; none when not given
-    ) -> Keypoints:
+        second_source: np.ndarray | None = None,  # bool [N], True for faces of the second source; None: no face
+    ) -> Keypoints:  # of N faces, in the order of the images
         "Predict each face with the model of its annotation source. Raises UserError for arrays of another shape."
         images = check_crops(images)
         if second_source is None or self.models[0] is self.models[1]:
@@ -193,13 +193,13 @@ class SourceModels:
             found.points[rows], found.sigma[rows] = model.predict(images[rows], batch_size)
         return found
 
-# %% ../../nbs/library/inference/keypoint_model.ipynb #aa4f2176
+# %% ../../nbs/library/inference/keypoint_model.ipynb #5e224222
 def load_keypoint_model(
     model: str | Path | KeypointModel = "default",  # default, an .onnx, .tflite or .keras file, the folder of a run, or a model
     threads: int | None = None,  # CPU threads; None: all cores of this process, at most four; Keras ignores it
     providers: str | Sequence[str] = "cpu",  # where ONNX models compute, as in open_session
 ) -> KeypointModel:  # ready to predict
-    "Open a keypoint model by the ending of its file. Raises UserError for what is none."
+    "Open a keypoint model according to the ending of its file. Raises UserError for a file that is not a model."
     if not isinstance(model, (str, Path)):
         return model
     if str(model) == "default":

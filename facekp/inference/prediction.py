@@ -24,14 +24,14 @@ from ..keypoints import KEYPOINTS
 if TYPE_CHECKING:
     import pandas
 
-# %% ../../nbs/library/inference/prediction.ipynb #eb6e2041
+# %% ../../nbs/library/inference/prediction.ipynb #bbdc7a42
 @dataclass(frozen=True, eq=False)
 class Prediction:
     "The faces of one image."
     image: np.ndarray = field(repr=False)  # uint8 [H,W,3], RGB, upright
-    faces: list[Face]  # largest confidence first
-    name: str = ""  # the file, where there is one
-    seconds: float = 0.0  # from pixels to points, without reading the file
+    faces: list[Face]  # highest confidence first
+    name: str = ""  # path of the file; empty for an image in memory
+    seconds: float = 0.0  # time from pixels to points, without reading the file
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "faces", [replace(face, image=self.image) for face in self.faces])  # so that a face can be aligned
@@ -66,27 +66,27 @@ class Prediction:
 
     def save(
         self,
-        path: str | Path,  # ends with .png, .jpg or the ending of another image format; missing folders are made
+        path: str | Path,  # ends with .png, .jpg or the ending of another image format; missing folders are created
     ) -> Path:  # the path written
-        "Write the drawn image atomically; the ending chooses the format."
+        "Write the drawn image atomically; the ending determines the format."
         return write_image(self.draw(), path, "drawn by facekp")
 
     def to_dict(self) -> dict[str, Any]:  # schema, file, width, height, seconds, faces
-        "Return the prediction in plain Python types, as the JSON file holds it."
+        "Return the prediction in plain Python types, as in the JSON file."
         return {"schema": SCHEMA, "file": self.name, "width": self.image.shape[1], "height": self.image.shape[0],
                 "seconds": round(self.seconds, 4), "faces": [face.to_dict() for face in self.faces]}
 
     def to_pandas(self) -> "pandas.DataFrame":  # a row per face with FACE_COLUMNS
-        "Return the faces as a table, as the CSV file holds it."
+        "Return the faces as a table, as in the CSV file."
         import pandas
 
         return pandas.DataFrame([face_to_row(face) for face in self.faces],
                                 columns=list(FACE_COLUMNS)).rename_axis("face")
 
     def to_supervision(self) -> Any:  # supervision.KeyPoints
-        "Return the faces for the package supervision. Raises UserError where it is not installed."
+        "Return the faces for the package supervision. Raises UserError if it is not installed."
         return faces_to_supervision(self.faces)
 
     def _repr_png_(self) -> bytes:
-        "Return what a notebook shows, at most 1200 pixels wide."
+        "Return the PNG that a notebook shows, at most 1200 pixels wide."
         return encode_png(self.draw())

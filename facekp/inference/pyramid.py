@@ -1,4 +1,4 @@
-"""One image at several sizes, made once: what the detector sees, and what crops are cut from.
+"""One image at several sizes, computed once, for the detector and for crops.
 
 Docs: https://facekp.github.io/facekp/library/inference/pyramid.html.md"""
 
@@ -17,20 +17,20 @@ import numpy as np
 from ..geometry import Crop, crop_image
 from ..keypoints import IMAGE_SIZE
 
-# %% ../../nbs/library/inference/pyramid.ipynb #1a9b4783
-SMALLEST_LEVEL = 128  # pixels: the longer side of a level that is not halved any more
-PIXELS_PER_PIXEL = 1.0  # of a level, for each pixel of the result that is made from it, at least
+# %% ../../nbs/library/inference/pyramid.ipynb #b3210417
+SMALLEST_LEVEL = 128  # pixels: lower limit for the longer side of a level
+PIXELS_PER_PIXEL = 1.0  # minimum number of pixels of a level, along a side, per pixel of the result
 
-# %% ../../nbs/library/inference/pyramid.ipynb #39ef0cc7
+# %% ../../nbs/library/inference/pyramid.ipynb #44d683d8
 class ImagePyramid:
-    "An image at several sizes, each half of the one before."
+    "An image at several sizes, each half of the previous one."
 
     always_oversamples = False  # True: `oversample` has no effect
 
     def __init__(
         self,
         image: np.ndarray,  # uint8 [H,W,3], RGB
-        finest: int | None = None,  # pixels: the longer side of the largest size that `resize` will be asked for; the image's own when not given
+        finest: int | None = None,  # pixels: longer side of the largest image that `resize` will return; None: that of the image
     ):
         self.image, self.longest = image, max(image.shape[:2])
         self.levels = _make_levels(image, self.longest / (finest or self.longest))
@@ -39,7 +39,7 @@ class ImagePyramid:
         self,
         longest: int,  # pixels: the longer side of the result
     ) -> np.ndarray:  # uint8 [h,w,3], RGB
-        "Return the image at a size, made from the smallest level that is large enough."
+        "Return the image at a size, computed from the smallest level that is large enough."
         factor = self._factor(self.longest / longest)
         level, scale = self.levels[factor], longest * factor / self.longest
         size = [max(1, round(side * scale)) for side in level.shape[1::-1]]
@@ -48,11 +48,11 @@ class ImagePyramid:
     def crop(
         self,
         crop: Crop,  # the region, pixels of the image
-        size: int = IMAGE_SIZE,  # pixels of a side of the result
+        size: int = IMAGE_SIZE,  # side of the result, pixels
         grey: bool = False,  # True: the result is grey
-        oversample: bool = True,  # False: one sample per pixel of the result, a third of the time; enough for the detector
-    ) -> np.ndarray:  # uint8 [size,size,3] or [size,size]; outside the image its edge is repeated
-        "Cut a crop out of an image that is reduced as far as the crop allows."
+        oversample: bool = True,  # False: one sample per pixel of the result, which takes a third of the time and is enough for the detector
+    ) -> np.ndarray:  # uint8 [size,size,3] or [size,size]; the edge of the image is repeated outside it
+        "Cut out a crop, from the image reduced as far as the crop allows."
         wanted = crop.size / size / PIXELS_PER_PIXEL
         factor = self._factor(wanted)
         level, shrink = self.levels[factor], min(4, _power_of_two(wanted / factor))
@@ -64,16 +64,16 @@ class ImagePyramid:
         return self._finish(crop_image(level, reduced, size, grey, oversample or self.always_oversamples))
 
     def _finish(self, cut: np.ndarray) -> np.ndarray:
-        "Return a crop as it is; subclasses change it."
+        "Return a crop unchanged; subclasses override this."
         return cut
 
     def _factor(self, most: float) -> int:
-        "Return the factor of the smallest level that is reduced no further than wanted."
+        "Return the factor of the smallest level that is not reduced more than wanted."
         return max((factor for factor in self.levels if factor <= most), default=1)
 
-# %% ../../nbs/library/inference/pyramid.ipynb #986d59e4
+# %% ../../nbs/library/inference/pyramid.ipynb #6e510ef9
 def _make_levels(image: np.ndarray, first: float) -> dict[int, np.ndarray]:
-    "Return the image at each factor of reduction; the largest result is `first` times smaller than the image."
+    "Return the image at each reduction factor; the largest size needed is `first` times smaller than the image."
     factor = 8 if first >= 16 else 4 if first >= 4 else 2 if first >= 2 else 1
     levels = {1: image}
     if factor > 1:
@@ -90,7 +90,7 @@ def _power_of_two(value: float) -> int:
 
 
 def _reduce(image: np.ndarray, factor: int) -> np.ndarray:
-    "Reduce an image by 2, 4 or 8, exactly: rows and columns beyond the last whole block are left out. Linear interpolation averages the middle four pixels of a block."
+    "Reduce an image by exactly 2, 4 or 8; leave out rows and columns beyond the last whole block. Linear interpolation averages the middle four pixels of a block."
     height, width = (max(1, side // factor) for side in image.shape[:2])
     whole = image[:height * factor, :width * factor]
     return np.asarray(cv2.resize(whole, (width, height), interpolation=cv2.INTER_LINEAR if factor > 2 else cv2.INTER_AREA))
@@ -98,26 +98,26 @@ def _reduce(image: np.ndarray, factor: int) -> np.ndarray:
 
 def _reduced_region(image: np.ndarray, x: float, y: float, size: float,
                     factor: int) -> tuple[np.ndarray, tuple[int, int]]:
-    "Return what is around a crop of any angle, reduced, and the corner where it begins."
+    "Return the reduced region around a crop of any angle, and its top left corner in the image."
     reach = 0.75 * size + 4 * factor
     left, right = (int(np.clip(edge, 0, image.shape[1] - 1)) for edge in (x - reach, x + reach))
     top, bottom = (int(np.clip(edge, 0, image.shape[0] - 1)) for edge in (y - reach, y + reach))
     left, top = left - left % factor, top - top % factor
     return _reduce(image[top:bottom + 1, left:right + 1], factor), (left, top)
 
-# %% ../../nbs/library/inference/pyramid.ipynb #291d4d2b
-SHARPENING = 5.0  # times the difference from the smoothed crop that is added to it
+# %% ../../nbs/library/inference/pyramid.ipynb #11a4f984
+SHARPENING = 5.0  # factor of the difference between a crop and its smoothed copy, which is added to the crop
 SMOOTHING = 3 / 128  # standard deviation of the smoothing, as a share of the crop's side
 
 
 class SharpenedPyramid(ImagePyramid):
-    "The levels of another pyramid, with crops that are sharpened."
+    "The levels of another pyramid, with sharpened crops."
 
     always_oversamples = True  # sharpening would amplify aliasing
 
     def __init__(
         self,
-        pyramid: ImagePyramid,  # whose levels are shared
+        pyramid: ImagePyramid,  # pyramid whose levels are shared
     ):
         self.image, self.longest, self.levels = pyramid.image, pyramid.longest, pyramid.levels
 

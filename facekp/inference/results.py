@@ -28,12 +28,12 @@ from ..keypoints import COLUMNS, KEYPOINTS
 if TYPE_CHECKING:
     import pandas
 
-# %% ../../nbs/library/inference/results.ipynb #fbc57c2b
+# %% ../../nbs/library/inference/results.ipynb #c8b77ded
 class _ComparedByValue:
-    "Equality and hash of a face by its values; the image it was found in does not count."
+    "Equality and hash of a face by its values; its image does not count."
 
     def _key(self) -> tuple[Any, ...]:
-        "Return everything that makes the face, in hashable form."
+        "Return all values of the face in hashable form."
         face: Any = self
         arrays = (np.asarray(array, np.float32).tobytes() for array in (face.points, face.sigma, face.box))
         return (*arrays, face.confidence, face.flags, face.crop, face.track_id)
@@ -44,9 +44,9 @@ class _ComparedByValue:
     def __hash__(self) -> int:
         return hash(self._key())
 
-# %% ../../nbs/library/inference/results.ipynb #cda89933
+# %% ../../nbs/library/inference/results.ipynb #e16faa5b
 class _Uses:
-    "What is made of the points of a face: aligned chip, head pose, expression measures, and how a notebook shows it."
+    "What can be computed from the points of a face: aligned chip, head pose, expression measures, and HTML for notebooks."
     points: np.ndarray
     sigma: np.ndarray
     image: np.ndarray | None
@@ -54,12 +54,12 @@ class _Uses:
     def align(
         self,
         size: int = 112,  # side of the chip, pixels
-        image: np.ndarray | None = None,  # uint8 [H,W,3], where the face lies; the image of its Prediction when not given
+        image: np.ndarray | None = None,  # uint8 [H,W,3], RGB, the image of the face; None: that of its Prediction
     ) -> np.ndarray:  # uint8 [size,size,3], RGB
         "Cut out the face aligned to ArcFace's five-point template. Raises UserError for a face without an image."
         image = self.image if image is None else image
         if image is None:
-            raise UserError("align: this face does not hold its image; expected a face of a Prediction, or "
+            raise UserError("align: this face has no image; expected a face of a Prediction, or "
                             "face.align(112, frame.image) for a face of a video or a file")
         return align_face(image, self.points, size)
 
@@ -74,26 +74,26 @@ class _Uses:
         return measure_expression(self.points)
 
     def _repr_html_(self) -> str:
-        "Return what a notebook shows: the aligned chip where there is an image, pose, measures and a table of the keypoints."
+        "Return the HTML that a notebook shows; see face_to_html."
         return face_to_html(self)
 
-# %% ../../nbs/library/inference/results.ipynb #a5fbcb4a
+# %% ../../nbs/library/inference/results.ipynb #65a0672b
 @dataclass(frozen=True, eq=False)
 class Face(_ComparedByValue, _Uses):
     "One face of an image. Coordinates are pixels of the image, x right and y down, 0 at the centre of the first pixel."
     points: np.ndarray  # float32 [15,2], in the order of KEYPOINTS; left and right are the person's own
-    sigma: np.ndarray  # float32 [15], pixels: expected standard deviation of a coordinate; 0 where the model does not tell
+    sigma: np.ndarray  # float32 [15], pixels: expected standard deviation of a coordinate; 0 if the model does not predict it
     box: np.ndarray  # float32 [4]: left, top, right, bottom, pixels
-    confidence: float  # 0-1: the probability that this is a face and its mean error is at most 15% of the interocular distance, by a calibrated model
-    flags: tuple[str, ...]  # reasons for caution: small, cut, turned, unsure; empty for a face seen well
-    crop: Crop = field(repr=False)  # the region that the keypoint model saw
+    confidence: float  # 0-1: calibrated probability that this is a face and that its mean error is at most 15% of the interocular distance
+    flags: tuple[str, ...]  # reasons for caution: small, cut, turned, unsure; empty for a clear face
+    crop: Crop = field(repr=False)  # the region that the keypoint model received
     track_id: int | None = None  # in a video: the number that a face keeps from frame to frame
     image: np.ndarray | None = field(default=None, repr=False)  # uint8 [H,W,3], RGB; None for faces of videos and files
 
     def __getitem__(self, keypoint: str) -> np.ndarray:  # float32 [2]: x and y, pixels
         "Return a keypoint by name. Raises KeyError for a name that is not in KEYPOINTS."
         if keypoint not in KEYPOINTS:
-            raise KeyError(f"{keypoint!r} is no keypoint; expected one of {', '.join(KEYPOINTS)}")
+            raise KeyError(f"{keypoint!r} is not a keypoint; expected one of {', '.join(KEYPOINTS)}")
         return np.asarray(self.points[KEYPOINTS.index(keypoint)])
 
     def to_dict(self) -> dict[str, Any]:  # what JSON holds; see face_to_dict
@@ -101,8 +101,8 @@ class Face(_ComparedByValue, _Uses):
         return face_to_dict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Face":  # values: as `to_dict` gives them
-        "Make a face from what to_dict returned."
+    def from_dict(cls, values: Mapping[str, Any]) -> "Face":  # values: as to_dict returns them
+        "Create a face from plain Python types."
         return face_from_dict(values)
 
     def to_pandas(self) -> "pandas.DataFrame":  # a row per keypoint with x, y and sigma in pixels
@@ -110,10 +110,10 @@ class Face(_ComparedByValue, _Uses):
         return face_to_pandas(self)
 
     def to_supervision(self) -> Any:  # supervision.KeyPoints of one face
-        "Return the face for the package supervision. Raises UserError where it is not installed."
+        "Return the face for the package supervision. Raises UserError if it is not installed."
         return faces_to_supervision([self])
 
-# %% ../../nbs/library/inference/results.ipynb #b28add91
+# %% ../../nbs/library/inference/results.ipynb #17c7f702
 def face_to_pandas(
     face: Any,  # a Face
 ) -> "pandas.DataFrame":  # a row per keypoint with x, y and sigma in pixels
@@ -127,7 +127,7 @@ def face_to_pandas(
 def face_to_html(
     face: Any,  # a Face
 ) -> str:  # HTML
-    "Return a face as HTML: the aligned chip where there is an image, pose, measures and a table of the keypoints."
+    "Return a face as HTML: the aligned chip if the face has an image, pose, measures and a table of the keypoints."
     chip = ""
     if face.image is not None:
         png = base64.b64encode(encode_png(face.align())).decode()
@@ -138,9 +138,9 @@ def face_to_html(
     note = " ".join([f"confidence {face.confidence:.2f}", *face.flags])
     return f"<div>{chip}<p>{note}<br>{words}</p>{face_to_pandas(face).round(1).to_html()}</div>"
 
-# %% ../../nbs/library/inference/results.ipynb #ab5018c5
+# %% ../../nbs/library/inference/results.ipynb #67e795f0
 def face_to_dict(
-    face: Face,  # of an image or frame
+    face: Face,  # face of an image or frame
 ) -> dict[str, Any]:  # track_id (in videos), box, confidence, flags, points and sigma by keypoint, crop
     "Return a face in plain Python types, rounded to hundredths of a pixel."
     points, sigma = (np.round(values.astype(float), 2).tolist() for values in (face.points, face.sigma))
@@ -154,9 +154,9 @@ def face_to_dict(
 
 
 def face_from_dict(
-    values: Mapping[str, Any],  # what face_to_dict returned
-) -> Face:
-    "Make a face from plain Python types."
+    values: Mapping[str, Any],  # as face_to_dict returns them
+) -> Face:  # without an image
+    "Create a face from plain Python types."
     points, sigma = (np.array([values[name][keypoint] for keypoint in KEYPOINTS], np.float32)
                      for name in ("points", "sigma"))
     crop = values["crop"]
@@ -165,14 +165,14 @@ def face_from_dict(
                 tuple(values["flags"]), Crop((x, y), crop["size"], crop["angle"]),
                 values.get("track_id"))
 
-# %% ../../nbs/library/inference/results.ipynb #3a398c56
+# %% ../../nbs/library/inference/results.ipynb #c3e92981
 FACE_COLUMNS = ("left", "top", "right", "bottom", "confidence", "flags", *COLUMNS,
                 *(f"{keypoint}_sigma" for keypoint in KEYPOINTS),
                 "crop_x", "crop_y", "crop_size", "crop_angle")  # of the CSV table and of to_pandas
 
 
 def face_to_row(
-    face: Face,  # of an image or frame
+    face: Face,  # face of an image or frame
 ) -> list[Any]:  # the values of FACE_COLUMNS
     "Return a face as the row of a table, rounded to hundredths of a pixel."
     crop = (*face.crop.center, face.crop.size)
@@ -183,9 +183,9 @@ def face_to_row(
 
 
 def faces_to_supervision(
-    faces: Iterable[Face],
+    faces: Iterable[Face],  # faces of an image or frame
 ) -> Any:  # supervision.KeyPoints of class 0; the confidence of a keypoint is that of its face; tracks as data["tracker_id"]
-    "Return faces for the package supervision. Raises UserError where it is not installed."
+    "Return faces for the package supervision. Raises UserError if it is not installed."
     try:
         import supervision
     except ImportError as error:

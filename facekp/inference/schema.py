@@ -12,29 +12,29 @@ from typing import Any
 
 from ..keypoints import KEYPOINTS
 
-# %% ../../nbs/library/inference/schema.ipynb #2c3ca6d8
+# %% ../../nbs/library/inference/schema.ipynb #d9bb7d2e
 SCHEMA_VERSION = 1  # grows when a reader of the old format would misread the new one
 SCHEMA = f"facekp-faces/{SCHEMA_VERSION}"
 
 
 def face_schema() -> dict[str, Any]:  # a JSON Schema
-    "Describe a face."
+    "Return the schema of a face."
     number, pair = {"type": "number"}, _list_of({"type": "number"}, 2)
     properties = {
-        "track_id": {"type": "integer", "minimum": 1, "description": "in videos: the number that a face keeps through a shot; after a cut to another scene or face it is new, also for a person who was seen before"},
+        "track_id": {"type": "integer", "minimum": 1, "description": "in videos: the number that a face keeps through a shot; after a cut to another scene or face it is new, even for a person seen before"},
         "box": {**_list_of(number, 4), "description": "left, top, right, bottom in pixels; may reach beyond the image"},
-        "confidence": {"type": "number", "minimum": 0, "maximum": 1, "description": "probability that the face is one and its mean error is at most 15% of the interocular distance"},
+        "confidence": {"type": "number", "minimum": 0, "maximum": 1, "description": "calibrated probability that the detection is a face and that its mean error is at most 15% of the interocular distance"},
         "flags": {"type": "array", "items": {"type": "string"}, "description": "reasons for caution"},
         "points": {**_by_keypoint(pair), "description": "x and y in pixels from the centre of the top left pixel, x right, y down; left and right are the person's own"},
-        "sigma": {**_by_keypoint({"type": "number", "minimum": 0}), "description": "expected standard deviation of a coordinate in pixels; 0: not known"},
-        "crop": {"type": "object", "required": ["center", "size", "angle"], "description": "the square that the keypoint model saw; pixels, radians clockwise",
+        "sigma": {**_by_keypoint({"type": "number", "minimum": 0}), "description": "expected standard deviation of a coordinate in pixels; 0: not predicted"},
+        "crop": {"type": "object", "required": ["center", "size", "angle"], "description": "the square that the keypoint model received; pixels, radians clockwise",
                  "properties": {"center": pair, "size": {"type": "number", "exclusiveMinimum": 0}, "angle": number}},
     }
     return {"type": "object", "properties": properties, "required": [name for name in properties if name != "track_id"]}
 
 
 def result_schema() -> dict[str, Any]:  # a JSON Schema (draft 2020-12)
-    "Describe the document of an image, the document of a video, and a line of a stream."
+    "Return the schema of an image's document, a video's document and a line of a stream."
     whole, seconds = {"type": "integer", "minimum": 0}, {"type": "number", "minimum": 0}
     faces = {"type": "array", "items": face_schema()}
     version, file = {"const": SCHEMA}, {"type": "string", "description": "as the user named it"}
@@ -47,15 +47,15 @@ def result_schema() -> dict[str, Any]:  # a JSON Schema (draft 2020-12)
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:
-    "Describe an object in which all properties are required."
+    "Return the schema of an object whose properties are all required."
     return {"type": "object", "properties": properties, "required": list(properties)}
 
-# %% ../../nbs/library/inference/schema.ipynb #ac42418b
+# %% ../../nbs/library/inference/schema.ipynb #5283a8d3
 def _list_of(item: dict[str, Any], length: int) -> dict[str, Any]:
-    "Describe a list of a fixed length."
+    "Return the schema of a list of fixed length."
     return {"type": "array", "items": item, "minItems": length, "maxItems": length}
 
 
 def _by_keypoint(item: dict[str, Any]) -> dict[str, Any]:
-    "Describe an object with one value per keypoint."
+    "Return the schema of an object with one value per keypoint."
     return {"type": "object", "properties": dict.fromkeys(KEYPOINTS, item), "required": list(KEYPOINTS), "additionalProperties": False}

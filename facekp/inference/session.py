@@ -1,4 +1,4 @@
-"""Open ONNX models with ONNX Runtime; the shipped models and where they lie.
+"""Open ONNX models with ONNX Runtime, and locate the shipped ones.
 
 Docs: https://facekp.github.io/facekp/library/inference/session.html.md"""
 
@@ -20,17 +20,17 @@ from ..errors import UserError
 from ..foreign_files import describe_foreign, read_head
 from .formats import MODELS
 
-# %% ../../nbs/library/inference/session.ipynb #fb906055
+# %% ../../nbs/library/inference/session.ipynb #9d1b73f8
 DETECTOR_FILE = Path(str(files("facekp"))) / "weights" / "face_detector.onnx"
 DEFAULT_MODEL = Path(str(files("facekp"))) / "weights" / "default.onnx"
 PROVIDERS = {"cuda": "CUDAExecutionProvider", "coreml": "CoreMLExecutionProvider", "directml": "DmlExecutionProvider",
-             "cpu": "CPUExecutionProvider"}  # where ONNX Runtime can compute, fastest first; all but cpu need a build of ONNX Runtime that has them
+             "cpu": "CPUExecutionProvider"}  # where ONNX Runtime can compute, fastest first; all but cpu need a build of ONNX Runtime that includes them
 
-# %% ../../nbs/library/inference/session.ipynb #1e553aeb
+# %% ../../nbs/library/inference/session.ipynb #910f01df
 def choose_providers(
     providers: str | Sequence[str] = "cpu",  # keys of PROVIDERS in order of preference, or auto: all that are available
 ) -> list[str]:  # names of ONNX Runtime's execution providers; the CPU is always the last
-    "Return the execution providers to use. Raises UserError for one that is unknown or not available here."
+    "Return the execution providers to use. Raises UserError for a provider that is unknown or unavailable."
     present = onnxruntime.get_available_providers()
     names = [providers] if isinstance(providers, str) else list(providers)
     if names == ["auto"]:
@@ -38,17 +38,17 @@ def choose_providers(
     missing = [name for name in names if PROVIDERS.get(name) not in present]
     if missing:
         able = ", ".join(name for name, provider in PROVIDERS.items() if provider in present)
-        raise UserError(f"providers={providers!r}: {missing[0]} is not available with this ONNX Runtime; expected auto or some of: {able}. "
+        raise UserError(f"providers={providers!r}: {missing[0]} is not available with this ONNX Runtime; expected auto or one or more of: {able}. "
                         "CUDA comes with the package onnxruntime-gpu, CoreML with onnxruntime on macOS")
     return [PROVIDERS[name] for name in dict.fromkeys([*names, "cpu"])]
 
-# %% ../../nbs/library/inference/session.ipynb #c0bdb7b0
+# %% ../../nbs/library/inference/session.ipynb #60d9137d
 def open_session(
     path: str | Path,  # an .onnx file
     threads: int | None = None,  # CPU threads; None: all cores of this process, at most four
     providers: str | Sequence[str] = "cpu",  # where to compute: cpu, cuda, coreml, directml, several in order of preference, or auto
 ) -> onnxruntime.InferenceSession:  # ready to run
-    "Open a model with ONNX Runtime. Raises UserError for a file that is none and for a provider that is not available."
+    "Open a model with ONNX Runtime. Raises UserError for a file that is not a model and for an unavailable provider."
     chosen = choose_providers(providers)
     options = onnxruntime.SessionOptions()
     cores = (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -60,12 +60,12 @@ def open_session(
         raise UserError(f"{path}: no such model; expected {MODELS}")
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=chosen)
-    except Exception as error:  # onnxruntime has its own kinds
+    except Exception as error:  # onnxruntime raises exceptions of its own
         why = describe_foreign(read_head(path)) or " ".join(str(error).split())[:120]
         raise UserError(f"{path}: not a model that ONNX Runtime can load ({why}); expected {MODELS}") from error
 
-# %% ../../nbs/library/inference/session.ipynb #407fd5c3
-SMALL_INPUT = 200_000  # values of an input, of all items together: up to here one thread is as fast as several and takes less processor time
+# %% ../../nbs/library/inference/session.ipynb #abf2d351
+SMALL_INPUT = 200_000  # number of values in an input, over the whole batch; up to this size, one thread is as fast as several and takes less processor time
 
 
 class SizedSession:
@@ -83,10 +83,10 @@ class SizedSession:
 
     def run(
         self,
-        outputs: Sequence[str],  # names of outputs
-        inputs: Mapping[str, np.ndarray],  # by the names of the inputs; the first decides how large the input is
-    ) -> list[np.ndarray]:  # the outputs in that order
-        "Run the model."
+        outputs: Sequence[str],  # names of the outputs to compute
+        inputs: Mapping[str, np.ndarray],  # arrays by input name; the first one determines the size of the input
+    ) -> list[np.ndarray]:  # the outputs in the order of their names
+        "Run the model on one thread or several, depending on the size of the input."
         if self._threads == 1 or next(iter(inputs.values())).size <= SMALL_INPUT:
             return list(self.small.run(list(outputs), dict(inputs)))
         if self._large is None:

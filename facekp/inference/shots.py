@@ -1,4 +1,4 @@
-"""Notice a cut in a video, and another person in the same place.
+"""Detect a cut in a video, and another person in the same place.
 
 Docs: https://facekp.github.io/facekp/library/inference/shots.html.md"""
 
@@ -12,12 +12,12 @@ __all__ = ['SAME_SHOT', 'SAME_FACE', 'OTHER_FACE', 'FRAME_SIZE', 'FACE_SIZE', 'N
 import cv2
 import numpy as np
 
-# %% ../../nbs/library/inference/shots.ipynb #993b4e9f
-SAME_SHOT = 0.7  # similarity of two frames from which they are taken for one shot
-SAME_FACE = 0.8  # similarity of two faces from which one continues the other in another shot, as after a flash; of pairs of different persons, one in a hundred reaches it
-OTHER_FACE = 0.7  # similarity of two faces of one shot, a moment apart, below which they are different persons; 19 in 20 pairs of photographs are, and the same face has 0.9 or more
+# %% ../../nbs/library/inference/shots.ipynb #8d4903be
+SAME_SHOT = 0.7  # similarity from which two frames belong to one shot
+SAME_FACE = 0.8  # similarity from which a face continues one of another shot, as after a flash; one in a hundred pairs of different persons reaches it
+OTHER_FACE = 0.7  # similarity below which two faces of one shot, a moment apart, are different persons: 19 in 20 pairs of photographs are below, the same face has 0.9 or more
 FRAME_SIZE, FACE_SIZE = (32, 24), (16, 16)  # pixels of the thumbnails, width and height
-NOISE_VARIANCE = 25.0  # of grey values: what differs less in a thumbnail counts as equal
+NOISE_VARIANCE = 25.0  # variance of grey values: thumbnails that differ less count as equal
 
 
 def frame_thumbnail(
@@ -29,24 +29,24 @@ def frame_thumbnail(
 
 
 def face_thumbnail(
-    crop: np.ndarray,  # uint8 [96,96], grey, cut out by the keypoints
+    crop: np.ndarray,  # uint8 [96,96], grey, framed by the keypoints
 ) -> np.ndarray:  # float32 [16,16]
     "Reduce the crop of a face to a thumbnail that differs between persons in the same pose."
     return np.asarray(cv2.resize(crop, FACE_SIZE, interpolation=cv2.INTER_AREA), np.float32)
 
-# %% ../../nbs/library/inference/shots.ipynb #ccd73a58
+# %% ../../nbs/library/inference/shots.ipynb #ee4e9f21
 def frame_similarity(
-    one: np.ndarray,  # float32 [24,32,3], of frame_thumbnail
-    other: np.ndarray,  # float32 [24,32,3]
-) -> float:  # 1: equal up to brightness; about 0: nothing in common, also for a black frame beside another
+    one: np.ndarray,  # float32 [24,32,3], from frame_thumbnail
+    other: np.ndarray,  # float32 [24,32,3], from frame_thumbnail
+) -> float:  # 1: equal up to brightness; about 0: nothing in common, or one of them is black
     "Compare two frames by their structure and contrast."
     a, b = one - one.mean(), other - other.mean()
     return float((2 * np.vdot(a, b) / a.size + NOISE_VARIANCE) / ((np.vdot(a, a) + np.vdot(b, b)) / a.size + NOISE_VARIANCE))
 
 
 def face_similarity(
-    one: np.ndarray,  # float32 [16,16], of face_thumbnail
-    other: np.ndarray,  # float32 [16,16]
+    one: np.ndarray,  # float32 [16,16], from face_thumbnail
+    other: np.ndarray,  # float32 [16,16], from face_thumbnail
 ) -> float:  # 1: equal up to brightness and contrast
     "Compare two aligned faces by their correlation."
     a, b = one - one.mean(), other - other.mean()

@@ -1,4 +1,4 @@
-"""List the images, videos and webcams that are to be predicted.
+"""List the images, videos and webcams to predict.
 
 Docs: https://facekp.github.io/facekp/library/inference/sources.html.md"""
 
@@ -21,44 +21,44 @@ from ..foreign_files import is_system_name
 from ..images import IMAGE_ENDINGS
 from ..video import VIDEO_ENDINGS
 
-# %% ../../nbs/library/inference/sources.ipynb #1d06b22e
-RESULT_SUFFIX = "-points"  # of the name of a drawn image or video
+# %% ../../nbs/library/inference/sources.ipynb #5e27db1d
+RESULT_SUFFIX = "-points"  # suffix of the name of a drawn image or video
 
 
 class Source(NamedTuple):
     "An image, a video or a webcam."
-    path: str  # the file, or webcam or webcam:N
-    name: str  # of its result, without ending; unique
+    path: str  # a file, webcam or webcam:N
+    name: str  # name of the result, without ending; unique
 
     @property
     def is_video(self) -> bool:
-        "Tell whether it has frames."
+        "Tell whether the source has frames."
         return is_webcam(self.path) or Path(self.path).suffix.lower() in VIDEO_ENDINGS
 
 
 def is_webcam(
-    path: str,  # a file, or webcam or webcam:N
+    path: str,  # a file, webcam or webcam:N
 ) -> bool:
-    "Tell whether a source is a webcam; a file of that name goes first."
+    "Tell whether a source is a webcam; a file of that name takes precedence."
     return path.partition(":")[0] == "webcam" and not Path(path).exists()
 
 
 def webcam_number(
     path: str,  # webcam or webcam:N
-) -> int:  # N, or 0
-    "Return the number of a webcam. Raises UserError for what is no number."
+) -> int:  # N, or 0 without a number
+    "Return the number of a webcam. Raises UserError for text after the colon that is not a number."
     number = path.partition(":")[2] or "0"
     if not number.isdigit():
         raise UserError(f"{path}: expected webcam or webcam:N with the camera's number, such as "
                         "webcam:1")
     return int(number)
 
-# %% ../../nbs/library/inference/sources.ipynb #754b6976
+# %% ../../nbs/library/inference/sources.ipynb #9de07f37
 def find_sources(
     given: Iterable[str | Path],  # images, videos, folders, webcam or webcam:N
-    results: str | Path | None = None,  # the folder of the results
-) -> list[Source]:  # sorted inside folders
-    "List what is to be predicted. Raises UserError for what is not there."
+    results: str | Path | None = None,  # folder of the results; None: they are printed
+) -> list[Source]:  # in the given order, sorted within each folder
+    "List the images, videos and webcams to predict. Raises UserError for a source that does not exist."
     found: list[tuple[str, str]] = []
     for item in map(str, given):
         path = Path(item)
@@ -78,16 +78,16 @@ def find_sources(
     used: set[str] = set()
     return [Source(path, _unused_name(name, used)) for path, name in found]
 
-# %% ../../nbs/library/inference/sources.ipynb #aa8feb01
+# %% ../../nbs/library/inference/sources.ipynb #e5faf56e
 def _files(folder: Path, results: Path | None) -> Iterator[Path]:
-    "Yield the images and videos of a folder that are no results."
+    "Yield the images and videos of a folder that are not results."
     kept = None if results is None else results.resolve()
     inside = kept is not None and folder.resolve() in kept.parents
     seen = set()
     closed: list[OSError] = []  # folders that cannot be read
     for place, folders, names in os.walk(folder, onerror=closed.append, followlinks=True):
         real = Path(place).resolve()
-        if real in seen or (inside and real == kept):  # a link in a circle, or the results
+        if real in seen or (inside and real == kept):  # a circular link, or the results folder
             folders.clear()
             continue
         seen.add(real)
@@ -101,12 +101,12 @@ def _files(folder: Path, results: Path | None) -> Iterator[Path]:
 
 
 def _is_broken_link(path: Path) -> bool:
-    "Tell whether a link leads nowhere, such as to a disk that is not mounted."
+    "Tell whether a path is a broken link, such as one to a disk that is not mounted."
     return path.is_symlink() and not os.path.exists(path)
 
-# %% ../../nbs/library/inference/sources.ipynb #260d7ade
+# %% ../../nbs/library/inference/sources.ipynb #387cdb65
 def _unused_name(name: str, used: set[str]) -> str:
-    "Return the name, with a number behind it where another source has it already; disks may ignore case."
+    "Return the name, with a number appended if another source already has it; file systems may ignore case."
     free = next(one for one in (name, *(f"{name}-{n}" for n in range(2, len(used) + 3)))
                 if one.casefold() not in used)
     used.add(free.casefold())
@@ -114,7 +114,7 @@ def _unused_name(name: str, used: set[str]) -> str:
 
 
 def _describe_others(folder: Path) -> str:
-    "Return the endings of a folder's other files, such as '; it holds 12 .nef', so that the user sees why none is taken."
+    "Return the endings of a folder's other files, such as '; it holds 12 .nef', so that the user sees why none was taken."
     names = (name for _, _, names in os.walk(folder) for name in names if not is_system_name(name))
     endings = Counter(ending for name in names if (ending := Path(name).suffix.lower()) and ending not in IMAGE_ENDINGS | VIDEO_ENDINGS)
     found = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(3))
@@ -122,7 +122,7 @@ def _describe_others(folder: Path) -> str:
 
 
 def _why_missing(item: str) -> str:
-    "Say why a source is none."
+    "Explain why a source cannot be used."
     if re.match(r"https?:/", item):
         return "a web address; download the image or video, and give the file"
     if item == "-" or Path(item).exists():

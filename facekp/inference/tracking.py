@@ -29,9 +29,9 @@ from .results import Face
 from .shots import OTHER_FACE, SAME_FACE, SAME_SHOT, face_similarity, face_thumbnail, frame_similarity, frame_thumbnail
 from ..video import read_frames
 
-# %% ../../nbs/library/inference/tracking.ipynb #702e17dd
-NOISE_SPEED, POINT_NOISE_SPEED = 2.0, 6.0  # pixels of the crop per second: all points together, and a single point, seem to move as fast at rest
-POINT_SHARE = 0.25  # how much the speed of a single point counts, whose noise is larger, relative to that of all
+# %% ../../nbs/library/inference/tracking.ipynb #736938fd
+NOISE_SPEED, POINT_NOISE_SPEED = 2.0, 6.0  # pixels of the crop per second: apparent speed at rest of all points together, and of a single point
+POINT_SHARE = 0.25  # weight of a single point's speed, which is noisier, relative to that of all points
 
 
 class OneEuroFilter:
@@ -39,9 +39,9 @@ class OneEuroFilter:
 
     def __init__(
         self,
-        min_cutoff: float = 0.7,  # hertz: the cutoff at rest; lower is calmer
-        beta: float = 16.0,  # hertz per pixel of the crop and second: how fast the cutoff rises with the speed; higher lags less
-        derivative_cutoff: float = 1.5,  # hertz: the cutoff for the speed
+        min_cutoff: float = 0.7,  # hertz: cutoff at rest; a lower value smooths more
+        beta: float = 16.0,  # hertz per (pixel of the crop per second): increase of the cutoff with the speed; a higher value lags less
+        derivative_cutoff: float = 1.5,  # hertz: cutoff for the speed
     ):
         self.min_cutoff, self.beta, self.derivative_cutoff = min_cutoff, beta, derivative_cutoff
         self._points: np.ndarray | None = None
@@ -50,10 +50,10 @@ class OneEuroFilter:
     def __call__(
         self,
         points: np.ndarray,  # float [15,2], pixels of the image
-        seconds: float,  # the time of the frame
-        pixel: float = 1.0,  # pixels of the image for each pixel of the crop
+        seconds: float,  # time of the frame
+        pixel: float = 1.0,  # pixels of the image per pixel of the crop
     ) -> np.ndarray:  # float32 [15,2], pixels of the image
-        "Return the smoothed points; a time that does not advance starts the filter again."
+        "Return the smoothed points; a time that does not advance restarts the filter."
         points = np.asarray(points, np.float64)
         if self._points is None or seconds <= self._seconds:
             self._points, self._velocity, self._seconds = points, np.zeros_like(points), seconds
@@ -68,9 +68,9 @@ class OneEuroFilter:
         self._points, self._seconds = share * points + (1 - share) * self._points, seconds
         return self._points.astype(np.float32)
 
-# %% ../../nbs/library/inference/tracking.ipynb #c52e4519
+# %% ../../nbs/library/inference/tracking.ipynb #c800d016
 def _common_speed(points: np.ndarray, velocity: np.ndarray) -> float:
-    "Return the speed that all points share by shift, rotation and change of size, in the unit of the velocity."
+    "Return the common speed of all points in shift, rotation and change of size, in the unit of the velocity."
     shift, around = velocity.mean(axis=0), points - points.mean(axis=0)
     growth, turn = (around * velocity).sum(), (around[:, 0] * velocity[:, 1] - around[:, 1] * velocity[:, 0]).sum()
     return math.sqrt(float(shift @ shift) + float(growth**2 + turn**2) / (len(points) * max(float((around**2).sum()), 1e-9)))
@@ -80,62 +80,62 @@ def _smoothing_factor(cutoff: Any, step: float) -> Any:
     "Return the weight of a new value in a first-order low-pass filter with a cutoff in hertz, after a step in seconds."
     return 1 / (1 + 1 / (2 * math.pi * cutoff * step))
 
-# %% ../../nbs/library/inference/tracking.ipynb #4320774f
-VERIFY_EVERY = 8  # frames from one confirmation of a face by the detector to the next
-SEARCH_EVERY = 30  # frames from one search of the whole frame to the next: a new face is noticed within a second
+# %% ../../nbs/library/inference/tracking.ipynb #71bb4ee4
+VERIFY_EVERY = 8  # frames between two confirmations of a face by the detector
+SEARCH_EVERY = 30  # frames between two searches of the whole frame: at 30 frames per second, a new face is found within a second
 FOLLOW_SIGMA = 2.0  # pixels of the crop: mean sigma above which the keypoint model alone is not trusted
-MOMENT = 0.2  # seconds: within a shot, a face changes its look only after more time than this
-FOLLOW_SHIFT, FOLLOW_SCALE = 0.25, 1.25  # sides of the crop, and ratio of sizes: a larger change from one frame to the next is no motion
-SECOND_PASS_SHIFT = 0.006  # sides of the crop, radians and share of the size: where the crop was further off, the keypoints are predicted again
+MOMENT = 0.2  # seconds: within a shot, the appearance of a face changes only after a longer time
+FOLLOW_SHIFT, FOLLOW_SCALE = 0.25, 1.25  # sides of the crop, and ratio of sizes: a larger change from one frame to the next is not motion
+SECOND_PASS_SHIFT = 0.006  # sides of the crop, radians and share of the size: if the crop was off by more, the keypoints are predicted again
 
 
 class _Sight(NamedTuple):
-    "How a face looked in a frame."
-    face: np.ndarray  # float32 [16,16], its thumbnail
-    frame: np.ndarray  # float32 [24,32,3], the thumbnail of the frame
+    "The appearance of a face in a frame."
+    face: np.ndarray  # float32 [16,16], thumbnail of the face
+    frame: np.ndarray  # float32 [24,32,3], thumbnail of the frame
     shot: int  # number of the shot
-    seconds: float  # of the frame
+    seconds: float  # time of the frame
 
 
 def _may_be_same(before: _Sight, now: _Sight) -> bool:
-    "Tell whether a face may be the one seen before. In another shot only an equal look counts; a shot that is back after black frames is the same."
+    "Tell whether a face may be the one seen before. In another shot, only a similar appearance counts; a shot that continues after black frames is the same."
     likeness = face_similarity(before.face, now.face)
     if before.shot == now.shot or frame_similarity(before.frame, now.frame) >= SAME_SHOT:
         return likeness >= OTHER_FACE or now.seconds - before.seconds > MOMENT
     return likeness >= SAME_FACE
 
-# %% ../../nbs/library/inference/tracking.ipynb #0e5eeeb8
+# %% ../../nbs/library/inference/tracking.ipynb #92cbca10
 @dataclass
 class _Track:
     "A face that is or was in view."
-    face: Face  # as it was seen last, not smoothed
-    smoother: OneEuroFilter | None
-    sight: _Sight  # as it was seen last
-    before: Crop | None = None  # the crop that the face before gives; None where the face was not seen then
+    face: Face  # as last seen, not smoothed
+    smoother: OneEuroFilter | None  # None: no smoothing
+    sight: _Sight  # as last seen
+    before: Crop | None = None  # crop of the face one frame earlier; None if it was not seen then
     missed: int = 0  # frames since it was seen
     unverified: int = 0  # frames since the detector confirmed it
 
     def update(self, face: Face, sight: _Sight, verified: bool) -> np.ndarray:
-        "Continue with the face of a new frame; return its points, smoothed where the track smooths."
+        "Continue with the face of a new frame; return its points, smoothed if the track has a filter."
         self.before = frame_face(self.face.points) if self.missed == 1 and face is not self.face else None
         self.face, self.sight, self.missed, self.unverified = face, sight, 0, 0 if verified else self.unverified
         return self.smoother(face.points, sight.seconds, face.crop.pixel) if self.smoother else face.points
 
 
 def _nearest_track(face: Face, sight: _Sight, tracks: dict[int, _Track], taken: set[int]) -> int | None:
-    "Return the id of the track that a face continues, or None where all are far or look different; a lost face may have moved further."
+    "Return the id of the track that a face continues, or None if all are too far away or look different. A lost face may have moved further."
     distances = {number: math.dist(track.face.crop.center, face.crop.center) / face.crop.size
                  for number, track in tracks.items() if number not in taken and _may_be_same(track.sight, sight)}
     near = {number: distance for number, distance in distances.items()
             if distance < min(0.5 + 0.1 * tracks[number].missed, 1.5)}
     return min(near, key=lambda number: near[number]) if near else None
 
-# %% ../../nbs/library/inference/tracking.ipynb #8997f72b
+# %% ../../nbs/library/inference/tracking.ipynb #2e8b24dd
 def predict_crop(
-    before: Crop | None,  # of the frame before the last; None: not known
-    last: Crop,  # of the last frame
-) -> Crop:  # of the next frame
-    "Continue the motion of a crop: center, size and angle change as they did."
+    before: Crop | None,  # crop in the frame before the last, pixels of the image; None: unknown
+    last: Crop,  # crop in the last frame
+) -> Crop:  # expected crop in the next frame
+    "Extrapolate the motion of a crop: centre, size and angle change as they did before."
     if before is None:
         return last
     x, y = (2 * now - then for now, then in zip(last.center, before.center))
@@ -144,12 +144,12 @@ def predict_crop(
 
 
 def follow_faces(
-    model: KeypointModel,  # predicts in crops
+    model: KeypointModel,  # predicts keypoints in crops
     image: np.ndarray,  # uint8 [H,W,3], RGB, the next frame
-    faces: Sequence[Face],  # of the frame before
-    crops: Sequence[Crop],  # where each is expected
-) -> list[Face] | None:  # the same faces in this frame, in the same order; None where the detector must be asked
-    "Follow faces by the keypoint model alone. Confidence and flags stay those of the detector's last look."
+    faces: Sequence[Face],  # faces of the previous frame
+    crops: Sequence[Crop],  # expected crop of each face, pixels of the image
+) -> list[Face] | None:  # the same faces in this frame, in the same order; None if the detector has to run
+    "Follow faces with the keypoint model alone. Confidence and flags remain those of the last detection."
     for _ in range(2):
         inside, sigma = model.predict(np.stack([_crop_grey(image, crop) for crop in crops]))[:2]
         points = [to_image(one, crop).astype(np.float32) for one, crop in zip(inside, crops)]
@@ -163,27 +163,27 @@ def follow_faces(
 
 
 def _crop_grey(image: np.ndarray, crop: Crop) -> np.ndarray:
-    "Cut out a crop in grey; only its surroundings are converted."
+    "Cut out a crop in grey, converting only its surroundings."
     reach, (x, y) = 0.75 * crop.size + 4, crop.center
     left, top = (int(np.clip(edge, 0, side - 1)) for edge, side in ((x - reach, image.shape[1]), (y - reach, image.shape[0])))
     part = cv2.cvtColor(image[top:max(top + 1, int(y + reach)), left:max(left + 1, int(x + reach))], cv2.COLOR_RGB2GRAY)
     return crop_image(part, replace(crop, center=(x - left, y - top)))
 
-# %% ../../nbs/library/inference/tracking.ipynb #2ce3a9a6
+# %% ../../nbs/library/inference/tracking.ipynb #bf30755d
 def _crop_change(old: Crop, new: Crop) -> float:
-    "Return how far two crops differ: the largest of shift in sides, rotation in radians and change of size."
+    "Return the difference of two crops: the largest of shift in sides, rotation in radians and relative change of size."
     return max(math.dist(old.center, new.center) / old.size, abs(math.remainder(new.angle - old.angle, 2 * math.pi)), abs(new.size / old.size - 1))
 
 
 def _crop_box(crop: Crop) -> np.ndarray:
-    "Return left, top, right, bottom of a crop, upright."
+    "Return left, top, right and bottom of a crop without its rotation."
     half = crop.size / 2
     (x, y) = crop.center
     return np.array([x - half, y - half, x + half, y + half], np.float32)
 
 
 def _is_safe(old: Face, new: Face, sigma: np.ndarray, image: np.ndarray) -> bool:
-    "Tell whether a face was followed without doubt: certain, near where it was, of the same size, inside the frame."
+    "Tell whether a face was followed safely: low sigma, small motion, similar size, inside the frame."
     size, center = np.array(image.shape[1::-1]), np.array(new.crop.center)
     inside = bool(((center > 0.35 * new.crop.size) & (center < size - 0.35 * new.crop.size)).all())
     ratio = new.crop.size / old.crop.size
@@ -192,19 +192,19 @@ def _is_safe(old: Face, new: Face, sigma: np.ndarray, image: np.ndarray) -> bool
 
 
 def _share_a_place(faces: Sequence[Face]) -> bool:
-    "Tell whether two faces went to the same place."
+    "Tell whether two faces ended in the same place."
     return any(same_place(a.crop, b.crop) for number, a in enumerate(faces) for b in faces[:number])
 
-# %% ../../nbs/library/inference/tracking.ipynb #510141e3
+# %% ../../nbs/library/inference/tracking.ipynb #dc6341eb
 class FaceTracker:
     "Tracks faces from frame to frame."
 
     def __init__(
         self,
-        landmarker: FaceLandmarker,  # finds and refines
-        search_every: int = SEARCH_EVERY,  # frames from one search of the whole frame to the next
-        smoothing: bool | OneEuroFilter = True,  # False: the points as the model predicts them; or a filter whose settings are taken for every face
-        max_lost: int = 30,  # frames after which a lost face is forgotten
+        landmarker: FaceLandmarker,  # finds faces and refines known ones
+        search_every: int = SEARCH_EVERY,  # frames between two searches of the whole frame, 1 or more
+        smoothing: bool | OneEuroFilter = True,  # False: leave the points as predicted; a filter: use its settings for every face
+        max_lost: int = 30,  # frames after which a lost face is forgotten, 0 or more
     ):
         for name, value, least in (("search_every", search_every, 1), ("max_lost", max_lost, 0)):
             if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
@@ -214,13 +214,13 @@ class FaceTracker:
         self.landmarker, self.search_every = landmarker, search_every
         self.smoothing, self.max_lost = smoothing, max_lost
         self._number, self._next_id, self._shot = 0, 1, 0
-        self._thumbnail: np.ndarray | None = None  # of the frame before
+        self._thumbnail: np.ndarray | None = None  # of the previous frame
         self._tracks: dict[int, _Track] = {}
 
     def next(
         self,
         image: np.ndarray,  # uint8 [H,W,3], RGB, the next frame
-        seconds: float,  # its time
+        seconds: float,  # time of the frame
     ) -> list[Face]:  # the faces in view, each with its track_id
         "Find the faces of the next frame."
         thumbnail = frame_thumbnail(image)
@@ -245,7 +245,7 @@ class FaceTracker:
         return seen
 
     def _look(self, image: np.ndarray, faces: Sequence[Face], seconds: float) -> list[_Sight]:
-        "Return how the faces of the present frame look."
+        "Return the appearance of each face in the current frame."
         thumbnail = self._thumbnail if self._thumbnail is not None else frame_thumbnail(image)
         return [_Sight(face_thumbnail(_crop_grey(image, frame_face(face.points))), thumbnail, self._shot, seconds) for face in faces]
 
@@ -257,9 +257,9 @@ class FaceTracker:
             self._tracks[number] = _Track(face, _new_filter(self.smoothing), sight)
         return number
 
-# %% ../../nbs/library/inference/tracking.ipynb #d4adfe5c
+# %% ../../nbs/library/inference/tracking.ipynb #aa30c664
 def _find_faces(tracker: FaceTracker, image: np.ndarray) -> tuple[list[Face], bool]:
-    "Follow, look where faces were, or search everywhere; tell whether the detector took part."
+    "Follow faces, look where they were, or search the whole frame; tell whether the detector ran."
     tracks, number = list(tracker._tracks.values()), tracker._number
     if not tracks:
         return (tracker.landmarker.find_faces(image) if number % 3 == 0 else []), True
@@ -270,7 +270,7 @@ def _find_faces(tracker: FaceTracker, image: np.ndarray) -> tuple[list[Face], bo
         followed = follow_faces(tracker.landmarker.model, image, [track.face for track in tracks], expected)
         if followed is not None:
             return followed, False
-    # a known face may be less clear for a while
+    # a known face may have a lower confidence for a while
     faces = tracker.landmarker.refine(image, [track.face.crop for track in tracks], 0.6 * tracker.landmarker.min_confidence)
     just_lost = sum(not track.missed for track in tracks) > len(faces)
     if len(faces) == len(tracks) or not (just_lost or number % 3 == 0):
@@ -279,12 +279,12 @@ def _find_faces(tracker: FaceTracker, image: np.ndarray) -> tuple[list[Face], bo
 
 
 def _new_filter(smoothing: bool | OneEuroFilter) -> OneEuroFilter | None:
-    "Return the filter of a new track, or None for points as they are."
+    "Return the filter of a new track, or None without smoothing."
     if isinstance(smoothing, OneEuroFilter):
         return OneEuroFilter(smoothing.min_cutoff, smoothing.beta, smoothing.derivative_cutoff)
     return OneEuroFilter() if smoothing else None
 
-# %% ../../nbs/library/inference/tracking.ipynb #5793a5ba
+# %% ../../nbs/library/inference/tracking.ipynb #545df4cd
 class TrackedFrame(NamedTuple):
     "A frame of a video with its faces."
     number: int  # 0 for the first frame
@@ -297,17 +297,17 @@ class TrackedFrame(NamedTuple):
         return draw_predictions(self.image, self.faces)
 
     def _repr_png_(self) -> bytes:
-        "Return what a notebook shows, at most 1200 pixels wide."
+        "Return the PNG that a notebook shows, at most 1200 pixels wide."
         return encode_png(self.draw())
 
 
 def track(
     source: str | Path | int,  # a video file, an animated GIF, WebP or PNG, or the number of a webcam
-    landmarker: FaceLandmarker | None = None,  # finds the faces; the default model when not given
-    smoothing: bool | OneEuroFilter = True,  # False: the points as the model predicts them; or a filter whose settings are taken for every face
-    search_every: int = SEARCH_EVERY,  # frames from one search of the whole frame to the next
-) -> Iterator[TrackedFrame]:
-    "Track the faces of a video frame by frame. Raises UserError for a source that is none."
+    landmarker: FaceLandmarker | None = None,  # finds the faces; None: a landmarker with the default model
+    smoothing: bool | OneEuroFilter = True,  # False: leave the points as predicted; a filter: use its settings for every face
+    search_every: int = SEARCH_EVERY,  # frames between two searches of the whole frame, 1 or more
+) -> Iterator[TrackedFrame]:  # the frames in order
+    "Track the faces of a video frame by frame. Raises UserError for a source that is not a video."
     landmarker = landmarker or load()
     tracker = FaceTracker(landmarker, search_every, smoothing)
     for number, frame in enumerate(read_frames(source, landmarker.max_pixels)):

@@ -20,9 +20,9 @@ import numpy as np
 
 from ..errors import RunError
 
-# %% ../../nbs/library/inference/video_file.ipynb #7c395f43
+# %% ../../nbs/library/inference/video_file.ipynb #99b1fb4d
 MARK = b"drawn by facekp"  # at the end of a video
-MAX_REPEATS = 600  # frames: the longest pause between two frames of a source that is reproduced
+MAX_REPEATS = 600  # frames: a longer pause between two frames of a source is shortened to this
 _MPEG4_REMARK = "MPEG-4 Part 2, which browsers do not play, since this OpenCV has no H.264 encoder; ffmpeg -i FILE -c:v libx264 NEW.mp4 converts it"
 
 _PROBE = """
@@ -38,7 +38,7 @@ sys.exit(0 if capture.read()[0] else 1)
 
 @functools.cache
 def has_h264() -> bool:
-    "Tell whether OpenCV can write H.264. It is tried once, in a process of its own, since encoders print to the terminal."
+    "Tell whether OpenCV can write H.264. Try it once, in a separate process, since encoders print to the terminal."
     with tempfile.TemporaryDirectory() as folder:
         try:
             tried = subprocess.run([sys.executable, "-c", _PROBE, str(Path(folder) / "probe.mp4")], capture_output=True, timeout=60)
@@ -46,14 +46,14 @@ def has_h264() -> bool:
             return False
         return tried.returncode == 0
 
-# %% ../../nbs/library/inference/video_file.ipynb #0ec8e15d
+# %% ../../nbs/library/inference/video_file.ipynb #224bd7a3
 class VideoFile:
-    "An MP4 file that takes frames with their times. A constant rate is kept: a frame that was shown longer is repeated."
+    "An MP4 file written from frames and their times, at a constant rate: a frame that is shown longer is repeated."
 
     def __init__(
         self,
         path: Path,  # ends with .mp4
-        size: tuple[int, int],  # width and height of the frames, pixels; where a side is odd, the last column or row is repeated, since encoders need even sides
+        size: tuple[int, int],  # width and height of the frames, pixels; the last column or row is repeated if a side is odd, since encoders need even sides
         rate: float,  # frames per second
     ):
         self.path, self.rate, self.written = path, rate, 0
@@ -63,16 +63,16 @@ class VideoFile:
         self._video = _open_video(path, self.codec, rate, (self.width, self.height))
 
     @property
-    def remark(self) -> str:  # a sentence, or nothing
+    def remark(self) -> str:  # a remark, or empty text
         "Return what the user should know about the file."
         return "" if self.codec == "avc1" else _MPEG4_REMARK
 
     def write(
         self,
         image: np.ndarray,  # uint8 [H,W,3], RGB
-        seconds: float,  # since the first frame
+        seconds: float,  # time since the first frame
     ) -> None:
-        "Write a frame; the one before was repeated up to its time."
+        "Write a frame, after repeating the previous one up to its time."
         frame = cv2.copyMakeBorder(image[..., ::-1], 0, self.height - image.shape[0], 0, self.width - image.shape[1], cv2.BORDER_REPLICATE)
         due = round(seconds * self.rate)
         for _ in range(min(due - self.written, MAX_REPEATS) if self.written else 0):
@@ -82,14 +82,14 @@ class VideoFile:
         self._last, self.written = frame, self.written + 1
 
     def close(self) -> None:
-        "Finish the file, and add the name of the program in a box that players pass over."
+        "Finish the file, and add the name of the program in a box that players ignore."
         self._video.release()
         with open(self.path, "ab") as file:
             file.write(struct.pack(">I4s", 8 + len(MARK), b"free") + MARK)
 
-# %% ../../nbs/library/inference/video_file.ipynb #6e23c87e
+# %% ../../nbs/library/inference/video_file.ipynb #613b3bce
 def _open_video(path: Path, codec: str, rate: float, size: tuple[int, int]) -> cv2.VideoWriter:
-    "Open a file for writing frames. Raises RunError where OpenCV cannot write videos."
+    "Open a file for writing frames. Raises RunError if OpenCV cannot write videos."
     video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), rate, size)
     if not video.isOpened():
         video.release()

@@ -33,25 +33,25 @@ from .schema import SCHEMA
 from .sources import RESULT_SUFFIX, Source
 from .video_file import VideoFile
 
-# %% ../../nbs/library/inference/writers.ipynb #e6e51f0f
+# %% ../../nbs/library/inference/writers.ipynb #c3a7c19a
 LOSSLESS_ENDINGS = frozenset({".png", ".tif", ".tiff", ".bmp", ".gif"})  # of sources that are drawn as PNG
 TABLE_COLUMNS = ("file", "frame", "seconds", "face", *FACE_COLUMNS, "schema")
 FrameWriter = Callable[[int, float, np.ndarray, list[Face]], None]  # number, seconds, image, faces
 
 
 class VideoSource(NamedTuple):
-    "What a writer is told about a video."
+    "The properties of a video that a writer receives."
     file: str  # as the user named it
-    name: str  # of the result, without ending
+    name: str  # name of the result, without ending
     size: tuple[int, int]  # width and height, pixels
     rate: float  # frames per second
 
 
 class VideoResult(NamedTuple):
-    "What a writer answers."
+    "What a writer returns for a video."
     write: FrameWriter  # writes a frame
-    path: Path | None = None  # the file, where a video has one of its own
-    remark: str = ""  # what the user should know about it
+    path: Path | None = None  # file of the video, if it has one of its own
+    remark: str = ""  # what the user should know about the file
 
 
 class Writer(ABC):
@@ -60,24 +60,24 @@ class Writer(ABC):
     @abstractmethod
     def write_image(
         self,
-        prediction: Prediction,  # of one image
-        name: str,  # of the result, without ending
+        prediction: Prediction,  # prediction of one image
+        name: str,  # name of the result, without ending
     ) -> Path | None:  # the file written, if the image has one of its own
-        "Write the faces of an image; return the file of its own that was written."
+        "Write the faces of an image; return the path if the image has a file of its own."
 
     @abstractmethod
     def open_video(
         self,
-        video: VideoSource,  # what is known of it before its frames
+        video: VideoSource,  # properties known before the first frame
     ) -> contextlib.AbstractContextManager[VideoResult]:  # a function that writes a frame, and the file
-        "Begin a video. Raises UserError where the format has no videos."
+        "Begin a video. Raises UserError if the format does not support videos."
 
-# %% ../../nbs/library/inference/writers.ipynb #0aeba48a
+# %% ../../nbs/library/inference/writers.ipynb #7e5a09a3
 def print_safely(
     text: str,  # one line
-    file: TextIO | None = None,  # standard output when not given
+    file: TextIO | None = None,  # text stream; None: standard output
 ) -> None:
-    "Print a line; line feeds and other control characters of file names, and what the stream can't encode, are escaped."
+    "Print a line, escaping line feeds, other control characters, and characters that the stream can't encode."
     file = file or sys.stdout
     encoding = getattr(file, "encoding", None) or "utf-8"
     text = re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], text)
@@ -90,10 +90,10 @@ def _json_line(content: dict[str, Any]) -> str:
 
 
 class _EscapingStream:
-    "Standard output for a CSV table, with what it can't encode escaped."
+    "Standard output for a CSV table; characters that it can't encode are escaped."
 
     def seekable(self) -> bool:
-        "Say that written rows cannot be taken back."
+        "Return False: written rows cannot be removed."
         return False
 
     def write(self, text: str) -> None:
@@ -103,12 +103,12 @@ class _EscapingStream:
     def flush(self) -> None:
         sys.stdout.flush()
 
-# %% ../../nbs/library/inference/writers.ipynb #88113439
+# %% ../../nbs/library/inference/writers.ipynb #5502cea2
 def drawn_name(
     source: Source,  # an image or a video
-    format: str = "image",  # image: as suits the source; or jpg or png
-    video: bool = False,  # it has frames
-) -> str:  # file name, with folders below that of the results
+    format: str = "image",  # image: chosen to suit the source; jpg or png
+    video: bool = False,  # True for a source with frames
+) -> str:  # path relative to the results folder
     "Return the name of a drawn image or video."
     suited = "png" if Path(source.path).suffix.lower() in LOSSLESS_ENDINGS else "jpg"
     return f"{source.name}{RESULT_SUFFIX}.{'mp4' if video else suited if format == 'image' else format}"
@@ -119,8 +119,8 @@ class DrawingWriter(Writer):
 
     def __init__(
         self,
-        folder: Path,  # for the files
-        format: str = "image",  # image: as suits the source; or jpg or png
+        folder: Path,  # folder for the files
+        format: str = "image",  # image: chosen to suit the source; jpg or png
     ):
         self.folder, self.format = folder, format
 
@@ -130,7 +130,7 @@ class DrawingWriter(Writer):
 
     @contextlib.contextmanager
     def open_video(self, video: VideoSource) -> Iterator[VideoResult]:
-        "Write an MP4 with the times of the source. Raises RunError where OpenCV has no encoder."
+        "Write an MP4 with the times of the source. Raises RunError if OpenCV has no encoder."
         path = self.folder / drawn_name(Source(video.file, video.name), self.format, video=True)
         with atomic_path(path) as partial:
             file = VideoFile(partial, video.size, video.rate)
@@ -139,13 +139,13 @@ class DrawingWriter(Writer):
             finally:
                 file.close()
 
-# %% ../../nbs/library/inference/writers.ipynb #01e57344
+# %% ../../nbs/library/inference/writers.ipynb #46bba999
 class LinesWriter(Writer):
     "Writes JSON Lines: a line per image and per frame, flushed at once."
 
     def __init__(
         self,
-        stream: TextIO | None = None,  # standard output when not given
+        stream: TextIO | None = None,  # text stream; None: standard output
     ):
         self._stream = stream
 
@@ -166,13 +166,13 @@ def _frame(number: int, seconds: float, faces: list[Face]) -> dict[str, Any]:
     "Return a frame for JSON."
     return {"frame": number, "seconds": round(seconds, 3), "faces": [face_to_dict(face) for face in faces]}
 
-# %% ../../nbs/library/inference/writers.ipynb #1e0e6942
+# %% ../../nbs/library/inference/writers.ipynb #68923144
 class JsonWriter(Writer):
     "Writes a JSON document per source."
 
     def __init__(
         self,
-        folder: Path,  # for the files
+        folder: Path,  # folder for the files
     ):
         self.folder = folder
 
@@ -196,7 +196,7 @@ def _write(file: TextIO, text: str) -> None:
     "Write text."
     file.write(text)
 
-# %% ../../nbs/library/inference/writers.ipynb #22bbefda
+# %% ../../nbs/library/inference/writers.ipynb #e4ba6398
 class CsvWriter(Writer):
     "Writes a row per face to one table; a source without a face has a row without values."
 
@@ -208,7 +208,7 @@ class CsvWriter(Writer):
         self._table.writerow(TABLE_COLUMNS)
 
     def _write_rows(self, start: Sequence[Any], faces: Sequence[Face]) -> None:
-        "Write the faces of an image or frame behind its file, frame and seconds."
+        "Write the faces of an image or frame, each after its file, frame and seconds."
         if not faces:
             self._table.writerow([*start, *[""] * (len(TABLE_COLUMNS) - len(start) - 1), SCHEMA])
         for number, face in enumerate(faces):
@@ -222,7 +222,7 @@ class CsvWriter(Writer):
 
     @contextlib.contextmanager
     def open_video(self, video: VideoSource) -> Iterator[VideoResult]:
-        "Write the rows of each frame; those of a video that does not come to its end are removed from a file."
+        "Write the rows of each frame; remove those of an unfinished video from a file."
         begin = self._stream.tell() if self._stream.seekable() else None
         try:
             yield VideoResult(lambda number, seconds, image, faces: self._write_rows((video.file, number, round(seconds, 3)), faces))
@@ -232,14 +232,14 @@ class CsvWriter(Writer):
                 self._stream.truncate()
             raise
 
-# %% ../../nbs/library/inference/writers.ipynb #3545cd3a
+# %% ../../nbs/library/inference/writers.ipynb #07eeec9c
 class AnnotationWriter(Writer):
     "Writes the faces of images for COCO (one document at the end) or LabelMe (a file per image)."
 
     def __init__(
         self,
         format: str,  # coco or labelme
-        folder: Path | None,  # for the files; None prints COCO's document
+        folder: Path | None,  # folder for the files; None: COCO's document is printed
     ):
         self.format, self.folder = format, folder
         self._images: list[AnnotatedImage] = []
@@ -257,9 +257,9 @@ class AnnotationWriter(Writer):
 
     @contextlib.contextmanager
     def open_video(self, video: VideoSource) -> Iterator[VideoResult]:
-        "Refuse a video, whose frames are no files."
+        "Raise UserError: the frames of a video are not files."
         raise UserError(f"{video.file}: {self.format} describes image files; expected --format json, jsonl or csv for a video")
-        yield  # makes it a generator
+        yield  # makes the function a generator
 
     def finish(self) -> None:
         "Write COCO's document."
@@ -268,21 +268,21 @@ class AnnotationWriter(Writer):
         elif self.format == "coco":
             print(_json_line(to_coco(self._images)), flush=True)
 
-# %% ../../nbs/library/inference/writers.ipynb #1e5b8497
+# %% ../../nbs/library/inference/writers.ipynb #35ac4337
 def _path_from(folder: Path, file: str) -> str:
-    "Return the path of a file as seen from a folder, where LabelMe looks for it; the whole path where none leads there."
+    "Return the path of a file relative to a folder, as LabelMe expects it; the absolute path if there is no relative one."
     try:
         return Path(os.path.relpath(file, folder)).as_posix()
     except ValueError:  # another drive
         return Path(file).resolve().as_posix()
 
-# %% ../../nbs/library/inference/writers.ipynb #92b491ea
+# %% ../../nbs/library/inference/writers.ipynb #e898964d
 @contextlib.contextmanager
 def open_writer(
     format: str,  # one of FORMATS
-    folder: Path | None,  # for the results; None: standard output, for json, jsonl, csv and coco
-) -> Iterator[Writer]:
-    "Open the writer of a format. What was written is kept when the user stops the program."
+    folder: Path | None,  # folder for the results; None: standard output, for json, jsonl, csv and coco
+) -> Iterator[Writer]:  # a context; files are complete at its end
+    "Open the writer of a format. Results written before the user stops the program are kept."
     if format in DRAWN_FORMATS:
         yield DrawingWriter(folder or Path("predictions"), format)
     elif format == "json" and folder:
@@ -302,7 +302,7 @@ def open_writer(
 
 @contextlib.contextmanager
 def _kept_file(path: Path) -> Iterator[TextIO]:
-    "Open a text file that is written atomically and kept when the user stops the program."
+    "Open a text file that is written atomically, and kept even if the user stops the program."
     stopped = None
     with atomic_path(path) as partial:
         with open(partial, "w", newline="" if path.suffix == ".csv" else None, encoding="utf-8", errors="backslashreplace") as file:
