@@ -14,12 +14,12 @@ from facekp.keypoints import COLUMNS, MEAN_FACE
 
 
 def random_images(count: int, seed: int = 0) -> np.ndarray:
-    "Make pictures of noise: uint8 [N,96,96], all different."
+    "Return images of noise: uint8 [N,96,96], all different."
     return np.random.default_rng(seed).integers(0, 256, (count, 96, 96), dtype=np.uint8)
 
 
 def table_cells(count: int = 4, seed: int = 0) -> list[dict[str, str]]:
-    "Make the cells of a training.csv, row by row; every second row has the second source's four points."
+    "Return the cells of a training.csv row by row; every second row has the second source's four points."
     rows = []
     for index, image in enumerate(random_images(count, seed)):
         points = np.round(MEAN_FACE + index / 8, 3)
@@ -39,7 +39,7 @@ def table_text(rows: list[dict[str, str]], columns: list[str] | None = None) -> 
 def write_rendered_table(labels: Path, target: Path, cut: int = 2284) -> None:
     """Write a training.csv with the labels of a table and a rendered face for each row.
 
-    Gaps are filled by ridge regression for rendering only. From row `cut` on, nose tip and bottom lip are moved back to where the first annotators mark them.
+    Gaps are filled by ridge regression for rendering only. From row `cut` on, nose tip and bottom lip are moved back to the convention of the first annotators.
     """
     import pandas as pd
 
@@ -74,7 +74,7 @@ def competition_zip(count: int = 4) -> bytes:
     return zip_bytes({
         "training.zip": zip_bytes({"training.csv": table_text(table_cells(count))}), "test.zip": zip_bytes({"test.csv": test_text}),
         "IdLookupTable.csv": lookup, "SampleSubmission.csv": "RowId,Location\n1,0\n",
-        "filling": np.random.default_rng(0).bytes(3 << 20)})  # kagglehub keeps what it got in steps of 1 MiB
+        "filling": np.random.default_rng(0).bytes(3 << 20)})  # kagglehub stores a download in steps of 1 MiB
 
 
 class Service(ThreadingHTTPServer):
@@ -92,7 +92,7 @@ class Service(ThreadingHTTPServer):
 
     @property
     def address(self) -> str:
-        "Where it listens."
+        "Return the address of the server."
         return f"http://127.0.0.1:{self.server_address[1]}"
 
 
@@ -100,10 +100,10 @@ class _Handler(BaseHTTPRequestHandler):
     "Answer kagglehub's requests."
 
     def log_message(self, *_):
-        "Keep quiet."
+        "Print nothing."
 
     def answer(self, status: int, body: bytes, headers: dict[str, str], upto: int | None = None):
-        "Send status, headers and body, or only a part of the body that was promised."
+        "Send status, headers and body, or only a part of the announced body."
         self.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(body))}.items():
             self.send_header(name, value)
@@ -113,7 +113,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def do_POST(self):
-        "Answer the API's call: where the file is, or why not."
+        "Answer the API call with the address of the file, or the reason for refusing it."
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         mood = self.headers.get("Authorization", "").removeprefix("Bearer ")
         self.server.seen.append(f"ask {mood}")
@@ -125,7 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.answer(status, json.dumps({"code": status, "message": message}).encode(), {"Content-Type": "application/json"})
 
     def do_GET(self):
-        "Send the file, or the rest of it."
+        "Send the file, or the rest of a partial download."
         body = b"<html>please wait</html>" if "/page/" in self.path else self.server.archive
         start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
         self.server.seen.append(f"from {start}")
@@ -135,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def service():
-    "Run the stand-in as long as the block lasts."
+    "Run the stand-in while the block runs."
     with Service() as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()

@@ -1,4 +1,4 @@
-"Scripts of studies/, recipes/, tools/ and examples/ as modules."
+"Load scripts of studies/, recipes/, tools/ and examples/ as modules."
 
 import importlib.util
 import sys
@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def load_script(
     path: str,  # below the root of the repository, such as studies/grid.py
 ) -> ModuleType:
-    "Run a script as a module of its own, which may import its neighbours; it is not entered in sys.modules."
+    "Return a script as a module, which may import neighbouring scripts; it is not added to sys.modules."
     script = ROOT / path
     sys.path.insert(0, str(script.parent))
     try:

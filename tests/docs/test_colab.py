@@ -1,4 +1,4 @@
-"Every lesson opens itself in Colab, its set-up cell installs facekp there and does nothing elsewhere, and every installation line is safe."
+"Every lesson's badge opens it in Colab, its set-up cell installs facekp there and does nothing elsewhere, and every installation line is safe."
 
 import importlib.util
 import json
@@ -33,9 +33,9 @@ def test_a_notebook_gets_its_line_and_its_cell_once():
     assert "".join(first["source"]).split("\n\n") == ["# Draw: faces", "> One line.", colab.badge_line("01_draw"), "You will learn."]
     assert "".join(set_up["source"]) == colab.set_up_source() and set_up["metadata"]["tags"] == ["set-up"]
     assert module == SAMPLE["cells"][1]
-    assert colab.with_colab(once, "01_draw") == once, "a second time changes nothing"
+    assert colab.with_colab(once, "01_draw") == once, "a second pass changed something"
     moved = colab.with_colab(once, "02_draw")
-    assert "01_draw" not in json.dumps(moved) and len(moved["cells"]) == 3, "a renamed notebook opens itself, not the old one"
+    assert "01_draw" not in json.dumps(moved) and len(moved["cells"]) == 3, "a renamed notebook must open itself, not the old one"
 
 
 def test_a_title_alone_is_enough():
@@ -75,7 +75,7 @@ def test_the_notebooks_stay_clean(tmp_path):
 
 
 def run_set_up(monkeypatch, in_colab: bool, installed: bool = False, fails: bool = False) -> list[str]:
-    "Run the set-up cell with pip and Colab stood in for; what it asked pip to install."
+    "Run the set-up cell with stand-ins for pip and Colab; return what it asked pip to install."
     asked = []
 
     def run(command, **ignored):

@@ -1,4 +1,4 @@
-"The glossary: every term has an anchor, the unit that introduces a term links to it, and the linker touches nothing else."
+"The glossary: every term has an anchor, the unit that introduces a term links to it, and the linker changes nothing else."
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The lessons run on data other than the default: a stand-in of Kaggle's files, and, where they are named, real labels and real photographs.
+"""The lessons run on data other than the default: a stand-in of Kaggle's files and, if they are given, real labels and real photographs.
 
 FACEKP_LABEL_TABLE=training_labels.csv adds a stand-in with the labels of this table, and FACEKP_TEST_FACES=faces.npz adds a set of photographs: neither may be
 part of the repository. A lesson checks itself: its assertions about data, and that each network beats the mean face by a quarter, must hold on all of them.
@@ -28,7 +28,7 @@ KINDS = ["stand-in", *(["label table"] if "FACEKP_LABEL_TABLE" in os.environ els
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
-    "The data sets that lessons are run on, each written once."
+    "Return a function that writes each data set for the lessons once and returns its path."
     folder, written = tmp_path_factory.mktemp("kaggle"), {}
 
     def source(kind: str) -> str:
@@ -38,7 +38,7 @@ def sources(tmp_path_factory):
             write_kaggle_folder(folder / kind, count=1500)
             if kind == "label table":
                 write_rendered_table(Path(os.environ["FACEKP_LABEL_TABLE"]), folder / kind / "training.csv")
-                (folder / kind / "truth.csv").unlink()  # it belongs to the labels that were replaced
+                (folder / kind / "truth.csv").unlink()  # it belongs to the replaced labels
             written[kind] = str(folder / kind)
         return written[kind]
 
@@ -46,7 +46,7 @@ def sources(tmp_path_factory):
 
 
 def run_lesson(path: Path, folder: Path) -> list:
-    "Run a lesson in an empty folder; its cells with their outputs."
+    "Run a lesson in an empty folder; return its cells with their outputs."
     from nbclient import NotebookClient
 
     notebook = nbformat.read(path, 4)
@@ -59,7 +59,7 @@ def run_lesson(path: Path, folder: Path) -> list:
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_a_lesson_runs_on_other_data(path, kind, sources, tmp_path, monkeypatch):
     monkeypatch.setenv("FACEKP_DATA", sources(kind))
-    monkeypatch.setenv("FACEKP_REPOSITORY_FILES", str(ROOT))  # weights of unit 9: no download
+    monkeypatch.setenv("FACEKP_REPOSITORY_FILES", str(ROOT))  # use the weights of unit 9 without a download
     monkeypatch.setenv("FACEKP_PROFILE", "quick")
     cells = run_lesson(path, tmp_path)
     assert all(cell.execution_count for cell in cells if cell.cell_type == "code" and cell.source.strip() and not cell.source.startswith("#| default_exp"))

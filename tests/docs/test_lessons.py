@@ -1,4 +1,4 @@
-"What every lesson has: a promise, reading time, take-aways, exercises with checks that give a hint first, words for its figures, little visible code."
+"Every lesson has a promise, a reading time, take-aways, exercises with checks that give a hint first, alternative texts for its figures, and little visible code."
 
 import ast
 import base64
@@ -43,7 +43,7 @@ def test_exercises_have_a_starter_a_check_and_a_solution_that_is_not_shown(path)
         assert f"answer_{number} = ..." in cell["source"] and cell["metadata"]["solution"], f"exercise {number}"
         assert f"def check_{number}(" in code and re.search(rf"^check_{number}\(answer_{number}\)", code, re.MULTILINE)
         solution = "".join(cell["metadata"]["solution"]).strip()
-        assert solution not in code, f"the solution of exercise {number} stands in the lesson"
+        assert solution not in code, f"the solution of exercise {number} is visible in the lesson"
 
 
 @each_lesson
@@ -92,7 +92,7 @@ def test_code_parses_and_no_error_or_progress_bar_is_stored(path):
 def test_a_bar_that_was_written_over_is_not_stored():
     pieces = ["first\n", "\rtraining:  10%|#   |", "\rtraining:  50%|##  |", "\r                \r", "last\n"]
     printed = [{"output_type": "stream", "name": "stdout", "text": piece} for piece in pieces]
-    noise = {"output_type": "stream", "name": "stderr", "text": "a note of a library"}
+    noise = {"output_type": "stream", "name": "stderr", "text": "a message of a library"}
     assert [output["text"] for output in kept_outputs([*printed[:2], noise, *printed[2:]])] == ["first\nlast\n"]
     assert kept_outputs(printed[1:4]) == []
 

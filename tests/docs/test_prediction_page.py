@@ -1,4 +1,4 @@
-"""The page Prediction says what its records say, and lists what was not measured."""
+"""The page Prediction agrees with its records and lists what was not measured."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"Published numbers of the comparisons, computed again from runs.csv and errors.npz without the project's code."
+"Published numbers of the comparisons, recomputed from runs.csv and errors.npz without the project's code."
 
 import csv
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""The page on reliability says what its records say, and the scripts that make the records work."""
+"""The page on reliability agrees with its records, and the scripts that make the records work."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ RECORDS = reliability_page.reliability_records()
 
 
 def tool(name: str):
-    "A script of tools/ as a module."
+    "Return a script of tools/ as a module."
     return load_script(f"tools/{name}.py")
 
 
@@ -60,7 +60,7 @@ def test_every_rule_was_tried_on_enough_random_cases_and_the_page_shows_it():
 def test_no_recorded_test_failed():
     amiss = [(file, row["test"]) for file, part in RECORDS["test_long"].items() for row in part["rows"] if row["outcome"] != "passed"]
     assert RECORDS["test_long"] and not amiss, amiss
-    for which, part in RECORDS.get("versions", {}).items():  # the page names what was not run
+    for which, part in RECORDS.get("versions", {}).items():  # the page lists what was not run
         assert not part["notebooks_failed"] and not part["tests_failed"], f"{which}: {[row for row in part['rows'] if row['failed']]}"
 
 
@@ -104,12 +104,12 @@ def test_rows_of_versions_are_counted_and_what_has_none_is_not_run(tmp_path):
     part = versions.put_into_record(tmp_path / "versions.json", "newest", [notebook], made_with, ["nbs/b.ipynb", "tests/test_a.py"])
     assert (part["tests_failed"], part["notebooks_passed"], part["not_run"], len(part["rows"])) == (1, 1, [], 2)
     part = versions.put_into_record(tmp_path / "versions.json", "newest", [notebook], {**made_with, "versions": {"numpy": "3.0"}}, ["nbs/b.ipynb", "tests/test_a.py"])
-    assert part["not_run"] == ["tests/test_a.py"], "rows of other versions stand in no record of these"
+    assert part["not_run"] == ["tests/test_a.py"], "the record contains rows of other versions"
 
 
 def test_the_result_of_a_long_test_that_fails_is_written(tmp_path):
     long_tests = tool("long_tests")
-    mark = "@pytest.mark." + "long"  # in one word it would make this file one of those with long tests
+    mark = "@pytest.mark." + "long"  # written in one piece, it would mark this file as one with long tests
     (tmp_path / "test_some.py").write_text(f"import pytest\n{mark}\n@pytest.mark.parametrize('one', [1, 2])\ndef test_some_thing(one):\n    assert one == 1\n"
                                            f"{mark}\ndef test_left_out():\n    pytest.skip('no time')\n")
     found = long_tests.in_all(long_tests.run_file(str(tmp_path / "test_some.py")))

@@ -1,7 +1,7 @@
-"""The site: built without a warning, whole, readable by everybody, and the same in a browser.
+"""The site: built without warnings, complete, accessible, and with the package's results in the browser.
 
-What needs the packages of the `docs` extra, or a Chromium, is skipped where there is none: `make test` installs the first
-and looks for the second (`make browser` installs one where there is none).
+Tests that need the packages of the `docs` extra or a Chromium are skipped without them. `make test` installs the packages
+and looks for a browser (`make browser` installs one if there is none).
 """
 
 import ast
@@ -54,13 +54,13 @@ from tables import MAIN, TITLES, best_rows, read_table
 
 NEEDED = ("sphinx", "myst_nb", "sphinx_book_theme", "latex2mathml", "ziamath", "sphinx_revealjs")
 needs_docs = pytest.mark.skipif(not all(map(importlib.util.find_spec, NEEDED)), reason="the `docs` extra is not installed")
-NEEDS_WORDS = re.compile(r"ndarray|NDArray|\b(?:int|float|str|dict|Mapping|Any|Callable)\b")  # types that do not say what they hold
+NEEDS_WORDS = re.compile(r"ndarray|NDArray|\b(?:int|float|str|dict|Mapping|Any|Callable)\b")  # types that do not describe their content
 RENDERER = {path for path in (ROOT / "facekp" / "synthetic").glob("*.py") if path.stem not in ("renderer", "dataset", "gaps", "kaggle_files")}  # internal
 VOID = {"img", "br", "hr", "input", "meta", "link", "source", "wbr", "col"}
 
 
 class Page(HTMLParser):
-    "What a page links to, shows and loads, and the names that others can link to."
+    "The links, images and resources of a page, and its anchors."
 
     def __init__(self, path: Path):
         super().__init__()
@@ -125,10 +125,10 @@ def test_reference_says_what_numbers_arrays_and_texts_mean(module):
             owner = line
         if not (line.startswith(("| `", "| **returns**")) and line.endswith("|  |")):
             continue
-        speaks_for_itself = not NEEDS_WORDS.search(line.split("|")[2]) or any(f".{name}." in owner for name in heirs)  # heirs: their base has the words
+        speaks_for_itself = not NEEDS_WORDS.search(line.split("|")[2]) or any(f".{name}." in owner for name in heirs)  # subclasses: the base class has the explanation
         if not speaks_for_itself:
             empty.append(f"{owner}: {line}")
-    assert not empty, f"explain it with a comment behind it, in the notebook of {module_name(module)}: {empty[0]}"
+    assert not empty, f"explain it with a comment after it, in the notebook of {module_name(module)}: {empty[0]}"
 
 
 @pytest.mark.skipif(importlib.util.find_spec("pygments") is None, reason="the `docs` extra is not installed")
@@ -161,13 +161,13 @@ def test_start_page_shows_one_configuration_per_model():
 # ---------------------------------------------------------------- the built site
 
 def html_files(site: Path) -> list[Path]:
-    "The site's pages; what the theme keeps among its own files is none."
+    "Return the pages of the site, without files of the theme."
     return [path for path in sorted(site.rglob("*.html")) if "_static" not in path.parts]
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
-    "The site, built afresh."
+    "Return a newly built site."
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, TOOLS / "build.py", "--pages", folder / "pages", "--site", folder / "site"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
@@ -177,7 +177,7 @@ def site(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def pages(site) -> dict[Path, Page]:
-    "Every page of the site, read."
+    "Return every page of the site, parsed."
     return {path: Page(path) for path in html_files(site)}
 
 
@@ -258,7 +258,7 @@ def test_start_page_of_the_table_is_sorted():
 
 @pytest.fixture(scope="module")
 def address(site):
-    "The site, served."
+    "Serve the site and yield its address."
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(site)))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -268,7 +268,7 @@ def address(site):
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
-    "Serve files and say nothing."
+    "Serve files without log messages."
 
     def log_message(self, *ignored):
         pass
@@ -276,7 +276,7 @@ class QuietHandler(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def chromium():
-    "A running Chromium."
+    "Yield a running Chromium."
     playwright = pytest.importorskip("playwright.sync_api", reason="the `browser` extra is not installed")
     path = find_browser()
     if path is None:
@@ -289,19 +289,19 @@ def chromium():
 
 @pytest.fixture
 def tab(chromium):
-    "A tab that notes every complaint of the page and every request that leaves this machine."
+    "Yield a tab that records every error of the page and every request to another machine."
     tab = chromium.new_page(viewport={"width": 1400, "height": 900}, color_scheme="light")
     tab.complaints = []
     tab.on("console", lambda message: tab.complaints.append(message.text) if message.type in ("error", "warning") else None)
     tab.on("pageerror", lambda error: tab.complaints.append(str(error)))
-    # what was still on its way when the tab left the page, as the deck in a frame, has not failed
+    # a request that was pending when the tab left the page, such as the deck in a frame, has not failed
     tab.on("requestfailed", lambda request: tab.complaints.append(f"failed: {request.url}") if request.failure != "net::ERR_ABORTED" else None)
     tab.on("request", lambda request: tab.complaints.append(f"asked elsewhere: {request.url}") if not request.url.startswith(("http://127.0.0.1", "data:")) else None)
     yield tab
     tab.close()
 
 
-LOOKS = [(1400, "light"), (390, "dark")]  # both widths and both looks on every page, all four pairs on the pages of our own making
+LOOKS = [(1400, "light"), (390, "dark")]  # both widths and both themes on every page; all four combinations on our own pages
 STATE = """() => ({theme: document.documentElement.dataset.theme, ground: getComputedStyle(document.body).backgroundColor,
     wide: document.documentElement.scrollWidth, cramped: [...document.querySelectorAll('.box dd, .parameters td:nth-child(4)')].filter((e) => e.innerText.trim() && e.clientWidth < 200).map((e) => e.innerText),
     cut: [...document.querySelectorAll('.cell_input pre')].filter((e) => e.clientWidth && e.scrollWidth > e.clientWidth + 1).map((e) => e.innerText.slice(0, 99)), broken: [...document.images].filter((i) => i.complete && !i.naturalWidth).map((i) => i.src)})"""
@@ -313,16 +313,16 @@ def test_every_page_stands_in_every_look(tab, address, site):
     for path in html_files(site):
         name = path.relative_to(site).as_posix()
         if name.startswith("slides/"):
-            continue  # the deck has its own test
+            continue  # the decks have their own tests
         looks = LOOKS + ([(1400, "dark"), (390, "light")] if name in ("index.html", "comparison.html", "try.html") else [])
-        if last == looks[1]:  # begin with the look that the tab has, so that no page is laid out once more than needed
+        if last == looks[1]:  # begin with the current combination, so that no page is laid out more often than needed
             looks[:2] = looks[1::-1]
         tab.goto(f"{address}/{name}")
         for width, scheme in looks:
             last = width, scheme
             tab.set_viewport_size({"width": width, "height": 900})
             tab.emulate_media(color_scheme=scheme)
-            tab.wait_for_function("scheme => document.documentElement.dataset.theme === scheme", arg=scheme)  # the page hears of it a moment later
+            tab.wait_for_function("scheme => document.documentElement.dataset.theme === scheme", arg=scheme)  # the page is notified a moment later
             state = tab.evaluate(STATE)
             grounds.setdefault(scheme, set()).add(state["ground"])
             assert state["wide"] <= width, f"{name} is {state['wide']} px wide on {width} px"
@@ -359,13 +359,13 @@ def test_pages_can_be_read_by_everybody(tab, address, site, look):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="the `browser` extra is not installed").Axe()
     tab.set_viewport_size({"width": look[0], "height": 900})
     tab.emulate_media(color_scheme=look[1])
-    # the checks of contrast take long on long pages: one of each kind, the shortest lesson and module
+    # contrast checks are slow on long pages: check one page of each kind, the shortest lesson and module
     shortest = [min((site / kind).glob("*_*.html"), key=lambda path: path.stat().st_size) for kind in ("course", "library")]
     lesson, module = (path.relative_to(site).as_posix() for path in shortest)
     more = (*(["results.html"] if (site / "results.html").exists() else []), "contributing.html", "search.html", module) if look[0] == 1400 else ()
     for name in ("index.html", "comparison.html", "model.html", *(["try.html"] if (site / "try.html").exists() else []), lesson, *more):
         tab.goto(f"{address}/{name}")
-        tab.evaluate("document.querySelectorAll('tbody tr:nth-child(n + 5)').forEach((row) => row.remove())")  # the rows of a table are alike
+        tab.evaluate("document.querySelectorAll('tbody tr:nth-child(n + 5)').forEach((row) => row.remove())")  # the rows of a table have the same structure
         found = axe.run(tab, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21aa"]}).response["violations"]
         told = [f"{one['id']}: {[node['html'][:160] for node in one['nodes'][:3]]}" for one in found]
         assert not told, f"{name}: {told}"
@@ -408,14 +408,14 @@ def test_look_can_be_chosen_with_a_button(tab, address):
         tab.locator("button.theme-switch-button:visible").first.click()
         tab.locator(f".theme-change-button[data-mode={mode}]:visible").first.click()
         tab.goto(f"{address}/comparison.html")
-        assert tab.evaluate("document.documentElement.dataset.theme") == mode, "and it stays on the next page"
+        assert tab.evaluate("document.documentElement.dataset.theme") == mode, "the theme does not persist on the next page"
 
 
 @needs_docs
 def test_keyboard_reaches_the_text(tab, address):
     tab.goto(f"{address}/index.html")
     tab.keyboard.press("Tab")
-    assert "main" in tab.evaluate("document.activeElement.innerText").lower(), "the first stop skips to the text"
+    assert "main" in tab.evaluate("document.activeElement.innerText").lower(), "the first tab stop must skip to the main text"
     for _ in range(60):
         tab.keyboard.press("Tab")
         if tab.evaluate("document.activeElement.matches('.hero a.button')"):
@@ -427,7 +427,7 @@ def test_keyboard_reaches_the_text(tab, address):
 
 @pytest.fixture
 def try_page(tab, address, site):
-    "The page `Try it`, opened."
+    "Open the page `Try it`."
     if not (site / "try.html").exists():
         pytest.skip("no Try it here: ONNX Runtime for the web could not be fetched")
     tab.goto(f"{address}/try.html")
@@ -436,7 +436,7 @@ def try_page(tab, address, site):
 
 
 def points_on(tab, said: str = "found in") -> np.ndarray:
-    "What the page says of its picture: x, y and sigma of every point, [faces,15,3]."
+    "Return what the page shows for its image: x, y and sigma of every point, [faces,15,3]."
     tab.wait_for_function("said => document.querySelector('#try-status').textContent.includes(said)", arg=said, timeout=120_000)
     cells = tab.evaluate("[...document.querySelectorAll('#try-table tbody tr')].map((row) => [...row.cells].slice(2).map((cell) => Number(cell.textContent)))")
     tab.evaluate("document.querySelector('#try-status').textContent = ''")
@@ -444,7 +444,7 @@ def points_on(tab, said: str = "found in") -> np.ndarray:
 
 
 def same_as_python(found: np.ndarray, picture: Path | bytes) -> None:
-    "The page found what facekp.predict finds: to half a pixel of the 96x96 frame, in the mean to a seventh. A grey value of noise moves a point by a quarter; browsers decode and scale a little differently."
+    "Check that the page found what facekp.predict finds: within half a pixel of the 96x96 crop, and within a seventh on average. Noise of one grey value moves a point by a quarter of a pixel, and browsers decode and scale slightly differently."
     expected = facekp.load(threads=1).predict(picture)
     assert len(expected) == len(found) > 0
     unit = np.array([face.box[2] - face.box[0] for face in expected.faces])[:, None, None] / 96
@@ -459,11 +459,11 @@ def test_the_page_shows_measures_and_head_pose(try_page, site):
     points = points_on(try_page)
     rows = np.array(try_page.evaluate("[...document.querySelectorAll('#try-measures tbody tr')].map((row) => [...row.cells].slice(1).map((cell) => Number(cell.textContent)))"))
     shown = [[*measure_expression(face[:, :2]).values(), *head_pose(face[:, :2])] for face in points]
-    np.testing.assert_allclose(rows[:, :3], np.array(shown)[:, :3], atol=0.011)  # of the points on the page, which are rounded
+    np.testing.assert_allclose(rows[:, :3], np.array(shown)[:, :3], atol=0.011)  # computed from the points on the page, which are rounded
     np.testing.assert_allclose(rows[:, 3:], np.array(shown)[:, 3:], atol=0.2)
     faces = sorted(facekp.load(threads=1).predict(site / "_static" / "try" / "five.png").faces, key=lambda face: face.points[0, 0])
     assert len(faces) == len(rows) == 5
-    rows = rows[np.argsort(points[:, 0, 0])]  # faces of equal confidence come in any order
+    rows = rows[np.argsort(points[:, 0, 0])]  # faces of equal confidence may come in any order
     np.testing.assert_allclose(rows[:, :3], [list(face.expression.values()) for face in faces], atol=0.03)
     np.testing.assert_allclose(rows[:, 3:], [list(face.pose) for face in faces], atol=2)
 
@@ -474,7 +474,7 @@ def test_the_page_finds_what_the_package_finds(try_page, site, tmp_path):
     try_page.keyboard.press("Enter")
     same_as_python(points_on(try_page), site / "_static" / "try" / "one.png")
     assert "with one face" in try_page.get_attribute("#try-canvas", "aria-label") and try_page.is_visible("#try-numbers")
-    # a picture of the reader's, lying on its side with a note as a phone stores it
+    # an image of the user, rotated, with an EXIF orientation as phones store it
     picture, note = Image.open(site / "_static" / "try" / "one.png").convert("RGB"), Image.Exif()
     note[0x0112] = 6
     picture.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "mine.jpg", exif=note, quality=95)

@@ -1,4 +1,4 @@
-"The slides: numbers and figures from records and lessons, one file per deck, and nothing that is cut, tiny, empty or a wall of text."
+"The slides: numbers and figures come from records and lessons, each deck is one file, and no content is cut off, tiny, missing or too long."
 
 import importlib.util
 import json
@@ -18,7 +18,7 @@ import unit
 from lessons import NOTEBOOKS, lesson_paths
 
 SOURCE = (ROOT / "slides" / "deck.md").read_text(encoding="utf-8")
-# what is no measurement of ours: the size of a picture and of a last map, the project's own claims, and by how much points were shifted on purpose
+# numbers that we did not measure: the size of an image and of a last feature map, the project's own claims, and a deliberate shift of points
 GIVEN = {"96", "83", "95", "0.6", "3", "20"}
 
 

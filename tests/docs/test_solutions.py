@@ -12,7 +12,7 @@ import solutions  # noqa: E402
 
 LESSONS = solutions.lessons()
 
-# runs behind each check: hands it answers that are wrong in value, sign, order or type
+# runs after each check and passes it answers that are wrong in value, sign, order or type
 PROBE = '''
 def _wrong(answer):
     import numpy as np
@@ -49,7 +49,7 @@ def _probe(check, answer):
 
 
 def exercises(lesson):
-    "The numbers of a lesson's exercises."
+    "Return the starter code of a lesson's exercises."
     cells = json.loads(lesson.read_text(encoding="utf-8"))["cells"]
     return ["".join(cell["source"]) for cell in cells if "solution" in cell["metadata"]]
 
@@ -100,7 +100,7 @@ def test_a_solution_notebook_has_neither_directives_nor_outputs():
     assert "".join(cells[0]["source"]).startswith("# Title: solutions\n")
     assert cells[1]["source"] == ["a = 1\n"] and cells[1]["outputs"] == [] and cells[1]["execution_count"] is None
     assert cells[2]["source"] == ["answer_1 = a + 1"] and "solution" not in cells[2]["metadata"]
-    assert lesson["cells"][3]["source"] == ["answer_1 = ..."], "the lesson itself is not changed"
+    assert lesson["cells"][3]["source"] == ["answer_1 = ..."], "the lesson itself was changed"
 
 
 @pytest.mark.long

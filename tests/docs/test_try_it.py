@@ -1,4 +1,4 @@
-"""The page Try it: its program gives what Python gives. Needs Node.js and the runtime that the site fetches; skipped without them."""
+"""The page Try it: its script gives the same results as Python. Needs Node.js and the runtime that the site downloads; skipped without them."""
 
 import json
 import shutil
@@ -44,7 +44,7 @@ def pictures() -> list[np.ndarray]:
 
 @pytest.mark.skipif(not shutil.which("node"), reason="Node.js is not installed")
 def test_browser_gives_what_python_gives(tmp_path):
-    "The same faces, points within 0.5 px of the crop of 96 pixels, the same measures within 0.02, the same pose of the same points: the program crops the image itself, Python a reduced copy."
+    "The faces are the same, points agree within 0.5 px of the 96-pixel crop, measures within 0.02, and the pose of the same points is equal. The script crops the image itself, Python a reduced copy."
     if not tryit.has_runtime():
         pytest.skip("the runtime of the page is not here and could not be fetched")
     images = pictures()

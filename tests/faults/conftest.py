@@ -1,4 +1,4 @@
-"What several files of fault tests share."
+"Fixtures that several files of fault tests share."
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture
 def desk(tmp_path, monkeypatch) -> Path:
-    "A working folder with a picture."
+    "Return a working folder with an image."
     monkeypatch.chdir(tmp_path)
     cv2.imwrite("a.png", np.full((40, 60, 3), 90, np.uint8))
     return tmp_path

@@ -1,4 +1,4 @@
-"""Pictures, models, records, settings and videos that are broken or made to do harm: one line that names the file, and nothing run."""
+"""Broken or malicious images, models, records, settings and videos: a one-line error names the file, and no code is run."""
 
 import dataclasses
 import io
@@ -29,12 +29,12 @@ GREY = np.random.default_rng(0).integers(0, 256, (120, 100), dtype=np.uint8)
 
 
 def encoded(ending: str) -> bytes:
-    "Write a picture in a format."
+    "Encode an image in a format."
     return cv2.imencode(ending, GREY)[1].tobytes()
 
 
 def png(width: int, height: int, content: bytes = b"", checksum: bool = True) -> bytes:
-    "Make a PNG that claims a size."
+    "Return a PNG whose header claims a size."
     def chunk(kind: bytes, part: bytes) -> bytes:
         return struct.pack(">I", len(part)) + kind + part + struct.pack(">I", zlib.crc32(kind + part) if checksum else 7)
     return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
@@ -43,7 +43,7 @@ def png(width: int, height: int, content: bytes = b"", checksum: bool = True) ->
 
 GIANT = png(200_000, 200_000)
 PICTURES = {
-    # what is wrong: (the file's content, words of the message)
+    # defect: (content of the file, words of the message)
     "empty": (b"", ["not an image"]),
     "zeros": (bytes(4096), ["not an image"]),
     "text": (b"hello", ["not an image"]),
@@ -99,7 +99,7 @@ def test_a_limit_for_what_a_zip_unpacks_to_can_be_set(tmp_path, monkeypatch):
 
 
 def test_a_small_zip_of_millions_of_broken_rows_does_not_fill_the_memory(tmp_path, monkeypatch):
-    "The file has 6 KB and would take 18 GB, 9 KB of memory for each of its rows."
+    "The file has 6 KB; with 9 KB of memory per row it would need 18 GB."
     header = ",".join([*COLUMNS, "Image"])
     with zipfile.ZipFile(tmp_path / "faces.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("training.csv", header + "\n" + "1\n" * 2_000_000)
@@ -111,7 +111,7 @@ def test_a_small_zip_of_millions_of_broken_rows_does_not_fill_the_memory(tmp_pat
     assert sum(read) < 3_000
 
 
-@pytest.mark.parametrize("places", [1, 2])  # a zip says each name twice
+@pytest.mark.parametrize("places", [1, 2])  # a zip contains each name twice
 @pytest.mark.parametrize(("name", "member"), [("faces.npz", "images\u00e9.npy"), ("faces.zip", "\u00e9/training.csv")])
 def test_a_name_in_a_zip_that_is_no_text(tmp_path, name, member, places):
     buffer = io.BytesIO()
@@ -121,7 +121,7 @@ def test_a_name_in_a_zip_that_is_no_text(tmp_path, name, member, places):
     with pytest.raises(UserError) as caught:
         load_faces(tmp_path / name)
     assert name in str(caught.value) and "\n" not in str(caught.value)
-    assert "is no zip file or a damaged one" in str(caught.value) or (name, places) == ("faces.npz", 1)  # there an array is missing first
+    assert "is no zip file or a damaged one" in str(caught.value) or (name, places) == ("faces.npz", 1)  # here the error about a missing array comes first
 
 
 def test_a_name_of_two_lines_is_told_in_one(tmp_path):
@@ -147,7 +147,7 @@ def test_a_zip_that_holds_itself_has_an_end(tmp_path, monkeypatch):
 # models
 
 def keras_file(config: object, name: str = "m.keras", members: dict | None = None):
-    "Write a file that looks like a Keras model with this description."
+    "Return a file that looks like a Keras model with this configuration."
     def write(folder):
         with zipfile.ZipFile(folder / name, "w") as archive:
             archive.writestr("metadata.json", json.dumps({"keras_version": "3.10.0", "date_saved": "2026-01-01"}))
@@ -159,7 +159,7 @@ def keras_file(config: object, name: str = "m.keras", members: dict | None = Non
 
 
 def layer(name: str, module: str = "keras.layers", **config) -> dict:
-    "Describe a model of one layer."
+    "Return the configuration of a model with one layer."
     part = {"class_name": name, "module": module, "config": config, "registered_name": None}
     return {"class_name": "Sequential", "module": "keras", "config": {"layers": [part]}, "registered_name": None}
 
@@ -167,7 +167,7 @@ def layer(name: str, module: str = "keras.layers", **config) -> dict:
 
 
 def with_lambda(folder):
-    "A model whose Lambda layer opens a file when it is made or called."
+    "Return a model whose Lambda layer opens a file when it is built or called."
     import keras
 
     mark = str(folder / "harmed")
@@ -180,7 +180,7 @@ def with_lambda(folder):
 
 
 def of_other_shape(folder):
-    "A model that gives 14 points."
+    "Return a model that predicts 14 points."
     import keras
 
     keras.Sequential([keras.Input((96, 96, 1)), keras.layers.Flatten(), keras.layers.Dense(28), keras.layers.Reshape((14, 2))]).save(folder / "m.keras")
@@ -188,7 +188,7 @@ def of_other_shape(folder):
 
 
 def old_format(folder):
-    "An HDF5 file with the ending of the other format."
+    "Return an HDF5 file with the extension of the other format."
     import h5py
 
     with h5py.File(folder / "m.keras", "w") as file:
@@ -235,10 +235,10 @@ def test_bad_models(case, tmp_path):
     assert not (tmp_path / "harmed").exists()
 
 
-# records and states of trainings
+# records and states of training runs
 
 def a_record() -> dict:
-    "The description of a run, as JSON has it."
+    "Return the record of a run as JSON data."
     from facekp.experiments.record import Record
 
     metrics = dict.fromkeys(("rmse", "accuracy", "nme_eye_centers", "pck"), 1.0) | {"intervals": {}}
@@ -247,7 +247,7 @@ def a_record() -> dict:
 
 
 def without(*names: str) -> str:
-    "A record that lacks something."
+    "Return a record without a key."
     record = a_record()
     part = record
     for name in names[:-1]:
@@ -372,7 +372,7 @@ def test_bad_settings(case, tmp_path, monkeypatch):
 # videos
 
 def cut_video(folder):
-    "A video of which the first thousand bytes came."
+    "Return the first thousand bytes of a video."
     video = cv2.VideoWriter(str(folder / "whole.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 20, (64, 64))
     for _ in range(5):
         video.write(np.full((64, 64, 3), 128, np.uint8))

@@ -1,4 +1,4 @@
-"""Bad input gets one line that says what and where, and nothing is left behind."""
+"""Invalid input raises a one-line error that states what is wrong and where, and leaves no file behind."""
 
 import errno
 import io
@@ -51,7 +51,7 @@ def csv_without(*columns: str):
 
 
 def image_with(position: int, value: str):
-    "Write a table in which one grey value of row 2 is another."
+    "Write a table in which one grey value of row 2 is replaced."
     values = table_cells()[2]["Image"].split()
     values[position] = value
     return csv_with(2, "Image", " ".join(values))
@@ -63,7 +63,7 @@ def zip_with(members: dict[str, bytes | str]):
 
 
 def npz_with(**changes):
-    "Write an .npz of three faces in which some arrays are others, or missing where None."
+    "Write an .npz of three faces in which some arrays are replaced, or omitted if None."
     def write(folder):
         arrays = {"images": random_images(3), "points": np.repeat(MEAN_FACE[None], 3, 0), "group": np.array(["a", "b", "c"]),
                   "source": np.array(["s"] * 3), "image_id": np.arange(3)} | changes
@@ -73,7 +73,7 @@ def npz_with(**changes):
 
 
 def points_with(face: int, point: int, axis: int, value: float) -> np.ndarray:
-    "Take three mean faces with one coordinate changed."
+    "Return the points of three mean faces with one coordinate changed."
     points = np.repeat(MEAN_FACE[None], 3, 0)
     points[face, point, axis] = value
     return points
@@ -111,7 +111,7 @@ def bomb(folder):
 
 
 def with_password(folder):
-    "Write a zip whose member says that it is encrypted."
+    "Write a zip whose member is marked as encrypted."
     content = bytearray(zip_bytes({"training.csv": table_text(table_cells())}))
     for mark, offset in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):
         content[content.index(mark) + offset] |= 1
@@ -120,7 +120,7 @@ def with_password(folder):
 
 
 def pickled(folder):
-    "Write an .npz with an object that leaves a file behind when it is unpickled."
+    "Write an .npz with an object that creates a file when it is unpickled."
     class Trap:
         def __reduce__(self):
             return (open, (str(folder / "the trap went off"), "w"))
@@ -154,7 +154,7 @@ def folder_of_300w(pts: str | None = None, picture: bytes | None = b"png", shift
 
 
 def empty_folder(folder):
-    "Make a folder with nothing in it."
+    "Make an empty folder."
     (folder / "nothing").mkdir()
     return folder / "nothing"
 
@@ -165,7 +165,7 @@ SHORT = " ".join(table_cells()[2]["Image"].split()[:-1])
 LONG = table_cells()[2]["Image"] + " 7"
 
 BAD = {
-    # what is wrong: (how it is written, words of the message)
+    # defect: (how it is written, words of the message)
     "no such file": (lambda folder: folder / "nowhere.csv", ["nowhere.csv", "no such file or folder"]),
     "no such zip": (lambda folder: folder / "nowhere.zip", ["nowhere.zip", "no such file or folder"]),
     "misspelt source": (lambda _: "syntetic", ["syntetic", "did you mean 'synthetic'"]),
@@ -180,7 +180,7 @@ BAD = {
     "empty csv": (csv_text(""), ["training.csv", "the file is empty"]),
     "blank csv": (csv_text("\n\n\n"), ["training.csv", "the file is empty"]),
     "header alone": (csv_text(GOOD.splitlines()[0] + "\n"), ["training.csv", "no row below the column names"]),
-    "binary csv": (csv_text(bytes(range(256)) * 40),  # before 3.11, Python's csv refuses a byte of 0 before the columns are looked at
+    "binary csv": (csv_text(bytes(range(256)) * 40),  # before 3.11, Python's csv module refuses a null byte before the columns are checked
                    ["training.csv", *(["column left_eye_center_x", "missing"] if sys.version_info >= (3, 11) else ["can't be read as a table", "expected Kaggle's columns"])]),
     "semicolons": (csv_text(GOOD.replace(",", ";")), ["column left_eye_center_x", "separated by commas"]),
     "missing column": (csv_without("nose_tip_y"), ["training.csv", "column nose_tip_y is missing"]),
@@ -314,7 +314,7 @@ def small_set() -> Faces:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="file size limits are a POSIX matter")
 def test_full_disk(tmp_path):
-    "A limit on the size of files stands in for a disk without space: the write fails half-way, and really so."
+    "A limit on file size stands in for a full disk: the write really fails half-way."
     import resource
 
     FINE(tmp_path)
@@ -329,8 +329,8 @@ def test_full_disk(tmp_path):
             loaded = load_faces(tmp_path / "training.csv")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert len(loaded) == 4, "a cache that can't be written is no failure"
-    assert everything_in(tmp_path) == before, "the old file is whole, and nothing else is there"
+    assert len(loaded) == 4, "a cache that cannot be written is not an error"
+    assert everything_in(tmp_path) == before, "the old file is complete, and there is no other file"
 
 
 def test_no_space_left(tmp_path, monkeypatch):
@@ -351,7 +351,7 @@ def test_a_cache_folder_that_can_not_be_made_is_only_a_warning(tmp_path):
 
 
 def test_zip_members_that_lie_about_their_size(tmp_path):
-    "A member that unpacks to more than it says is cut at what it says, and its checksum gives it away."
+    "A member that unpacks to more than its declared size is cut there, and its checksum does not match."
     content = bytearray(zip_bytes({"training.csv": GOOD}))
     place = content.index(b"PK\x01\x02") + 24
     content[place:place + 4] = struct.pack("<I", 5000)

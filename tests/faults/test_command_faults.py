@@ -1,4 +1,4 @@
-"Faults of the command and of jobs: interruptions, files of others, standard error, options without effect."
+"Faults of the command and of jobs: interruptions, existing files, standard error, options without effect."
 
 import contextlib
 import csv
@@ -74,7 +74,7 @@ def test_a_keypoint_model_names_the_expected_shape(array):
             model.predict(array)
 
 
-# standard error belongs to the whole process
+# standard error is shared by the whole process
 
 def run_python(code: str, **options) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, **options)
@@ -99,14 +99,14 @@ stop.set(); thread.join()
     count = int(done.stdout)
     assert done.returncode == 0 and count > 20
     lines = done.stderr.splitlines()
-    for who in ("thread", "python"):  # the last line inside and the first one outside may change places
+    for who in ("thread", "python"):  # the last line inside and the first one outside the filter may be swapped
         assert sorted(line for line in lines if line.startswith(who)) == sorted(f"{who} {number}" for number in range(count))
     assert len(lines) == 2 * count, [line for line in lines if not line.startswith(("thread", "python"))][:3]
 
 
 @contextlib.contextmanager
 def standard_error():
-    "A file that takes standard error of the whole process, also what is written past Python. No fixture: pytest replaces the stream after the set-up of a test."
+    "Yield a file that receives standard error of the whole process, including output that bypasses Python. This is no fixture, because pytest replaces the stream after the set-up of a test."
     with tempfile.TemporaryFile() as file:
         kept = os.dup(2)
         os.dup2(file.fileno(), 2)
@@ -163,7 +163,7 @@ def test_a_slow_reader_loses_no_line(monkeypatch):
         assert whole_text(file) == b"line 0\nline 1\nline 2\nwithout an end"
 
 
-@pytest.mark.skipif(os.name == "nt", reason="sleep is a command of POSIX")
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX")
 def test_a_child_process_that_keeps_standard_error_open_does_not_block_the_program():
     "kind: 29 | what: a child process that was started while TensorFlow was imported keeps running | gets: the program does not wait for it, and the lines of both appear"
     from facekp.training.backend import filter_stderr
@@ -273,13 +273,13 @@ def test_export_refuses_options_that_it_would_ignore(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-# Ctrl-C: what is done is on disk, and the message is true
+# Ctrl-C: finished work is on disk, and the message is correct
 
 COMMAND = "import sys; from facekp.cli import main; sys.exit(main())"
 
 
 def interrupt_when(words: list, ready, cwd: Path, group: bool = False) -> tuple[int, str]:
-    "Run the command, send it SIGINT once something is there, and return its status and standard error."
+    "Run the command, send SIGINT when `ready` returns True, and return exit status and standard error."
     process = subprocess.Popen([sys.executable, "-c", COMMAND, *map(str, words)], cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
     started = time.monotonic()
     while not ready() and process.poll() is None and time.monotonic() - started < 240:
@@ -318,12 +318,12 @@ def test_an_interrupted_course_reports_how_many_trials_are_kept(tmp_path):
 
 def test_a_ctrl_c_that_python_drops_in_a_callback_is_raised_again(monkeypatch, capsys):
     class Loaded:
-        "An object whose weak reference has a callback, as TensorFlow's functions have."
+        "An object whose weak reference has a callback, like TensorFlow's functions."
 
     def job(options):
         loaded = Loaded()
         reference = weakref.ref(loaded, lambda _: signal.raise_signal(signal.SIGINT) or time.sleep(0.01))
-        del loaded  # Python reports the KeyboardInterrupt of the callback as ignored
+        del loaded  # Python reports the callback's KeyboardInterrupt as ignored
         started = time.monotonic()
         while reference() is None and time.monotonic() - started < 20:
             time.sleep(0.01)
@@ -355,7 +355,7 @@ class _Stopping:
         raise KeyboardInterrupt
 
 
-# files of the user
+# the user's files
 
 def test_existing_files_are_replaced_on_request_only(tmp_path, monkeypatch, capsys):
     "kind: 9 | what: data make, submit or export is told to write to an existing file | gets: a one-line error, and the old file; --overwrite replaces it"

@@ -1,4 +1,4 @@
-"""Disks, clocks, folders and downloads that fail: each fault is put in on purpose, and nothing is lost or half-written."""
+"""Failing disks, clocks, folders and downloads: each fault is injected, and nothing is lost or half written."""
 
 import builtins
 import contextlib
@@ -32,7 +32,7 @@ from facekp.models.backbones import _build_application
 
 @pytest.fixture
 def table(tmp_path) -> Path:
-    "A table of six rows in a folder of its own."
+    "Return a table of six rows in its own folder."
     path = tmp_path / "in" / "training.csv"
     path.parent.mkdir()
     path.write_text(table_text(table_cells(6)))
@@ -42,7 +42,7 @@ def table(tmp_path) -> Path:
 # the disk
 
 class FullDisk:
-    "A file that takes some bytes and then has no space left."
+    "A file that accepts some bytes and then has no space left."
 
     def __init__(self, file, left: int):
         self.file, self.left = file, left
@@ -96,7 +96,7 @@ def test_any_step_of_writing_may_fail(step, number, tmp_path, monkeypatch):
 
 @contextlib.contextmanager
 def not_root():
-    "Be a user whom folders can refuse."
+    "Run as a user without root permissions."
     if os.geteuid():
         yield
         return
@@ -107,12 +107,12 @@ def not_root():
         os.seteuid(0)
 
 
-@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="rights of folders are a POSIX matter")
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="folder permissions need POSIX")
 def test_a_folder_that_is_read_only():
     folder = Path(tempfile.mkdtemp())
     try:
         (folder / "training.csv").write_text(table_text(table_cells(6)))
-        parse_training(folder / "training.csv")  # whatever Python loads for it is loaded as root
+        parse_training(folder / "training.csv")  # Python loads the modules that it needs as root
         folder.chmod(0o555)
         with not_root():
             with pytest.raises(UserError, match="record.json: can't write there .Permission denied.; choose another place"):
@@ -129,7 +129,7 @@ def test_a_folder_that_is_read_only():
         shutil.rmtree(folder)
 
 
-@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="rights of files are a POSIX matter")
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="file permissions need POSIX")
 def test_a_file_that_may_not_be_read():
     folder = Path(tempfile.mkdtemp())
     try:
@@ -169,7 +169,7 @@ def test_an_error_or_a_stop_in_the_middle_of_writing_leaves_the_old_file(tmp_pat
 
 @pytest.mark.parametrize("years", [-30, -1, 1, 30])
 def test_a_clock_that_is_set_back_or_on_changes_nothing(years, table, monkeypatch):
-    "The file is changed after the clock was moved: what is remembered must not hide the new content, nor get lost."
+    "The file changes after the clock was moved: the cache must neither return the old content nor be lost."
     first = load_faces(table)
     now, moved = time.time_ns, int(years * 365.25 * 86400 * 1e9)
     monkeypatch.setattr(time, "time_ns", lambda: now() + moved)
@@ -186,7 +186,7 @@ def test_a_clock_that_is_set_back_or_on_changes_nothing(years, table, monkeypatc
 # two at once
 
 def _load_together(barrier, table: Path, answers, rounds: int) -> None:
-    "Load the same table at the same moment as the others, again and again, with the cache gone before each round."
+    "Load the same table repeatedly at the same time as other processes, with the cache deleted before each round."
     warnings.simplefilter("error")
     for _ in range(rounds):
         barrier.wait(60)
@@ -202,7 +202,7 @@ def test_two_processes_build_the_same_cache_at_once(table):
     answers, barrier = context.Queue(), context.Barrier(3)
     workers = [context.Process(target=_load_together, args=(barrier, table, answers, rounds)) for _ in range(2)]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python's word on threads and fork
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python's warning about threads and fork
         for worker in workers:
             worker.start()
     for _ in range(rounds):
@@ -243,7 +243,7 @@ def test_two_writers_of_one_file_leave_one_of_their_contents(tmp_path):
 # the network
 
 class Cut(http.server.SimpleHTTPRequestHandler):
-    "Says how large a file is and sends less of it."
+    "A server that announces the size of a file and sends less."
 
     share = 0.5
 
@@ -259,7 +259,7 @@ class Cut(http.server.SimpleHTTPRequestHandler):
 
 
 def test_weights_that_come_in_part_or_are_others_are_not_taken(tmp_path, monkeypatch):
-    """The weights of pretrained nets come through Keras, which compares hashes; what it says is put into a line by build_transfer."""
+    """Keras downloads the weights of pretrained networks and compares hashes; build_transfer turns its message into one line."""
 
     def cut(**_):
         raise Exception("URL fetch failure on https://host/weights.h5: None -- retrieval incomplete: got only 1000 out of 2000 bytes")
@@ -274,11 +274,11 @@ def test_weights_that_come_in_part_or_are_others_are_not_taken(tmp_path, monkeyp
 
 
 def test_keras_refuses_a_file_that_was_cut_or_has_another_hash(tmp_path):
-    "The way the weights come: a cut download and a wrong hash leave no file that a second run would take for good."
+    "A truncated download or a wrong hash leaves no file that a second run would accept."
     import keras
 
     (tmp_path / "w.h5").write_bytes(bytes(200_000))
-    (tmp_path / "cache").mkdir()  # else Keras takes a folder of its own
+    (tmp_path / "cache").mkdir()  # otherwise Keras uses its own folder
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Cut, directory=str(tmp_path))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_address[1]}/w.h5"

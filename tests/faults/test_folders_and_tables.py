@@ -1,4 +1,4 @@
-"Folders of photos with .pts files, groups, resized photos, tables that a spreadsheet or another system wrote, side files, arrays of other ranges."
+"Folders of photos with .pts files, groups, resized photos, tables from spreadsheets or other systems, auxiliary files, arrays with other ranges."
 
 import os
 import shutil
@@ -34,14 +34,14 @@ DRAWN = synthetic_faces(10, seed=21, workers=1)
 
 
 def write_photos(folder, names, suffix=".pts", place=(40, 60), scale=2.0):
-    "Write photos of 320x320 pixels with a synthetic face of the given size each, and their landmarks."
+    "Write photos of 320x320 pixels, each with a synthetic face of the given size, and their landmarks."
     for number, name in enumerate(names):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         face = cv2.resize(DRAWN.images[number % 10], None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
         photo = np.full((320, 320), 128, np.uint8)
         photo[:] = cv2.copyMakeBorder(face, place[1], 320 - place[1] - len(face), place[0], 320 - place[0] - len(face), cv2.BORDER_REPLICATE)
-        photo[0, :] = number  # no two photos are equal
+        photo[0, :] = number  # all photos differ
         cv2.imwrite(f"{path}.png", photo)
         points = (DRAWN.truth[number % 10] + 0.5) * scale - 0.5 + place
         landmarks = np.zeros((68, 2))
@@ -162,7 +162,7 @@ def kaggle(tmp_path_factory):
 
 
 def put_system_files(folder):
-    "Put what systems and programs leave beside pictures into a folder and its subfolders."
+    "Put files that systems and programs create among images into a folder and its subfolders."
     for place in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
         for name in (".DS_Store", "Thumbs.db", "desktop.ini", "Desktop.ini", "._a.png", "._a.pts", "notes.txt", "a.xmp", "a.json", "README", "a.png.aae", ".hidden.jpg", "a.pts~", "checksums.md5"):
             (place / name).write_bytes(b"\0\5\x16\7 no picture")
@@ -253,18 +253,18 @@ def test_a_repacked_npz_is_read(tmp_path):
 
 
 def per_row(change):
-    "Apply a change to every line that is not empty."
+    "Apply a change to every non-empty line."
     return lambda text: b"\n".join(change(line) if line else line for line in text.split(b"\n"))
 
 
-SAME_TABLES = {  # how other programs write a table whose values stay clear
+SAME_TABLES = {  # ways in which other programs write a table without changing its values
     "byte order mark": lambda text: b"\xef\xbb\xbf" + text, "CRLF": lambda text: text.replace(b"\n", b"\r\n"), "no last line feed": lambda text: text.rstrip(b"\n"),
     "quoted": per_row(lambda line: b'"' + line.replace(b",", b'","') + b'"'), "trailing commas": per_row(lambda line: line + b",,"), "spaces": lambda text: text.replace(b",", b", "),
     "trailing commas in the rows": lambda text: text.split(b"\n")[0] + b"\n" + per_row(lambda line: line + b",")(text.split(b"\n", 1)[1]),
     "trailing comma in the header": lambda text: text.replace(b"\n", b",\n", 1), "rows of commas": lambda text: text + b",,,,,,\n,,,\n", "blank lines": lambda text: b"\n\n" + text.replace(b"\n", b"\n\n"),
     "sep=,": lambda text: b"sep=,\r\n" + text, "lower case": lambda text: text.split(b"\n")[0].lower() + b"\n" + text.split(b"\n", 1)[1], "end of file mark": lambda text: text + b"\x1a",
     "reversed": per_row(lambda line: b",".join(line.split(b",")[::-1])), "index": per_row(lambda line: b"7," + line)}
-OTHER_TABLES = {  # what is refused, with words of the message
+OTHER_TABLES = {  # what is refused, with words of the error message
     "0 bytes": (lambda text: b"", "the file is empty"), "header only": (lambda text: text.split(b"\n")[0], "no row below|0 training rows"),
     "carriage returns": (lambda text: text.replace(b"\n", b"\r"), "carriage returns alone"), "UTF-16": (lambda text: text.decode().encode("utf-16"), "UTF-16"),
     "semicolons": (lambda text: text.replace(b",", b";"), "semicolons separate"), "tabs": (lambda text: text.replace(b",", b"\t"), "tabs separate"),
@@ -277,7 +277,7 @@ OTHER_IDS = ("-1", "1.5", "nan", "inf", "abc", "9" * 30, "9223372036854775808", 
 
 
 def read_competition(folder):
-    "Read all of Kaggle's files of a folder: training set, test set and requests."
+    "Read all Kaggle files of a folder: training set, test set and requests."
     from facekp.experiments.kaggle import read_requests
 
     faces, (test, lookup) = load_kaggle(folder), load_kaggle_test(folder)
@@ -287,7 +287,7 @@ def read_competition(folder):
 
 @pytest.fixture
 def competition(kaggle, tmp_path):
-    "A copy of the folder in Kaggle's format."
+    "Return a copy of the folder in Kaggle's format."
     for name in KAGGLE_NAMES:
         shutil.copy(kaggle / name, tmp_path)
     return tmp_path
@@ -385,11 +385,11 @@ def test_invalid_auxiliary_files_are_named_in_one_line(name, number, kaggle):
 
 
 def as_bits(images: np.ndarray, bits: int) -> np.ndarray:
-    "Return images of another number of bits, in 16."
+    "Return images with another number of bits, stored in 16."
     return np.round(images * ((2**bits - 1) / 255)).astype(np.uint16)
 
 
-SAME = {  # how a set of images may come -> largest difference of a grey value
+SAME = {  # representation of a set of images -> largest difference of a grey value
     "floats to 1": (lambda images: images / np.float32(255), 0), "half floats": (lambda images: (images / 255).astype(np.float16), 1), "doubles to 255": (lambda images: images.astype(float), 0),
     "slightly above 1": (lambda images: (images / 255 * 1.0002).astype(np.float32), 1), "slightly below 0": (lambda images: images / 255 - 1e-7, 0), "10 bits": (lambda images: as_bits(images, 10), 1),
     "12 bits": (lambda images: as_bits(images, 12), 1), "14 bits": (lambda images: as_bits(images, 14), 1), "16 bits": (lambda images: as_bits(images, 16), 0), "int64": (lambda images: images.astype(np.int64), 0),
@@ -468,7 +468,7 @@ def test_photos_with_more_than_eight_bits_become_the_same_crops(channels, bits, 
     (tmp_path / "deep").mkdir()
     shutil.copy(tmp_path / "plain" / "a.pts", tmp_path / "deep")
     photo = cv2.imread(str(tmp_path / "plain" / "a.png"), cv2.IMREAD_GRAYSCALE)
-    photo[0, :2] = 0, 255  # the whole range, so that the number of bits shows
+    photo[0, :2] = 0, 255  # the whole range, so that the number of bits can be recognised
     cv2.imwrite(str(tmp_path / "plain" / "a.png"), photo)
     expected = load_faces(tmp_path / "plain")
     deep = as_bits(np.repeat(photo[..., None], channels, 2), bits)

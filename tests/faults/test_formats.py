@@ -1,4 +1,4 @@
-"Formats that cameras, phones and scanners write: RAW, TIFF, HEIC, AVIF, video with frames out of order; damaged ones are named in one line."
+"Formats of cameras, phones and scanners: RAW, TIFF, HEIC, AVIF and video with reordered frames; damaged files raise a one-line error."
 
 import os
 import struct
@@ -21,7 +21,7 @@ from facekp.keypoints import MEAN_FACE
 from facekp.video import read_frames
 
 NOISE = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
-RAW = {  # how the file of a camera begins
+RAW = {  # first bytes of camera files
     "cr2": b"II*\0\x10\0\0\0CR\x02\0" + bytes(400), "cr3": b"\0\0\0\x18ftypcrx \0\0\0\1crx isom" + bytes(200), "raf": b"FUJIFILMCCD-RAW 0201" + bytes(300),
     "orf": b"IIRO\x08\0\0\0" + bytes(200), "rw2": b"IIU\0\x08\0\0\0" + bytes(200), "x3f": b"FOVb" + bytes(200)}
 
@@ -77,7 +77,7 @@ def test_a_broken_avif_and_a_pillow_without_avif_are_distinguished(monkeypatch):
 
 
 def damaged_tiff(folder: Path, compression: str) -> Path:
-    "Write a compressed TIFF whose first bytes of data are others."
+    "Write a compressed TIFF whose first data bytes are replaced."
     path = folder / f"{compression}.tif"
     Image.fromarray(np.kron(NOISE, np.ones((4, 4, 1), np.uint8))).save(path, compression=compression)
     content = bytearray(path.read_bytes())

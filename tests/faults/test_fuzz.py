@@ -1,4 +1,4 @@
-"""Files spoilt at random: whatever a reader meets, it says so in one line of its own, and lets nothing else out."""
+"""Randomly damaged files: a reader either accepts them or raises its own one-line error, and no other exception."""
 
 import io
 import json
@@ -26,7 +26,7 @@ SCRAPS = (b"", b"\x00", b"\xff" * 4, b",", b'"', b"\n", b"\r", b" ", b"-", b"1e9
 
 
 def spoil(content: bytes, rng: np.random.Generator) -> bytes:
-    "Change a file in one to four places: flip, cut, repeat, move, or put something in; half of the time near its ends, where headers are."
+    "Change a file in one to four places: flip, cut, repeat, move or insert bytes; half of the time near its ends, where headers are."
     content = bytearray(content)
     for _ in range(rng.integers(1, 5)):
         size = len(content)
@@ -52,21 +52,21 @@ def spoil(content: bytes, rng: np.random.Generator) -> bytes:
 
 
 def written(save, *arguments, **options) -> bytes:
-    "What a function writes into a file, as bytes."
+    "Return what a function writes into a file, as bytes."
     buffer = io.BytesIO()
     save(buffer, *arguments, **options)
     return buffer.getvalue()
 
 
 def small_table() -> bytes:
-    "A table of two rows, the second in quotes."
+    "Return a table of two rows, the second in quotes."
     first, second = table_text(table_cells(2)).splitlines()[1:]
     quoted = ",".join(f'"{cell}"' for cell in second.split(","))
     return "\n".join([table_text(table_cells(1)).splitlines()[0], first, quoted, ""]).encode()
 
 
 def seeds(folder) -> dict[str, list[bytes]]:
-    "Good files of each kind."
+    "Return valid files of each kind."
     grey = cv2.GaussianBlur(np.random.default_rng(1).integers(0, 256, (40, 30, 3), dtype=np.uint8), (0, 0), 2)
     pictures = [cv2.imencode(ending, grey)[1].tobytes() for ending in (".png", ".jpg", ".bmp", ".webp", ".tiff", ".ppm")]
     picture = Image.fromarray(grey)
@@ -81,19 +81,19 @@ def seeds(folder) -> dict[str, list[bytes]]:
 
 
 def _small_zip(text: str) -> bytes:
-    "A table in a zip in a zip."
+    "Return a table in a zip within a zip."
     return zip_bytes({"training.zip": zip_bytes({"training.csv": text}), "note": "hello"})
 
 
 def _record() -> bytes:
-    "A record of a run."
+    "Return the record of a run."
     from test_bad_files import a_record
 
     return json.dumps(a_record(), indent=1).encode()
 
 
 def _keras_file() -> bytes:
-    "The outside of a model file, with a description that names one layer."
+    "Return the container of a model file with a configuration of one layer."
     from test_bad_files import layer
 
     return zip_bytes({"metadata.json": '{"keras_version": "3.15.0"}', "config.json": json.dumps(layer("Dense", units=3)), "model.weights.h5": "none"})
@@ -107,14 +107,14 @@ def read_labels(path) -> None:
 
 
 def check_model(path) -> None:
-    "Look through the description of a model, which is what is read before Keras sees the file."
+    "Check the configuration of a model, which is read before Keras opens the file."
     from facekp.models.files import _check_classes
 
     _check_classes(path)
 
 
 READERS = {
-    # kind: (ending, reader, files in the normal suite, files in the long one)
+    # kind: (extension, reader, files in the normal suite, files in the long one)
     "csv": ("training.csv", parse_training, 150, 20_000), "npz": ("faces.npz", load_npz, 300, 20_000),
     "zip": ("faces.zip", parse_training, 150, 20_000), "picture": ("p.png", read_image, 400, 60_000),
     "photo": ("p.png", lambda path: read_image(path, grey=True), 200, 20_000), "pts": ("one.pts", read_pts, 300, 10_000),
@@ -124,7 +124,7 @@ READERS = {
 
 
 def fuzz(kind: str, count: int, folder, seconds: float = 1e9) -> dict:
-    "Spoil files and read them: how many were tried, refused and read all the same; anything but UserError comes out."
+    "Damage files and read them; return how many were tested, refused and read. Any error other than UserError is raised."
     name, read, _, _ = READERS[kind]
     good, path = seeds(folder)["picture" if kind == "photo" else kind], folder / name
     found, started = {"kind": kind, "tried": 0, "refused": 0, "read": 0, "seed": SEED}, time.perf_counter()

@@ -1,6 +1,6 @@
-"""Rules tried on random cases whose right answer is known: units of labels, value ranges, tables, folder contents, resumed settings.
+"""Rules tested on random cases with a known answer: units of labels, value ranges, tables, folder contents, resumed settings.
 
-Each case is accepted with the right result or refused by a UserError of one line; any other exception, and any other result, ends the run."""
+Each case is accepted with the right result or refused by a one-line UserError; any other exception or result ends the run."""
 
 import io
 import json
@@ -36,7 +36,7 @@ BASE = np.round((BASE - BASE.min((1, 2), keepdims=True)) / np.ptp(BASE, axis=(1,
 
 
 def units(rng, _) -> str:
-    "Change labels by an affine map, without images: refused, or the faces stay near the mean face's place and size."
+    "Change labels by an affine map, without images: they are refused, or the faces stay near the position and size of the mean face."
     rows = rng.choice(40, rng.integers(30, 41), replace=False)
     size, stretch, shift = np.exp(rng.normal(0, rng.choice([0.05, 0.3, 2.0]))), np.exp(rng.normal(0, rng.choice([0.03, 0.3]))), rng.normal(0, rng.choice([3, 20, 100]), 2)
     points = FACES.points[rows].astype(float)
@@ -50,7 +50,7 @@ def units(rng, _) -> str:
 
 
 def units_with_images(rng, _) -> str:
-    "Change labels of five faces with images: refused, or within 6 px of the truth on average."
+    "Change labels of five faces with images: they are refused, or within 6 px of the truth on average."
     rows = rng.choice(40, 5, replace=False)
     size, shift = np.exp(rng.normal(0, rng.choice([0.05, 0.3, 1.0]))), rng.normal(0, rng.choice([3, 20]), 2)
     changed = (FACES.points[rows] - 48) * size + 48 + shift
@@ -83,13 +83,13 @@ def in_range(values: np.ndarray, rng) -> tuple[np.ndarray, bool]:
 
 
 def check_grey(found: np.ndarray, values: np.ndarray) -> None:
-    "Fail where an accepted image lost its content: it must be a grey copy and not black."
+    "Fail if an accepted image lost its content: it must be a grey copy and not black."
     found, values = found.astype(float).ravel(), values.ravel()
     assert found.max() >= 15 and np.corrcoef(found, values)[0, 1] > 0.9, f"an image up to {found.max():.0f} was accepted"
 
 
 def ranges(rng, _) -> str:
-    "Give read_image an array of a random range, type and layout."
+    "Pass read_image an array with a random range, type and layout."
     values = BASE[rng.integers(0, 12)]
     changed, must = in_range(values, rng)
     layout = rng.integers(0, 5)
@@ -99,7 +99,7 @@ def ranges(rng, _) -> str:
     except UserError:
         assert not must or layout > 2, f"a good image of {changed.dtype} up to {changed.max()} was refused"
         raise
-    assert layout < 3, "channels in front were accepted"
+    assert layout < 3, "a channel-first array was accepted"
     if changed.dtype == np.uint8:  # taken as it is
         return "accepted"
     check_grey(found, values)
@@ -107,7 +107,7 @@ def ranges(rng, _) -> str:
 
 
 def sets(rng, _) -> str:
-    "Give read_images a set of a random range and layout, some of whose images may have another one."
+    "Pass read_images a set with a random range and layout, of which some images may differ."
     rows = rng.choice(12, 4, replace=False)
     changed, must = in_range(BASE[rows], rng)
     mixed = rng.random() < 0.3 and changed.dtype.kind in "fui" and changed.dtype != np.uint8
@@ -123,7 +123,7 @@ def sets(rng, _) -> str:
     except UserError:
         assert not must or layout == 3, f"a good set of {changed.dtype} up to {changed.max()} was refused"
         raise
-    assert layout < 3 and not mixed, "channels in front or mixed ranges were accepted"
+    assert layout < 3 and not mixed, "a channel-first array or mixed ranges were accepted"
     for row, image in zip(rows, found):
         check_grey(image, BASE[row])
     return "accepted"
@@ -137,7 +137,7 @@ OTHER = (lambda text: b"", lambda text: text.split(b"\n", 1)[0], lambda text: te
 
 
 def change_table(text: bytes, rng) -> tuple[bytes, bool | None]:
-    "Rewrite a table as other programs do, or spoil it: text, and whether it must be read (True), refused (False), or either (None)."
+    "Rewrite a table as other programs do, or damage it; return the text, and whether it must be read (True), refused (False), or either (None)."
     from test_fuzz import spoil
 
     kind = rng.integers(0, 3)
@@ -186,7 +186,7 @@ HIDDEN = ("__MACOSX", "@eaDir", ".thumbs", "$RECYCLE.BIN")
 
 
 def fill(folder: Path, rng) -> dict[str, set[str]]:
-    "Put random photos, .pts files and others into a folder; return what a reader should find."
+    "Put random photos, .pts files and other files into a folder; return what a reader should find."
     shutil.rmtree(folder / "own", ignore_errors=True)
     expected: dict[str, set[str]] = {"photos": set(), "marks": set()}
     for _ in range(rng.integers(0, 7)):
@@ -205,7 +205,7 @@ def fill(folder: Path, rng) -> dict[str, set[str]]:
 
 
 def folders(rng, folder) -> str:
-    "List a folder of random contents for prediction and for training: exactly the photos and the .pts files of the user."
+    "List a folder with random contents for prediction and for training: exactly the user's photos and .pts files."
     expected, own = fill(folder, rng), folder / "own"
     marks = list(_marks_in(own))
     assert {str(path.relative_to(own)) for path in marks} == expected["marks"]
@@ -220,7 +220,7 @@ def folders(rng, folder) -> str:
 
 
 def resume(rng, folder) -> str:
-    "Resume a run with changed settings: refused by name, unless nothing but a larger budget changed."
+    "Resume a run with changed settings: each difference is refused by name, except for a larger budget."
     settings = {"seed": 0, "labels": "masked", "model": "cnn", "batch_size": 32, "learning_rate": 0.001, "data": "ab12", "augment": 2, "heads": None, "loss": "masked_mse"}
     others = {"seed": [1, 2**31], "labels": ["knn", "MASKED", ""], "model": ["heatmap"], "batch_size": [31, 64], "learning_rate": [0.0011, 1], "data": ["ab13"], "augment": [0, 3], "heads": [1, 2], "loss": ["masked_mae"]}
     run = folder / "run"
@@ -251,7 +251,7 @@ RULES = {  # name: (reader, rule, cases of the record)
 
 
 def fuzz_rule(name: str, count: int, folder: Path) -> dict:
-    "Try a rule on random cases; return reader, rule and how the cases ended."
+    "Test a rule on random cases; return reader, rule and outcomes."
     row = {"reader": RULES[name][0], "rule": RULES[name][1], "cases": 0, "accepted": 0, "problems listed": 0, "refused": 0, "seed": SEED}
     started = time.perf_counter()
     for number in range(count):

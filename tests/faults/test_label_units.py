@@ -1,4 +1,4 @@
-"Labels in other units, of other pictures, mirrored, or with codes for missing points are refused by all that uses labels; right labels never are."
+"Labels in other units, for images of another size, mirrored, or with codes for missing points are refused wherever labels are used; correct labels never are."
 
 import os
 from dataclasses import replace
@@ -24,9 +24,9 @@ from facekp.synthetic.dataset import synthetic_training_set
 from facekp.synthetic.kaggle_files import write_kaggle_folder
 from facekp.synthetic.renderer import synthetic_faces
 
-REAL = Path(os.environ.get("FACEKP_REAL_SETS", "no-such-folder"))  # photographs and labels that may not be given on; the tests of them run where the variable names their folder
+REAL = Path(os.environ.get("FACEKP_REAL_SETS", "no-such-folder"))  # photographs and labels that may not be redistributed; their tests run if the variable names their folder
 FACES = synthetic_faces(120, seed=11, workers=1)
-UNITS = {  # what the labels are turned into -> the conversion that the message names
+UNITS = {  # change of the labels -> the conversion in the message
     "fractions": (lambda p: p / 96, "points * 96"), "minus one to one": (lambda p: (p - 48) / 48, "points * 48 + 48"),
     "Udacity": (lambda p: (p - 100) / 50, "points * 50 + 100"), "Udacity, 224": (lambda p: (p * 224 / 96 - 100) / 50, "(points * 50 + 100) * 96 / 224"),
     "224": (lambda p: p * 224 / 96, "points * 96 / 224"), "250": (lambda p: p * 250 / 96, "points * 96 / 250"), "48": (lambda p: p / 2, "points * 96 / 48"),
@@ -39,7 +39,7 @@ UNITS = {  # what the labels are turned into -> the conversion that the message 
 
 @pytest.fixture(scope="module")
 def kaggle_folder(tmp_path_factory):
-    "Synthetic faces in Kaggle's format."
+    "Return a folder of synthetic faces in Kaggle's format."
     return write_kaggle_folder(tmp_path_factory.mktemp("kaggle") / "own", 40, seed=3)
 
 
@@ -112,7 +112,7 @@ def test_a_part_of_a_set_in_another_unit_is_detected():
     mixed = concatenate([FACES[:90], replace(FACES[90:], points=FACES.points[90:] / 96)])
     with pytest.raises(UserError, match=r"in 30 of 120 rows \(the first is row 90\)"):
         raise_units("x", mixed.points, mixed.images)
-    flipped = replace(FACES, images=FACES.images[:, :, ::-1], points=(FACES.points * [-1, 1] + [95, 0]).astype(np.float32))  # names not exchanged
+    flipped = replace(FACES, images=FACES.images[:, :, ::-1], points=(FACES.points * [-1, 1] + [95, 0]).astype(np.float32))  # left and right names not exchanged
     with pytest.raises(UserError, match="120 of 240 faces are mirror images of a face, the first is row 120"):
         both = concatenate([FACES, flipped])
         raise_units("x", both.points, both.images)

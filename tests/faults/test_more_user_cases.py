@@ -1,4 +1,4 @@
-"Further cases of users: turned pictures, two trainings in one folder, Ctrl-C at the start, foreign files, links, webcams, global state."
+"Further user cases: rotated images, two training runs in one folder, Ctrl-C at the start, files of another kind, links, webcams, global state."
 
 import io
 import logging
@@ -34,12 +34,12 @@ from facekp.synthetic.renderer import synthetic_faces
 from facekp.video import read_frames
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "TF_CPP_MIN_LOG_LEVEL": "2"}
-SIGNALS = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="signals of POSIX")
+SIGNALS = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs POSIX signals")
 
 
 @pytest.fixture(scope="module")
 def faces():
-    "Complete synthetic faces."
+    "Return complete synthetic faces."
     return synthetic_faces(40, seed=11, workers=1)
 
 
@@ -118,7 +118,7 @@ def test_closing_the_terminal_keeps_finished_work(desk):
     for number in range(400):
         Path(f"in/{number}.png").write_bytes(Path("a.png").read_bytes())
     command = subprocess.Popen([sys.executable, "-m", "facekp", "predict", "in", "--format", "csv", "--out", "out"], env=ENVIRONMENT, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))  # nohup would have it ignored
+                               stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))  # nohup would make the process ignore it
     command.stdout.readline()
     command.send_signal(signal.SIGHUP)
     said = command.communicate(timeout=60)[1]
@@ -129,7 +129,7 @@ def test_closing_the_terminal_keeps_finished_work(desk):
 def test_an_interrupt_while_the_command_is_imported_is_one_line(desk):
     "kind: 7 | what: Ctrl-C while Python imports the command | gets: a one-line message and exit status 130"
     Path("slow").mkdir()
-    Path("slow/argparse.py").write_text("import time\nopen('started', 'w').close()\ntime.sleep(60)\n")  # in the place of the command's first import
+    Path("slow/argparse.py").write_text("import time\nopen('started', 'w').close()\ntime.sleep(60)\n")  # replaces the command's first import
     command = subprocess.Popen([sys.executable, "-m", "facekp", "--help"], env={**ENVIRONMENT, "PYTHONPATH": os.pathsep.join(["slow", ENVIRONMENT["PYTHONPATH"]])},
                                stderr=subprocess.PIPE, text=True)
     for _ in range(600):
@@ -197,7 +197,7 @@ def test_a_pipe_named_npz_does_not_hang(desk, capsys):
     assert main(["data", "info", "x.npz"]) == 2 and "a pipe or device" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not hasattr(os, "symlink") or os.name == "nt", reason="links need rights on Windows")
+@pytest.mark.skipif(not hasattr(os, "symlink") or os.name == "nt", reason="links need permissions on Windows")
 def test_a_broken_link_is_named(desk, capsys):
     "kind: 13 | what: a link named b.jpg to a disk that is not mounted, among images | gets: an error with its name, and the results of the other images"
     os.mkdir("in")
@@ -278,7 +278,7 @@ def test_an_empty_folder_name_is_refused(faces, desk, capsys):
     assert sorted(os.listdir()) == ["a.png", "f.npz"]
 
 
-@pytest.mark.skipif(os.name == "nt" or not hasattr(os, "geteuid") or os.geteuid() == 0, reason="needs a user without all rights")
+@pytest.mark.skipif(os.name == "nt" or not hasattr(os, "geteuid") or os.geteuid() == 0, reason="needs a user without root permissions")
 def test_a_read_only_folder_is_refused_before_work(desk, capsys):
     "kind: 9 | what: a read-only working folder, with the default --out | gets: a one-line error before any image is predicted"
     os.chmod(".", 0o555)
@@ -291,7 +291,7 @@ def test_a_read_only_folder_is_refused_before_work(desk, capsys):
 
 def test_warnings_of_the_command_are_one_line(desk, capsys):
     "kind: 17 | what: the cache cannot be written | gets: the result, and a one-line warning without a location in the code"
-    Path("data").touch()  # in the place of the folder of the cache
+    Path("data").touch()  # a file where the cache folder should be
     shown = warnings.showwarning
     assert main(["data", "info", "synthetic:30"]) == 0 and warnings.showwarning is shown
     said = capsys.readouterr().err
@@ -335,7 +335,7 @@ def test_training_and_export_restore_the_state_of_the_process(faces, desk):
     def state():
         return random.getstate(), np.random.get_state()[1].tobytes(), list(logging.root.handlers), os.environ.get("TF_CPP_MIN_LOG_LEVEL")  # noqa: NPY002  the global state is what is looked at
 
-    train("mean", "first", data=faces)  # what TensorFlow sets when it is imported is not ours
+    train("mean", "first", data=faces)  # changes that TensorFlow makes on import do not count
     before = state()
     train("baseline", "run", data=faces, images=64)
     assert state() == before
@@ -344,7 +344,7 @@ def test_training_and_export_restore_the_state_of_the_process(faces, desk):
 
 
 def random_draws():
-    "What a program draws from the global generators of Python, NumPy, Keras and TensorFlow."
+    "Return random draws from the global generators of Python, NumPy, Keras and TensorFlow."
     import keras
     import tensorflow
 
@@ -432,7 +432,7 @@ def test_hidden_folders_among_points_are_skipped(desk):
 
 
 def test_load_npz_names_a_pointer(desk):
-    "A pointer read from Python is named as on the command line."
+    "A Git LFS pointer read from Python raises the same error as on the command line."
     Path("x.npz").write_text("version https://git-lfs.github.com/spec/v1\n")
     with pytest.raises(UserError, match="git lfs pull"):
         load_npz("x.npz")

@@ -1,4 +1,4 @@
-"Every option of every job: where it would have no effect it is refused in one line, and a new option needs a decision."
+"Every option of every job: if it would have no effect, it is refused in one line. A new option needs a decision."
 
 import json
 import os
@@ -22,7 +22,7 @@ from facekp.synthetic.kaggle_files import write_kaggle_folder
 from facekp.synthetic.renderer import synthetic_faces
 from facekp.video import read_frames
 
-# job -> option -> cases in which it would have no effect: words of the command, words of the answer; no case: it always has one
+# job -> option -> cases in which it would have no effect: words of the command, words of the error. No case: it always has an effect
 REFUSED = {
     "predict": {"--model": [], "--out": [], "--format": [], "--min-face-size": [], "--threads": [], "--providers": [], "--max-pixels": [],
                 "--no-smoothing": [(["predict", source, "--no-smoothing"], "--no-smoothing (smoothing) is for videos and webcams") for source in ("a.png", "photos")],
@@ -51,14 +51,14 @@ CASES = [(job, option, *case) for job, options in REFUSED.items() for option, ca
 
 
 def picture() -> np.ndarray:
-    "A synthetic face with its edge continued around it."
+    "Return a synthetic face with replicated borders."
     face = cv2.resize(synthetic_faces(3, seed=3, workers=1).images[0], (120, 120))
     return np.repeat(cv2.copyMakeBorder(face, 60, 60, 60, 60, cv2.BORDER_REPLICATE)[..., None], 3, axis=2)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
-    "A folder with one source of each kind."
+    "Return a folder with one source of each kind."
     folder = tmp_path_factory.mktemp("made")
     (folder / "photos").mkdir()
     for name in ("a.png", "photos/b.png"):
@@ -76,7 +76,7 @@ def made(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def desk(made, tmp_path, monkeypatch) -> Path:
-    "A working folder with a copy of it."
+    "Return a working folder with a copy of these sources."
     shutil.copytree(made, tmp_path / "desk")
     monkeypatch.chdir(tmp_path / "desk")
     monkeypatch.delenv("FACEKP_DATA", raising=False)

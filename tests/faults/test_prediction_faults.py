@@ -1,4 +1,4 @@
-"Prediction against faults reported for similar tools: odd arrays and sources, names, results beside sources, interruptions, lost faces, lag."
+"Prediction under faults reported for similar tools: unusual arrays and sources, names, results next to sources, interruptions, lost faces, lag."
 
 import csv
 import io
@@ -33,7 +33,7 @@ def landmarker():
 
 @pytest.fixture(scope="module")
 def scene() -> np.ndarray:
-    "The synthetic face that looks most nearly at the camera, with its edge continued around it."
+    "Return the most frontal synthetic face with replicated borders."
     faces = synthetic_faces(24, seed=3, workers=1)
     frontal = np.argmin([abs(estimate_pose(points).yaw) for points in faces.points])
     face = cv2.resize(faces.images[frontal], (120, 120), interpolation=cv2.INTER_CUBIC)
@@ -76,7 +76,7 @@ def test_open_files_and_buffers_are_read_as_images(landmarker, scene, tmp_path):
 
 
 class Tensor:
-    "What TensorFlow and PyTorch offer NumPy."
+    "The interface that TensorFlow and PyTorch offer to NumPy."
 
     def __init__(self, values):
         self.values, self.shape = values, values.shape
@@ -152,7 +152,7 @@ def test_a_name_in_any_script_has_its_result(landmarker, scene, tmp_path, format
     if format == "csv":
         with open(tmp_path / "out" / "predictions.csv", encoding="utf-8", newline="") as file:
             assert len(list(csv.DictReader(file))) == 3
-        assert b"predictions.csv" in narrow.buffer.getvalue(), "the command says where the table lies"
+        assert b"predictions.csv" in narrow.buffer.getvalue(), "the command states where the table is"
     for format in ("json", "jsonl", "csv", "coco"):
         assert predict_files(landmarker, [tmp_path / "č日.png"], None, format) == []
 
@@ -241,11 +241,11 @@ def test_frames_have_the_times_of_the_file(scene, tmp_path, rate):
 
 
 def with_durations(content: bytes, seconds: list) -> bytes:
-    "Give each frame of an MP4 file, whose index lies at the end, a duration of its own."
+    "Give each frame of an MP4 file, whose index is at the end, its own duration."
     place = content.index(b"stts")
     count = int(np.frombuffer(content, ">u4", 1, place + 12)[0])
     scale = int(np.frombuffer(content, ">u4", 1, content.index(b"mdhd") + 16)[0])
-    assert count == len(seconds) and content.index(b"moov") > content.index(b"mdat"), "one entry for all frames, and the index is last"
+    assert count == len(seconds) and content.index(b"moov") > content.index(b"mdat"), "expected one entry for all frames, and the index at the end"
     table = np.array([[1, round(scale * duration)] for duration in seconds], ">u4").tobytes()
     changed = bytearray(content[:place + 8] + np.array([len(seconds)], ">u4").tobytes() + table + content[place + 20:])
     for name in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stts"):
@@ -294,7 +294,7 @@ def test_a_lost_face_keeps_its_id(landmarker, scene, lost):
         ids.append([face.track_id for face in tracker.next(image, number / 30)])
     assert ids[:8] == [[1]] * 8 and ids[8:8 + lost] == [[]] * lost and all(one in ([], [1]) for one in ids) and ids[-2:] == [[1], [1]]
     if lost == 1:
-        assert ids[9] == [1], "no frame more is lost than is black"
+        assert ids[9] == [1], "only black frames are lost"
 
 
 @pytest.mark.parametrize("wall", [True, False])

@@ -1,4 +1,4 @@
-"A run is resumed by the same experiment only: every option, setting and argument is changed one at a time, and allowed or refused by name."
+"Only the same experiment resumes a run: every option, setting and argument is changed one at a time, and is allowed or refused by name."
 
 import argparse
 import inspect
@@ -25,7 +25,7 @@ BASE = {"--model": "baseline", "--data": "two.npz", "--labels": "masked", "--aug
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory):
-    "Faces and a finished run."
+    "Return a folder with faces and a finished run."
     folder = tmp_path_factory.mktemp("desk")
     faces = synthetic_training_set(240, seed=5)
     save_npz(faces, folder / "two.npz")
@@ -40,7 +40,7 @@ def desk(tmp_path_factory):
 
 @pytest.fixture
 def copied(desk, tmp_path, monkeypatch):
-    "A copy of the finished run, to be resumed there."
+    "Return a copy of the finished run, to be resumed."
     for path in desk.iterdir():
         (shutil.copytree if path.is_dir() else shutil.copy)(path, tmp_path / path.name)
     monkeypatch.chdir(tmp_path)
@@ -53,7 +53,7 @@ def train_options() -> dict[str, argparse.Action]:
     return {action.option_strings[-1]: action for action in jobs_of(build_parser())["train"]._actions if action.dest != "help"}
 
 
-# option -> (other value, whether it is refused, words of the message); None: an option that says where or whether, tested by itself
+# option -> (other value, whether it is refused, words of the message). None: an output or resume option, which has its own test
 DECISIONS = {
     "--model": ("cnn", True, "model baseline before, cnn now"), "--data": ("other.npz", True, "data "), "--labels": ("knn", True, "labels masked before, knn now"),
     "--augment": ("2", True, "augment 1 before, 2 now"), "--images": ("600", False, ""), "--seed": ("1", True, "seed 0 before, 1 now"),
@@ -129,7 +129,7 @@ def test_two_heads_without_two_sources_are_refused(tmp_path):
     assert train("mean", tmp_path / "run", synthetic_faces(60, seed=1, workers=1), heads=1).metrics["rmse"] > 0
 
 
-# settings.ini: field -> (other value, refused by train --resume, done again by course)
+# settings.ini: field -> (other value, refused by train --resume, run again by course)
 SETTINGS = {
     "profile": ("full", True, False), "data": ("other.npz", True, True), "seed": (3, True, True), "test_share": (0.3, True, True), "gap_share": (0.5, True, True),
     "batch_size": (16, True, True), "baseline_images": (200, True, True), "weights": ("none", False, False),

@@ -1,4 +1,4 @@
-"""Trainings and comparisons killed at any moment (SIGKILL) and started again end as if nothing had happened."""
+"""Training runs and comparisons that are killed at any moment (SIGKILL) and restarted give the same result as without interruption."""
 
 import dataclasses
 import functools
@@ -12,23 +12,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.skipif("forkserver" not in multiprocessing.get_all_start_methods(), reason="SIGKILL and fork are a POSIX matter")
+pytestmark = pytest.mark.skipif("forkserver" not in multiprocessing.get_all_start_methods(), reason="SIGKILL and fork need POSIX")
 FACES, EPOCHS = 150, 91
 
 
 @functools.cache
 def server():
-    "Processes that are born with TensorFlow loaded, since each would need seconds for that."
+    "Return a context of processes that start with TensorFlow loaded, which saves seconds for each."
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["facekp.training.loop", "facekp.experiments.run", "facekp.experiments.two_sources", "facekp.models.cnn"])
-    first = context.Process(target=quiet)  # waits until all is loaded, so that the moments after it are those of the training
+    first = context.Process(target=quiet)  # wait until everything is loaded, so that the moments of the kills are in the training run
     first.start()
     first.join(300)
     return context
 
 
 def small_net():
-    "A net with all that has a state: weights, moving means, random numbers for dropout."
+    "Return a network with every kind of state: weights, moving means, random numbers for dropout."
     import keras
 
     return keras.Sequential([
@@ -38,7 +38,7 @@ def small_net():
 
 
 def die_at(moment: tuple[str, int] | None) -> None:
-    "Have this process killed just before the given call of a function: ('fsync', 2) is the second time a file is put to disk."
+    "Kill this process just before the given call of a function: ('fsync', 2) is the second time that a file is written to disk."
     if not moment:
         return
     name, number = moment
@@ -58,7 +58,7 @@ def die_at(moment: tuple[str, int] | None) -> None:
 
 
 def quiet() -> None:
-    "Let nothing of a process that will be killed reach the test's own output, and take one core."
+    "Silence a process that will be killed, and limit it to one core."
     os.setsid()
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
@@ -66,7 +66,7 @@ def quiet() -> None:
 
 
 def train_small(folder: str, faces_path: str, seed: int = 3, moment: tuple | None = None, threads: int = 1, net: str = "small") -> None:
-    "What is killed: a training with its state, its model and its record. The simple CNN is large enough for threads to share each of its steps."
+    "Run the training that is killed, with state, model and record. The simple CNN is large enough for threads to share each step."
     quiet()
     import tensorflow
 
@@ -93,7 +93,7 @@ def train_small(folder: str, faces_path: str, seed: int = 3, moment: tuple | Non
 
 
 def run_until_done(target, arguments: tuple, moments: list, delays: list[float]) -> dict:
-    "Start a process again and again and kill each: the next at the next moment or delay, the last not at all."
+    "Start a process repeatedly and kill it at the next moment or delay each time; the last one runs to its end."
     kills, started = 0, time.perf_counter()
     for moment, delay in [*((moment, None) for moment in moments), *((None, delay) for delay in delays), (None, None)]:
         process = server().Process(target=target, args=(*arguments, moment))
@@ -110,7 +110,7 @@ def run_until_done(target, arguments: tuple, moments: list, delays: list[float])
 
 
 def outcome(folder) -> tuple[list[np.ndarray], dict]:
-    "The weights and the record of a finished run, but for what the clock says."
+    "Return the weights and the record of a finished run, without times."
     from facekp.experiments.record import read_record
     from facekp.models.files import load_model
 
@@ -119,7 +119,7 @@ def outcome(folder) -> tuple[list[np.ndarray], dict]:
 
 
 def faces_file(folder: Path) -> str:
-    "Some drawn faces with gaps."
+    "Write a file of synthetic faces with gaps and return its path."
     from facekp.data.npz import save_npz
     from facekp.synthetic.gaps import impose_gaps
     from facekp.synthetic.renderer import synthetic_faces
@@ -134,7 +134,7 @@ MOMENTS = [("savez", 1), ("fsync", 1), ("replace", 1), ("savez", 2), ("replace",
 
 
 def kill_and_compare(folder: Path, random_kills: int, moments: list, seed: int = 0) -> dict:
-    "Train undisturbed and with kills; say how many there were and how far apart the weights are."
+    "Train without interruption and with kills; return the number of kills and the largest difference of the weights."
     faces = faces_file(folder)
     undisturbed = run_until_done(train_small, (str(folder / "whole"), faces, 3), [], [])
     longest = 0.6 * undisturbed["seconds"]
@@ -154,7 +154,7 @@ def test_a_training_killed_while_it_saves_ends_as_if_nothing_had_happened(tmp_pa
 @pytest.mark.long
 def test_a_training_killed_at_thirty_moments_ends_as_if_nothing_had_happened(tmp_path):
     told = {"kills": 0}
-    for turn in range(6):  # a run that has ended can't be killed any more, so there are several runs
+    for turn in range(6):  # a run that has ended cannot be killed, so there are several runs
         folder = tmp_path / str(turn)
         folder.mkdir()
         once = kill_and_compare(folder, 8, MOMENTS if turn == 0 else [], seed=turn)
@@ -165,10 +165,10 @@ def test_a_training_killed_at_thirty_moments_ends_as_if_nothing_had_happened(tmp
     assert told["kills"] >= 25, told
 
 
-# a comparison of several cells
+# a comparison of several trials
 
 def compare_small(folder: str, faces_path: str, moment: tuple | None = None) -> None:
-    "What is killed: a grid of five cells."
+    "Run the comparison that is killed, with five trials."
     quiet()
     import tensorflow
 
@@ -184,7 +184,7 @@ def compare_small(folder: str, faces_path: str, moment: tuple | None = None) -> 
 
 
 def records_of(folder: Path) -> dict[str, dict]:
-    "The records of a comparison, but for what the clock says."
+    "Return the records of a comparison, without times."
     from facekp.experiments.results import read_study
 
     found = {path.name: {name: part for name, part in json.loads(path.read_text()).items() if name != "seconds"}
@@ -196,7 +196,7 @@ def records_of(folder: Path) -> dict[str, dict]:
 
 
 def kill_a_course(folder: Path, kills: int, seed: int = 1) -> dict:
-    "Run a comparison undisturbed, then with at least so many kills; a comparison that has ended can't be killed, so another one follows."
+    "Run a comparison without interruption, then with at least this many kills; a comparison that has ended cannot be killed, so another one follows."
     from facekp.data.npz import save_npz
     from facekp.synthetic.renderer import synthetic_faces
 
@@ -218,15 +218,15 @@ def test_a_comparison_killed_again_and_again_has_every_cell_once(tmp_path):
     assert told["same_records"] and told["cells"] == 6 and told["kills"] >= 6, told
 
 
-# the same again
+# repeated runs
 
-BOUND_POINT_PX = 0.5  # how far, at most, a point of any face may be from where it is after the same training with another number of threads
-BOUND_FACE_PX = 0.1  # and the error of a face
-BOUND_RMSE_PX = 0.02  # and the error over all faces
+BOUND_POINT_PX = 0.5  # px, largest difference of a point after the same training with another number of threads
+BOUND_FACE_PX = 0.1  # px, of the error of a face
+BOUND_RMSE_PX = 0.02  # px, of the error over all faces
 
 
 def train_with_threads(folder: Path, faces: str, threads: int, net: str) -> tuple[list[np.ndarray], dict, np.ndarray]:
-    "Train in a process of its own with so many threads: weights, record, and the points that the net answers."
+    "Train in a separate process with this number of threads; return weights, record and predicted points."
     process = server().Process(target=train_small, args=(str(folder), faces, 3, None, threads, net))
     process.start()
     process.join(300)
@@ -239,13 +239,13 @@ def train_with_threads(folder: Path, faces: str, threads: int, net: str) -> tupl
 
 
 def same_again(folder: Path, threads: tuple[int, ...] = (1, 1, 2, 2, 4), nets: tuple[str, ...] = ("small", "cnn")) -> dict:
-    "Train the same again with these numbers of threads; how far apart weights, answers and scores are from those with one."
+    "Repeat a training run with these numbers of threads; return the differences of weights, predictions and scores from those with one thread."
     faces, told = faces_file(folder), []
     for net in nets:
         runs = [train_with_threads(folder / f"{net}{index}", faces, count, net) for index, count in enumerate(threads)]
         first_of = {count: threads.index(count) for count in threads}
         for index, count in enumerate(threads[1:], start=1):
-            against = first_of[count] if first_of[count] < index else 0  # the same number of threads twice, else with one
+            against = first_of[count] if first_of[count] < index else 0  # with the same number of threads twice, or else with one
             (weights, record, points), (weights_after, record_after, points_after) = runs[against], runs[index]
             rmse, face = ([np.asarray(part) for part in pair] for pair in zip(*((run["metrics"]["rmse"], np.sqrt(run["squared_errors"])) for run in (record, record_after))))
             told.append({"net": net, "threads": f"{threads[against]} and {count}",

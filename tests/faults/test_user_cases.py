@@ -1,4 +1,4 @@
-"Cases that users of similar tools meet: names, places, pipes, patterns, NumPy's integers, rights of files."
+"Cases that users of similar tools report: names, paths, pipes, patterns, NumPy integers, file permissions."
 
 import os
 import subprocess
@@ -73,7 +73,7 @@ def test_an_impossible_output_folder_is_refused_before_any_work(desk, capsys):
     assert Path("file").read_text() == "mine"
 
 
-@pytest.mark.skipif(not hasattr(os, "seteuid") or os.geteuid() != 0, reason="needs another user")
+@pytest.mark.skipif(not hasattr(os, "seteuid") or os.geteuid() != 0, reason="needs a second user")
 def test_a_folder_without_write_permission_is_refused(tmp_path):
     "kind: 9 | what: a folder that belongs to another user | gets: a one-line error before any work"
     if os.geteuid():

@@ -1,4 +1,4 @@
-"studies/annotators.py: who annotated which face, and whose convention a prediction follows."
+"studies/annotators.py: the annotator of each face, and the convention that a prediction follows."
 
 from dataclasses import replace
 

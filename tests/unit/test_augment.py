@@ -30,7 +30,7 @@ from facekp.synthetic.shape import sample_shapes
 
 
 def single(step, image, points, seed=0):
-    "Apply one transform alone."
+    "Apply a single transform."
     return apply_recipe(A.Compose([step], keypoint_params=KEYPOINT_PARAMS, seed=seed), image, points)
 
 
@@ -55,7 +55,7 @@ def noise(image, points, std, seed=0):
 
 
 def smooth_faces(count, seed=0, gaps=0.0, truth=False):
-    "Pictures as smooth as faces with points of real shape."
+    "Return images as smooth as faces, with points of realistic shape."
     rng = np.random.default_rng(seed)
     images = np.stack([cv2.GaussianBlur(rng.integers(0, 256, (96, 96)).astype(np.uint8), (0, 0), 3) for _ in range(count)])
     known = sample_shapes(count, rng).astype(np.float32)
@@ -65,7 +65,7 @@ def smooth_faces(count, seed=0, gaps=0.0, truth=False):
 
 
 def spot(x, y):
-    "A bright spot at a place, and its middle as the grey values tell it."
+    "Return an image with a bright spot, and the spot's centre computed from the grey values."
     yy, xx = np.mgrid[:96, :96]
     return (200 * np.exp(-((xx - x) ** 2 + (yy - y) ** 2) / 18)).round().astype(np.uint8)
 
@@ -121,7 +121,7 @@ def test_mirror_swaps_left_and_right_and_moves_the_spot():
     for left, right in FLIP_PAIRS:
         assert np.allclose(mirrored[left], [95 - MEAN_FACE[right, 0], MEAN_FACE[right, 1]])
     left_eye = KEYPOINTS.index("left_eye_center")
-    assert abs(mirrored[left_eye, 0] - MEAN_FACE[left_eye, 0]) < 2, "the person's left eye stays on the right of the picture"
+    assert abs(mirrored[left_eye, 0] - MEAN_FACE[left_eye, 0]) < 2, "the person's left eye stays on the right of the image"
     image = spot(20, 40)
     assert np.allclose(middle(mirror(image, MEAN_FACE)[0]), [95 - middle(image)[0], middle(image)[1]])
 
@@ -178,7 +178,7 @@ def test_mirror_transform_equals_mirror_of_arrays():
 
 
 def test_bulk_computation_equals_the_plain_recipe():
-    "The transforms of plain_recipe, with their strengths pinned to those of the bulk computation, give the same faces."
+    "The transforms of plain_recipe, with their strengths fixed to those of the bulk computation, give the same faces."
     faces = smooth_faces(80, gaps=0.1)
     faces.images[:40] = np.kron(np.random.default_rng(1).integers(0, 256, (40, 12, 12)), np.ones((1, 8, 8))).astype(np.uint8)  # hard edges
     amounts = _sample_parameters(80, seed=2)
@@ -249,7 +249,7 @@ def test_bulk_noise_is_as_strong_as_it_says():
     assert np.allclose(images.std(axis=(1, 2))[clear], expected[clear], rtol=0.05)
     assert np.allclose(images.mean(axis=(1, 2)), 128 + 255 * amounts["brightness"], atol=1)
     other = np.corrcoef(images.reshape(400, -1)[clear][:60])
-    assert np.abs(other - np.eye(60)).max() < 0.9, "no two pictures carry the same noise"
+    assert np.abs(other - np.eye(60)).max() < 0.9, "two images have the same noise"
 
 
 def test_amounts_stay_within_their_limits():

@@ -1,4 +1,4 @@
-"The command from outside: its exit status, its one line for an error, its start."
+"The command in a process of its own: exit status, one-line errors, start-up."
 
 import json
 import shutil
@@ -13,7 +13,7 @@ from facekp.keypoints import MEAN_FACE
 
 
 def facekp(*arguments, cwd=None):
-    "Run the command in a process of its own."
+    "Run the command in a separate process."
     return subprocess.run([sys.executable, "-c", "import sys; from facekp.cli import main; sys.exit(main())", *map(str, arguments)],
                           capture_output=True, text=True, cwd=cwd)
 

@@ -1,4 +1,4 @@
-"The comparison: what is planned, what is run, what is listed, and what the tables say."
+"The comparison: what is planned, run and listed, and what the tables show."
 
 import os
 import re
@@ -52,7 +52,7 @@ def settings(tmp_path) -> Settings:
 
 
 def test_a_metric_is_added_by_its_entry_alone(monkeypatch):
-    "Its value and interval, its column in runs, tables of both kinds and the site follow."
+    "Its value and interval, its column in runs, both kinds of tables and the site are made from it."
     added = Metric(lambda predicted, points: np.abs(predicted - points).max(axis=(1, 2)), "largest, px", "mean of each face's largest error, pixels", share=False, tabulated=True)
     monkeypatch.setitem(METRICS, "largest", added)
     points = np.random.default_rng(0).uniform(20, 76, (40, 15, 2))
@@ -264,7 +264,7 @@ def test_claims_are_counted_for_every_model():
     counts = count_verdicts(answers).set_index(["question", "model"])
     assert "mean" not in counts.index.get_level_values("model")
     for model in MODELS[1:]:
-        assert counts.loc[("complete against knn", model), "lower"] == 2  # every knn row is half a square pixel worse
+        assert counts.loc[("complete against knn", model), "lower"] == 2  # the MSE of every knn row is half a square pixel higher
         assert counts.loc[("augmented against not", model), "lower"] == 3
         assert counts.loc[("augmented against not", model), "most"] < 0
     against = answers[(answers.question == "complete against knn") & (answers.model == "cnn")]

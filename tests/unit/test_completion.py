@@ -1,4 +1,4 @@
-"The completion of the shell, tried in the shells that are installed."
+"Shell completion, tested in the shells that are installed."
 
 import shutil
 import subprocess
@@ -18,7 +18,7 @@ from facekp.options import jobs_of
 
 @pytest.fixture
 def folder(tmp_path):
-    "A folder with two files and a folder to complete."
+    "Return a folder with two files and a folder to complete."
     for name in ("photo.jpg", "phone.png"):
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "phases").mkdir()
@@ -42,7 +42,7 @@ def in_fish(line: str, folder) -> set[str]:
     return {text.split("\t")[0].rstrip("/") for text in done.stdout.splitlines()}
 
 
-OFFERED = [  # line, what must be among the offers, what must not
+OFFERED = [  # line, expected completions, unwanted completions
     ("facekp ", set(JOBS), {"photo.jpg"}), ("facekp pre", {"predict"}, {"train"}), ("facekp predict ph", {"photo.jpg", "phone.png", "phases"}, set()), ("facekp predict --fo", {"--format"}, {"--frames"}),
     ("facekp predict --format ", set(FORMATS), {"photo.jpg"}), ("facekp predict --model ", {"default", "photo.jpg"}, {"mean"}), ("facekp train --model ", set(list_models()), {"photo.jpg", "default"}),
     ("facekp train --labels ", set(LABEL_STRATEGIES), {"mean"}), ("facekp train --profile ", set(PROFILES), set()), ("facekp train --data ", {"synthetic", "kaggle", "photo.jpg"}, {"default"}),

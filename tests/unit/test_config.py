@@ -1,4 +1,4 @@
-"Settings: whose file counts, what its paths are relative to, and the same ranges everywhere."
+"Settings: which file is used, what its paths are relative to, and the same ranges everywhere."
 
 from dataclasses import fields
 
@@ -64,7 +64,7 @@ def test_a_data_path_is_relative_to_the_settings_file(given, expected, tmp_path,
     base, work = tmp_path / "base", tmp_path / "base" / "deep" / "er"
     work.mkdir(parents=True)
     (base / "settings.ini").write_text(f"[course]\ndata = {given}\n")
-    if given == "a + b.npz":  # a file of that very name
+    if given == "a + b.npz":  # a file with exactly this name
         (base / given).write_bytes(b"")
     monkeypatch.chdir(work)
     settings = load_settings()

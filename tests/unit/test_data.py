@@ -1,4 +1,4 @@
-"""Loading, caching, copies and splits."""
+"""Loading, caching, duplicates and splits."""
 
 import json
 import os
@@ -32,7 +32,7 @@ from facekp.keypoints import COLUMNS, FLIP_ORDER, KEYPOINTS, MEAN_FACE
 
 
 def faces_of(images, group=None, **more) -> Faces:
-    "Make faces of pictures alone."
+    "Return faces with images but without labels."
     count = len(images)
     names = np.arange(count).astype(str)
     return Faces(images=images, points=np.repeat(MEAN_FACE[None], count, 0), group=names if group is None else np.asarray(group, str),
@@ -40,7 +40,7 @@ def faces_of(images, group=None, **more) -> Faces:
 
 
 def same(first: Faces, second: Faces) -> bool:
-    "Say whether two sets hold the same."
+    "Return whether two sets are equal."
     parts = all(np.array_equal(getattr(first, part), getattr(second, part)) for part in ("images", "group", "source", "image_id"))
     return parts and np.array_equal(first.points, second.points, equal_nan=True)
 
@@ -98,7 +98,7 @@ def test_a_table_is_read_as_pandas_reads_it(table):
 
 
 def rewritten(text: str, way: str) -> bytes:
-    "Write the same table in another way."
+    "Write the same table in another format."
     lines = text.splitlines()
     if way == "other order":
         columns = ["Image", *COLUMNS[::-1]]
@@ -176,7 +176,7 @@ def test_copies_in_a_table_share_a_group(tmp_path):
 
 @pytest.fixture
 def no_parsing(monkeypatch):
-    "Make parsing impossible, once it is asked for."
+    "Return a function that disables parsing when it is called."
     def forbid():
         def parse(*_):
             raise AssertionError("was parsed again")
@@ -188,7 +188,7 @@ def test_second_time_from_the_cache(table, no_parsing):
     first = load_faces(table)
     no_parsing()
     assert same(load_faces(table), first) and load_faces(table).name == "training.csv"
-    shutil.copystat(__file__, table)  # other times, same content
+    shutil.copystat(__file__, table)  # other modification times, same content
     assert same(load_faces(table), first)
 
 
@@ -203,7 +203,7 @@ def test_truth_is_kept_in_the_cache(table, no_parsing):
 
 
 def entry_of(table):
-    "The only entry of the cache beside a table."
+    "Return the only cache entry of a table."
     [entry] = (table.parent / CACHE_FOLDER).glob("*.npz")
     return entry
 
@@ -226,7 +226,7 @@ def test_a_damaged_cache_is_never_read(table, damage):
     else:
         path.write_bytes({"cut": content[:-40], "empty": b"", "another kind of file": b"hello" * 1000}[damage])
     assert same(load_faces(table), first)
-    assert same(stored(path), first), "and a whole one is written anew"
+    assert same(stored(path), first), "a complete entry was not written again"
 
 
 def test_pictures_that_changed_places_are_noticed(table):
@@ -325,11 +325,11 @@ def test_sources_are_joined_and_their_groups_told_apart(tmp_path):
         load_faces([])
 
 
-# --- copies
+# --- duplicates
 
 
 def textured(count: int, seed: int = 0) -> np.ndarray:
-    "Make pictures with structure: blurred noise, uint8 [N,96,96]."
+    "Return images with structure: blurred noise, uint8 [N,96,96]."
     rng = np.random.default_rng(seed)
     blurred = [cv2.GaussianBlur(rng.normal(size=(96, 96)).astype(np.float32), (0, 0), 3) for _ in range(count)]
     return np.stack([np.clip(128 + 45 * image / image.std(), 0, 255).astype(np.uint8) for image in blurred])
@@ -379,7 +379,7 @@ def test_a_split_never_separates_a_group(groups, share, seed):
     assert sorted([*train.image_id, *test.image_id]) == sorted(faces.image_id)
     assert same(split_by_group(faces, share, seed)[1], test)
     largest = max(groups.count(group) for group in groups)
-    assert abs(len(test) - share * len(faces)) <= largest, "as close as whole groups allow"
+    assert abs(len(test) - share * len(faces)) <= largest, "the share is not as close as whole groups allow"
 
 
 def test_a_split_keeps_copies_together_whatever_their_groups():
@@ -400,7 +400,7 @@ def test_a_share_is_between_zero_and_one(share):
 
 
 def test_68_points_of_a_mirrored_face_are_the_mirrored_points():
-    "300-W's own mirror order, written down independently, must turn left into right and back."
+    "300-W's mirror order, written down independently, must exchange left and right."
     order = [*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1), 45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
              *range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), *range(67, 64, -1)]
     landmarks = np.random.default_rng(0).uniform(0, 95, (4, 68, 2))
@@ -425,7 +425,7 @@ def test_framing_does_not_rotate():
 
 @pytest.mark.parametrize(("scale", "x", "y"), [(1.0, 0.0, 0.0), (0.5, 3.0, -7.0), (0.3, 30.0, 40.0), (1.7, -20.0, 5.5), (0.25, -10.0, 60.0)])
 def test_points_stay_on_their_pixels(scale, x, y):
-    "A photo of two ramps tells at each pixel of the cut where it came from."
+    "A photo of two ramps shows for each pixel of the crop where it came from."
     rows, columns = np.mgrid[0:240, 0:250]
     shift = np.array([x, y])
     inside = slice(8, 88)
@@ -469,7 +469,7 @@ def test_300w_folder(tmp_path):
     assert len(load_faces(folder)) == 4
 
 
-# --- the sample that lies in the repository
+# --- the sample in the repository
 
 
 def test_the_sample_loads(tmp_path):
@@ -485,7 +485,7 @@ def test_the_sample_loads(tmp_path):
 
 @pytest.fixture
 def labelled(tmp_path) -> Faces:
-    "Three faces in labelled.npz; the second lacks its nose tip."
+    "Write three faces to labelled.npz; the second lacks its nose tip."
     points = np.repeat(MEAN_FACE[None].astype(np.float32), 3, 0) + np.array([0, 1.25, 2.5], np.float32)[:, None, None]
     points[1, KEYPOINTS.index("nose_tip")] = np.nan
     faces = replace(faces_of(random_images(3, 7)), points=points)

@@ -1,4 +1,4 @@
-"The training of the shipped model: copies by the strong recipe, labels, stages and records."
+"Training of the shipped model: copies by the strong recipe, labels, stages and records."
 
 import argparse
 import hashlib
@@ -25,13 +25,13 @@ def drawn():
 
 
 def dot(at):
-    "A soft bright dot on black."
+    "Return a blurred bright dot on black."
     y, x = np.mgrid[:96, :96]
     return (255 * np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / 8)).astype(np.uint8)
 
 
 def center(image, near):
-    "The centre of mass of the part of a picture within 9 px of a place, without what is beyond the picture's border."
+    "Return the centre of mass of the part of an image within 9 px of a position, clipped at the border."
     y, x = np.mgrid[:96, :96]
     mass = image * ((x - near[0]) ** 2 + (y - near[1]) ** 2 < 81.0)
     return np.array([(mass * x).sum(), (mass * y).sum()]) / mass.sum()
@@ -46,7 +46,7 @@ def test_a_dot_and_its_point_are_enlarged_to_one_place_and_found_there_by_the_ne
     copies = script.strong_copies(faces, 600, seed=0, window=script.CLOSE_WINDOW, warp=0.0, mirrored=0.0)
     for number in range(2):
         mean = copies.points[copies.image_id == faces.image_id[number]].mean(axis=(0, 1))
-        assert np.abs(mean - grown.points[number, 0]).max() < 1, "copies lie around the window"
+        assert np.abs(mean - grown.points[number, 0]).max() < 1, "copies are not centred on the window"
     within = script.build_compact()
     around = script.with_window(within, script.build_compact(script.CLOSE_WINDOW))
     corner, enlarged = script.enlargement(script.CLOSE_WINDOW)
@@ -59,13 +59,13 @@ def test_missing_points_stay_missing(script, drawn):
     faces.points[:, 3] = np.nan
     copies = script.strong_copies(faces, 8, seed=1, window=script.CLOSE_WINDOW)
     missing = {tuple(np.flatnonzero(np.isnan(points[:, 0]))) for points in copies.points}
-    assert missing == {(3,), (script.FLIP_ORDER[3],)}, "also in mirrored copies, where it is the other side's"
+    assert missing == {(3,), (script.FLIP_ORDER[3],)}, "the point is wrong, perhaps in mirrored copies, where it belongs to the other side"
 
 
 def test_same_seed_same_copies(script, drawn):
     one, two = (script.strong_copies(drawn, 10, seed=3) for _ in range(2))
     assert len(one) == 10 and (one.images == two.images).all() and np.array_equal(one.points, two.points, equal_nan=True)
-    assert set(one.image_id) == set(drawn.image_id), "every face is copied before one is copied again"
+    assert set(one.image_id) == set(drawn.image_id), "a face is copied twice before every face is copied once"
 
 
 def test_copies_made_on_all_cores_are_those_made_on_one(script, drawn, monkeypatch):
@@ -79,7 +79,7 @@ def test_copies_made_on_all_cores_are_those_made_on_one(script, drawn, monkeypat
 
 
 def test_a_shift_of_the_marks_is_taken_out_and_single_errors_are_not(script, drawn):
-    "Marks that all lie 2 px to the right come back; one wrong mark of one face stays for the mixing and the doubt."
+    "A constant offset of 2 px is removed from the labels; one wrong label of one face is not corrected."
     shifted = replace(drawn, points=drawn.points + np.float32([2, 0]))
     shifted.points[0, 5] += 20
     aligned = script.align(shifted, shifted.points, drawn.points)
@@ -89,7 +89,7 @@ def test_a_shift_of_the_marks_is_taken_out_and_single_errors_are_not(script, dra
 
 
 def test_photographs_are_translated_by_what_others_taught(script, drawn):
-    "A photograph whose own mark is far off does not pull its own answer there."
+    "A wrong label of a photograph does not influence the prediction for this photograph."
     faces = concatenate([replace(drawn, group=np.array([f"{turn}-{name}" for name in drawn.group])) for turn in range(10)])
     features = faces.points.reshape(len(faces), -1) + np.random.default_rng(0).normal(0, 0.01, (len(faces), 30))
     wrong = replace(faces, points=faces.points.copy(), truth=None)
@@ -106,20 +106,20 @@ def test_mixing_keeps_to_the_share(script, drawn):
 
 
 def test_marks_that_lie_to_one_side_are_seen_and_up_and_down_is_not(script, drawn):
-    "A second opinion that sees mirror images as it sees pictures tells how far the marks lie to the right."
+    "Predictions that treat images and mirror images alike reveal the horizontal bias of the labels."
     faces = synthetic_faces(300, seed=1)
     mirrored = faces.points[:, script.FLIP_ORDER].copy()
     mirrored[..., 0] = 95 - mirrored[..., 0]
     back = mirrored[:, script.FLIP_ORDER].copy()
     back[..., 0] = 95 - back[..., 0]
     opinion = np.stack([faces.points, back], axis=1) + np.random.default_rng(0).normal(0, 0.3, (300, 2, 15, 2))
-    opinion[:, 1] = opinion[:, 1][:, script.FLIP_ORDER]  # as found in the mirror image: its left is the picture's right
+    opinion[:, 1] = opinion[:, 1][:, script.FLIP_ORDER]  # as predicted in the mirror image, whose left is the image's right
     offset = script.sideways(replace(faces, points=faces.points + np.float32([0.5, 0.8]), truth=None), opinion.reshape(300, -1))
     assert np.allclose(offset[:, 0], 0.5, atol=0.15) and (offset[:, 1] == 0).all()
 
 
 def test_a_second_opinion_on_other_faces_is_refused(script, drawn, tmp_path):
-    "A file of faces that was replaced under its old name is not answered by what was said of the old one."
+    "Predictions for an earlier file of the same name are not used for its replacement."
     file, kept = tmp_path / "faces.npz", tmp_path / "opinion" / "faces.npz"
     kept.parent.mkdir()
     np.savez(file, images=drawn.images)
@@ -132,7 +132,7 @@ def test_a_second_opinion_on_other_faces_is_refused(script, drawn, tmp_path):
 
 
 def test_the_quicker_net_answers_and_learns_the_same(script, drawn):
-    "In 32 bits, one step of training leaves the same weights and the same means of the normalisation."
+    "In float32, one training step gives the same weights and the same moving averages of batch normalisation."
     keras = script.keras
     keras.utils.set_random_seed(0)
     plain = script.build_compact()
@@ -178,15 +178,15 @@ def test_branches_start_from_the_same_weights_and_their_mean_goes_on_while_what_
     assert [story["stage"] for story in go()] == ["again", "again"] and trained == ["again1-seed0", "again0-seed0"]
     assert all(np.allclose(weight, before + 1.5, atol=1e-5) for weight, before in zip(model.get_weights(), started))
     options.without = ["mean"]
-    assert len(go()) == 1 and trained[-1] == "again0-mean-seed0", "one branch alone where no mean is taken"
+    assert len(go()) == 1 and trained[-1] == "again0-mean-seed0", "expected a single branch without averaging"
     assert all(np.allclose(weight, before + 1, atol=1e-5) for weight, before in zip(model.get_weights(), started))
 
 
 def test_training_copies_come_from_the_recipe_of_the_lesson_with_the_strengths_of_the_ablation(script, drawn, monkeypatch):
-    "Every image that the network learns from is one that strong_recipe made from the face, in the window."
+    "Every training image is one that strong_recipe made from the face, cropped to the window."
     from facekp.augment import apply_recipe, strong_recipe
 
-    monkeypatch.setattr(script.joblib, "Parallel", lambda **_: lambda jobs: [job() for job in jobs])  # in this process, where the recipe is watched
+    monkeypatch.setattr(script.joblib, "Parallel", lambda **_: lambda jobs: [job() for job in jobs])  # in this process, so that calls of the recipe can be recorded
     monkeypatch.setattr(script.joblib, "delayed", lambda function: lambda *arguments: lambda: function(*arguments))
     asked = []
     monkeypatch.setattr(script, "strong_recipe", lambda seed, **how: asked.append({"seed": seed, **how}) or strong_recipe(seed, **how))
@@ -209,7 +209,7 @@ def test_a_tiny_training_with_the_recipe_writes_its_best_model_and_its_error_on_
     story = json.loads((tmp_path / "start0.json").read_text())
     assert story["copies"] == 16 and story["images_shown"] == 96 and story["faces"] == {"photographs": 4}
     error = script.evaluate_points(script.predict_points(model, drawn.images), drawn.points, drawn.group)["rmse"]
-    assert np.isclose(story["history"][-1]["validation_rmse"], error, rtol=1e-3), "in pixels of the face, not of the window"
+    assert np.isclose(story["history"][-1]["validation_rmse"], error, rtol=1e-3), "expected pixels of the face, not of the window"
     assert any(not np.array_equal(one, other) for one, other in zip(model.get_weights(), before))
     kept = script.load_model(tmp_path / "start0.keras")
     assert np.allclose(script.predict_points(kept, drawn.images), script.predict_points(model, drawn.images), atol=1e-3)
@@ -219,11 +219,11 @@ def test_plain_copies_are_cut_to_the_window_too(script, drawn):
     options = argparse.Namespace(without=["strong"], copies=1.0)
     copies = script.copies_of(options, {"photographs": drawn}, 0, {"copies": {"photographs": 40, "drawings": 9}, "mirrored": 0.0})
     eyes = np.linalg.norm(copies.points[:, 0] - copies.points[:, 1], axis=1).mean()
-    assert len(copies) == 40 and 1.05 < eyes / np.linalg.norm(drawn.points[:, 0] - drawn.points[:, 1], axis=1).mean() < 1.25, "8/7 as large"
+    assert len(copies) == 40 and 1.05 < eyes / np.linalg.norm(drawn.points[:, 0] - drawn.points[:, 1], axis=1).mean() < 1.25, "expected 8/7 of the value"
 
 
 def test_without_the_window_copies_are_as_large_as_the_faces(script, drawn):
-    "And nothing is cut from a face that is enlarged to what it is."
+    "With the full window, copies are neither cropped nor enlarged."
     options = argparse.Namespace(without=["window", "bent"], copies=1.0)
     copies = script.copies_of(options, {"photographs": drawn}, 0, {"copies": {"photographs": 200}, "mirrored": 0.0})
     eyes = np.linalg.norm(copies.points[:, 0] - copies.points[:, 1], axis=1).mean()
@@ -252,7 +252,7 @@ def test_the_nets_own_answers_go_into_the_marks_of_frames_alone(script, drawn, m
 
 
 def test_the_wing_is_steep_near_the_mark_and_straight_away_from_it(script):
-    "Feng et al. 2018, equation 5; missing marks weigh nothing."
+    "Feng et al. 2018, equation 5; missing labels have no weight."
     def wing(difference):
         points = np.full((1, 15, 2), np.nan, np.float32)
         points[0, 2] = 30, 40

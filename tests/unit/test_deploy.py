@@ -1,4 +1,4 @@
-"Every format, loaded by its own runtime, says what Keras says; what can't be written is refused in one line."
+"Every format, loaded by its own runtime, gives Keras's predictions; what cannot be written is refused in one line."
 
 import json
 import subprocess
@@ -33,7 +33,7 @@ NOTES = {"data": "drawn faces", "calibration": json.dumps({"a": CALIBRATION[0].t
 
 
 def shaken(model: keras.Model) -> keras.Model:
-    "A net whose numbers are as uneven as after a training, so that nothing folds away by chance."
+    "Return a network with weights as varied as after training, so that no operation cancels out by chance."
     rng = np.random.default_rng(0)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -111,7 +111,7 @@ def test_each_format_says_what_keras_says_for_one_face_and_for_many(net, files, 
 
 @pytest.mark.parametrize("format", ["onnx-int8", "litert-int8"])
 def test_eight_bits_of_the_shipped_net_say_nearly_what_keras_says(tmp_path, format):
-    "A trained net, since how much eight bits lose depends on its numbers; drawn faces."
+    "Uses a trained network, since the loss from 8 bits depends on its weights, and synthetic faces."
     net, calibration = load_default()
     predict = open_exported(export_model(net, tmp_path / f"net{EXPORT_FORMATS[format]}", format, FACES.images, calibration=calibration)).predict
     (points, sigma), expected = predict(FACES.images), predict_points(net, FACES.images)
@@ -176,7 +176,7 @@ def test_the_command(tmp_path, capsys):
     assert np.abs(points - expected["points"]).max() < 0.01 and np.abs(sigma - expected["sigma"]).max() < 0.01
     save_model(build_baseline(), tmp_path / "run" / "model.keras")
     assert main(["export", "--model", str(tmp_path / "run"), "--format", "saved_model", "--out", str(tmp_path / "saved")]) == 0
-    assert main(["export", "--model", str(tmp_path / "run"), "--format", "saved_model", "--out", str(tmp_path / "saved")]) == 2  # what is there is kept
+    assert main(["export", "--model", str(tmp_path / "run"), "--format", "saved_model", "--out", str(tmp_path / "saved")]) == 2  # the existing file is kept
     assert main(["export", "--model", str(tmp_path / "run"), "--format", "saved_model", "--out", str(tmp_path / "saved"), "--overwrite"]) == 0
     assert "wrote" in capsys.readouterr().out and sorted(path.name for path in tmp_path.iterdir()) == ["net.tflite", "new", "run", "saved"]
 
@@ -204,7 +204,7 @@ def test_wrong_requests_are_one_line_and_leave_nothing(tmp_path, capsys):
                   for last, word in zip(["", *arguments], arguments)]
         try:
             status = main(["export", *placed])
-        except SystemExit as stop:  # of the parser
+        except SystemExit as stop:  # from the parser
             status = stop.code
         assert status == 2, arguments
         told = capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Shards on disk, one training on several devices and machines, and the grid on a cluster."""
+"""Shards on disk, one training run on several devices and machines, and the comparison on a cluster."""
 
 import contextlib
 import json
@@ -57,7 +57,7 @@ print("done", flush=True)
 
 
 def some_faces(count: int, seed: int = 0) -> Faces:
-    "Faces of noise, all different, with some points missing."
+    "Return faces of noise, all different, with some points missing."
     rng = np.random.default_rng(seed)
     points = rng.uniform(10, 80, (count, 15, 2)).astype(np.float32)
     points[rng.random((count, 15)) < 0.3] = np.nan
@@ -114,7 +114,7 @@ def test_wrong_workers_are_named(addresses, number, words):
 
 
 def free_addresses(count: int) -> list[str]:
-    "Addresses on this machine that nobody uses."
+    "Return free addresses on this machine."
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:
@@ -123,14 +123,14 @@ def free_addresses(count: int) -> list[str]:
 
 
 def train(folder: Path, name: str, workers: int, epochs: int = 3, dies: tuple[int, int] | None = None, timeout: float = 400) -> list[tuple[int, str, dict | None]]:
-    "Train with so many processes: exit status, what was said, and weights of each."
+    "Train with this number of processes; return exit status, output and weights of each."
     addresses = free_addresses(workers) if workers > 1 else []
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "no_proxy": "127.0.0.1,localhost", "GRPC_FAIL_FAST": "use_caller"}
     started, processes = time.perf_counter(), []
     for number in range(workers):
         told = {"addresses": addresses, "number": number, "shards": str(folder / "shards"), "epochs": epochs, "run": str(folder / name),
                 "out": str(folder / f"{name}-{number}.npz"), "dies_after": dies[1] if dies and dies[0] == number else None}
-        log = open(folder / f"{name}-{number}.log", "w+")  # a pipe would fill up
+        log = open(folder / f"{name}-{number}.log", "w+")  # a pipe could fill up
         processes.append((subprocess.Popen([sys.executable, "-c", WORKER, json.dumps(told)], stdout=log, stderr=subprocess.STDOUT, env=environment,
                                            cwd=Path(__file__).parent), log, told["out"]))
     answers = []
@@ -148,12 +148,12 @@ def train(folder: Path, name: str, workers: int, epochs: int = 3, dies: tuple[in
 
 
 def largest_difference(first: dict, second: dict) -> float:
-    "How far apart two sets of weights and losses are."
+    "Return the largest difference of two sets of weights and losses."
     return max(float(np.abs(first[name] - second[name]).max()) for name in first)
 
 
 def two_workers(folder: Path) -> dict:
-    "One process, two processes, and two of which one dies and both are started again; how far apart they end."
+    "Train in one process, in two, and in two of which one is killed and both are restarted; return the differences."
     from facekp.training.shards import write_shards
 
     write_shards([some_faces(150)], folder / "shards", 64)
@@ -178,7 +178,7 @@ def test_two_workers_are_one_and_a_death_is_said_and_made_good(tmp_path):
     assert told["survivor_said"].startswith("RunError another worker ended") and "resume" in told["survivor_said"], told
 
 
-# the grid on a cluster
+# the comparison on a cluster
 
 COURSE = """
 import os, sys
@@ -207,7 +207,7 @@ cluster.shutdown()
 
 
 def dask_cluster(start: Callable) -> tuple[dict, Callable]:
-    "Dask's scheduler and two workers on this machine: how the course finds them, and what kills one of them."
+    "Start Dask's scheduler and two workers on this machine; return the environment for the course, and a function that kills one of them."
     address, run = f"tcp://{free_addresses(1)[0]}", [sys.executable, "-m"]
     start(*run, "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", address.rpartition(":")[2], "--no-dashboard", "--no-show")
     workers = [start(*run, "distributed.cli.dask_worker", address, "--nthreads", "1", "--nworkers", "1", "--no-dashboard", "--no-nanny",
@@ -216,7 +216,7 @@ def dask_cluster(start: Callable) -> tuple[dict, Callable]:
 
 
 def ray_cluster(start: Callable) -> tuple[dict, Callable]:
-    "Ray's head and a second node on this machine, a worker on each: how the course finds them, and what kills the second node."
+    "Start Ray's head and a second node on this machine, with a worker each; return the environment for the course, and a function that kills the second node."
     cluster = start(sys.executable, "-c", RAY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     address = cluster.stdout.readline().strip()
 
@@ -228,11 +228,11 @@ def ray_cluster(start: Callable) -> tuple[dict, Callable]:
 
 
 CLUSTERS = {"dask": dask_cluster, "ray": ray_cluster}
-PLANNED = 3 + 6  # the cells of COURSE: of the mean face by label repair, of the baseline by label repair with and without augmentation
+PLANNED = 3 + 6  # the trials of COURSE: the mean face by label strategy, and the baseline by label strategy with and without augmentation
 
 
 def grid_on_cluster(folder: Path, engine: str) -> dict:
-    "The course on a cluster of two workers on this machine, one of them killed after the first records: which cells are there in the end."
+    "Run the course on a cluster of two workers on this machine, one of which is killed after the first records; return the finished trials."
     from facekp.data.npz import save_npz
     from facekp.synthetic.renderer import synthetic_faces
 
@@ -260,12 +260,12 @@ def grid_on_cluster(folder: Path, engine: str) -> dict:
 
 
 def cells_there(folder: Path) -> list[str]:
-    "The records of a grid, by name."
+    "Return the records of a comparison by name."
     return sorted(path.name for path in folder.glob("runs/*/[!.]*-seed0.json"))
 
 
 def end(process: subprocess.Popen) -> None:
-    "End a process if it still runs: by closing what it reads from, where it ends by that itself, else by force."
+    "End a process that still runs: by closing its standard input, or else by force."
     if process.stdin:
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             process.communicate("end\nend\n", timeout=60)

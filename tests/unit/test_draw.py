@@ -109,7 +109,7 @@ def test_no_turn_leaves_the_points_and_a_turn_moves_them_by_depth(yaw, roll):
 
 
 def test_the_head_holds_its_keypoints():
-    "All of 500 shapes and one; three of the strangest miss a bound, and it is known which."
+    "Holds for 501 shapes, except for three known extreme ones that miss a bound."
     apart, outside = [], []
     for seed in range(501):
         points = sample_shapes(1, np.random.default_rng(seed))[0]

@@ -1,4 +1,4 @@
-"The audit counts right, finds the cut and the flaws that are known, and says so within a terminal's width."
+"The audit counts correctly, finds the known change point and flaws, and prints them within the width of a terminal."
 import json
 import math
 from dataclasses import replace
@@ -54,7 +54,7 @@ def faces() -> Faces:
 
 @pytest.fixture(scope="module")
 def kaggle_like() -> np.ndarray:
-    "7,049 rows with the real gaps and the two meanings, without pictures or wrong labels."
+    "Return 7,049 rows with the real gaps and the two conventions, without images or wrong labels."
     labelled, cut = synthetic_gaps(seed=3)
     points = sample_shapes(7049, np.random.default_rng(3))
     points[cut:] = to_second_convention(points[cut:])
@@ -64,7 +64,7 @@ def kaggle_like() -> np.ndarray:
 
 
 def shapes(count: int, seed: int = 0) -> np.ndarray:
-    "Faces of some variety whose upper lip is above the lower."
+    "Return varied faces whose upper lip is above the lower one."
     points = MEAN_FACE + np.random.default_rng(seed).normal(0, 1, (count, 15, 2))
     return points + np.random.default_rng(seed + 1).normal(0, 2, (count, 1, 2))
 

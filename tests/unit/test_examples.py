@@ -1,4 +1,4 @@
-"The examples and the Dockerfile: what they call exists, and runs as far as it can without Gradio and Docker."
+"The examples and the Dockerfile: the functions and files that they use exist, and they run as far as possible without Gradio and Docker."
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""Fetching Kaggle's files with kagglehub, from a stand-in of the service on this machine."""
+"""Downloading Kaggle's files with kagglehub from a local stand-in of the service."""
 
 import errno
 import json
@@ -34,7 +34,7 @@ COMPLETE = {"training.csv", "test.csv", "IdLookupTable.csv"}
 
 @pytest.fixture(scope="module")
 def fetched(tmp_path_factory):
-    """Fetch in one process again and again, against the stand-in: {step: (what was said, what lies in the data folder)}, requests, folder.
+    """Fetch repeatedly in one process from the stand-in; return {step: (output, contents of the data folder)}, requests and folder.
 
     kagglehub is imported once, since that takes seconds. Steps whose names begin alike share a data folder.
     """
@@ -48,7 +48,7 @@ def fetched(tmp_path_factory):
                                 check=False)
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
-    assert len(lines) == 2 * len(STEPS), f"each step says one line and nothing else goes to standard output: {result.stdout}"
+    assert len(lines) == 2 * len(STEPS), f"expected one line per step and nothing else on standard output: {result.stdout}"
     return {name: (lines[2 * index], lines[2 * index + 1]) for index, (name, _) in enumerate(STEPS)}, running.seen, home
 
 
@@ -71,11 +71,11 @@ def test_the_next_run_goes_on_and_is_done(fetched):
     steps, seen, home = fetched
     assert steps["page again"] == steps["cut again"] == steps["cut and done"] == ("done 4 kaggle", "kaggle")
     assert {path.name for path in (home / "cut" / "kaggle").iterdir()} >= COMPLETE
-    assert seen[-5:] == ["ask cut", "from 0", "ask fine", "from 0", f"from {1 << 20}"], "the rest is asked for, and what is there not again"
+    assert seen[-5:] == ["ask cut", "from 0", "ask fine", "from 0", f"from {1 << 20}"], "expected a request for the rest only"
 
 
 def left_in(folder) -> list[str]:
-    "List what lies in a folder, hidden things included."
+    "List the contents of a folder, including hidden files."
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 

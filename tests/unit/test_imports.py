@@ -1,4 +1,4 @@
-"The modules' imports: acyclic, also the lazy ones, and the base installation needs no package of the extras."
+"Imports of the modules: no cycles, not even through lazy imports, and the base installation needs no package of the extras."
 
 import ast
 import graphlib
@@ -20,10 +20,10 @@ import facekp.models.zoo
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "facekp"
 EXTRAS = ["ai_edge_litert", "albumentations", "distributed", "jax", "kagglehub", "keras", "onnx", "ray", "scipy", "sklearn", "tensorflow", "tf2onnx", "torch"]
-# modules that import others by a name made at run time, and which
+# modules that import others by a name built at run time, and the imported modules
 DYNAMIC = {"facekp.models.registry": [f"facekp.models.zoo.{module.name}" for module in pkgutil.iter_modules(facekp.models.zoo.__path__)],
            "facekp.export.tools": [], "facekp.models.backbones": [], "facekp.training.seeds": []}  # packages of the extras only
-# what the base installation is for
+# modules that must work in the base installation
 BASE = ("cli", "completion", "labels", "inference.formats", "export.targets", "jobs", "config", "errors", "faces", "files", "images", "video", "geometry", "keypoints", "conventions", "plots", "metrics", "evaluation",
         "eda", "eda_plots", "tables", "statistics", "label_errors", "label_audit", "audit", "audit_report", "models.registry",
         "data.sources", "data.kaggle", "data.kaggle_download", "data.npz", "data.w300", "data.split", "data.duplicates", "synthetic.renderer", "synthetic.dataset",
@@ -31,7 +31,7 @@ BASE = ("cli", "completion", "labels", "inference.formats", "export.targets", "j
 
 
 def module_files() -> dict[str, Path]:
-    "Each module's name and file, without the index that nbdev writes."
+    "Return each module's name and file, without the index that nbdev writes."
     paths = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in PACKAGE.rglob("*.py")}
     return {name: path for name, path in paths.items() if not name.endswith("._modidx")}
 
@@ -40,7 +40,7 @@ FILES = module_files()
 
 
 def imported_names(name: str, tree: ast.AST, is_package: bool, modules) -> set[str]:
-    "The modules that a module imports: at its top, in functions, through importlib with a constant, and what DYNAMIC lists."
+    "Return the modules that a module imports: at its top, in functions, through importlib with a constant, or as listed in DYNAMIC."
     package = name.split(".") if is_package else name.split(".")[:-1]
     found = set(DYNAMIC.get(name, []))
     for node in ast.walk(tree):
@@ -58,7 +58,7 @@ def imported_names(name: str, tree: ast.AST, is_package: bool, modules) -> set[s
 
 
 def import_graph() -> dict[str, set[str]]:
-    "Which modules of the package each module imports; the lazy names at the top of the package are no imports."
+    "Return the modules of the package that each module imports; the lazy names at the top of the package do not count."
     return {name: imported_names(name, ast.parse(path.read_text(encoding="utf-8")), path.name == "__init__.py", FILES) - {"facekp"} for name, path in FILES.items()}
 
 
@@ -136,7 +136,7 @@ sys.meta_path.insert(0, Missing())
 
 
 def run_without_extras(code: str, *arguments: str, cwd: Path = ROOT) -> str:
-    "Run Python where no package of the extras can be imported; what it prints."
+    "Run Python in which no package of the extras can be imported, and return its output."
     done = subprocess.run([sys.executable, "-c", WITHOUT.format(extras=EXTRAS, code=code), *arguments], capture_output=True, text=True, timeout=300, cwd=cwd,
                           env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-1000:]
@@ -155,7 +155,7 @@ for name in json.loads(sys.argv[1]):
 print(json.dumps(told))""", json.dumps(sorted(FILES.keys() - {"facekp.__main__"}))))
     assert {name: told[f"facekp.{name}"] for name in BASE if told[f"facekp.{name}"]} == {}
     silent = {name: message for name, message in told.items() if message and not (message.startswith("UserError") and "pip install 'facekp[train]" in message)}
-    assert silent == {}, "these fail without a word on the extra"
+    assert silent == {}, "these fail without naming the extra"
 
 
 def test_the_base_installation_predicts_and_reads_data(tmp_path):

@@ -1,4 +1,4 @@
-"facekp.impute: what was observed stays, nothing is left missing, the errors on drawn shapes, and the records that the lesson quotes."
+"facekp.impute: observed labels are kept, no gaps remain, errors on synthetic shapes, and the records that the lesson quotes."
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def with_gaps(count, seed, share):
-    "Shapes with gaps anywhere, and one complete face, so that every keypoint is known somewhere."
+    "Return shapes with gaps anywhere and one complete face, so that every keypoint is known somewhere."
     rng = np.random.default_rng(seed)
     truth = sample_shapes(count, rng).astype(np.float32)
     points = np.where(rng.random((count, 15, 1)) < share, np.nan, truth).astype(np.float32)
@@ -44,7 +44,7 @@ def test_observed_values_never_change_and_no_gap_is_left(count, seed, share):
         assert filled.shape == points.shape and filled.dtype == points.dtype
         assert np.isfinite(filled).all()
         assert (filled[seen] == points[seen]).all()
-    assert np.array_equal(points, before, equal_nan=True), "the input is left alone"
+    assert np.array_equal(points, before, equal_nan=True), "the input was changed"
     for method in LABEL_STRATEGIES:
         repaired = apply_label_strategy(as_faces(points, truth=np.where(seen, points, truth)), method)
         if method == "complete":
@@ -102,7 +102,7 @@ def test_only_forward_fill_depends_on_the_order_of_the_rows():
 
 
 def test_errors_on_drawn_shapes_are_near_those_on_the_real_table():
-    "facts measured on the competition's labels: 4.49, 3.25, 2.06 and 1.90 px."
+    "On the competition's labels we measured 4.49, 3.25, 2.06 and 1.90 px."
     scores = score_imputers(sample_shapes(2140, np.random.default_rng(0)), held_out=400, seed=0)
     for name, real in {"ffill": 4.49, "mean": 3.25, "knn": 2.06, "ridge": 1.90}.items():
         assert abs(scores[name] / real - 1) < 0.15, (name, scores[name])

@@ -1,4 +1,4 @@
-"Kaggle's protocol: two annotation sources, and a submission that is whole or refused."
+"Kaggle's protocol: two annotation sources, and a submission that is complete or refused."
 
 import json
 import shutil
@@ -36,33 +36,33 @@ COUNT = 240
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    "Drawn faces in Kaggle's files."
+    "Return a folder of synthetic faces in Kaggle's files."
     return write_kaggle_folder(tmp_path_factory.mktemp("drawn") / "kaggle", COUNT, seed=3)
 
 
 @pytest.fixture(scope="module")
 def faces(folder):
-    "Its training faces."
+    "Return the training faces of the folder."
     return load_faces(folder)
 
 
 @pytest.fixture(scope="module")
 def run(folder):
-    "The run of a mean face for each source."
+    "Return a run of the mean face for each source."
     assert main(["train", "--model", "mean", "--data", str(folder), "--out", str(folder.parent / "run")]) == 0
     return folder.parent / "run"
 
 
 @pytest.fixture
 def own(folder, tmp_path):
-    "A copy of the folder's small tables that a test may spoil, without training.csv."
+    "Return a copy of the folder's small tables, without training.csv, that a test may damage."
     for name in ("test.csv", "IdLookupTable.csv", "truth.csv"):
         shutil.copy(folder / name, tmp_path / name)
     return tmp_path
 
 
 def whole_lookup():
-    "A table of the size and pattern of Kaggle's: 27,124 questions on 1,783 pictures."
+    "Return a table with the size and pattern of Kaggle's: 27,124 requested values for 1,783 images."
     asked = np.repeat(synthetic_gaps(1783, test=True)[0], 2, axis=1)
     face, column = np.nonzero(asked)
     return pd.DataFrame({"RowId": np.arange(1, len(face) + 1), "ImageId": face + 1, "FeatureName": np.array(COLUMNS)[column], "Location": np.nan})
@@ -190,7 +190,7 @@ def test_an_answer_that_is_no_number_is_refused_and_an_older_file_stays(tmp_path
     predicted = np.full((1783, 15, 2), 40.0)
     predicted[1782, 2:10] = value
     predicted[1782, 11:14] = value
-    write_submission(predicted, questions, tmp_path / "submission.csv")  # nobody asks for those
+    write_submission(predicted, questions, tmp_path / "submission.csv")  # these are not requested
     before = (tmp_path / "submission.csv").read_bytes()
     predicted[700, KEYPOINTS.index("nose_tip"), 1] = value
     with pytest.raises(UserError, match=r"ImageId 701, nose_tip_y is (nan|-?inf) \(such values in all: 1\)"):
@@ -205,7 +205,7 @@ def test_a_run_keeps_a_model_for_each_source_and_each_answers_for_its_own(folder
     first, second = (model(np.zeros((1, 96, 96, 1)))[0].numpy() for model in load_models_by_source(run))
     nose, lip, corner = (KEYPOINTS.index(name) for name in ("nose_tip", "mouth_center_bottom_lip", "mouth_left_corner"))
     assert second[nose, 1] > first[nose, 1] + 5 and second[lip, 1] < first[lip, 1] - 3
-    assert np.array_equal(first[corner], second[corner]), "what the second source never labels is the first's"
+    assert np.array_equal(first[corner], second[corner]), "points that the second source never labels must come from the first"
     assert main(["train", "--model", "mean", "--data", str(folder), "--sources", "1", "--out", str(run.parent / "one")]) == 0
     assert not (run.parent / "one" / "source-2.keras").exists()
     capsys.readouterr()
@@ -219,7 +219,7 @@ def test_a_run_keeps_a_model_for_each_source_and_each_answers_for_its_own(folder
 
 def test_a_run_of_one_model_leaves_no_second_one_of_an_earlier_run(folder, run, tmp_path):
     shutil.copytree(run, tmp_path / "run")
-    assert main(["train", "--model", "mean", "--data", str(folder), "--sources", "1", "--out", str(tmp_path / "run"), "--overwrite"]) == 0  # unasked, it would be refused
+    assert main(["train", "--model", "mean", "--data", str(folder), "--sources", "1", "--out", str(tmp_path / "run"), "--overwrite"]) == 0  # without the option, it would be refused
     assert not (tmp_path / "run" / "source-2.keras").exists() and len(load_models_by_source(tmp_path / "run")) == 1
 
 
@@ -300,8 +300,8 @@ def test_a_heatmap_net_with_two_heads_is_trained_kept_and_used(folder, tmp_path,
     assert main(["train", "--model", "heatmap", "--data", str(folder), "--images", "64", "--out", str(tmp_path / "run")]) == 0
     assert "by annotation source: source 1" in capsys.readouterr().out
     weights = [model.get_weights() for model in load_models_by_source(tmp_path / "run")]
-    assert all(map(np.array_equal, weights[0][:-3], weights[1][:-3])), "one trunk"
-    assert not any(map(np.array_equal, weights[0][-3:], weights[1][-3:])), "two heads"
+    assert all(map(np.array_equal, weights[0][:-3], weights[1][:-3])), "expected one backbone"
+    assert not any(map(np.array_equal, weights[0][-3:], weights[1][-3:])), "expected two heads"
 
 
 def test_submit_wants_files(capsys):

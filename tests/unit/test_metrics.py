@@ -33,7 +33,7 @@ DEFINITIONS = {"rmse": rmse, "mse": mse, "mae": mae, "accuracy": keras_accuracy,
 
 
 def crowd(count, seed=0, spread=2.0, missing=0.1):
-    "Points with gaps and predictions of them."
+    "Return points with gaps and predictions of them."
     rng = np.random.default_rng(seed)
     points = MEAN_FACE + rng.normal(0, 2, (count, 15, 2))
     predicted = points + rng.normal(0, spread, points.shape)
@@ -42,7 +42,7 @@ def crowd(count, seed=0, spread=2.0, missing=0.1):
 
 
 def by_hand(predicted, points):
-    "Every metric as its definition says, one value after the other."
+    "Return every metric computed from its definition, value by value."
     squared, absolute, same, faces, outer, near = [], [], [], [], [], []
     for p, t in zip(predicted.astype(float), points.astype(float)):
         known = [i for i in range(15) if not math.isnan(t[i][0])]
@@ -108,7 +108,7 @@ def test_missing_labels_do_not_count():
 def test_a_face_without_an_eye_centre_counts_in_pixels_only():
     predicted, points = crowd(3, missing=0)
     points[0, KEYPOINTS.index("left_eye_center")] = np.nan
-    points[1, 0] = points[1, 1]  # both eye centres at one place: no ruler either
+    points[1, 0] = points[1, 1]  # both eye centres at the same position: no normaliser either
     assert np.isnan(interocular_distance(points)).tolist() == [True, True, False]
     assert np.isclose(nme(predicted, points, "eye_centers"), face_errors(predicted[2:], points[2:])[0])
     assert rmse(predicted, points) != rmse(predicted[2:], points[2:])
@@ -167,7 +167,7 @@ def test_intervals_depend_on_seed_and_groups_only():
         low, high = scores["intervals"][name]
         assert low <= scores[name] <= high
     twice = evaluate_points(np.tile(predicted, (2, 1, 1)), np.tile(points, (2, 1, 1)), np.tile(group, 2), seed=3)
-    assert np.allclose(twice["intervals"]["rmse"], scores["intervals"]["rmse"]), "copies in the same group add no certainty"
+    assert np.allclose(twice["intervals"]["rmse"], scores["intervals"]["rmse"]), "copies in the same group must not narrow the interval"
 
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say():

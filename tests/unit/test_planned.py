@@ -41,7 +41,7 @@ def test_the_variance_between_few_runs_is_not_underestimated():
 
 
 def test_equal_recipes_are_told_apart_about_as_often_as_the_level_says():
-    "Ten runs each; the runs of one recipe differ by more than the photographs let one see."
+    "Ten runs each; runs of one recipe differ by more than an interval over photographs covers."
     found = {"seeds and photographs": 0, "photographs": 0}
     for trial in range(150):
         rng = np.random.default_rng(trial)

@@ -1,4 +1,4 @@
-"From a picture to points: any format and orientation, every size of face, broken files, videos, results in the picture's own pixels."
+"From an image to points: any format and orientation, every size of face, broken files, videos, results in pixels of the original image."
 
 import csv
 import json
@@ -34,7 +34,7 @@ from facekp.synthetic.renderer import synthetic_faces
 from facekp.video import read_frames
 
 DRAWN = synthetic_faces(24, seed=3, workers=1)
-FACES = DRAWN[np.argsort([abs(estimate_pose(points).yaw) for points in DRAWN.points])[:6]]  # that look at the camera, as most do whom a detector is made for
+FACES = DRAWN[np.argsort([abs(estimate_pose(points).yaw) for points in DRAWN.points])[:6]]  # frontal faces, for which the detector was made
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def detector() -> FaceLandmarker:
 
 
 def photo(width: int = 120, index: int = 0, border: float = 0.5, shape: str = "RGB") -> np.ndarray:
-    "A drawn face with its edge continued around it."
+    "Return a synthetic face with replicated borders."
     face = cv2.resize(FACES.images[index], (width, width), interpolation=cv2.INTER_AREA if width < 96 else cv2.INTER_CUBIC)
     edge = int(width * border)
     grey = cv2.copyMakeBorder(face, edge, edge, edge, edge, cv2.BORDER_REPLICATE)
@@ -106,7 +106,7 @@ def test_arrays_that_are_no_picture_are_refused(array):
 
 
 def bomb(width: int, height: int) -> bytes:
-    "A PNG of a few bytes that says it is huge."
+    "Return a PNG of a few bytes whose header claims a huge size."
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
     return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)) +
@@ -268,7 +268,7 @@ def test_a_batch_finds_what_each_picture_alone_has(detector):
 
 @pytest.fixture
 def calls(monkeypatch) -> list[tuple[int, ...]]:
-    "The shape of the input of each call of a network, in order."
+    "Return a list of the input shapes of each network call, in order."
     shapes, run = [], onnxruntime.InferenceSession.run
 
     def counted(session, names, inputs, *more):
@@ -280,23 +280,23 @@ def calls(monkeypatch) -> list[tuple[int, ...]]:
 
 
 def close(faces, others) -> bool:
-    "Tell whether two lists hold the same faces, in any order, with the same points to a hundredth of a pixel of the crop."
+    "Return whether two lists contain the same faces in any order, with points equal to a hundredth of a pixel of the crop."
     return len(faces) == len(others) and all(min(np.abs(face.points - other.points).max() for other in others) < 0.01 * face.crop.pixel for face in faces)
 
 
 @pytest.mark.parametrize("tilt", [0, 30])
 def test_pictures_of_a_batch_go_through_the_networks_together(detector, calls, tilt):
-    "Clear faces go straight to the keypoint model; the others, as all tilted ones, are detected again before, in crops of 128 pixels."
+    "Clear faces go directly to the keypoint model; the others, such as all tilted ones, are first detected again in crops of 128 pixels."
     pictures = [cv2.warpAffine(photo(200 + 20 * index, index, 1.0), cv2.getRotationMatrix2D((300 + 30 * index, 300 + 30 * index), tilt, 1), None, borderMode=cv2.BORDER_REPLICATE)
                 for index in range(4)]
     def inputs_of(*rest: int) -> list[int]:
-        "Return how many crops each call took, of calls with crops of a shape."
+        "Return the number of crops of each call whose crops have a shape."
         return [shape[0] for shape in calls if shape[1:] == rest]
 
     together = detector.predict(pictures)
     points, looks = inputs_of(96, 96, 1), inputs_of(3, 128, 128)
-    assert len(points) <= 2 * detector.passes and max(points) > 1, calls  # a call per pass for the clear faces and one for the others, not one per picture
-    assert len(looks) <= len(pictures) + 1, calls  # the coarsest size of each picture, and all second detections
+    assert len(points) <= 2 * detector.passes and max(points) > 1, calls  # one call per pass for the clear faces and one for the others, not one per image
+    assert len(looks) <= len(pictures) + 1, calls  # the coarsest size of each image, and all second detections
     assert max(looks) >= (4 if tilt else 1), calls
     calls.clear()
     alone = [detector.predict(picture) for picture in pictures]
@@ -309,8 +309,8 @@ def test_faces_of_a_picture_go_through_the_model_together(detector, calls):
     group = np.concatenate([photo(150, index) for index in range(5)], axis=1)
     together = detector.predict(group)
     crops = [shape[0] for shape in calls if shape[1:] == (96, 96, 1)]
-    assert len(together) == 5 and len(crops) <= 2 * detector.passes and max(crops) > 1, calls  # clear and doubtful faces, a call per pass each
-    margin = 20  # of the neighbours, so that a face alone has the same surroundings
+    assert len(together) == 5 and len(crops) <= 2 * detector.passes and max(crops) > 1, calls  # one call per pass for clear faces, and one for doubtful faces
+    margin = 20  # of the neighbouring faces, so that a single face has the same surroundings
     strips = [np.ascontiguousarray(group[:, max(0, 300 * index - margin):300 * (index + 1) + margin]) for index in range(5)]
     for index, strip in enumerate(strips):
         found, left = detector.predict(strip), max(0, 300 * index - margin)
@@ -463,7 +463,7 @@ def test_what_is_no_video_is_named(tmp_path, detector):
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    "A folder with two pictures of one name, one below it, a broken one and a text."
+    "Return a folder with two images of the same name, one in a subfolder, a broken image and a text file."
     (tmp_path / "in" / "below").mkdir(parents=True)
     Image.fromarray(photo(90)).save(tmp_path / "in" / "a.png")
     Image.fromarray(photo(90, 1)).save(tmp_path / "in" / "a.jpg", quality=95)
@@ -482,7 +482,7 @@ def test_a_folder_is_done_in_order_and_the_broken_file_is_named(folder, detector
     before = Image.open(folder / "a.png")
     assert Image.open(out / "a-2-points.png").size == before.size
     again = predict_files(detector, [folder], out, show_progress=False)
-    assert again == broken and len(list(out.rglob("*-points.*"))) == 3, "results are not taken for pictures"
+    assert again == broken and len(list(out.rglob("*-points.*"))) == 3, "results must not be predicted as images"
 
 
 def test_json_and_csv_say_the_same(folder, detector):
@@ -545,6 +545,6 @@ def test_a_file_named_for_the_results_is_refused_before_any_work(tmp_path, name,
     with pytest.raises(UserError, match=f"results go into a folder, expected as --out .*; --format {kind}"):
         predict_files(None, ["photo.jpg"], tmp_path / name)
     assert not any(tmp_path.iterdir())
-    (tmp_path / name).mkdir()  # a folder that is there is a folder, whatever its name
+    (tmp_path / name).mkdir()  # an existing folder is a folder, whatever its name
     with pytest.raises(UserError, match="photo.jpg"):
         predict_files(None, [tmp_path / "photo.jpg"], tmp_path / name)

@@ -1,4 +1,4 @@
-"The recipes are the nets of their descriptions, and learn."
+"The published networks match their descriptions, and they learn."
 
 import numpy as np
 import pytest

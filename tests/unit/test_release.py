@@ -20,7 +20,7 @@ PROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 
 
 def base_dependencies() -> dict[str, str]:
-    "The base dependencies of pyproject.toml: name and allowed versions."
+    "Return the base dependencies of pyproject.toml: name and allowed versions."
     block = re.search(r"^dependencies = \[\n(.*?)^\]", PROJECT, re.MULTILINE | re.DOTALL).group(1)
     return dict(re.findall(r'^\s*"([\w-]+)([^"]*)"', block, re.MULTILINE))
 

@@ -1,4 +1,4 @@
-"Checks of the repository itself: the package is what the notebooks say, and nothing is there that should not be."
+"Checks of the repository itself: the package matches the notebooks, and no unwanted file is present."
 
 import ast
 import configparser
@@ -25,7 +25,7 @@ def tracked_files() -> list[Path]:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory) -> Path:
-    "A copy of the sources, exported and cleaned afresh."
+    "Return a copy of the sources, newly exported and cleaned."
     copy = tmp_path_factory.mktemp("copy")
     for name in ("nbs", "facekp"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
@@ -49,7 +49,7 @@ def test_the_package_is_what_the_notebooks_export(exported):
 
 def test_notebooks_are_clean(exported):
     changed = [path.relative_to(ROOT).as_posix() for path in NOTEBOOKS if path.read_text() != (exported / path.relative_to(ROOT)).read_text()]
-    assert changed == [], "run nbdev-clean: these hold what differs at every run"
+    assert changed == [], "run nbdev-clean: these contain metadata that differs with every run"
 
 
 def test_each_module_has_one_notebook_and_every_cell_is_run():
@@ -77,7 +77,7 @@ def test_functions_are_short_and_modules_have_one_subject():
 
 
 def test_scripts_import_what_is_there():
-    "A name that moved to another module stops a script at its first line, long after the last time somebody ran it."
+    "A name that moved to another module would stop a script at its first line, perhaps long after it was last run."
     pytest.importorskip("keras")
     gone = []
     for path in (path for folder in ("studies", "recipes", "benchmarks", "tools", "examples") for path in sorted((ROOT / folder).rglob("*.py"))):
@@ -90,7 +90,7 @@ def test_scripts_import_what_is_there():
             elif isinstance(node, (ast.Import, ast.ImportFrom)):
                 for name in [node.module] if isinstance(node, ast.ImportFrom) else [name.name for name in node.names]:
                     ours = {script.parent for script in ROOT.glob(f"*/**/{name}.py") if not {"facekp", ".venv"} & set(script.relative_to(ROOT).parts)}
-                    reached = any(folder == path.parent or f'"{folder.name}"' in text for folder in ours)  # a neighbour, or a folder that the script adds to the path
+                    reached = any(folder == path.parent or f'"{folder.name}"' in text for folder in ours)  # in the same folder, or in one that the script adds to the path
                     if ours and not reached:
                         gone.append(f"{path.relative_to(ROOT)}: {name}, which is in {next(iter(ours)).relative_to(ROOT)}")
     assert not gone, gone
@@ -202,7 +202,7 @@ def test_the_outline_of_each_deck_fits_its_lesson():
     sys.path[:0] = [str(ROOT / "slides"), str(ROOT / "nbs" / "_site")]
     import deck
     for _, make in deck.list_decks().values():
-        make()  # an error names the slide, and the part that its lesson no longer has
+        make()  # an error names the slide, and the part that is missing in its lesson
 
 
 @pytest.mark.parametrize("name", ["index", "results", "teaching/known_results"])

@@ -1,4 +1,4 @@
-"The stand-in has the competition's counts, and its truth is true."
+"The synthetic set has the competition's counts, and its true points are exact."
 import csv
 from collections import Counter
 
@@ -26,7 +26,7 @@ def faces() -> Faces:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    "A written folder with the training and test set that it must hold."
+    "Return a written folder, with the training and test set that it must contain."
     folder = write_kaggle_folder(tmp_path_factory.mktemp("kaggle") / "new" / "folder", count=60, seed=2)
     return folder, synthetic_training_set(60, seed=2), synthetic_test_set(15, seed=2)
 
@@ -89,7 +89,7 @@ def test_the_two_meanings_translate_into_each_other(seed):
     untouched = np.setdiff1d(np.arange(15), [NOSE, BOTTOM_LIP])
     assert (there[:, untouched] == points[:, untouched]).all()
     assert not np.allclose(there[:, [NOSE, BOTTOM_LIP]], points[:, [NOSE, BOTTOM_LIP]])
-    moved, turn = points * 1.7 + [3, -8], np.array([[0.8, -0.6], [0.6, 0.8]])  # whatever framing: translate, then frame, or the other way
+    moved, turn = points * 1.7 + [3, -8], np.array([[0.8, -0.6], [0.6, 0.8]])  # for any framing: first translate, then frame, or the other way round
     assert np.allclose(to_second_convention(moved @ turn), (there * 1.7 + [3, -8]) @ turn)
 
 

@@ -1,4 +1,4 @@
-"Every backbone at a small size: built right, fed right, trained a step, kept, and refused where it does not fit."
+"Every backbone at a small size: built, given the right input scaling, trained for a step, saved, and refused if it does not fit."
 
 import json
 
@@ -20,7 +20,7 @@ from facekp.training.losses import masked_mse
 from facekp.training.seeds import set_seeds
 from facekp.training.transfer import compute_features, fit_transfer, layerwise_rates
 
-SMALL = {"feature_level": "conv_pw_3_relu", "alpha": 0.25}  # options for the first MobileNet, which is built three times as fast as the second
+SMALL = {"feature_level": "conv_pw_3_relu", "alpha": 0.25}  # options for MobileNet, which builds three times as fast as MobileNetV2
 TAPS = {"resnet50": "conv4_block6_out", "efficientnetb7": "block6a_expand_activation", "mobilenetv2": "block_13_expand_relu"}
 
 
@@ -31,7 +31,7 @@ def faces():
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    "A small net with statistics of its own, and the file it lies in."
+    "Return a small network with its own batch statistics, and its file."
     set_seeds(3)
     model, rng = build_transfer("mobilenet", **SMALL), np.random.default_rng(3)
     for layer in model.layers:

@@ -1,4 +1,4 @@
-"The locked development environment holds all that pyproject.toml asks for, within its bounds."
+"The locked development environment contains every dependency of pyproject.toml, within its bounds."
 
 from importlib.metadata import requires
 from pathlib import Path
@@ -7,7 +7,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-EXTRAS = ("dev", "docs", "browser", "deploy")  # dev asks for the others
+EXTRAS = ("dev", "docs", "browser", "deploy")  # dev includes the others
 
 
 def test_the_lock_holds_every_dependency_within_its_bounds():
