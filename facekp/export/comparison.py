@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/export/comparison.html.md"""
 # %% auto #0
 __all__ = ['SavedModel', 'open_exported', 'compare_formats']
 
-# %% ../../nbs/library/export/comparison.ipynb #ff2ede17
+# %% ../../nbs/library/export/comparison.ipynb #17806c2c
 import time
 from collections.abc import Callable
 from functools import partial
@@ -25,9 +25,9 @@ from ..inference.keypoint_model import KeypointModel, Keypoints, load_keypoint_m
 from ..metrics import rmse
 from ..training.batches import predict_points
 
-# %% ../../nbs/library/export/comparison.ipynb #6f9792ab
+# %% ../../nbs/library/export/comparison.ipynb #f118685b
 class SavedModel:
-    "A keypoint model in the folder of a SavedModel, run by TensorFlow. Loading one can run code: never open a SavedModel of an unknown origin."
+    "A keypoint model in the folder of a SavedModel, run by TensorFlow. Loading one can run code: never open a SavedModel of unknown origin."
 
     def __init__(
         self,
@@ -36,16 +36,16 @@ class SavedModel:
         import tensorflow
 
         if not (Path(path) / "saved_model.pb").is_file():
-            raise UserError(f"{path}: no SavedModel; expected a folder with saved_model.pb")
+            raise UserError(f"{path}: no SavedModel; expected a folder with saved_model.pb, as export_model writes it")
         self.name = str(path)
         self._run = tensorflow.saved_model.load(str(path)).signatures["serving_default"]
         self._constant = tensorflow.constant
 
     def predict(
         self,
-        images: npt.NDArray[np.uint8],  # [N,96,96], grey crops
+        images: npt.NDArray[np.uint8],  # uint8 [N,96,96], grey crops
         batch_size: int = 256,  # faces per call of the network
-    ) -> Keypoints:
+    ) -> Keypoints:  # points [N,15,2] and sigma [N,15], pixels; sigma is 0 if the model does not predict it
         "Predict the keypoints of cropped faces."
         points, sigma = [], []
         for start in range(0, len(images), batch_size):
@@ -58,18 +58,18 @@ class SavedModel:
 
 def open_exported(
     path: str | Path,  # an .onnx or .tflite file, or the folder of a SavedModel
-    threads: int = 1,  # CPU threads; TensorFlow chooses for itself
-) -> KeypointModel:
+    threads: int = 1,  # CPU threads; ignored for a SavedModel
+) -> KeypointModel:  # ready to predict
     "Open an exported model with its own runtime. Raises UserError for other files."
     return SavedModel(path) if Path(path).is_dir() else load_keypoint_model(path, threads)
 
-# %% ../../nbs/library/export/comparison.ipynb #b5edc7a2
+# %% ../../nbs/library/export/comparison.ipynb #11701c04
 def compare_formats(
     model: keras.Model,  # the network that was exported
     files: dict[str, Path],  # format -> path
-    images: npt.NDArray[np.uint8],  # [N,96,96], faces to compare on
+    images: npt.NDArray[np.uint8],  # uint8 [N,96,96], grey faces to compare on
     points: npt.NDArray[np.float32],  # [N,15,2], labels in pixels
-    repeats: int = 100,  # how often the prediction of one face is timed
+    repeats: int = 100,  # number of timed predictions of one face
 ) -> list[dict[str, Any]]:  # format, bytes, largest_difference px, rmse px, median_ms, best_ms, load_ms; the first row is Keras
     "Compare each file, run in its own runtime on one core, with the Keras model. Raises RunError for a file whose predictions depend on the batch size."
     expected = predict_points(model, images)
@@ -83,14 +83,14 @@ def compare_formats(
         predicted = exported.predict(images).points
         one_by_one = np.concatenate([exported.predict(image[None]).points for image in images[:3]])
         if np.abs(one_by_one - predicted[:3]).max() > 0.05:
-            raise RunError(f"{path}: the predictions for one face differ from those for many")
+            raise RunError(f"{path}: the predictions for one face differ from those for a batch by more than 0.05 px, expected the same; export the model again")
         rows.append({"format": format, "bytes": _count_bytes(path),
                      "largest_difference": float(np.abs(predicted - expected).max()),
                      "load_ms": load_ms, "rmse": rmse(predicted, points),
                      **_time_calls(partial(exported.predict, images[:1]), repeats)})
     return rows
 
-# %% ../../nbs/library/export/comparison.ipynb #6e0ac360
+# %% ../../nbs/library/export/comparison.ipynb #34bb3e42
 def _count_bytes(path: Path) -> int:
     "Return the size of a file, or of all files in a folder."
     return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*"))
@@ -98,7 +98,7 @@ def _count_bytes(path: Path) -> int:
 
 
 def _time_calls(run: Callable[[], object], repeats: int, warm_up: int = 5) -> dict[str, float]:
-    "Return the median and the best time of a call in milliseconds, after some calls to warm up."
+    "Return the median and the best time of a call in milliseconds, after some warm-up calls."
     times = []
     for _ in range(repeats + warm_up):
         started = time.perf_counter()

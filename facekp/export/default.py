@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/export/default.html.md"""
 # %% auto #0
 __all__ = ['FILE_NAME', 'FILE_URL', 'MAX_RMS_DIFFERENCE', 'find_default_file', 'load_default']
 
-# %% ../../nbs/library/export/default.ipynb #b605dfcb
+# %% ../../nbs/library/export/default.ipynb #1af9c4e0
 import json
 from importlib.resources import files
 from pathlib import Path
@@ -26,11 +26,11 @@ from ..synthetic.renderer import synthetic_faces
 
 FILE_NAME = "default.keras"
 FILE_URL = f"{REPOSITORY}/raw/v{__version__}/recipes/default/{FILE_NAME}"
-MAX_RMS_DIFFERENCE = 0.3  # px between the .keras file and the .onnx file, which computes in 8 bits
+MAX_RMS_DIFFERENCE = 0.3  # px: largest RMS difference accepted between the .keras file and the .onnx file, which computes in 8 bits
 
-# %% ../../nbs/library/export/default.ipynb #d70c4ca4
+# %% ../../nbs/library/export/default.ipynb #ed7c0959
 def find_default_file() -> Path:  # default.keras
-    "Find the Keras file of the shipped network. Raises UserError with the place to get it."
+    "Find the Keras file of the shipped network. Raises UserError with its download address if it is missing."
     repository = Path(str(files("facekp"))).parent / "recipes" / "default" / FILE_NAME
     for path in (repository, Path(FILE_NAME)):
         if path.is_file():
@@ -39,7 +39,7 @@ def find_default_file() -> Path:  # default.keras
                     f"download {FILE_URL} into this folder, or export the format onnx")
 
 
-def load_default() -> tuple[keras.Model, Calibration | None]:  # the network, and a and b of its sigma
+def load_default() -> tuple[keras.Model, Calibration | None]:  # the network; a and b of its calibration, None if it has none
     "Load the shipped network. Raises UserError for a file of another version of the network."
     path = find_default_file()
     model, session = load_model(path), open_session(DEFAULT_MODEL, threads=1)

@@ -28,46 +28,46 @@ from .tools import require_packages, silence_converters
 from ..files import atomic_path
 from ..synthetic.renderer import synthetic_faces
 
-# %% ../../nbs/library/export/formats.ipynb #3733703b
-CALIBRATION_FACES = 200  # synthetic faces for calibration in 8 bits, where no others are given
+# %% ../../nbs/library/export/formats.ipynb #5eee3876
+CALIBRATION_FACES = 200  # number of synthetic faces that calibrate 8-bit formats if no other faces are given
 
-# %% ../../nbs/library/export/formats.ipynb #6306970c
+# %% ../../nbs/library/export/formats.ipynb #65ff8710
 def check_target(
-    path: str | Path,  # where to write
+    path: str | Path,  # target file or folder
     format: str,  # onnx, onnx-int8, litert, litert-int8 or saved_model
-    weights: str | None = None,  # float32, float16 or int8, for ONNX
-) -> Path:  # where to write
-    "Check format, kind of weights, ending, place and packages. Raises UserError with what to change."
+    weights: str | None = None,  # float32, float16 or int8, for ONNX only; None: float16
+) -> Path:  # target file or folder
+    "Check format, kind of weights, ending, target and packages. Raises UserError that states what to change."
     for value, known, kind in ((format, EXPORT_FORMATS, "format"),
                                (weights or WEIGHTS[0], WEIGHTS, "kind of weights")):
         if value not in known:
             raise UserError(f"{kind} '{value}' is unknown{did_you_mean(value, known)}")
     if weights and not format.startswith("onnx"):
-        raise UserError(f"weights '{weights}': only ONNX files store their weights in a kind of choice, not the format {format}; leave it out")
+        raise UserError(f"weights '{weights}': only ONNX files store their weights in a chosen kind, not the format {format}; leave it out")
     path, ending = Path(path), EXPORT_FORMATS[format]
     if ending and path.suffix.lower() != ending:
-        raise UserError(f"{path}: a model in the format {format} is a file that ends with {ending}")
+        raise UserError(f"{path}: expected a file name that ends with {ending} for the format {format}")
     if (path.is_dir()
         and (ending or (any(path.iterdir()) and not (path / "saved_model.pb").is_file()))):
-        raise UserError(f"{path}: a folder that holds other files; choose another place")
+        raise UserError(f"{path}: is a folder that holds other files; choose another place")
     if not ending and path.is_file():
-        raise UserError(f"{path}: a file, but the format {format} is a folder; choose another place")
+        raise UserError(f"{path}: is a file, but the format {format} is a folder; choose another place")
     require_packages(PACKAGES[format])
     return path
 
-# %% ../../nbs/library/export/formats.ipynb #34019ead
+# %% ../../nbs/library/export/formats.ipynb #4028f3ca
 def export_model(
     model: keras.Model,  # from grey [N,96,96,1] to pixels [N,15,2]
     path: str | Path,  # ends with .onnx or .tflite as the format requires; a folder for saved_model
     format: str = "onnx",  # onnx, onnx-int8, litert, litert-int8 or saved_model
-    images: npt.NDArray[np.uint8] | None = None,  # [N,96,96]: faces for calibration of the int8 formats; 200 synthetic ones when not given
-    weights: str | None = None,  # how ONNX stores them: float32, float16 (the default) or int8; it computes in float32 in any case
-    calibration: Calibration | None = None,  # a and b of sigma, numbers or [15] each, for heatmap networks
-    notes: dict[str, object] | None = None,  # metadata, for ONNX files
+    images: npt.NDArray[np.uint8] | None = None,  # uint8 [N,96,96], faces that calibrate the int8 formats; None: 200 synthetic faces
+    weights: str | None = None,  # how ONNX files store weights: float32, float16 or int8, converted to float32 on loading; None: float16
+    calibration: Calibration | None = None,  # a and b of sigma, numbers or [15] each, for heatmap networks only; None: sigma is the width of the heatmap
+    notes: dict[str, object] | None = None,  # metadata by name, for ONNX files only
 ) -> Path:  # the path written
     """Export a network; an interrupted export leaves no file.
 
-    The file takes grey [N,96,96,1] 0-255 as float32 and gives points [N,15,2] and, if it has heatmaps, sigma [N,15], for any N.
+    The file takes grey [N,96,96,1] 0-255 as float32 and returns points [N,15,2] and, if the network has heatmaps, sigma [N,15], for any N.
     Raises UserError for unknown formats, wrong endings and missing packages."""
     path = check_target(path, format, weights)
     if notes and not format.startswith("onnx"):
@@ -93,9 +93,9 @@ def export_model(
                 write_onnx(converted, unfinished, exported, notes or {}, weights or WEIGHTS[0])
     return path
 
-# %% ../../nbs/library/export/formats.ipynb #e2ef4445
+# %% ../../nbs/library/export/formats.ipynb #32639500
 def _replace_folder(written: Path, path: Path) -> None:
-    "Put a finished folder in its place: copied beside it first, so that a full disk leaves the old one."
+    "Replace a folder by a finished one; copy that beside it first, so that a full disk leaves the old one intact."
     unfinished = path.parent / f".{path.name}-unfinished"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Heatmaps to points and sigma in one layer.
+"""Turn heatmaps into points and sigma in one layer.
 
 Docs: https://facekp.github.io/facekp/library/export/layers.html.md"""
 
@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/export/layers.html.md"""
 # %% auto #0
 __all__ = ['Calibration', 'PointsAndSigma', 'with_sigma']
 
-# %% ../../nbs/library/export/layers.ipynb #85a0c19d
+# %% ../../nbs/library/export/layers.ipynb #a1d7be84
 from typing import Any
 
 import facekp.training.backend  # noqa: F401  first: it imports Keras quietly
@@ -23,7 +23,7 @@ from ..models.layers import SoftArgmax, WindowedLayer, cell_centers
 
 Calibration = tuple[npt.ArrayLike, npt.ArrayLike]  # a and b of sigma = sqrt(a + b width^2), numbers or [15] each
 
-# %% ../../nbs/library/export/layers.ipynb #d0d3268b
+# %% ../../nbs/library/export/layers.ipynb #7f3a89a3
 @keras.saving.register_keras_serializable(package="facekp")
 class PointsAndSigma(WindowedLayer):
     "Soft-argmax of each heatmap and its calibrated width: [N,H,W,15] to pixels [N,15,2] and [N,15]."
@@ -32,7 +32,7 @@ class PointsAndSigma(WindowedLayer):
         self,
         offset: npt.ArrayLike = 0.0,  # a of the calibration, px^2: a number or [15]
         slope: npt.ArrayLike = 1.0,  # b of the calibration: a number or [15]
-        **options: Any,  # window, and those of keras.layers.Layer
+        **options: Any,  # window, and options of keras.layers.Layer
     ) -> None:
         super().__init__(**options)
         self.offset, self.slope = (np.broadcast_to(np.asarray(value, np.float32),
@@ -61,16 +61,16 @@ class PointsAndSigma(WindowedLayer):
                                      + np.array(self.slope, np.float32) * variance, 0.01))
         return points + np.float32(middle), sigma
 
-# %% ../../nbs/library/export/layers.ipynb #5c9d0c5f
+# %% ../../nbs/library/export/layers.ipynb #c7153b08
 def with_sigma(
     model: keras.Model,  # from grey [N,96,96,1] to pixels [N,15,2]
-    calibration: Calibration | None = None,  # a and b; the plain width of the heatmap when not given
-) -> keras.Model:  # gives {"points": [N,15,2]}, and {"sigma": [N,15]} too if it has heatmaps; the weights are shared
-    "Return a network with named outputs, and with sigma if it ends in a soft-argmax. Raises UserError for a calibration that has no use."
+    calibration: Calibration | None = None,  # a and b of sigma; None: sigma is the width of the heatmap
+) -> keras.Model:  # returns {"points": [N,15,2]}, and {"sigma": [N,15]} if it has heatmaps, pixels; shares the weights
+    "Return a network with named outputs, and with sigma if it ends in a soft-argmax. Raises UserError for a calibration without a soft-argmax."
     last = model.layers[-1]
     if not isinstance(last, SoftArgmax):
         if calibration is not None:
-            raise UserError(f"{model.name}: calibration is for networks with heatmaps, whose width gives sigma; this one has none, so leave it out")
+            raise UserError(f"{model.name}: calibration is for networks with heatmaps, whose width gives sigma, but this one has none; leave it out")
         return keras.Model(model.input, {"points": model.output}, name=model.name)
     offset, slope = calibration or (0.0, 1.0)
     points, sigma = PointsAndSigma(offset, slope, window=last.window,

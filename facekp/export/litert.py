@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/export/litert.html.md"""
 # %% auto #0
 __all__ = ['to_litert']
 
-# %% ../../nbs/library/export/litert.ipynb #72cb23f8
+# %% ../../nbs/library/export/litert.ipynb #d44e2096
 from pathlib import Path
 
 import facekp.training.backend  # noqa: F401  first: it imports Keras quietly
@@ -18,11 +18,11 @@ import numpy.typing as npt
 
 from .tools import belongs_to_layer, float_layers, silence_converters
 
-# %% ../../nbs/library/export/litert.ipynb #3806c3a4
+# %% ../../nbs/library/export/litert.ipynb #0df62df7
 def to_litert(
     model: keras.Model,  # with named outputs
-    folder: Path,  # for intermediate files
-    images: npt.NDArray[np.uint8] | None,  # [N,96,96], faces for calibration: writes 8 bits; None: writes float32
+    folder: Path,  # folder for intermediate files
+    images: npt.NDArray[np.uint8] | None,  # uint8 [N,96,96], faces that calibrate an 8-bit file; None: a float32 file
 ) -> bytes:  # content of a .tflite file
     "Convert a network for LiteRT, in 8 bits if calibration faces are given."
     import tensorflow

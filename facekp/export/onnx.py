@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/export/onnx.html.md"""
 # %% auto #0
 __all__ = ['to_onnx', 'write_onnx', 'to_int8']
 
-# %% ../../nbs/library/export/onnx.ipynb #d30d9a4d
+# %% ../../nbs/library/export/onnx.ipynb #2ef37f3a
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,9 @@ from .tools import belongs_to_layer, float_layers, silence_converters
 from ..keypoints import IMAGE_SIZE, KEYPOINTS
 from ..models.layers import FULL_WINDOW
 
-# %% ../../nbs/library/export/onnx.ipynb #8b498920
+# %% ../../nbs/library/export/onnx.ipynb #c85a20b4
 def _move_scaling_behind_layout(graph: Any) -> None:
-    "Change the layout of the image before its grey values are scaled, which ONNX Runtime does thirty times faster."
+    "Change the layout of the image before its grey values are scaled; ONNX Runtime then scales them thirty times faster."
     consumers = {name: [node for node in graph.node if name in node.input]
                  for name in [graph.input[0].name, *(o for n in graph.node for o in n.output)]}
     scalars = {weight.name for weight in graph.initializer
@@ -45,7 +45,7 @@ def _move_scaling_behind_layout(graph: Any) -> None:
     graph.node.remove(move)
     graph.node.insert(0, moved)
 
-# %% ../../nbs/library/export/onnx.ipynb #b6715093
+# %% ../../nbs/library/export/onnx.ipynb #e9d1d556
 def _rename_ends(graph: Any, outputs: list[str]) -> None:
     "Name input and outputs, and declare their shapes for any number of faces."
     from onnx import TensorProto, helper
@@ -63,9 +63,9 @@ def _rename_ends(graph: Any, outputs: list[str]) -> None:
     graph.input.append(declared["grey"])
     graph.output.extend(declared[name] for name in outputs)
 
-# %% ../../nbs/library/export/onnx.ipynb #bfab01e2
+# %% ../../nbs/library/export/onnx.ipynb #0f4ed2d0
 def _shorten_names(graph: Any, model: keras.Model) -> None:
-    "Name each array after its layer and a number; omit intermediate shapes, which a runtime infers: 25 kB less."
+    "Name each array after its layer and a number; omit intermediate shapes, which a runtime infers. This saves 25 kB."
     kept = {end.name for end in (*graph.input, *graph.output)}
     every = dict.fromkeys([weight.name for weight in graph.initializer]
                           + [name for node in graph.node for name in (*node.input, *node.output)])
@@ -81,7 +81,7 @@ def _shorten_names(graph: Any, model: keras.Model) -> None:
         weight.name = short[weight.name]
     del graph.value_info[:]
 
-# %% ../../nbs/library/export/onnx.ipynb #6c2905c6
+# %% ../../nbs/library/export/onnx.ipynb #e8fd18ea
 def _store_weights(graph: Any, kind: str) -> None:
     "Store large weights as float16, or as int8 with a scale for each channel; the runtime converts them to float32 when it loads the file."
     from onnx import TensorProto, helper, numpy_helper
@@ -92,7 +92,7 @@ def _store_weights(graph: Any, kind: str) -> None:
     for weight in large if kind != "float32" else []:
         values, name = numpy_helper.to_array(weight), weight.name
         graph.initializer.remove(weight)
-        if kind == "float16" or values.ndim < 4 or values.shape[0] == 1:  # not the kernel of a convolution
+        if kind == "float16" or values.ndim < 4 or values.shape[0] == 1:  # only kernels of convolutions are stored as int8
             graph.initializer.append(numpy_helper.from_array(values.astype(np.float16),
                                                              f"{name}_half"))
             first.append(helper.make_node("Cast", [f"{name}_half"], [name], to=TensorProto.FLOAT))
@@ -108,15 +108,15 @@ def _store_weights(graph: Any, kind: str) -> None:
     for node in reversed(first):
         graph.node.insert(0, node)
 
-# %% ../../nbs/library/export/onnx.ipynb #d30a27b5
+# %% ../../nbs/library/export/onnx.ipynb #9ac2c12c
 def to_onnx(
     model: keras.Model,  # with named outputs
-    folder: Path,  # for intermediate files
+    folder: Path,  # folder for intermediate files
 ) -> Any:  # onnx.ModelProto
     "Convert a network to ONNX with float32 weights."
     import onnx
 
-    model(np.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 1), np.float32))  # Keras exports only what was called
+    model(np.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 1), np.float32))  # Keras exports only a model that was called
     with silence_converters():
         model.export(folder / "raw.onnx", format="onnx", verbose=False)
     converted = onnx.load(folder / "raw.onnx")
@@ -127,7 +127,7 @@ def to_onnx(
 
 def write_onnx(
     converted: Any,  # onnx.ModelProto of to_onnx or to_int8; changed in place
-    path: Path,  # where to write
+    path: Path,  # target file
     model: keras.Model,  # the network that was converted
     notes: dict[str, object],  # metadata of the file
     weights: str,  # float32, float16 or int8: how large weights are stored
@@ -145,14 +145,14 @@ def write_onnx(
     onnx.checker.check_model(converted, full_check=True)
     onnx.save(converted, path)
 
-# %% ../../nbs/library/export/onnx.ipynb #c7440f2a
+# %% ../../nbs/library/export/onnx.ipynb #0329d07c
 def _quantize_onnx(source: Path, target: Path, model: keras.Model, images: npt.NDArray[np.uint8]) -> None:
-    "Quantise an ONNX file to 8 bits, except for its end and for a first convolution of one grey channel, which is no faster in 8 bits."
+    "Quantise an ONNX file to 8 bits, except for its last layers and for a first convolution of one grey channel, which is no faster in 8 bits."
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     class CalibrationFaces(CalibrationDataReader):
-        "Ten faces at a time."
+        "Calibration faces, ten at a time."
         batches = iter([{"grey": images[start:start + 10, ..., None].astype(np.float32)}
                         for start in range(0, len(images), 10)])
 
@@ -177,12 +177,12 @@ def _quantize_onnx(source: Path, target: Path, model: keras.Model, images: npt.N
                         activation_type=QuantType.QUInt8, weight_type=QuantType.QUInt8 if dense else QuantType.QInt8,
                         extra_options={"CalibMovingAverage": True, "WeightSymmetric": True})
 
-# %% ../../nbs/library/export/onnx.ipynb #04eefd2d
+# %% ../../nbs/library/export/onnx.ipynb #9ee07f44
 def to_int8(
     converted: Any,  # onnx.ModelProto of to_onnx
-    folder: Path,  # for intermediate files
+    folder: Path,  # folder for intermediate files
     model: keras.Model,  # the network that was converted
-    images: npt.NDArray[np.uint8],  # [N,96,96], faces for calibration
+    images: npt.NDArray[np.uint8],  # uint8 [N,96,96], faces for calibration
 ) -> Any:  # onnx.ModelProto
     "Quantise a converted network to 8 bits."
     import onnx

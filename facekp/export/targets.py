@@ -1,4 +1,4 @@
-"""What a model can be exported as, with the ending of the file and the packages it needs.
+"""The formats to which a model can be exported, with their file endings and required packages.
 
 Docs: https://facekp.github.io/facekp/library/export/targets.html.md"""
 
@@ -7,9 +7,9 @@ Docs: https://facekp.github.io/facekp/library/export/targets.html.md"""
 # %% auto #0
 __all__ = ['EXPORT_FORMATS', 'PACKAGES', 'WEIGHTS']
 
-# %% ../../nbs/library/export/targets.ipynb #62ff7dc4
+# %% ../../nbs/library/export/targets.ipynb #4c03d2a7
 EXPORT_FORMATS = {"onnx": ".onnx", "onnx-int8": ".onnx", "litert": ".tflite",
                   "litert-int8": ".tflite", "saved_model": ""}  # format -> ending of the file
 PACKAGES = {"onnx": ("onnx", "tf2onnx"), "onnx-int8": ("onnx", "tf2onnx"), "litert": (),
-            "litert-int8": ("ai_edge_litert",), "saved_model": ()}  # format -> what must be installed beside TensorFlow
+            "litert-int8": ("ai_edge_litert",), "saved_model": ()}  # format -> packages needed in addition to TensorFlow
 WEIGHTS = ("float16", "float32", "int8")  # how an ONNX file can store its weights, the default first

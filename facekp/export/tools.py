@@ -35,7 +35,7 @@ def require_packages(
             raise UserError(f"this format needs the package {package.replace('_', '-')}: "
                             f"pip install '{requirement('deploy')}'") from error
 
-# %% ../../nbs/library/export/tools.ipynb #d959a5ed
+# %% ../../nbs/library/export/tools.ipynb #78e3f519
 _CONVERTER_MODULES = r"(keras|tensorflow|tf2onnx|onnx|onnxruntime|ai_edge_litert|numpy)(\.|$)"
 _ONE_AT_A_TIME = threading.RLock()  # Python's list of warning filters belongs to the whole process
 
@@ -48,8 +48,8 @@ def _all_handlers() -> list[logging.Handler]:
 
 
 @contextlib.contextmanager
-def silence_converters() -> Iterator[None]:
-    "Suppress log lines, messages and warnings of converters; what other threads write and log passes."
+def silence_converters() -> Iterator[None]:  # a context manager
+    "Suppress log lines, messages and warnings of converters, but not what other threads write and log."
     mine = threading.get_ident()
 
     def passes(record: logging.LogRecord) -> bool:
@@ -67,10 +67,10 @@ def silence_converters() -> Iterator[None]:
                 handler.removeFilter(passes)
             if level is not None:
                 os.environ["TF_CPP_MIN_LOG_LEVEL"] = level  # tf2onnx sets it
-            for handler in set(logging.root.handlers) - set(of_root):  # a converter logs through the root, which adds one
+            for handler in set(logging.root.handlers) - set(of_root):  # a converter logs through the root logger, which adds a handler
                 logging.root.removeHandler(handler)
 
-# %% ../../nbs/library/export/tools.ipynb #d6c9dc00
+# %% ../../nbs/library/export/tools.ipynb #b5b7a3df
 def float_layers(
     model: keras.Model,  # any keypoint network
 ) -> list[str]:  # in the order of model.layers
@@ -82,7 +82,7 @@ def float_layers(
 
 
 def belongs_to_layer(
-    name: str,  # of a node or tensor; converters write network_1/layer_1/step, several separated by semicolons
+    name: str,  # name of a node or tensor; converters write network_1/layer_1/step, and separate several by semicolons
     layers: list[str],  # names of Keras layers
 ) -> bool:
     "Tell whether a node of a converted graph comes from one of these layers."

@@ -19,18 +19,18 @@ from collections.abc import Iterator
 
 from ..errors import require_train
 
-# %% ../../nbs/library/training/backend.ipynb #769393f2
+# %% ../../nbs/library/training/backend.ipynb #b43d864b
 _LOG_LINE = re.compile(rb"WARNING: All log messages before absl|[IWE]\d{4} \d\d:\d\d:\d\d|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[.,:]\d+: [IWE] |"
                        rb"To enable the following instructions|WARNING:tensorflow:")
 
 
 class _LineFilter(threading.Thread):
-    "Copy the lines of a pipe to a file descriptor, except log lines of TensorFlow, until all writers have closed it; then close both."
+    "Forward the lines of a pipe to a file descriptor, except TensorFlow's log lines, until all writers have closed the pipe; then close both."
 
     def __init__(self, source: int, target: int) -> None:
         super().__init__(daemon=True)
         self.source, self.target = source, target
-        self.marker = b"\0end of filter_stderr " + os.urandom(16).hex().encode() + b"\0"  # all that was written before it is forwarded when it is met
+        self.marker = b"\0end of filter_stderr " + os.urandom(16).hex().encode() + b"\0"  # when the reader meets it, everything before it has been forwarded
         self.met = threading.Event()
 
     def run(self) -> None:
@@ -51,20 +51,20 @@ class _LineFilter(threading.Thread):
 
 
 def _write_all(target: int, content: bytes) -> None:
-    "Write bytes; a closed target is no error."
+    "Write bytes, and ignore a closed target."
     with contextlib.suppress(OSError):
         while content:
             content = content[os.write(target, content):]
 
-# %% ../../nbs/library/training/backend.ipynb #ff39de03
+# %% ../../nbs/library/training/backend.ipynb #2488ed35
 _LOCK = threading.Lock()
-_USERS = [0]  # threads inside filter_stderr
+_USERS = [0]  # number of threads inside filter_stderr
 _KEPT: list[int] = []  # a copy of standard error while the filter is installed
-_PIPES: list[tuple[int, _LineFilter]] = []  # a copy of the pipe's end for writing, and the thread that forwards its lines
+_PIPES: list[tuple[int, _LineFilter]] = []  # the write end of the pipe, and the thread that forwards its lines
 
 
 def _install_filter() -> None:
-    "Put a pipe in the place of standard error; nothing is done where standard error is closed."
+    "Replace standard error by a pipe; do nothing if standard error is closed."
     try:
         _KEPT.append(os.dup(2))
     except OSError:
@@ -76,7 +76,7 @@ def _install_filter() -> None:
 
 
 def _remove_filter() -> None:
-    "Restore standard error and wait until all lines are forwarded; a child process that still writes keeps the reader alive."
+    "Restore standard error and wait until all lines are forwarded. A child process that still writes keeps the reader alive."
     if _KEPT:
         kept, (sink, reader) = _KEPT.pop(), _PIPES.pop()
         os.dup2(kept, 2)
@@ -85,11 +85,11 @@ def _remove_filter() -> None:
         os.close(sink)
         while not reader.met.wait(0.1) and reader.is_alive():
             pass
-        reader.join(timeout=1)  # a thread in the middle of a line, or a child process
+        reader.join(timeout=1)  # not longer: a thread may be in the middle of a line, or a child process may still write
 
-# %% ../../nbs/library/training/backend.ipynb #d38028ce
+# %% ../../nbs/library/training/backend.ipynb #596fb0ee
 @contextlib.contextmanager
-def filter_stderr() -> Iterator[None]:  # a context; standard error is restored at its end
+def filter_stderr() -> Iterator[None]:  # a context manager; standard error is restored at its end
     "Drop TensorFlow's log lines from standard error; all other lines, also those of other threads, pass."
     with _LOCK:
         if not _USERS[0]:
@@ -110,10 +110,10 @@ def _count_gpus() -> int:
         return len(importlib.import_module("tensorflow").config.list_physical_devices("GPU"))
     return sum(not device.startswith("cpu") for device in keras.distribution.list_devices())
 
-# %% ../../nbs/library/training/backend.ipynb #df2fbb08
+# %% ../../nbs/library/training/backend.ipynb #abc5a007
 require_train("Training")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-_KEEP_LEVEL = "tensorflow" in sys.modules  # the program imported it itself, and chose its level
+_KEEP_LEVEL = "tensorflow" in sys.modules  # the program imported TensorFlow itself and chose its log level
 with filter_stderr():
     import keras
 

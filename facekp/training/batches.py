@@ -29,7 +29,7 @@ def select_inputs(
     return (tuple(part[rows].astype(np.float32) for part in images) if isinstance(images, tuple)
             else images[rows, ..., None])
 
-# %% ../../nbs/library/training/batches.ipynb #ca7be783
+# %% ../../nbs/library/training/batches.ipynb #b9a592aa
 class FaceBatches(keras.utils.PyDataset):
     "Batches of faces in an order that depends on the seed and the epoch alone."
 
@@ -38,9 +38,9 @@ class FaceBatches(keras.utils.PyDataset):
         images: Inputs,  # uint8 [N,96,96], grey values 0-255; or a tuple of arrays with N rows
         points: npt.NDArray[np.float32],  # [N,15,2], pixels, NaN where not labelled
         batch_size: int = 64,  # faces per step
-        seed: int = 0,  # of the order
-        epoch: int = 0,  # first epoch; a resumed run starts with a later one
-        faces_per_epoch: int | None = None,  # faces shown in an epoch; all N when not given
+        seed: int = 0,  # seed of the order
+        epoch: int = 0,  # number of the first epoch, from 0; a resumed run starts with a later one
+        faces_per_epoch: int | None = None,  # faces shown in an epoch; None: all N
     ) -> None:
         super().__init__()
         self.images, self.points, self.batch_size, self.seed = images, points, batch_size, seed

@@ -50,7 +50,7 @@ def _build_step(strategy: Any, model: keras.Model, optimizer: keras.optimizers.O
 
     return tensorflow.function(step)
 
-# %% ../../nbs/library/training/distributed.ipynb #e5a50810
+# %% ../../nbs/library/training/distributed.ipynb #7c587e54
 def _read_parts(strategy: Any, shards: Shards, shard: int, rows: npt.NDArray[np.int64], batch_size: int) -> tuple[Any, ...]:
     "Return images and points of a step, distributed over the devices of this machine."
     parts = strategy.num_replicas_in_sync
@@ -75,26 +75,26 @@ def _explain_lost_workers() -> Iterator[None]:
             errors.DeadlineExceededError, errors.InternalError,
             errors.FailedPreconditionError) as error:
         raise RunError(f"another worker ended or can't be reached ({type(error).__name__}); start "
-                       "all workers again with resume, and the training goes on after the last "
-                       "whole epoch") from error
+                       "all workers again with resume, and training continues after the last "
+                       "completed epoch") from error
 
-# %% ../../nbs/library/training/distributed.ipynb #5a6d6fbb
+# %% ../../nbs/library/training/distributed.ipynb #6924582e
 @keep_random_state()
 def fit_shards(
     build: Callable[[], keras.Model],  # builds the network, from grey [N,96,96,1] to pixels [N,15,2]
     shards: Shards,  # training set
     epochs: int = 1,  # passes over all shards
-    strategy: Any = None,  # of tf.distribute; one device when not given
-    batch_size: int = 64,  # faces per step, of all devices together
-    learning_rate: float = 1e-3,  # of Adam at the start; falls along half a cosine to 0
-    seed: int = 0,  # fixes weights and order
-    run_folder: str | Path | None = None,  # where the state is kept after each epoch; the same folder for all workers
-    resume: bool = False,  # continue from the state in run_folder
-) -> tuple[keras.Model, list[float]]:  # the network and the loss of each epoch
+    strategy: Any = None,  # strategy of tf.distribute; None: one device
+    batch_size: int = 64,  # faces per step, over all devices
+    learning_rate: float = 1e-3,  # initial learning rate of Adam; falls to 0 along half a cosine
+    seed: int = 0,  # seed of initial weights and order
+    run_folder: str | Path | None = None,  # folder for the state after each epoch, the same for all workers; None: no state is written
+    resume: bool = False,  # continue from the state in run_folder if there is one
+) -> tuple[keras.Model, list[float]]:  # the trained network, and the mean loss of each epoch in square pixels
     """Train on shards, on all devices and machines of a strategy.
 
-    A resumed run may have more epochs; every other argument must be as before. Raises UserError where it is not,
-    RunError where another worker is lost. Batch normalisation uses the statistics of each device's part by itself."""
+    A resumed run may have more epochs; every other argument must be unchanged. Raises UserError if one differs,
+    RunError if a worker is lost. Batch normalisation uses the statistics of each device's own part."""
     strategy = strategy or tensorflow.distribute.get_strategy()
     set_seeds(seed)
     steps = sum(-(-count // batch_size) for count in shards.counts)
@@ -119,12 +119,12 @@ def fit_shards(
                 write_state(path, model.variables, optimizer, progress)
     return model, progress["losses"]
 
-# %% ../../nbs/library/training/distributed.ipynb #a8e2dec7
+# %% ../../nbs/library/training/distributed.ipynb #ff54167f
 def worker_strategy(
-    addresses: list[str],  # host:port of every machine, in the same order everywhere
-    number: int,  # index of this machine, from 0; number 0 writes the state
+    addresses: list[str],  # host:port of each machine, in the same order on all machines
+    number: int,  # index of this machine in the addresses, from 0; machine 0 writes the state
 ) -> Any:  # tf.distribute.MultiWorkerMirroredStrategy
-    "Connect to the other machines; waits until all are there. Raises UserError for an impossible number or address."
+    "Connect to the other machines and wait until all have joined. Raises UserError for an invalid number or address."
     if not 0 <= number < len(addresses):
         raise UserError(f"worker {number}: expected a number from 0 to {len(addresses) - 1}, one "
                         f"for each of {', '.join(addresses) or 'no addresses'}")

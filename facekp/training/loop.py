@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/training/loop.html.md"""
 # %% auto #0
 __all__ = ['VALIDATION_INTERVAL', 'CHECKPOINT_INTERVAL', 'TrainingRun', 'check_faces', 'fit']
 
-# %% ../../nbs/library/training/loop.ipynb #43ab62db
+# %% ../../nbs/library/training/loop.ipynb #cb3e2ec5
 import math
 import time
 from collections.abc import Callable
@@ -33,21 +33,21 @@ from .resume import describe_fit
 from .seeds import keep_random_state, set_seeds
 from .state import read_state, write_state
 
-VALIDATION_INTERVAL = 2_000  # images shown between two validations
-CHECKPOINT_INTERVAL = 60.0  # seconds: the state is written at the end of an epoch when it is older, and after each validation
+VALIDATION_INTERVAL = 2_000  # images shown in training between two validations
+CHECKPOINT_INTERVAL = 60.0  # seconds: at the end of an epoch, a state older than this is written again; it is also written after each validation
 
-# %% ../../nbs/library/training/loop.ipynb #3fe04e75
+# %% ../../nbs/library/training/loop.ipynb #4e32f8c3
 @dataclass
 class TrainingRun:
     "A trained model and the history of its training run."
     model: keras.Model  # with its best weights
     history: list[dict[str, Any]]  # epoch, loss in square pixels, validation_rmse in pixels, one entry per validation
-    epochs: int  # epochs done
+    epochs: int  # epochs trained
     best_epoch: int  # the epoch whose weights were kept
-    images_shown: int  # images shown in all
-    seconds: float  # time of all calls for this run, validation included
+    images_shown: int  # images shown in training
+    seconds: float  # duration of all calls for this run, including validation
 
-# %% ../../nbs/library/training/loop.ipynb #29c04fba
+# %% ../../nbs/library/training/loop.ipynb #ade6791f
 class _BestWeights(keras.callbacks.Callback):
     "Validate at intervals, keep the best weights, stop early, and write the state."
 
@@ -72,7 +72,7 @@ class _BestWeights(keras.callbacks.Callback):
             self.save(self.checkpoint, epoch)
 
     def validate(self, epoch: int, loss: float) -> None:
-        "Score the validation set, keep the weights where they are the best, and stop where the patience is exhausted."
+        "Score the validation set, keep the weights if they are the best so far, and stop if the patience is exhausted."
         rmse = math.sqrt(float(masked_mse(self.points, predict_points(self.model, self.images))))
         self.history.append({"epoch": epoch, "loss": loss, "validation_rmse": rmse})
         if rmse < self.best_rmse:
@@ -88,22 +88,22 @@ class _BestWeights(keras.callbacks.Callback):
                     {"epoch": epoch, "history": self.history, "best_rmse": self.best_rmse if self.best_weights else None, "best_epoch": self.best_epoch,
                      "seconds": self.saved - self.started, "settings": self.settings}, self.best_weights or ())
 
-# %% ../../nbs/library/training/loop.ipynb #d3394daf
+# %% ../../nbs/library/training/loop.ipynb #e4495422
 def _restore(keeper: _BestWeights, path: Path, model: keras.Model) -> int:  # epochs done
-    "Restore the state that was written last."
+    "Restore the last stored state."
     state, best_weights = read_state(path, model.variables, model.optimizer, keeper.settings)
     keeper.history, keeper.best_epoch, keeper.best_weights = state["history"], state["best_epoch"], best_weights or None
     keeper.best_rmse = math.inf if state["best_rmse"] is None else state["best_rmse"]
     keeper.started -= state["seconds"]
     return int(state["epoch"])
 
-# %% ../../nbs/library/training/loop.ipynb #7726208e
+# %% ../../nbs/library/training/loop.ipynb #521dca7a
 def _compile(model: keras.Model, optimizer: Callable[[Any], keras.optimizers.Optimizer], learning_rate: float, steps: int,
              loss: Callable[..., Any]) -> None:
-    "Compile with a cosine schedule; with XLA only on a GPU, since on a CPU TensorFlow loses more time to it than it saves."
+    "Compile with a cosine schedule, and with XLA unless TensorFlow runs on a CPU, where XLA costs more time than it saves."
     built = optimizer(keras.optimizers.schedules.CosineDecay(float(learning_rate), steps))
     if any(layer.dtype_policy.name == "mixed_float16" for layer in model.layers):
-        built = keras.optimizers.LossScaleOptimizer(built)  # small gradients would vanish in 16 bits
+        built = keras.optimizers.LossScaleOptimizer(built)  # small gradients would vanish in float16
     model.compile(optimizer=built, loss=loss, jit_compile=GPU_COUNT > 0
                   or keras.backend.backend() != "tensorflow")
     model.optimizer.build(model.trainable_variables)
@@ -113,12 +113,12 @@ def check_faces(
     train: Faces,  # training set
     validation: Faces,  # validation set
 ) -> None:
-    "Raise UserError for a set without faces, without labels, with labels that are not in pixels, or with images of a lost range."
+    "Raise UserError for a set without faces, without labels, with labels that are not in pixels, or with images of a wrong range of grey values."
     for part, faces in (("training", train), ("validation", validation)):
         if not len(faces) or np.isnan(faces.points).all():
             raise UserError(f"the {part} set of {faces.name} has {len(faces)} faces and no "
-                            "labelled point; give more faces or another split")
-        of_any_head = np.fmax.reduce(faces.points.reshape(len(faces), -1, len(KEYPOINTS), 2), axis=1)  # a row has labels for one head only
+                            "labelled point, expected at least one labelled face; give more faces or another split")
+        of_any_head = np.fmax.reduce(faces.points.reshape(len(faces), -1, len(KEYPOINTS), 2), axis=1)  # of several heads, a row has labels for one only
         raise_images(f"the {part} set of {faces.name}", faces.images)
         raise_units(f"the {part} set of {faces.name}", of_any_head, faces.images)
 
@@ -129,10 +129,10 @@ def _run_untrained(model: keras.Model, validation: Faces) -> TrainingRun:
     rmse = math.sqrt(float(masked_mse(validation.points, predict_points(model, validation.images))))
     return TrainingRun(model, [{"epoch": 0, "loss": None, "validation_rmse": rmse}], 0, 0, 0, time.perf_counter() - started)
 
-# %% ../../nbs/library/training/loop.ipynb #7ac5ded6
+# %% ../../nbs/library/training/loop.ipynb #7a596edb
 def _run_epochs(model: keras.Model, batches: FaceBatches, keeper: _BestWeights, epochs: int,
                 done: int) -> None:
-    "Train up to a number of epochs, unless the patience is exhausted already, and set the best weights."
+    "Train up to a number of epochs, unless the patience is already exhausted, and restore the best weights."
     keeper.bar.update(done)
     if done < epochs and done - keeper.best_epoch <= keeper.patience * keeper.validate_every:
         model.fit(batches, epochs=epochs, initial_epoch=done,
@@ -145,34 +145,34 @@ def _run_epochs(model: keras.Model, batches: FaceBatches, keeper: _BestWeights, 
 
 
 def _describe_run(model: keras.Model, keeper: _BestWeights, count: int) -> TrainingRun:
-    "Return the finished run, whose epochs had so many images."
+    "Return the finished run; `count` is the number of images per epoch."
     epochs = keeper.history[-1]["epoch"]
     return TrainingRun(model, keeper.history, epochs, keeper.best_epoch, epochs * count, time.perf_counter() - keeper.started)
 
-# %% ../../nbs/library/training/loop.ipynb #f22e1034
+# %% ../../nbs/library/training/loop.ipynb #0c9d3d49
 @keep_random_state()
 def fit(
-    model: keras.Model,  # uncompiled, from grey [N,96,96,1] to pixels [N,15,2]
-    train: Faces,  # training set; NaN points are left out of the loss
-    validation: Faces,  # validation set, which selects the best weights; other groups than in `train`
-    images_shown: int = 30_000,  # the budget: images shown in training
+    model: keras.Model,  # uncompiled, from grey [N,96,96,1], 0-255, to pixels [N,15,2]
+    train: Faces,  # training set; missing labels (NaN) do not count in the loss
+    validation: Faces,  # validation set, used to select the best weights; no groups in common with `train`
+    images_shown: int = 30_000,  # training budget: images shown
     batch_size: int = 64,  # faces per step
-    learning_rate: float = 1e-3,  # at the start; falls along half a cosine to 0
+    learning_rate: float = 1e-3,  # initial learning rate; falls to 0 along half a cosine
     loss: Callable[..., Any] = masked_mse,  # masked_mse or masked_mae
     patience: int = 6,  # validations without improvement before early stopping
-    seed: int = 0,  # fixes order and dropout; build the model after set_seeds for its weights
-    run_folder: str | Path | None = None,  # where to keep the state of the run; None keeps none
-    resume: bool = False,  # continue from the state in run_folder, where there is one
-    show_progress: bool = True,  # a bar for runs of over two seconds
-    faces_per_epoch: int | None = None,  # the whole training set when not given
+    seed: int = 0,  # seed of order and dropout; for reproducible initial weights, call set_seeds before building the model
+    run_folder: str | Path | None = None,  # folder for the state of the run; None: no state is written
+    resume: bool = False,  # continue from the state in run_folder if there is one
+    show_progress: bool = True,  # progress bar for runs of over two seconds
+    faces_per_epoch: int | None = None,  # faces shown in an epoch; None: the whole training set
     optimizer: Callable[[Any], keras.optimizers.Optimizer] = keras.optimizers.Adam,  # builds an optimiser from a learning rate
-    inputs: tuple[Inputs, Inputs] | None = None,  # inputs of the model for training and validation set, in place of the images
+    inputs: tuple[Inputs, Inputs] | None = None,  # model inputs of the training and the validation set; None: the images
     must_match: dict[str, Any] | None = None,  # further settings, plain values by name, that a resumed run must share
 ) -> TrainingRun:  # the model with its best weights, and its history
     """Train a model within a budget of images and keep its best weights.
 
-    A resumed run may have a larger budget; every other argument must be as before.
-    Raises UserError for sets without faces or labels and for a state of another run, RunError where the loss is not a number."""
+    A resumed run may have a larger budget; every other argument must be unchanged.
+    Raises UserError for sets without faces or labels and for the state of another run, RunError if the loss is not a number."""
     check_faces(train, validation)
     set_seeds(seed)
     if not model.trainable_variables:

@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-# %% ../../nbs/library/training/resume.ipynb #e78c4efa
+# %% ../../nbs/library/training/resume.ipynb #945f820b
 def differing_settings(
-    kept: Mapping[str, Any],  # settings of the run that is on disk
-    now: Mapping[str, Any],  # settings with which it shall be resumed
+    kept: Mapping[str, Any],  # settings of the run on disk
+    now: Mapping[str, Any],  # settings of the call that resumes it
     may_grow: tuple[str, ...] = (),  # names whose value may be larger now
-) -> list[str]:  # one text per difference, such as 'seed 0 before, 1 now'; empty where the run may be resumed
-    "List the settings that keep a run from being resumed, with both values."
+) -> list[str]:  # one text per difference, such as 'seed 0 before, 1 now'; empty if the run may be resumed
+    "List the settings that prevent a run from being resumed, with both values."
     found = []
     for name, value in now.items():
         before = kept.get(name, "unknown")
@@ -31,7 +31,7 @@ def differing_settings(
         found.append(f"{name} {before} before, {value} now{' (it may only grow)' if name in may_grow else ''}")
     return found + [f"{name} {value} before, unknown now" for name, value in kept.items() if name not in now]
 
-# %% ../../nbs/library/training/resume.ipynb #29ebbd05
+# %% ../../nbs/library/training/resume.ipynb #e91668ef
 def fingerprint(
     *arrays: Any,  # NumPy arrays
 ) -> str:  # 12 hexadecimal digits
@@ -59,37 +59,37 @@ def describe_network(
 
 
 def _plain(value: Any) -> str:
-    "Return what JSON does not know as a text that is the same in every process."
+    "Return text for a value that JSON cannot represent, the same text in every process."
     return fingerprint(value) if isinstance(value, np.ndarray) else type(value).__name__
 
-# %% ../../nbs/library/training/resume.ipynb #d8d2d53a
+# %% ../../nbs/library/training/resume.ipynb #e8ea6641
 def describe_callable(
     function: Any,  # a function, a class, or functools.partial of one
-) -> str:  # its name, with a hash of the arguments that are bound to it
+) -> str:  # its name, with a hash of bound arguments or of the code of a lambda
     "Describe a loss or an optimiser by name."
     if isinstance(function, partial):
         bound = hashlib.sha256(repr((function.args, sorted(function.keywords.items()))).encode()).hexdigest()[:8]
         return f"{describe_callable(function.func)} ({bound})"
     name = str(getattr(function, "__name__", type(function).__name__))
-    return f"{name} ({_hash_code(function)})" if name == "<lambda>" else name  # all of them have that name
+    return f"{name} ({_hash_code(function)})" if name == "<lambda>" else name  # every lambda has this name
 
 
 def _hash_code(function: Any) -> str:
-    "Hash what a function computes: its instructions, names, constants, and the plain values that it takes from outside."
+    "Hash what a function computes: its instructions, names, constants, and the plain values in its closure."
     code, cells = function.__code__, [cell.cell_contents for cell in function.__closure__ or ()]
     constants = [value for value in code.co_consts if not hasattr(value, "co_code")]
     plain = [value if isinstance(value, (bool, int, float, str, type(None))) else describe_callable(value) for value in cells]
     return hashlib.sha256(repr((code.co_code, code.co_names, constants, plain)).encode()).hexdigest()[:8]
 
-# %% ../../nbs/library/training/resume.ipynb #d3eab8bd
+# %% ../../nbs/library/training/resume.ipynb #3585899c
 def describe_fit(
     model: Any,  # keras.Model
     train: Any,  # training set with images and points
-    validation: Any,  # validation set
+    validation: Any,  # validation set with images and points
     loss: Any,  # loss function
     optimizer: Any,  # builds an optimiser from a learning rate
     further: Mapping[str, Any],  # plain values by name, such as batch_size and seed
-) -> dict[str, Any]:  # settings as the state of a run keeps them
+) -> dict[str, Any]:  # settings as stored in the state of a run
     "Describe what a training run depends on."
     return {"network": describe_network(model), "training set": fingerprint(train.images, train.points),
             "validation set": fingerprint(validation.images, validation.points), "loss": describe_callable(loss),

@@ -19,32 +19,32 @@ import numpy as np
 
 from ..errors import UserError
 
-# %% ../../nbs/library/training/seeds.ipynb #c81f90e3
+# %% ../../nbs/library/training/seeds.ipynb #c78f3b6d
 def set_seeds(
     seed: int,  # from 0 to 2**32 - 1, the range of NumPy
 ) -> None:
-    "Seed Python, NumPy and, where it is imported, Keras with its backend. Raises UserError for a seed out of range."
+    "Seed Python, NumPy and, if it is imported, Keras with its backend. Raises UserError for a seed out of range."
     if not 0 <= seed < 2**32:
         raise UserError(f"seed {seed}: expected a whole number from 0 to {2**32 - 1}")
-    seed = int(seed)  # random takes no integer of NumPy
+    seed = int(seed)  # random.seed does not take NumPy integers
     random.seed(seed)
     np.random.seed(seed)
     if "keras" in sys.modules:
         sys.modules["keras"].utils.set_random_seed(seed)
 
-# %% ../../nbs/library/training/seeds.ipynb #61b67b41
-_SEED_HOLDERS: tuple[tuple[str, str, Callable[[Any], Any], tuple[str, ...]], ...] = (  # package, module, where the module keeps the values, their names
+# %% ../../nbs/library/training/seeds.ipynb #fdda47eb
+_SEED_HOLDERS: tuple[tuple[str, str, Callable[[Any], Any], tuple[str, ...]], ...] = (  # package, module, object in it that holds the values, names of the values
     ("keras", "keras.src.backend.common.global_state", lambda module: module.GLOBAL_STATE_TRACKER, ("global_random_seed", "global_seed_generator")),
     ("tensorflow", "tensorflow.python.eager.context", lambda module: module.context(), ("_seed", "_rng")))
 
 
 def _read_global_seeds() -> dict[tuple[str, str], Any]:
-    "Return the global seeds of Keras and TensorFlow by package and name; what is not set, or not imported, is missing."
+    "Return the global seeds of Keras and TensorFlow by package and name; those not set or not imported are missing."
     return {(package, name): getattr(holder, name) for package, holder, names in _find_holders() for name in names if hasattr(holder, name)}
 
 
 def _find_holders() -> Iterator[tuple[str, Any, tuple[str, ...]]]:
-    "Yield package, object and names of the values for each package that is imported; a version that keeps them elsewhere is passed over."
+    "Yield package, object and names of the values for each imported package; skip a version that keeps them elsewhere."
     for package, module, find, names in _SEED_HOLDERS:
         with contextlib.suppress(ImportError, AttributeError):
             if package in sys.modules:
@@ -52,8 +52,8 @@ def _find_holders() -> Iterator[tuple[str, Any, tuple[str, ...]]]:
 
 
 @contextlib.contextmanager
-def keep_random_state() -> Iterator[None]:  # a context, or a decorator
-    "Restore the global random state of Python, NumPy, Keras and TensorFlow at the end, so that a seeded run leaves the caller's draws as they were."
+def keep_random_state() -> Iterator[None]:  # a context manager or decorator
+    "Restore the global random state of Python, NumPy, Keras and TensorFlow at the end, so that a seeded run does not change the caller's random numbers."
     python, numpy, seeds = random.getstate(), np.random.get_state(), _read_global_seeds()
     try:
         yield

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/training/shards.html.md"""
 # %% auto #0
 __all__ = ['Shards', 'write_shards', 'read_shards', 'plan_epoch', 'read_part']
 
-# %% ../../nbs/library/training/shards.ipynb #0eca62b5
+# %% ../../nbs/library/training/shards.ipynb #3aa1cd4f
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -22,24 +22,24 @@ from ..faces import Faces
 from ..files import atomic_path, hash_file, write_json
 from ..keypoints import IMAGE_SIZE, KEYPOINTS
 
-# %% ../../nbs/library/training/shards.ipynb #1e322a90
+# %% ../../nbs/library/training/shards.ipynb #277c4cbd
 @dataclass
 class Shards:
     "A data set on disk in several files."
-    folder: Path  # with the shards and shards.json
-    names: list[str]  # one for each shard
+    folder: Path  # folder with the shards and shards.json
+    names: list[str]  # name of each shard, without ending
     counts: list[int]  # faces in each shard
 
     def __len__(self) -> int:
         return sum(self.counts)
 
-# %% ../../nbs/library/training/shards.ipynb #34a25b1a
+# %% ../../nbs/library/training/shards.ipynb #00131e8f
 def write_shards(
-    batches: Iterable[Faces],  # faces in batches, as from stream_faces
-    folder: str | Path,  # where to write
-    faces_per_shard: int = 4096,  # 38 MB each
-) -> Shards:
-    "Write faces to disk in shards; only one shard is in memory."
+    batches: Iterable[Faces],  # faces in batches, such as those from stream_faces
+    folder: str | Path,  # target folder
+    faces_per_shard: int = 4096,  # faces in a shard; 4,096 take 38 MB
+) -> Shards:  # the set on disk
+    "Write faces to disk in shards, one shard at a time."
     folder = Path(folder)
     entries: list[dict[str, Any]] = []
     pending: list[Faces] = []
@@ -70,10 +70,10 @@ def _write_shard(folder: Path, number: int, images: npt.NDArray[np.uint8], point
     return {"name": name, "faces": len(points),
             "sha256": hash_file(folder / f"{name}-images.npy")}
 
-# %% ../../nbs/library/training/shards.ipynb #75a0ffe8
+# %% ../../nbs/library/training/shards.ipynb #a7315606
 def read_shards(
-    folder: str | Path,  # of write_shards
-) -> Shards:
+    folder: str | Path,  # folder that write_shards wrote
+) -> Shards:  # the set on disk
     "Open shards and check their sizes against the index. Raises UserError for a missing or truncated shard."
     index = Path(folder) / "shards.json"
     try:
@@ -81,8 +81,8 @@ def read_shards(
         shards = Shards(Path(folder), [str(entry["name"]) for entry in entries],
                         [int(entry["faces"]) for entry in entries])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{index}: not the index of a set of shards ({error}); write_shards writes "
-                        "one, last of all") from error
+        raise UserError(f"{index}: not the index of a set of shards ({error}); write the shards "
+                        "again with write_shards, which writes the index last") from error
     for name, count in zip(shards.names, shards.counts):
         for kind, shape in (("images", (count, IMAGE_SIZE, IMAGE_SIZE)),
                             ("points", (count, len(KEYPOINTS), 2))):
@@ -92,15 +92,15 @@ def read_shards(
             except (OSError, ValueError, EOFError) as error:
                 raise UserError(f"{path}: can't be read ({error}); write the shards again") from error
             if found != shape:
-                raise UserError(f"{path}: has shape {list(found)}, expected {list(shape)}")
+                raise UserError(f"{path}: has shape {list(found)}, expected {list(shape)}; write the shards again")
     return shards
 
-# %% ../../nbs/library/training/shards.ipynb #c290896d
+# %% ../../nbs/library/training/shards.ipynb #f9b372a3
 def plan_epoch(
-    shards: Shards,
-    batch_size: int = 64,  # faces per step, of all workers together
-    seed: int = 0,  # fixes the order
-    epoch: int = 0,  # each epoch has its own order
+    shards: Shards,  # set on disk
+    batch_size: int = 64,  # faces per step, over all workers
+    seed: int = 0,  # seed of the order
+    epoch: int = 0,  # number of the epoch; each has its own order
 ) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:  # number of a shard, and rows in it
     "Yield the faces of each step; an epoch shows every face once."
     for shard in np.random.default_rng([seed, epoch]).permutation(len(shards.names)):
@@ -110,14 +110,14 @@ def plan_epoch(
 
 
 def read_part(
-    shards: Shards,
+    shards: Shards,  # set on disk
     shard: int,  # number of the shard
-    rows: npt.NDArray[np.int64],  # of the whole step
-    part: int = 0,  # number of the worker
+    rows: npt.NDArray[np.int64],  # rows of the whole step
+    part: int = 0,  # number of the worker, from 0
     parts: int = 1,  # number of workers
-    size: int | None = None,  # faces in a part; missing ones become black images without labels
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:  # [size,96,96,1], [size,15,2]
-    "Read one worker's part of a step; the rest of the file is not read."
+    size: int | None = None,  # faces in a part; missing ones become black images without labels; None: no padding
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:  # images [size,96,96,1], grey values 0-255; points [size,15,2], pixels
+    "Read one worker's part of a step, without the rest of the file."
     name, own = shards.folder / shards.names[shard], np.sort(rows[part::parts])
     images, points = (np.load(f"{name}-{kind}.npy", mmap_mode="r", allow_pickle=False)[own]
                       for kind in ("images", "points"))

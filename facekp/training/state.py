@@ -26,12 +26,12 @@ from ..errors import UserError
 from ..files import atomic_path
 from .resume import differing_settings
 
-# %% ../../nbs/library/training/state.ipynb #bdce1c0e
+# %% ../../nbs/library/training/state.ipynb #e9e9cca3
 def write_state(
     path: Path,  # .npz file; an existing one is replaced
     variables: Sequence[keras.Variable],  # variables of the model
     optimizer: keras.optimizers.Optimizer,  # built optimiser
-    progress: dict[str, Any],  # epoch, history and the like, in values that JSON can represent
+    progress: dict[str, Any],  # epoch, history and so on, as values that JSON can represent
     best_weights: Sequence[npt.NDArray[Any]] = (),  # weights with the lowest validation RMSE so far
 ) -> None:
     "Write weights, optimiser, best weights and progress of a run atomically."
@@ -41,16 +41,16 @@ def write_state(
     with atomic_path(path) as unfinished:
         np.savez(unfinished, story=json.dumps(progress), **state)
 
-# %% ../../nbs/library/training/state.ipynb #a1be5e1a
+# %% ../../nbs/library/training/state.ipynb #176aecee
 def read_state(
     path: Path,  # .npz file, written by write_state
     variables: Sequence[keras.Variable],  # variables of the same model; overwritten
     optimizer: keras.optimizers.Optimizer,  # built optimiser of the same kind; overwritten
-    settings: dict[str, Any] | None = None,  # settings of the run that shall go on: `epochs` may be larger than in the file, the others must be equal; None: not compared
+    settings: dict[str, Any] | None = None,  # settings of the run to continue: `epochs` may be larger than in the file, the others must be equal; None: not compared
 ) -> tuple[dict[str, Any], list[npt.NDArray[Any]]]:  # progress; best weights
     """Read the state of a run into a model and its optimiser.
 
-    Raises UserError for a file that is broken, or belongs to another model or to a run with other settings."""
+    Raises UserError for a damaged file, and for the state of another model or of a run with other settings."""
     try:
         with np.load(path, allow_pickle=False) as saved:
             progress = json.loads(str(saved["story"]))
@@ -68,10 +68,10 @@ def read_state(
         raise UserError(f"{path}: not the state of this training run ({error}); "
                         "give the same settings, model and data as before, or train without resume") from error
 
-# %% ../../nbs/library/training/state.ipynb #79e9f6cc
+# %% ../../nbs/library/training/state.ipynb #0d038447
 def read_progress(
     path: Path,  # .npz file, written by write_state
-) -> dict[str, Any] | None:  # epoch, history, settings and the like; None where there is no readable state
+) -> dict[str, Any] | None:  # epoch, history, settings and so on; None if there is no readable state
     "Read the progress of a run without its weights."
     try:
         with np.load(path, allow_pickle=False) as saved:

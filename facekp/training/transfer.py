@@ -135,9 +135,9 @@ def _fine_tune(model: keras.Model, head: TrainingRun, train: Faces, validation: 
     return TrainingRun(model, history, head.epochs + tuned.epochs, best["epoch"], head.images_shown + tuned.images_shown,
                        head.seconds + tuned.seconds)
 
-# %% ../../nbs/library/training/transfer.ipynb #aaf27c20
+# %% ../../nbs/library/training/transfer.ipynb #99cd80ea
 def _stage_settings(model: keras.Model, run_folder: str | Path | None, **settings: Any) -> dict[str, Any]:
-    "Return what a resumed run must share. Two stages share the budget, so it may not grow either; the weights are hashed for a run with a folder only."
+    "Return the settings that a resumed run must share. Both stages share the budget, so it may not grow; weights are hashed only for a run with a folder."
     if not run_folder:
         return settings
     return {**settings, "weights of the backbone": fingerprint(*(array for layer in backbone_layers(model) for array in layer.get_weights()))}
@@ -146,7 +146,7 @@ def _stage_settings(model: keras.Model, run_folder: str | Path | None, **setting
 def _check_rates(learning_rate: float, fine_tune_rate: float, fine_tune_share: float) -> None:
     "Raise UserError for a fine-tuning that would destroy the pretrained weights."
     if not 0 < fine_tune_rate <= learning_rate / 10 * (1 + 1e-9):
-        raise UserError(f"fine_tune_learning_rate {fine_tune_rate:g}: expected at most {learning_rate / 10:g}, a tenth of learning_rate, "
+        raise UserError(f"fine_tune_learning_rate {fine_tune_rate:g}: expected more than 0 and at most {learning_rate / 10:g}, a tenth of learning_rate, "
                         "since larger steps destroy the pretrained weights")
     if not 0 <= fine_tune_share < 1:
         raise UserError(f"fine_tune_share {fine_tune_share:g}: expected 0 (no fine-tuning) or more, and below 1, since the head is trained first")
