@@ -11,7 +11,7 @@ RUN python -m venv /opt/facekp && /opt/facekp/bin/pip install --no-cache-dir .
 FROM python:3.12-slim
 COPY --from=build /opt/facekp /opt/facekp
 ENV PATH=/opt/facekp/bin:$PATH
-# photos are mounted here; results belong to the user who runs the container: docker run --user "$(id -u):$(id -g)" ...
+# photos are mounted here; to own the results, run the container as yourself: docker run --user "$(id -u):$(id -g)" ...
 WORKDIR /work
 RUN useradd --create-home facekp
 USER facekp

@@ -1,18 +1,18 @@
 # make course: install everything and run the course's comparison on synthetic faces
 # make test:   lint, types, every notebook and every test; make test-long: the tests that take minutes, with a record
 # make docs:   the site in _docs/; make slides: the decks of talk and units, and a PDF of each, in _docs/slides/
-# make release-check: build and test what would be published, base and train, with the oldest and the newest Python here; make colab-check: run every lesson as Colab does
-# make bench-peers: the shipped model beside others on your faces (FACES=file.npz)
+# make release-check: build the release and test base and train with the oldest and the newest Python installed here; make colab-check: run every lesson as Colab does
+# make bench-peers: compare the shipped model with others on your faces (FACES=file.npz)
 # make default-model: train the shipped model, and the model without the test set (FACES=photographs.npz MORE=frames.npz)
 # make export: write facekp/ from nbs/ after a change; make readme: write README.md from nbs/index.ipynb
 PYTHON ?= python3
 BIN := .venv/bin
 export FACEKP_PROFILE ?= quick
-# two processes of notebooks or tests need two cores and 6 GB
+# two parallel notebooks or tests need two cores and 6 GB
 WORKERS ?= 2
-# each of them computes with one thread; with more, the threads of one process wait for a core that the other one holds
+# each process computes with one thread; with more, the threads of one process wait for a core that the other one uses
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
-# labelled real faces; none come with the repository
+# labelled real faces, which are not part of the repository
 FACES ?= $(error give FACES=, a file or folder of labelled faces)
 MORE ?= $(error give MORE=, a second file of labelled faces)
 
@@ -47,7 +47,7 @@ docs: .venv/installed-docs
 slides: dev browser
 	$(BIN)/python slides/deck.py
 
-# a Chromium for the tests of the site and the PDF of the slides
+# Chromium, for the tests of the site and the PDFs of the slides
 browser: .venv/installed-dev
 	$(BIN)/python nbs/_site/browser.py
 
@@ -62,17 +62,17 @@ lint: dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# the solutions of the exercises run in test-long; lessons and tests write 0.4 GB of temporary files, which are removed; some tests read them as another user
+# test-long runs the solutions of the exercises; lessons and tests write 0.4 GB of temporary files, which are removed; some tests read them as another user
 test: dev browser lint
 	scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && chmod 755 "$$scratch" && export TMPDIR="$$scratch" $(ONE_THREAD) && \
 		(cd nbs && ../$(BIN)/nbdev-test --skip-folder-re '^[_.]|^solutions$$' --n-workers $(WORKERS) --timing --do-print) && \
 		$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-# two of them need Dask and Ray; the record is results/reliability/test_long.json
+# two of the long tests need Dask and Ray; the record is results/reliability/test_long.json
 test-long: .venv/installed-clusters
 	$(BIN)/python tools/long_tests.py
 
-# the shipped weights were trained on all photographs; on those, the model trained without the test set is measured (runs/default/twin.onnx)
+# the shipped weights were trained on all photographs; on these, measure the model trained without the test set (runs/default/twin.onnx)
 RECIPES = nouri2014 naimishnet
 TWIN ?= $(wildcard runs/default/twin.onnx)
 bench-peers: dev $(RECIPES:%=runs/peers/%/model.keras)
@@ -81,7 +81,7 @@ bench-peers: dev $(RECIPES:%=runs/peers/%/model.keras)
 runs/peers/%/model.keras: | .venv/installed-dev
 	$(BIN)/facekp train --model $* --labels truth --augment 12 --profile full --data $(FACES) --out runs/peers/$* --resume $(RECIPE_OPTIONS)
 
-# mediapipe 0.10.14 needs numpy 1 and Python 3.12 or older; only the training of the shipped model needs it, in an environment of its own
+# mediapipe 0.10.14 needs numpy 1 and Python 3.12 or older; only the training of the shipped model uses it, in a separate environment
 MEDIAPIPE_PYTHON ?= python3.11
 runs/mediapipe/installed:
 	$(MEDIAPIPE_PYTHON) -m venv runs/mediapipe
@@ -90,7 +90,7 @@ runs/mediapipe/installed:
 
 # writes runs/default/twin.onnx (trained without the test set, measured) and runs/default/default.onnx (trained on all photographs, shipped)
 TRAIN_DEFAULT = $(BIN)/python recipes/default/train.py --faces $(FACES) --more $(MORE) --out runs/default $(DEFAULT_OPTIONS)
-SHIP_DEFAULT = $(BIN)/python recipes/default/ship.py --eight-bits --watch $(FACES) --record runs/default/calibration.json --license "as of the pictures that it learned from" \
+SHIP_DEFAULT = $(BIN)/python recipes/default/ship.py --eight-bits --watch $(FACES) --record runs/default/calibration.json --license "research only, as required by the terms of the training photographs" \
 	--data "$(notdir $(FACES)), $(notdir $(MORE)) and synthetic faces; labels blended with MediaPipe Attention Mesh predictions"
 default-model: dev runs/mediapipe/installed
 	$(TRAIN_DEFAULT)
@@ -98,7 +98,7 @@ default-model: dev runs/mediapipe/installed
 	$(SHIP_DEFAULT) --model runs/default/twin-seed0.keras --calibrate $(FACES) --held-out --version "trained without the test set" --out runs/default/twin.onnx
 	$(SHIP_DEFAULT) --model runs/default/everything-seed0.keras --calibration runs/default/calibration.json --version "all photographs" --out runs/default/default.onnx
 
-# settings.ini at the top is the only place of the profiles; the package ships a copy
+# settings.ini at the top is the only source of the profiles; the package ships a copy
 export: dev
 	cp settings.ini facekp/settings.ini
 	$(BIN)/nbdev-export

@@ -1,4 +1,4 @@
-"""The size of the base installation: a new environment, pip's files with and without the bytecode that Python adds to them, package by package.
+"""Measure the size of the base installation in a new environment, package by package: installed files, with and without the bytecode that Python adds.
 
 python benchmarks/install.py [--python python3.12] [--save results/benchmarks/install.json]. pip downloads the newest versions that pyproject.toml admits. MB are millions of bytes of the files, not of disk blocks.
 """

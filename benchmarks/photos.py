@@ -1,14 +1,14 @@
-"""Compare prediction on whole photographs with MediaPipe and dlib, side by side in one run: faces found, error, false faces, milliseconds.
+"""Compare prediction on whole photographs with MediaPipe and dlib in one run: faces found, error, false detections, milliseconds.
 
     python benchmarks/photos.py --photos FOLDER [--faceless FOLDER] --out results/prediction/photos.json
     python benchmarks/photos.py --composed FACES.npz --backgrounds FOLDER [--faceless FOLDER] --out results/prediction/photos_composed.json
     python benchmarks/photos.py --synthetic --out results/prediction/photos_synthetic.json
 
-FOLDER of --photos holds photographs of yours, each with its faces' 68 landmarks in .pts files (300-W, HELEN). --composed enlarges real 96x96 faces that the model has not seen and blends
-them into face-free pictures; --synthetic does so with synthetic faces. Each record names which of the three was used. MediaPipe runs in an environment of its own
-(--mediapipe PYTHON, with mediapipe 0.10.14), dlib too (--dlib PYTHON --dlib-model shape_predictor_68_face_landmarks.dat); without the model dlib's frontal face detector is measured
-alone: it gives boxes, no keypoints. dlib gets the picture as it is, not enlarged. What is not given is left out. Every method gets the same
-decoded array, one after the other for each picture, so that other work on the machine slows all alike: read the ratios. No picture is kept.
+--photos FOLDER contains your own photographs, each with the 68 landmarks of its faces in .pts files (300-W, HELEN). --composed enlarges real 96x96 faces that the model was not trained on and blends
+them into images without faces; --synthetic does so with synthetic faces. Each record states which of the three was used. MediaPipe runs in a separate environment
+(--mediapipe PYTHON, with mediapipe 0.10.14), and so does dlib (--dlib PYTHON --dlib-model shape_predictor_68_face_landmarks.dat). Without the model, dlib's frontal face detector is measured
+alone: it returns boxes without keypoints. dlib receives the image in its original size. Methods that are not given are left out. Every method receives the same
+decoded array, one after the other for each image, so that other load on the machine affects all equally: compare the ratios. No image is kept.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 
 FOUND = 0.30  # of the interocular distance: a face is found up to this mean error
-BOX_FOUND = 0.5  # of the interocular distance: where a method gives boxes only, a face is found up to this distance between the middle of a box and the mean of the true points
+BOX_FOUND = 0.5  # of the interocular distance: for a method without keypoints, a face is found up to this distance between the centre of a box and the mean of the true points
 LEFT_EYE = [263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466]
 RIGHT_EYE = [33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246]
 MESH = [LEFT_EYE, RIGHT_EYE, [362], [263], [133], [33], [336, 285], [300, 276], [107, 55], [70, 46], [1, 4], [291], [61], [0], [17]]  # MediaPipe's for our 15 points
@@ -47,7 +47,7 @@ def open_mediapipe(attention: bool):
 
 
 def open_dlib(model: str):
-    "Return a function from an image to points [F,68,2], which the caller converts to 15, or to the middles of boxes [F,1,2] without a model."
+    "Return a function from an image to points [F,68,2], which the caller converts to 15, or to the centres of boxes [F,1,2] without a model."
     import dlib
 
     detector = dlib.get_frontal_face_detector()
@@ -58,7 +58,7 @@ def open_dlib(model: str):
 
 
 def work(method: str, model: str) -> None:
-    "Answer each path on standard input with points and times, as JSON."
+    "Print points and times as JSON for each path on standard input."
     find = open_dlib(model) if method.startswith("dlib") else open_mediapipe(method.endswith("attention"))
     for line in sys.stdin:
         image = cv2.cvtColor(cv2.imread(line.strip()), cv2.COLOR_BGR2RGB)
@@ -68,7 +68,7 @@ def work(method: str, model: str) -> None:
 
 
 class Worker:
-    "A method in a process of its own."
+    "A method in a separate process."
 
     def __init__(self, python: str, method: str, model: str = ""):
         self.process = subprocess.Popen([python, __file__, "--worker", method, "--dlib-model", model], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -148,7 +148,7 @@ def faceless(pictures: list[np.ndarray], folder: Path, count: int) -> Iterator[t
 
 
 def save(path: Path, image: np.ndarray) -> Path:
-    "Write a picture without loss; BMP is decoded fastest."
+    "Write an image without loss; BMP is decoded fastest."
     cv2.imwrite(str(path), image[..., ::-1])
     return path
 
@@ -156,7 +156,7 @@ def save(path: Path, image: np.ndarray) -> Path:
 # ---------------------------------------------------------------- measuring
 
 def judge(answer: dict, truth: np.ndarray) -> dict:
-    "Return the error of each true face in shares of the interocular distance, false faces, false faces without a flag, and times."
+    "Return the error of each true face as a share of the interocular distance, false detections, false detections without a flag, and times."
     from facekp.metrics import interocular_distance
 
     found, limit = answer["points"], BOX_FOUND / FOUND if answer["points"].shape[1] == 1 else 1
@@ -193,11 +193,11 @@ def main() -> None:
     parser.add_argument("--photos", type=Path)
     parser.add_argument("--composed", type=Path)
     parser.add_argument("--synthetic", action="store_true")
-    parser.add_argument("--backgrounds", type=Path, help="face-free pictures that faces are blended into")
-    parser.add_argument("--faceless", type=Path, help="other face-free pictures, for false faces")
-    parser.add_argument("--count", type=int, default=40, help="composed pictures with one face")
+    parser.add_argument("--backgrounds", type=Path, help="images without faces, into which faces are blended")
+    parser.add_argument("--faceless", type=Path, help="other images without faces, for false detections")
+    parser.add_argument("--count", type=int, default=40, help="composed images with one face")
     parser.add_argument("--sheets", type=int, default=4, help="collages of 30 faces for each size")
-    parser.add_argument("--pieces", type=int, default=150, help="pieces of face-free pictures")
+    parser.add_argument("--pieces", type=int, default=150, help="crops of images without faces")
     parser.add_argument("--mediapipe", metavar="PYTHON")
     parser.add_argument("--dlib", metavar="PYTHON")
     parser.add_argument("--dlib-model", default="")
@@ -246,7 +246,7 @@ def measure(options: argparse.Namespace) -> None:
             image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
             for name, method in methods.items():
                 if kind not in rows:
-                    method(path, image)  # the first call of a kind finds nothing ready and does not count
+                    method(path, image)  # the first call of a kind includes set-up and does not count
                 rows.setdefault(kind, {}).setdefault(name, [])
             for name, method in methods.items():
                 rows[kind][name].append(judge(method(path, image), truth))

@@ -1,9 +1,9 @@
-"""Measure what is found and flagged in spoiled copies of the same scenes, beside MediaPipe: sunglasses, strong blur, roll, half-hidden and turned faces, and scenes without a face.
+"""Count faces found and flagged in degraded copies of the same scenes, compared with MediaPipe: sunglasses, strong blur, roll, half-hidden and turned faces, and scenes without a face.
 
     python benchmarks/robustness.py --faces FACES.npz --backgrounds FOLDER [--mediapipe PYTHON] [--out results/prediction/robustness.json]
 
-Real 96x96 faces that the model has not seen are enlarged and blended into face-free pictures of 1200x900, one each; the copies differ in the spoil alone. Turned faces are the most turned of the
-set by the head pose of their labels. MediaPipe 0.10.14 runs in an environment of its own. Counts do not depend on the load of the machine; no time is recorded.
+Real 96x96 faces that the model was not trained on are enlarged and blended into images without faces of 1200x900, one each; the copies differ only in the degradation. Turned faces are the most turned of the
+set by the head pose of their labels. MediaPipe 0.10.14 runs in a separate environment. Counts do not depend on the load of the machine; no time is recorded.
 """
 
 import argparse
@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "recipes" / "default"))
 from confidence import blend, piece, spoil
 
 WIDTH, HEIGHT = 1200, 900  # pixels of a scene
-SIDES = 220, 420  # pixels: the crop of a face is between them
+SIDES = 220, 420  # pixels, range of the size of a face's crop
 BLUR = 4.0  # pixels of the 96x96 crop: standard deviation of the strong blur
 TURNED = 30  # degrees of yaw from which a face counts as turned
 
@@ -46,7 +46,7 @@ TURNS = {"roll 90": (cv2.ROTATE_90_CLOCKWISE, lambda points: np.stack([HEIGHT - 
 
 
 def scene(faces: Faces, row: int, pictures: list[np.ndarray], spoiler: Callable) -> tuple[np.ndarray, np.ndarray]:
-    "Return a scene and the points of its face; the same row gives the same place in the same picture."
+    "Return a scene and the points of its face; the same row gives the same position in the same image."
     rng, spoil_rng = np.random.default_rng(row), np.random.default_rng(row)
     picture, points = piece(pictures, rng, WIDTH, HEIGHT), faces.points[row].astype(float)
     return picture, blend(picture, spoiler(faces.images[row], points, spoil_rng), points, int(rng.uniform(*SIDES)), rng.normal(0, 6), rng)
@@ -70,7 +70,7 @@ def scenes(faces: Faces, pictures: list[np.ndarray], count: int, empty: int):
 
 
 def row_of(answers: list[tuple[dict, np.ndarray]]) -> dict:
-    "Return the counts of a kind: faces found, those of them with a flag, false faces, and those of them without a flag."
+    "Return the counts of a kind: faces found, found faces with a flag, false detections, and false detections without a flag."
     row = {"scenes": len(answers), "found": 0, "found_flagged": 0, "false": 0, "false_unflagged": 0}
     for answer, truth in answers:
         judged = judge(answer, truth[None] if len(truth) else np.zeros((0, 15, 2)))

@@ -1,14 +1,14 @@
-"""Measure tracking on made videos of synthetic faces at 640x480: jitter at rest, error in motion, ids through gaps, time per frame.
+"""Measure tracking on simulated videos of synthetic faces at 640x480: jitter at rest, error in motion, ids across gaps, time per frame.
 
     python benchmarks/tracking.py [--faces 6] [--out results/prediction/tracking.json]
     python benchmarks/tracking.py --cuts FACES.npz [--faces 60] --out results/prediction/cuts.json
 
-Each video shows one synthetic face whose place, size and rotation in every frame are known, with sensor noise (standard deviation 3 of 255). Truth is therefore exact up to
-a constant: where the model puts a keypoint on a face is its bias, which is taken out (the mean of the unfiltered predictions, in pixels of the face, over the video). Error
-is the mean distance of the keypoints from there, as a share of the interocular distance; jitter the standard deviation of a coordinate at rest, in pixels of the video.
+Each video shows one synthetic face whose position, size and rotation in every frame are known, with sensor noise (standard deviation 3 of 255). The truth is therefore exact up to
+a constant, the model's bias of each keypoint, which is removed (the mean of the unfiltered predictions, in pixels of the face, over the video). The error
+is the mean distance of the keypoints from these positions, as a share of the interocular distance; jitter is the standard deviation of a coordinate at rest, in pixels of the video.
 Motions: sway (0.5 Hz), nod with rotation, approach (size), walk (200 pixels per second, stop). Time is that of the tracker alone, without reading and drawing.
 
---cuts counts ids where a video cuts from one real face to another, before another wall or the same, and where it does not cut; and how far the points of the first frame of the second shot are from
+--cuts counts ids in videos that cut from one real face to another, in front of the same wall or another one, and in videos without a cut. It also measures how far the points of the first frame of the second shot are from
 those of a search in that frame alone.
 """
 import argparse
@@ -83,7 +83,7 @@ def frames_of(face: np.ndarray, place: Callable[[float], Crop], seed: int, wall_
 
 
 def follow(landmarker: FaceLandmarker, video: list, smoothing: bool) -> tuple[np.ndarray, np.ndarray, set[int]]:
-    "Return keypoints in pixels of the face [N,15,2] (NaN where it was lost), milliseconds [N] and ids."
+    "Return keypoints in pixels of the face [N,15,2] (NaN if the face was lost), milliseconds [N] and ids."
     tracker, points, times, ids = FaceTracker(landmarker, smoothing=smoothing), [], [], set()
     for seconds, frame, crop in video:
         started, used = time.perf_counter(), time.process_time()
@@ -95,7 +95,7 @@ def follow(landmarker: FaceLandmarker, video: list, smoothing: bool) -> tuple[np
 
 
 def measure(landmarker: FaceLandmarker, faces, motion: str) -> dict:
-    "Return the figures of a motion over all faces."
+    "Return the measurements of a motion over all faces."
     errors, jitters, times, tracks, lost = {True: [], False: []}, {True: [], False: []}, [], [], 0
     for number in range(len(faces)):
         video = list(frames_of(faces.images[number], MOTIONS[motion], number))

@@ -1,4 +1,4 @@
-"""A web page that finds faces: photo in, drawn photo, table, aligned chips, head pose and expression out.
+"""A web page that finds faces: it shows the annotated photo, a table, aligned chips, head pose and expression measures.
 
     pip install gradio
     python examples/gradio_app.py

@@ -133,7 +133,7 @@ def facts() -> dict:
 
 
 def split_slides(text: str) -> list[tuple[str, str, str]]:
-    "Return class, text and speaker's notes of the slides that lines of three dashes divide."
+    "Return class, text and speaker's notes of slides that are separated by lines of three dashes."
     found = []
     for part in re.split(r"^---$", text, flags=re.MULTILINE):
         kind, part = re.fullmatch(r"\s*(?:class: ([\w ]+)\n)?(.*)", part, re.DOTALL).groups()
@@ -152,7 +152,7 @@ def slides() -> list[tuple[str, str, str]]:
 
 
 def list_decks() -> dict[str, tuple[str, Callable[[], list[tuple[str, str, str]]]]]:
-    "Return each deck's file name without ending, its title, and what makes its slides; the talk is `index`."
+    "Return each deck's file name without extension, its title, and the function that makes its slides; the talk is `index`."
     from unit import unit_slides
 
     units = {path.stem: (f"Unit {short_title(path).replace(' ·', ':')}", partial(unit_slides, path.stem)) for path in lesson_paths()}
@@ -160,19 +160,19 @@ def list_decks() -> dict[str, tuple[str, Callable[[], list[tuple[str, str, str]]
 
 
 def reveal_folder() -> Path:
-    "Return the folder of reveal.js, which the package sphinx-revealjs brings."
+    "Return the folder of reveal.js, which is part of the package sphinx-revealjs."
     return Path(importlib.util.find_spec("sphinx_revealjs").origin).parent / "_static" / "revealjs"
 
 
 @functools.cache
 def math_style() -> str:
-    "Return the style that brings the font of formulas."
+    "Return the style with the font of formulas."
     data = base64.b64encode(font_data() or b"").decode()
     return f'@font-face {{ font-family: "STIX Two Math"; src: url(data:font/woff;base64,{data}) format("woff"); }}\nmath {{ font-family: "STIX Two Math", math; }}'
 
 
 def deck_html(title: str, shown_slides: list[tuple[str, str, str]]) -> str:
-    "Return a whole deck as one page."
+    "Return a complete deck as one page."
     from latex2mathml.converter import convert
     from markdown_it import MarkdownIt
     from mdit_py_plugins.dollarmath import dollarmath_plugin
@@ -208,7 +208,7 @@ def write_decks(folder: Path, only: Sequence[str] = ()) -> list[Path]:
 
 
 def write_pdfs(decks: Sequence[Path], browser: str) -> list[Path]:
-    "Print decks, each to a PDF beside it; the talk's is called facekp.pdf."
+    "Print each deck to a PDF in its folder; the talk's is named facekp.pdf."
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as started:
@@ -227,7 +227,7 @@ def write_pdfs(decks: Sequence[Path], browser: str) -> list[Path]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("decks", nargs="*", help="decks to build, such as 08_cnn, or index for the talk; all without")
+    parser.add_argument("decks", nargs="*", help="decks to build, such as 08_cnn, or index for the talk (default: all)")
     parser.add_argument("--out", type=Path, default=ROOT / "_docs" / "slides", help="folder for the decks")
     options = parser.parse_args()
     if unknown := set(options.decks) - set(list_decks()):
@@ -236,9 +236,9 @@ def main() -> int:
     print(f"{len(decks)} decks in {options.out}")
     browser = find_browser()
     if browser is None or importlib.util.find_spec("playwright") is None:
-        print("no PDF: it is printed by Chromium, and there is none here; set FACEKP_BROWSER to one, or open a deck with ?print-pdf and print it")
+        print("no PDF: Chromium prints it, and none was found; set FACEKP_BROWSER to its path, or open a deck with ?print-pdf and print it")
         return 1
-    print(f"{len(write_pdfs(decks, browser))} PDFs beside them")
+    print(f"{len(write_pdfs(decks, browser))} PDFs in the same folder")
     return 0
 
 

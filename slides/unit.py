@@ -1,4 +1,4 @@
-"What the deck of a unit takes from its lesson and from the teacher's notes: title, goals, figures, tables, printed results, sentences, quiz, take-aways."
+"Parts that the deck of a unit takes from its lesson and from the teacher's notes: title, goals, figures, tables, printed results, sentences, quiz, take-aways."
 
 import base64
 import functools
@@ -13,11 +13,11 @@ sys.path.insert(0, str(ROOT / "nbs" / "_site"))
 from front import reader_minutes
 from lessons import FIGURE, lesson_paths, read_cells
 
-LARGEST_SCALE = 2.4  # of a stored figure; beyond it, its pixels show
-SAME_WORDS = 0.8  # share of the words that an edited sentence must have kept
+LARGEST_SCALE = 2.4  # of a stored figure; beyond it, pixels become visible
+SAME_WORDS = 0.8  # share of the words that an edited sentence must keep
 LONG_LINE = 78  # letters of printed text that fit on a line
 OUTLINES = Path(__file__).parent / "units"
-GLOSSARY_LINK = re.compile(r"\[([^\]]+)\]\([^()\s]*/teaching/glossary\.html#[^)]*\)")  # a deck has no glossary beside it
+GLOSSARY_LINK = re.compile(r"\[([^\]]+)\]\([^()\s]*/teaching/glossary\.html#[^)]*\)")  # a deck has no glossary
 TEACHER_NOTES = ROOT / "nbs" / "teaching" / "teacher_notes.md"
 QUIZ = re.compile(r"\*\*Quiz(?: \d+)?\.\*\* (.+?)\s*<details><summary>Answer</summary>(.+?)</details>", re.DOTALL)
 
@@ -41,14 +41,14 @@ def whole_paragraphs(markdown: str) -> list[str]:
 
 @functools.cache
 def discussion(number: int) -> dict[str, str]:
-    "Return what the teacher's notes hold on a unit: aim, timing, questions and common mistakes, by their bold words."
+    "Return the teacher's notes on a unit: aim, timing, questions and common mistakes, by their bold words."
     notes = TEACHER_NOTES.read_text(encoding="utf-8")
     part = re.search(rf"^## Unit {number} · .+?\n((?:.|\n)*?)(?=^## |\Z)", notes, re.MULTILINE).group(1)
     return {name: plain(text) for name, text in re.findall(r"\*\*(.+?)\.\*\* ((?:.|\n)+?)(?=\n\n|\Z)", part)}
 
 
 class Lesson:
-    "A lesson as its deck uses it. Every method that takes a part of the lesson fails where the lesson has no such part."
+    "A lesson as its deck uses it. Every method that returns a part of the lesson raises an error if the lesson has no such part."
 
     def __init__(self, path: Path):
         self.path, self.number = path, int(path.stem[:2])
@@ -60,8 +60,8 @@ class Lesson:
         self.needs = plain(row[[name.strip() for name in head].index("Prerequisites")])
         self.prose = "\n\n".join(cell["source"] for cell in self.cells if cell["cell_type"] == "markdown")
         self.takeaways = list_items(self.prose.partition("## Take-aways")[2])
-        self.used: list[int] = []  # positions of the cells that the slide in the making shows
-        self.spoken: list[str] = []  # the paragraphs that its sentences come from, for the notes
+        self.used: list[int] = []  # positions of the cells that the current slide shows
+        self.spoken: list[str] = []  # the paragraphs of its sentences, for the notes
 
     def section(self, heading: str) -> list[int]:
         "Return the positions of the code cells under the headings that have these words."
@@ -86,7 +86,7 @@ class Lesson:
         return found[number - 1]
 
     def figure(self, heading: str, number: int = 1, height: int = 420, width: int = 1168, part: tuple[float, float, float, float] = (0, 0, 1, 1)) -> str:
-        "Return the section's figure, at most so high and wide in pixels of the slide; `part` is what is shown: left, top, right, bottom as shares of its sides."
+        "Return the section's figure with a maximum height and width in pixels of the slide; `part` is the visible part: left, top, right, bottom as shares of its sides."
         from PIL import Image
 
         position, data = self.outputs(heading, "image/png", number)
@@ -100,7 +100,7 @@ class Lesson:
                 f'src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">')
 
     def table(self, heading: str, number: int = 1) -> str:
-        "Return the section's table, as its cell printed it, without row numbers and with the name of its rows in the head."
+        "Return the section's table as its cell printed it, without row numbers and with the name of its rows in the header."
         html = re.sub(r"\n\s*", "", self.outputs(heading, "text/html", number)[1])
         head, body = (re.search(rf"<{part}>(.*?)</{part}>", html).group(1) for part in ("thead", "tbody"))
         lines = re.findall(r"<tr.*?</tr>", head)
@@ -113,7 +113,7 @@ class Lesson:
         return f'<table class="printed"><thead>{"".join(lines)}</thead><tbody>{"".join(rows)}</tbody></table>'
 
     def written_table(self, heading: str, rows: int = 99, columns: tuple[int, ...] | None = None) -> str:
-        "Return the table of the section's text without links: its first rows, and the columns that are named."
+        "Return the table in the section's text without links: its first rows, and the given columns."
         text = re.search(rf"^#+ (?:\d+\. )?{re.escape(heading)}(?:.|\n)*?^(\|(?:.|\n)*?\|)\n(?!\|)", self.prose + "\n", re.MULTILINE)
         if text is None:
             raise ValueError(f"{self.path.name} has no table under '{heading}'")
@@ -126,13 +126,13 @@ class Lesson:
         return '<div class="written">\n\n' + "\n".join(lines) + "\n\n</div>"
 
     def printed(self, heading: str, number: int = 1, lines: int = 9) -> str:
-        "Return the text that the section printed, its first lines; a long line is broken at its semicolons."
+        "Return the first lines of the section's printed text; a long line is broken at its semicolons."
         text = self.outputs(heading, "stream", number)[1].rstrip().splitlines()[:lines]
         text = [re.sub(r"; +", "\n", line) if len(line) > LONG_LINE else line for line in text]
         return '<pre class="printed">' + "\n".join(text).replace("&", "&amp;").replace("<", "&lt;") + "</pre>"
 
     def code(self, start: str, lines: int) -> str:
-        "Return the lines of code that begin with the one that starts so, coloured; `keras.layers` is written `layers`, `keras.ops` `ops`."
+        "Return coloured lines of code from the one that begins with `start`; `keras.layers` is shortened to `layers`, `keras.ops` to `ops`."
         from pygments import highlight
         from pygments.formatters import HtmlFormatter
         from pygments.lexers import PythonLexer
@@ -149,7 +149,7 @@ class Lesson:
         raise ValueError(f"{self.path.name} has no line of code that begins with '{start}'")
 
     def say(self, start: str, sentences: int = 1) -> str:
-        "Return the lesson's sentences from the one that starts so, or has nearly all of these words; they are in one paragraph or item of a list."
+        "Return the lesson's sentences from the one that begins with `start`, or has nearly all of its words; they are in one paragraph or list item."
         found: list[tuple[float, list[str], str]] = []
         words = set(re.findall(r"\w+", start.lower()))
         for block in re.split(r"\n\n|^(?:-|\d+\.) ", self.prose, flags=re.MULTILINE):
@@ -166,30 +166,30 @@ class Lesson:
         return words_said[0].upper() + words_said[1:]
 
     def quiz(self, number: int) -> str:
-        "Return a question of the lesson, counted from 1, and its answer, which the deck shows after one more key."
+        "Return a question of the lesson, counted from 1, and its answer, which the deck shows after one more key press."
         found = QUIZ.findall(re.sub(r"^> ?", "", self.prose, flags=re.MULTILINE))
         if len(found) < number:
             raise ValueError(f"{self.path.name} has {len(found)} quiz questions, no number {number}")
         question, answer = (plain(re.sub(r"</?em>", "*", text)) for text in found[number - 1])
-        self.spoken.append("Let students write down an answer before the next key shows ours.")
+        self.spoken.append("Let students write down an answer before the next key press shows ours.")
         answer = re.sub(r"^(\d+)\.", r"\1\\.", answer)  # a number is no list
         return f'{question}\n\n<div class="fragment answer">\n\n{answer}\n\n</div>'
 
     def paragraph_about(self, position: int) -> str:
-        "Return the lesson's words on a cell: the paragraph behind it, or the last whole one before it."
+        "Return the lesson's text on a cell: the paragraph after it, or the last complete one before it."
         behind = self.cells[position + 1]["source"] if position + 1 < len(self.cells) and self.cells[position + 1]["cell_type"] == "markdown" else "#"
         before = next(cell["source"] for cell in self.cells[position - 1::-1] if cell["cell_type"] == "markdown")
         found = [] if behind.startswith(("#", "**Further")) else whole_paragraphs(behind)[:1]
         return next(iter(found or whole_paragraphs(before)[-1:]), "")
 
     def frame(self) -> tuple[str, str]:
-        "Return the slides before and behind those of the outline: title and goals; take-aways and discussion."
+        "Return the slides before and after those of the outline: title and goals; take-aways and discussion."
         notes = discussion(self.number)
         questions = "\n".join(f"- {question}" for question in re.split(r"(?<=[?)]) (?=[A-Z])", notes["Discuss"]))
         return (f"class: unit\n# {self.title}\n\n{self.promise}\n\n<p class=\"facts\"><b>Unit {self.number}</b> {self.minutes} minutes with exercises. "
                 f"Before it: {self.needs}.</p>\n\nNote:\n{notes['Aim']} For 90 minutes in class: {notes['Timing']}\n\n---\n"
-                f"# After this unit you can\n\n" + "\n".join(f"- {goal}" for goal in self.goals) + "\n\nNote:\nSay which of these your course will examine.\n\n---\n",
-                "\n---\n# Take-aways\n\n" + "\n".join(f"- {item}" for item in self.takeaways) + "\n\nNote:\nThen the exercises of the lesson, in the notebook.\n\n---\n"
+                f"# After this unit you can\n\n" + "\n".join(f"- {goal}" for goal in self.goals) + "\n\nNote:\nMention which of these your course will examine.\n\n---\n",
+                "\n---\n# Take-aways\n\n" + "\n".join(f"- {item}" for item in self.takeaways) + "\n\nNote:\nThe exercises of the lesson follow, in the notebook.\n\n---\n"
                 f"class: big\n# Discuss\n\n{questions}\n\nNote:\nCommon mistakes. {notes['Common mistakes']}\n")
 
 

@@ -82,7 +82,7 @@ def to_frame_of(points: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def disagreement(kaggle: dict, other: dict) -> pd.DataFrame:
-    """Measure per keypoint how far two annotators are apart on the same photographs, px in Kaggle's frame: constant offset, RMSE with it, and without it.
+    """Measure the distance between two annotators per keypoint on the same photographs, px in Kaggle's frame: constant offset, RMSE with it, and without it.
 
     The frames are aligned by a similarity per photograph, which hides what all points share, so the numbers are lower bounds."""
     pairs = pairs_of(kaggle, other)

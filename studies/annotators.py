@@ -14,7 +14,7 @@ offsets   a learned offset per annotator and keypoint
 heads     a head per annotator
 own       trained on the rows of Kaggle's annotators alone; photographs only
 
-The annotator of a test face is known, predicted from its picture by a small network, or averaged over with the predicted probabilities. The score of a run is
+The annotator of a test face is known, predicted from its image by a small network, or averaged over with the predicted probabilities. The score of a run is
 that of the predicted annotator, as in a submission; the others are recorded as well. Nothing is selected on the test set. Finished runs are not repeated.
 """
 
@@ -63,7 +63,7 @@ class Data:
     validation: Part
     test: Part
     names: list[str]  # of the annotators
-    source: np.ndarray | None = None  # int [annotators], the annotation source of each, where a submission knows it
+    source: np.ndarray | None = None  # int [annotators], the annotation source of each, if a submission reveals it
 
 
 # Data
@@ -101,7 +101,7 @@ def photographs_of_two(helen_afw: Faces, lfpw: Faces, kaggle: Faces, seed: int) 
 # Networks
 
 def train_annotator_classifier(data: Data, images: int, seed: int) -> keras.Model:
-    "Train a small network that predicts the annotator from the picture; the probabilities are its output."
+    "Train a small network that predicts the probabilities of the annotators from the image."
     set_seeds(seed)
     layers: list[Any] = [keras.Input((96, 96, 1)), keras.layers.Rescaling(1 / 127.5, -1)]
     for filters in (16, 32, 64, 64):

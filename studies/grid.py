@@ -2,7 +2,7 @@
 
 python studies/grid.py --helen-afw helen_afw_96.npz --lfpw lfpw_train_96.npz --weights FOLDER [--gaps table random] [STAGE ...]
 
-The photographs are split by photo; the test set of the former comparison (HELEN and AFW alone) stays in the test set. STAGE is one of
+The photographs are split by photo; the test set of the earlier comparison (HELEN and AFW alone) stays in the test set. STAGE is one of
   tune        learning rate of each model: a third, once and three times the default, a quarter of the budget, chosen on the validation set
   grid        {complete, ffill, knn, ridge, masked} x every model x {augmented, not}; two seeds, three where a run takes under ten minutes
   headline    five seeds for the configuration of each model with the lowest validation error
@@ -62,7 +62,7 @@ class Cell:
     augment: int
     seed: int = 0
     variant: str = ""  # of the heatmap network, in the ablation
-    photos: int = 0  # photographs to learn from; 0: all
+    photos: int = 0  # training photographs; 0: all
     fine_tune_share: float = 0.0  # share of the budget for fine-tuning a pretrained backbone
     rate: float = 0.0  # factor of the default learning rate; 0: as tuned
 
@@ -76,7 +76,7 @@ class Cell:
 # Data
 
 def split_photographs(helen_afw: Faces, lfpw: Faces, settings: Settings) -> tuple[Faces, Faces, Faces]:
-    "Return training, validation and test photographs; the former test set, and a fifth of LFPW, are the test set."
+    "Return training, validation and test photographs; the earlier test set and a fifth of LFPW form the test set."
     rest, former = split_by_group(helen_afw, settings.test_share, settings.seed)
     more, added = split_by_group(lfpw, settings.test_share, settings.seed)
     test = concatenate([former, added], name="HELEN, AFW and LFPW")
@@ -110,7 +110,7 @@ def in_first_source(faces: Faces, reference: dict[str, float], seed: int) -> Fac
 # Models
 
 def build_variant(variant: str) -> keras.Model:
-    "Build the heatmap network with one part changed: coordinates in place of heatmaps, or no batch normalisation."
+    "Build the heatmap network with one part changed: coordinates instead of heatmaps, or no batch normalisation."
     model = build_heatmap()
     if variant == "coordinates":
         trunk = model.get_layer("heatmaps").input
@@ -268,14 +268,14 @@ def settings_of(options: argparse.Namespace) -> Settings:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stages", nargs="*", metavar="STAGE", help=" ".join(STAGES))
-    parser.add_argument("--helen-afw", type=Path, required=True, help="photographs of the former comparison")
-    parser.add_argument("--lfpw", type=Path, required=True, help="photographs that are added")
+    parser.add_argument("--helen-afw", type=Path, required=True, help="photographs of the earlier comparison")
+    parser.add_argument("--lfpw", type=Path, required=True, help="additional photographs")
     parser.add_argument("--weights", type=Path, default=Path("data/weights"), help="folder with initial weights of pretrained models")
     parser.add_argument("--gaps", nargs="+", default=["table", "random"], choices=("table", "random"))
     parser.add_argument("--models", help="names, separated by spaces (default: those of the full profile)")
-    parser.add_argument("--seeds", type=int, default=5, help="the most seeds of a cell")
+    parser.add_argument("--seeds", type=int, default=5, help="maximum number of seeds per cell")
     parser.add_argument("--augment", type=int, default=12, help="augmented copies per face")
-    parser.add_argument("--images", type=int, help="images shown in every run, for trying the command out")
+    parser.add_argument("--images", type=int, help="images shown in every run, for testing the command")
     parser.add_argument("--results", type=Path, default=Path(__file__).parents[1] / "results")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "facekp" / "grid", help="features and states, outside the repository")
     options = parser.parse_args(arguments)

@@ -1,11 +1,11 @@
-"""Reproduce a validation MSE far below the competition's best: augmented copies of one photograph on both sides of the split.
+"""Test whether augmented copies of one photograph on both sides of the split explain a validation MSE far below the competition's best.
 
 python studies/leakage.py --faces helen_afw_96.npz [--models baseline cnn heatmap] [--images 30000] [--photos 150] [--seeds 0 1]
 
-The project that the course follows reports MSE 0.6; the winner of the competition had 1.64. One network is trained as a notebook does it that augments first and
+The project that the course follows reports MSE 0.6; the winner of the competition had 1.64. One network is trained as in a notebook that augments first and
 splits afterwards: every photograph and its copies, in random order, 80% to train on and 20% to validate on. It is scored three ways: on its training rows, on these
 validation rows, and on photographs that it has never seen. A second network, with the split made first, is scored on the same photographs. Few photographs and many images shown are
-what memorising takes: with 12 copies of 950 photographs and 30,000 images shown, the training rows are not memorised yet. Runs that are recorded
+what memorising takes: with 12 copies of 950 photographs and 30,000 images shown, the network has not memorised the training rows. Runs that are recorded
 are not trained again. Writes results/leakage/meta.json.
 """
 
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--images", type=int, default=30_000, help="images shown in a training run")
     parser.add_argument("--copies", type=int, default=12, help="augmented copies per photograph")
-    parser.add_argument("--photos", type=int, default=0, help="photographs to learn from; 0: all")
+    parser.add_argument("--photos", type=int, default=0, help="training photographs; 0: all")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "results" / "leakage" / "meta.json")
     options = parser.parse_args(arguments)
     command = " ".join(Path(word).name if "/" in word else word for word in (arguments or sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Measure the duplicate search on real faces: does it find altered copies, and does it mistake two persons for one?
+"""Measure the duplicate search on real faces: whether it finds altered copies, and whether it mistakes two persons for one.
 
 python studies/near_duplicates.py FACES.npz... [--results results]
 

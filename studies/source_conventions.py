@@ -1,4 +1,4 @@
-"""Measure how the two annotation sources of Kaggle's label table differ, and a bound on the precision of labels, for lesson 2.
+"""Measure how the two annotation sources of Kaggle's label table differ, and a bound on the precision of labels.
 
 python studies/source_conventions.py --labels training.csv [--out results/source_conventions/meta.json]
 """
@@ -27,7 +27,7 @@ def robust_deviation(values: np.ndarray) -> float:
 
 
 def describe(points: np.ndarray, usual: np.ndarray) -> dict:
-    "Return mean positions and variation of a source's eyes, nose and lip; the sideways measures over usual rows only."
+    "Return mean positions and variation of a source's eyes, nose and lip; the horizontal measures exclude unusual rows."
     left, right = points[:, 0], points[:, 1]
     across, seen = left - right, eye_coordinates(points)
     distance = np.linalg.norm(across, axis=1)

@@ -2,8 +2,8 @@
 
 python tools/colab_check.py [NAME ...]: all of them, or those whose names begin with NAME. The badge and the set-up cell are added to notebooks
 that lack them. `google.colab` is replaced by a stand-in module, so that the set-up cell installs the same packages as in Colab.
-With `--out FOLDER` the executed notebooks are kept, so that their figures can be looked at; `--python FILE` uses the environment of that Python,
-for example one that has JupyterLab, in place of a new one.
+With `--out FOLDER` the executed notebooks are kept, so that their figures can be checked; `--python FILE` uses the environment of that Python,
+for example one with JupyterLab, instead of a new one.
 """
 
 import argparse
@@ -68,7 +68,7 @@ def run_alone(path: Path, python: Path, out: Path | None = None) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("names", nargs="*", help="beginnings of the names of notebooks; all where none is given")
+    parser.add_argument("names", nargs="*", help="beginnings of the names of notebooks (default: all)")
     parser.add_argument("--python", type=Path, help="Python of an environment with the wheel, nbclient and ipykernel")
     parser.add_argument("--out", type=Path, help="folder for the executed notebooks")
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Try the rules of tests/faults/test_fuzz_rules.py on random cases, and record how they ended.
+"""Test the rules of tests/faults/test_fuzz_rules.py on random cases, and record the outcomes.
 
     python tools/fuzz.py [--rule NAME ...] [--cases N] [--out results/reliability/fuzz.json]
 
@@ -18,7 +18,7 @@ from parts import load_average, write_part
 ROOT = Path(__file__).resolve().parent.parent
 WHAT = "rules tried on random cases whose right answer is known"
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "faults")]
-MEMORY = Path("/dev/shm")  # folders and runs are written there where it is present, which spares the disk
+MEMORY = Path("/dev/shm")  # if present, folders and runs are written there, which spares the disk
 
 
 def hash_code() -> str:
@@ -30,12 +30,12 @@ def hash_code() -> str:
 
 
 def main() -> None:
-    "Try the rules and write the record after each."
+    "Test the rules and write the record after each."
     import test_fuzz_rules
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rule", nargs="+", choices=test_fuzz_rules.RULES, default=list(test_fuzz_rules.RULES))
-    parser.add_argument("--cases", type=int, help="of each rule (default: as many as the rule states, 20,000 for most)")
+    parser.add_argument("--cases", type=int, help="number of cases per rule (default: stated by the rule, 20,000 for most)")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "reliability" / "fuzz.json")
     options = parser.parse_args()
     for name in options.rule:

@@ -191,8 +191,8 @@ def _training(default: dict) -> list[str]:
     second = default["mediapipe"] if isinstance(default.get("mediapipe"), dict) else {}
     if _number(second.get("rmse")):
         lines += ["The training labels are blended with MediaPipe predictions: MediaPipe Attention Mesh (Apache-2.0) predicts 478 points in the image and in its mirror image, and a ridge regression fitted on the training "
-                  f"photographs maps them to the fifteen keypoints. On the test faces, these predictions alone have an RMSE of {second['rmse']:.2f} px (95% CI {_interval(second.get('interval'))}; mean of twelve "
-                  "predictions per face). Only training needs MediaPipe, in an environment of its own.", ""]
+                  f"photographs maps them to the fifteen keypoints. On the test faces, these predictions alone have an RMSE of {second['rmse']:.2f} px (95% CI {_interval(second.get('interval'))}; "
+                  "six predictions each for the image and its mirror image, of which five are averaged). Only training needs MediaPipe, in a separate environment.", ""]
     stages = [stage for stage in default.get("stages") or [] if isinstance(stage, dict)]
     if stages:
         lines += table([{**stage, "stage": STAGES.get(stage.get("stage"), stage.get("stage"))} for stage in stages], "stage", "Stages of training")

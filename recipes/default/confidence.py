@@ -2,9 +2,9 @@
 
     python recipes/default/confidence.py --data LFPW.npz MTFL.npz --backgrounds FOLDER --out results/prediction/confidence.json
 
-The faces must be unseen by the keypoint model. Each is blended into a piece of a face-free picture of FOLDER, many of them spoiled (sunglasses, blur, roll, half hidden, dark, noise,
-small); pieces without a face and photographic negatives are added. Half of the groups fits, the other half is measured. The weights that it prints go into
-nbs/library/inference/confidence.ipynb; run again, it measures them on the test half. No image is kept.
+The keypoint model must not have been trained on the faces. Each is blended into a crop of an image without faces from FOLDER, many of them degraded (sunglasses, blur, roll, half hidden, dark, noise,
+small); crops without a face and photographic negatives are added. The regression is fitted on half of the groups and tested on the other half. The printed weights go into
+nbs/library/inference/confidence.ipynb; a second run then measures them on the test half. No image is kept.
 """
 
 import argparse
@@ -26,12 +26,12 @@ from facekp.keypoints import IMAGE_SIZE
 from facekp.metrics import interocular_distance
 
 MASK = cv2.GaussianBlur(cv2.ellipse(np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.float32), (48, 48), (44, 47), 0, 0, 360, 1, -1), (0, 0), 2.5)
-SKIN = np.array([1.12, 0.97, 0.88], np.float32)  # grey faces get a tint
+SKIN = np.array([1.12, 0.97, 0.88], np.float32)  # tint for grey faces
 SPOILS = {"none": 0.34, "sunglasses": 0.1, "blur": 0.12, "roll": 0.16, "hidden": 0.08, "dark": 0.05, "noise": 0.07, "small": 0.08}
 
 
 def spoil(kind: str, image: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    "Spoil a face [96,96] in place of a copy."
+    "Degrade a face [96,96] in one of several ways."
     image = image.copy()
     if kind == "sunglasses":
         for eye in points[:2]:
@@ -51,7 +51,7 @@ def spoil(kind: str, image: np.ndarray, points: np.ndarray, rng: np.random.Gener
 
 
 def piece(pictures: list[np.ndarray], rng: np.random.Generator, width: int = 640, height: int = 480) -> np.ndarray:
-    "Return a random piece of a face-free image, of any scale."
+    "Return a random crop of an image without faces, at any scale."
     picture = pictures[rng.integers(len(pictures))]
     scale = min(picture.shape[0] / height, picture.shape[1] / width) * rng.uniform(0.35, 1)
     breadth, tall = int(width * scale), int(height * scale)
@@ -74,7 +74,7 @@ def blend(scene: np.ndarray, image: np.ndarray, points: np.ndarray, size: int, a
 
 
 def scenes(faces: Faces, pictures: list[np.ndarray], rng: np.random.Generator):
-    "Yield scene, points or None, and kind: every face once, and as many scenes without one as half of the faces."
+    "Yield scene, points or None, and kind: every face once, and half as many scenes without a face."
     for image, points in zip(faces.images, faces.points):
         kind = str(rng.choice(list(SPOILS), p=list(SPOILS.values())))
         scene = piece(pictures, rng)
@@ -90,7 +90,7 @@ def scenes(faces: Faces, pictures: list[np.ndarray], rng: np.random.Generator):
 
 
 def collect(faces: Faces, pictures: list[np.ndarray], seed: int) -> tuple[list[dict], list[list]]:
-    "Return a row for each found face (measurements, whether it is right, kind), and for each scene kind, errors and confidences."
+    "Return a row for each found face (measurements, whether it is correct, kind), and for each scene its kind, errors and confidences."
     measured = {}
 
     def record(measurements: dict) -> float:
@@ -114,12 +114,12 @@ def collect(faces: Faces, pictures: list[np.ndarray], seed: int) -> tuple[list[d
 
 
 def table(rows: list[dict], names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    "Return the measurements [N,4] and whether each face is right [N]."
+    "Return the measurements [N,4] and whether each face is correct [N]."
     return np.array([[row[name] for name in names] for row in rows]), np.array([row["right"] for row in rows])
 
 
 def reliability(confidence: np.ndarray, right: np.ndarray) -> list[dict]:
-    "Return how often faces of a confidence are right."
+    "Return how often faces with a confidence are correct."
     edges = np.array([0, 0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 1.0001])
     inside = [(confidence >= low) & (confidence < high) for low, high in zip(edges, edges[1:])]
     return [{"from": round(float(low), 2), "faces": int(one.sum()), "confidence": round(float(confidence[one].mean()), 3),

@@ -1,10 +1,10 @@
-"""Turn MediaPipe's face detectors into ONNX files with a free picture size.
+"""Convert MediaPipe's face detectors to ONNX files with a free image size.
 
     python recipes/default/convert_detector.py mediapipe-0.10.14-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl full_range facekp/detector.onnx
 
-The wheel comes from `pip download --no-deps mediapipe==0.10.14`; its files are under the Apache licence 2.0, and so is what comes out.
-Needs the packages onnx and ai-edge-litert. Nothing is trained and no answer changes: the weights (float16) stay what they are, the layout
-becomes NCHW, height and width become free (multiples of 32), and channels are filled up with zeros, so that ONNX Runtime keeps its blocked
+The wheel comes from `pip download --no-deps mediapipe==0.10.14`; its files are under the Apache License 2.0, and so is the output.
+Needs the packages onnx and ai-edge-litert. Nothing is trained and no output changes: the weights (float16) are kept, the layout
+becomes NCHW, height and width become free (multiples of 32), and channels are padded with zeros, so that ONNX Runtime keeps its blocked
 layout from the first convolution to the last (0.6 of the time). The outputs are compared with LiteRT's.
 """
 
@@ -53,7 +53,7 @@ def convert(content: bytes, metadata: dict) -> onnx.ModelProto:
         return name
 
     def weight(index: int, order: tuple | None = None) -> str:
-        "Return a weight stored as float16 and widened when the file is loaded."
+        "Return a weight that is stored as float16 and converted to float32 when the file is loaded."
         array = constants[index] if order is None else np.transpose(constants[index], order)
         half = array.astype(np.float16)
         assert np.array_equal(half.astype(np.float32), array), "the weights are float16 in the source"
@@ -70,19 +70,19 @@ def convert(content: bytes, metadata: dict) -> onnx.ModelProto:
         inputs = [f"t{i}" for i in operator.inputs]
         activation = getattr(options, "fusedActivationFunction", 0)
         raw = f"{output}_raw" if activation else output
-        assert activation in (0, 1), "nothing but ReLU is known here"
+        assert activation in (0, 1), "only ReLU is supported"
         if name in ("CONV_2D", "DEPTHWISE_CONV_2D"):
             depthwise = name.startswith("DEPTH")
             kernel = weight(operator.inputs[1], (3, 0, 1, 2) if depthwise else TO_CHANNELS_FIRST)
             shape = constants[operator.inputs[1]].shape
             source, border = borders.get(operator.inputs[0], (inputs[0], None))
             padding = {"auto_pad": "SAME_UPPER"} if options.padding == 0 else {"pads": border or [0, 0, 0, 0]}
-            assert border is None or options.padding, "a border is drawn around the picture only once"
+            assert border is None or options.padding, "only one padding of the image is supported"
             add("Conv", [source, kernel, weight(operator.inputs[2])], raw, strides=[options.strideH, options.strideW],
                 group=int(shape[3]) if depthwise else 1, **padding)
         elif name == "PAD":
             pads = constants[operator.inputs[1]][list(TO_CHANNELS_FIRST)]
-            if not pads[:2].any():  # a border in the plane: the convolution behind it can draw it itself, which is faster
+            if not pads[:2].any():  # spatial padding: the following convolution can pad itself, which is faster
                 borders[operator.outputs[0]] = inputs[0], pads[2:].T.reshape(-1).tolist()
                 continue
             add("Pad", [inputs[0], constant(f"pads{len(weights)}", pads.T.reshape(-1).astype(np.int64))], raw)
@@ -118,20 +118,20 @@ def convert(content: bytes, metadata: dict) -> onnx.ModelProto:
     return result
 
 
-CHANNEL_BLOCK = 16  # channels in a block of ONNX Runtime's layout on processors with AVX-512; a multiple of those of other processors
+CHANNEL_BLOCK = 16  # channels per block of ONNX Runtime's layout on processors with AVX-512; a multiple of the blocks of other processors
 
 
 def blocks(channels: int) -> int:
-    "Return the next multiple of a block."
+    "Return the number of channels rounded up to whole blocks."
     return -(-channels // CHANNEL_BLOCK) * CHANNEL_BLOCK
 
 
 def widen_channels(model: onnx.ModelProto) -> onnx.ModelProto:
-    "Fill channels up with zeros to whole blocks: a residual sum then needs no Pad, for which ONNX Runtime would leave its blocked layout."
+    "Pad channels with zeros to whole blocks; a residual sum then needs no Pad, for which ONNX Runtime would leave its blocked layout."
     graph = model.graph
     arrays = {array.name: numpy_helper.to_array(array) for array in graph.initializer}
     stored = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Cast"}
-    heads = {node.input[0] for node in graph.node if node.op_type == "Transpose"}  # outputs keep their width
+    heads = {node.input[0] for node in graph.node if node.op_type == "Transpose"}  # outputs keep their number of channels
     channels, same, nodes = {}, {}, []
     for node in graph.node:
         node.input[:] = [same.get(name, name) for name in node.input]
@@ -139,7 +139,7 @@ def widen_channels(model: onnx.ModelProto) -> onnx.ModelProto:
             kernel, bias = (arrays[stored[name]] for name in node.input[1:])
             group = next(attribute for attribute in node.attribute if attribute.name == "group")
             wide = len(kernel) if node.output[0] in heads else blocks(len(kernel))
-            inside = kernel.shape[1] if kernel.shape[1] in (1, 3) else blocks(kernel.shape[1])  # 1: depthwise, 3: the picture
+            inside = kernel.shape[1] if kernel.shape[1] in (1, 3) else blocks(kernel.shape[1])  # 1: depthwise, 3: the image
             arrays[stored[node.input[1]]] = np.zeros((wide, inside, *kernel.shape[2:]), kernel.dtype)
             arrays[stored[node.input[1]]][:len(kernel), :kernel.shape[1]] = kernel
             arrays[stored[node.input[2]]] = np.pad(bias, (0, wide - len(bias)))

@@ -166,7 +166,7 @@ def main() -> None:
         write_measurement(options.record, calibration, f"python recipes/default/ship.py --model {options.model.name} --calibrate {data['name']}{' --held-out' * options.held_out}", data,
                           time.perf_counter() - started)
         for tenth in calibration["tenths"]:
-            print(f"  spread {tenth['predicted']:.2f} px: real error {tenth['real']:.2f} px")
+            print(f"  sigma {tenth['predicted']:.2f} px: actual error {tenth['real']:.2f} px")
         print(f"{scores['rmse']:.4f} px on {len(faces)} faces ({kept['rmse']:.4f} in Keras), spread {spread.mean():.2f} px in the mean, "
               f"{calibration['within_1_spread']:.0%} of coordinates within one spread, {calibration['within_2_spreads']:.0%} within two; wrote {options.record}")
 

@@ -302,7 +302,7 @@ def branch(options, model: keras.Model, parts: dict[str, Faces], validation: Fac
             model.set_weights(started)
             learn(options, model, parts, validation, names[number], seeds[number], budgets[number])
     if missing and options.only is not None:
-        raise SystemExit(f"{stage} {options.only} is there; run the command again for the next branch, and without --only for the mean of all")
+        raise SystemExit(f"{stage} {options.only} is finished; run the command again for the next branch, and without --only for the mean of all")
     branches = [load_model(options.out / f"{name}.keras").get_weights() for name in names]
     model.set_weights([np.mean(weights, axis=0) for weights in zip(*branches)])
     save_model(model, options.out / f"{name_of(options, stage)}.keras")
@@ -346,9 +346,9 @@ def describe_by(faces: Faces, predicted: np.ndarray) -> dict:
     turn = np.abs(np.sum((faces.points[:, 10] - faces.points[:, :2].mean(axis=1)) * between, axis=1)) / np.sum(between**2, axis=1)
     grey = faces.images.mean(axis=(1, 2))
     kinds = {"source": {str(name): faces.source == name for name in np.unique(faces.source)},
-             "turn": {"facing (nose within 5% of the eyes' distance from their middle)": turn < 0.05, "turned a little (5-15%)": (turn >= 0.05) & (turn < 0.15),
+             "turn": {"frontal (nose within 5% of the eye distance from the midline)": turn < 0.05, "turned a little (5-15%)": (turn >= 0.05) & (turn < 0.15),
                       "turned (over 15%)": turn >= 0.15},
-             "brightness": {"dark (mean grey under 90)": grey < 90, "middling (90-140)": (grey >= 90) & (grey < 140), "bright (over 140)": grey >= 140}}
+             "brightness": {"dark (mean grey under 90)": grey < 90, "medium (90-140)": (grey >= 90) & (grey < 140), "bright (over 140)": grey >= 140}}
     described = {}
     for kind, parts in kinds.items():
         described[kind] = {}
@@ -363,7 +363,7 @@ def describe_translation(translation: Ridge, opinion: np.ndarray, faces: Faces, 
     "Describe MediaPipe's model, with the RMSE of its predictions after the ridge regression on other faces than it was fitted on."
     answers = translation.predict(opinion).reshape(-1, len(KEYPOINTS), 2)
     measured = evaluate_points(answers.astype(np.float32), faces.points, faces.group)
-    return {"wheel": f"mediapipe=={version}", "file": "mediapipe/modules/face_landmark/face_landmark_with_attention.tflite", "looks": "12 a face: the mean of five cuts, of the picture and of its mirror image",
+    return {"wheel": f"mediapipe=={version}", "file": "mediapipe/modules/face_landmark/face_landmark_with_attention.tflite", "looks": "12 per face: the mean of five crops, of the image and of its mirror image",
             "rmse": measured["rmse"], "interval": measured["intervals"]["rmse"], "by_source": {name: part["rmse"] for name, part in describe_by(faces, answers)["source"].items()}}
 
 
@@ -442,7 +442,7 @@ def describe(options, stages: list[dict], data: dict, judged: Faces, predicted: 
             "seed": options.seed, "without": options.without, "instead": options.instead,
             "data": {**data, "measured_on": "validation" if options.ablation else "kept out", "files": {file.name: hash_file(file) for file in (options.faces, options.more)},
                      "n_more": faces.get("frames", 0), "n_drawn": faces.get("drawings", 0), "n_with_copies": copies, "n_learned_at_the_end": faces["photographs"],
-                     "split": "split_by_group(faces, 0.2, 0), then split_by_group(rest, 0.15, 0): whole photographs, near copies on one side"},
+                     "split": "split_by_group(faces, 0.2, 0), then split_by_group(rest, 0.15, 0): whole photographs, near duplicates on one side"},
             "budget": {"bend": BEND, "shares": SHARES, "own": OWN, "decay": DECAY, "computed_in": options.dtype, **budgets_of(options)},
             "epochs": sum(stage["history"][-1]["epoch"] for stage in stages), "images_shown": sum(stage["images_shown"] for stage in stages),
             "seconds": sum(stage["seconds"] for stage in stages), "history": [{**entry, "stage": number} for number, stage in enumerate(stages, 1) for entry in stage["history"]],
