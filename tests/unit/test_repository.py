@@ -79,8 +79,11 @@ def test_functions_are_short_and_modules_have_one_subject():
 def test_scripts_import_what_is_there():
     "A name that moved to another module would stop a script at its first line, perhaps long after it was last run."
     pytest.importorskip("keras")
-    gone = []
-    for path in (path for folder in ("studies", "recipes", "benchmarks", "tools", "examples") for path in sorted((ROOT / folder).rglob("*.py"))):
+    gone, folders_of = [], {}
+    scripts = sorted(path for folder in ("studies", "recipes", "benchmarks", "tools", "examples") for path in (ROOT / folder).rglob("*.py"))
+    for path in [*scripts, *(path for folder in ("nbs", "slides", "tests") for path in (ROOT / folder).rglob("*.py"))]:
+        folders_of.setdefault(path.stem, set()).add(path.parent)
+    for path in scripts:
         text = path.read_text(encoding="utf-8")
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "facekp":
@@ -89,7 +92,7 @@ def test_scripts_import_what_is_there():
                          if not hasattr(module, name.name) and not (hasattr(module, "__path__") and importlib.util.find_spec(f"{node.module}.{name.name}"))]
             elif isinstance(node, (ast.Import, ast.ImportFrom)):
                 for name in [node.module] if isinstance(node, ast.ImportFrom) else [name.name for name in node.names]:
-                    ours = {script.parent for script in ROOT.glob(f"*/**/{name}.py") if not {"facekp", ".venv"} & set(script.relative_to(ROOT).parts)}
+                    ours = folders_of.get(name, set())
                     reached = any(folder == path.parent or f'"{folder.name}"' in text for folder in ours)  # in the same folder, or in one that the script adds to the path
                     if ours and not reached:
                         gone.append(f"{path.relative_to(ROOT)}: {name}, which is in {next(iter(ours)).relative_to(ROOT)}")
