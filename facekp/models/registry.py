@@ -53,11 +53,15 @@ def model_spec(
         raise UserError(f"model '{name}' is unknown{did_you_mean(name, _specs())}")
     return _specs()[name]
 
-# %% ../../nbs/library/models/registry.ipynb #1e299865
+# %% ../../nbs/library/models/registry.ipynb #4dd1e935
 def build_model(
     name: str,  # one of list_models()
     train: Faces | None = None,  # training set; needed by `mean` alone, which predicts the mean of its labels
     weights: str | Path | None = None,  # initial weights of a pretrained model: 'imagenet', a file, or None for random weights
 ) -> keras.Model:  # uncompiled, from grey [N,96,96,1] to pixels [N,15,2]
     "Build a model by its name. Raises UserError for an unknown name, or for `mean` without training faces."
-    return model_spec(name).build(train, weights)
+    spec = model_spec(name)
+    model = spec.build(train, weights)
+    if spec.pretrained and model.name != name:  # training in two stages goes by the name
+        raise ValueError(f"the builder of '{name}' names its network '{model.name}'; expected '{name}'")
+    return model
