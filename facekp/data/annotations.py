@@ -24,7 +24,7 @@ from ..foreign_files import is_system_name
 from ..images import write_image
 from ..keypoints import IMAGE_SIZE, KEYPOINTS
 
-# %% ../../nbs/library/data/annotations.ipynb #bbc2d343
+# %% ../../nbs/library/data/annotations.ipynb #c0a677fc
 SKELETON = (("left_eye_inner_corner", "left_eye_outer_corner"), ("right_eye_inner_corner", "right_eye_outer_corner"),
             ("left_eyebrow_inner_end", "left_eyebrow_outer_end"), ("right_eyebrow_inner_end", "right_eyebrow_outer_end"),
             ("mouth_left_corner", "mouth_center_top_lip"), ("mouth_center_top_lip", "mouth_right_corner"),
@@ -34,16 +34,16 @@ SKELETON = (("left_eye_inner_corner", "left_eye_outer_corner"), ("right_eye_inne
 @dataclass(frozen=True)
 class AnnotatedImage:
     "An image and the keypoints of its faces."
-    file: str  # as the annotations name it
+    file: str  # file name in the annotations
     width: int  # pixels
     height: int  # pixels
-    points: Sequence[np.ndarray] = ()  # per face float [15,2], pixels, NaN where not labelled
-    boxes: Sequence[np.ndarray] = ()  # per face float [4]: left, top, right, bottom, pixels
-    scores: Sequence[float] = field(default=())  # per face 0-1; empty for labels made by hand
+    points: Sequence[np.ndarray] = ()  # one float [15,2] per face, pixels, NaN where not labelled
+    boxes: Sequence[np.ndarray] = ()  # one float [4] per face: left, top, right, bottom, pixels
+    scores: Sequence[float] = field(default=())  # one score per face, 0-1; empty for labels made by hand
 
-# %% ../../nbs/library/data/annotations.ipynb #c42f742f
+# %% ../../nbs/library/data/annotations.ipynb #f462a069
 def to_coco(
-    images: Iterable[AnnotatedImage],  # in the order of their numbers
+    images: Iterable[AnnotatedImage],  # annotated images; their ids count from 1 in this order
 ) -> dict[str, Any]:  # the JSON document
     "Return annotations as COCO keypoints: one category, `face`, with the fifteen keypoints and their skeleton."
     listed: list[dict[str, Any]] = []
@@ -68,7 +68,7 @@ def _coco_face(points: np.ndarray, box: np.ndarray) -> dict[str, Any]:
     return {"category_id": 1, "iscrowd": 0, "bbox": [round(value, 2) for value in (left + 0.5, top + 0.5, width, height)], "area": round(width * height, 2),
             "keypoints": np.column_stack([filled, 2.0 * present]).reshape(-1).tolist(), "num_keypoints": int(present.sum())}
 
-# %% ../../nbs/library/data/annotations.ipynb #a265a9d4
+# %% ../../nbs/library/data/annotations.ipynb #3ebf75f8
 def to_labelme(
     image: AnnotatedImage,  # one image; LabelMe keeps a file per image, beside it
 ) -> dict[str, Any]:  # the JSON document
@@ -84,16 +84,16 @@ def to_labelme(
 
 
 def _labelme_shape(label: str, kind: str, places: np.ndarray, group: int) -> dict[str, Any]:
-    "Return a shape; places count from the edge of the first pixel."
+    "Return a shape; the origin of places is the edge of the first pixel."
     return {"label": label, "points": np.round(places, 2).tolist(), "group_id": group, "shape_type": kind, "flags": {}}
 
-# %% ../../nbs/library/data/annotations.ipynb #365d04bb
+# %% ../../nbs/library/data/annotations.ipynb #ad923455
 def export_labels(
     faces: Faces,  # images and labels
-    folder: str | Path,  # for the images and annotations; made if missing, must hold no annotations yet
+    folder: str | Path,  # folder for the images and annotations, created if missing; it must not contain annotations
     format: str = "coco",  # coco: annotations.json; labelme: a .json beside each image
 ) -> Path:  # the folder
-    "Write images as PNG and labels for another program. The box of a face is its image. Raises UserError where annotations or images of an export are there already."
+    "Write PNG images and labels for another program; the box of a face is its whole image. Raises UserError if the folder contains annotations or exported images."
     check_export(folder, format)
     folder, box = Path(folder), np.array([-0.5, -0.5, IMAGE_SIZE - 0.5, IMAGE_SIZE - 0.5])
     names = [f"face_{row:05d}.png" for row in range(len(faces))]
@@ -107,10 +107,10 @@ def export_labels(
 
 
 def check_export(
-    folder: str | Path,  # for images and annotations
+    folder: str | Path,  # folder for the images and annotations
     format: str,  # one of ANNOTATION_FORMATS
 ) -> None:
-    "Raise UserError for an unknown format, a folder that cannot be written, and one that holds annotations or images of an export."
+    "Raise UserError for an unknown format, and for a folder that cannot be written or contains annotations or exported images."
     if format not in ANNOTATION_FORMATS:
         raise UserError(f"format {format!r}: expected one of {', '.join(ANNOTATION_FORMATS)}")
     check_folder(folder)

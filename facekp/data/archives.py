@@ -22,7 +22,7 @@ from typing import IO, Any, cast
 from ..errors import RunError, UserError
 from ..foreign_files import describe_foreign, is_system_name, read_head
 
-# %% ../../nbs/library/data/archives.ipynb #cee7474f
+# %% ../../nbs/library/data/archives.ipynb #7d70fd27
 @contextlib.contextmanager
 def reading(
     path: str | Path,  # file that is read, begins the message
@@ -41,7 +41,7 @@ def reading(
         raise UserError(f"{path}: can't be read as a table ({error}); expected Kaggle's columns, "
                         "separated by commas") from error
     except RuntimeError as error:  # zipfile raises it for an encrypted member
-        raise UserError(f"{path}: {'holds files with a password; unpack it first' if 'encrypted' in str(error) else f'can not be read ({error})'}") from error
+        raise UserError(f"{path}: {'holds files with a password; unpack it first' if 'encrypted' in str(error) else f'cannot be read ({error})'}") from error
     except OSError as error:
         raise UserError(f"{path}: can't be read ({error.strerror or error})") from error
 
@@ -67,14 +67,14 @@ def open_zip(
                         "facekp.data.archives.MAX_UNPACKED higher")
     return archive
 
-# %% ../../nbs/library/data/archives.ipynb #4c061c6a
+# %% ../../nbs/library/data/archives.ipynb #ed18a08d
 COMPETITION = "facial-keypoints-detection"
 
 
 def find_table(
     path: Path,  # folder, zip file or the table itself
     name: str,  # file name of the table, such as training.csv
-) -> Path | None:  # the table or the zip file that contains it; None where a folder has neither
+) -> Path | None:  # the table or the zip file that contains it; None if a folder contains neither
     "Find the file of a Kaggle folder that contains a table."
     if path.is_file():
         return path
@@ -96,13 +96,13 @@ def require_table(
                         f"{COMPETITION}.zip in it")
     return table
 
-# %% ../../nbs/library/data/archives.ipynb #2c6a33f7
+# %% ../../nbs/library/data/archives.ipynb #a7367cf7
 def _find_in_zip(archive: zipfile.ZipFile, name: str, where: str,
                  depth: int = 2) -> IO[bytes] | None:
     "Open a table in a zip file, or in the nested zip file of the same name."
     places = [(member.filename.replace("\\", "/").split("/"), member) for member in archive.infolist()]
     members: dict[str, zipfile.ZipInfo] = {}
-    for parts, member in sorted(places, key=lambda place: len(place[0])):  # of several with one name, that in the outermost folder
+    for parts, member in sorted(places, key=lambda place: len(place[0])):  # of several members with one name, take that in the outermost folder
         if not any(map(is_system_name, parts)):
             members.setdefault(parts[-1], member)
     if name in members:

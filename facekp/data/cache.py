@@ -26,13 +26,13 @@ from ..errors import RunError, UserError
 from ..faces import Faces
 from ..files import atomic_path, hash_file, write_text
 
-# %% ../../nbs/library/data/cache.ipynb #b044e0a5
+# %% ../../nbs/library/data/cache.ipynb #1405d0c1
 CACHE_FOLDER = ".facekp_cache"
 CACHE_FORMAT = 3  # version of the entries; increment it when the result of parsing changes
 
 
 def write_cache(
-    folder: Path,  # folder of the cache; created where missing
+    folder: Path,  # folder of the cache, created if it is missing
     key: str,  # name of the entry
     faces: Faces,  # faces to store
 ) -> None:
@@ -45,7 +45,7 @@ def write_cache(
 def read_cache(
     folder: Path,  # folder of the cache
     key: str,  # name of the entry
-) -> Faces | None:  # None where the entry is missing or damaged
+) -> Faces | None:  # None if the entry is missing or damaged
     "Read faces from the cache."
     try:
         with np.load(folder / f"{key}.npz", allow_pickle=False) as stored:
@@ -54,14 +54,14 @@ def read_cache(
             zipfile.BadZipFile, zlib.error):
         return None
 
-# %% ../../nbs/library/data/cache.ipynb #8a5a1279
+# %% ../../nbs/library/data/cache.ipynb #731a9248
 def cached(
     folder: Path,  # folder of the cache
-    name: str,  # of the set: there is one entry of each
-    version: str,  # hash of what the faces are made from
-    make: Callable[[], Faces],  # makes them
+    name: str,  # name of the set; the cache keeps one entry per name
+    version: str,  # hash of the sources of the faces, hexadecimal
+    make: Callable[[], Faces],  # function that makes the faces
 ) -> Faces:  # the faces, made or from the cache
-    "Load the faces of a name and version from the cache, or make them and store them in place of other versions. A cache that cannot be written is a warning."
+    "Load the faces of a name and version from the cache, or make them and store them in place of other versions. Warns if the cache cannot be written."
     key = f"{name}-{version[:16]}-{CACHE_FORMAT}"
     faces = read_cache(folder, key)
     if faces is not None:
@@ -76,14 +76,14 @@ def cached(
         warnings.warn(f"{name} could not be kept for the next time, and loading goes on without it: {error}", stacklevel=5)
     return faces
 
-# %% ../../nbs/library/data/cache.ipynb #bd44e887
+# %% ../../nbs/library/data/cache.ipynb #24d8193c
 def cached_files(
     files: list[Path],  # source files of the faces
-    parse: Callable[[], Faces],  # reads the source files
+    parse: Callable[[], Faces],  # function that reads the source files
     name: str,  # name of the set
     base: Path | None = None,  # folder that contains all files and the cache; None: the folder of the first file
 ) -> Faces:  # the faces, parsed or from the cache
-    "Parse files, or load the faces from the cache while the contents of the files are the same. Raises UserError for files that change meanwhile."
+    "Load faces from the cache if the contents of the files are unchanged, or parse the files. Raises UserError for files that change meanwhile."
     base = base or files[0].parent
 
     def parse_unchanged() -> Faces:
@@ -99,5 +99,5 @@ def cached_files(
 
 
 def _hash_files(files: list[Path], base: Path) -> str:
-    "Hash names and contents."
+    "Return the hash of names and contents."
     return hashlib.sha256("".join(f"{path.relative_to(base).as_posix()} {hash_file(path)}\n" for path in files).encode("utf-8", "surrogateescape")).hexdigest()

@@ -13,12 +13,12 @@ import numpy as np
 from ..errors import UserError
 from ..keypoints import KEYPOINTS
 
-# %% ../../nbs/library/data/checks.ipynb #c6e6616c
+# %% ../../nbs/library/data/checks.ipynb #7e076321
 POINT_LIMITS = (-96.0, 192.0)  # pixels; valid range of a coordinate
 
 
 def check_points(
-    points: np.ndarray,  # [N,15,2], pixels, NaN where not labelled
+    points: np.ndarray,  # float [N,15,2], pixels, NaN where not labelled
 ) -> list[str]:  # one line per problem, such as "row 3: nose_tip_x is 500, expected -96 to 192 pixels"
     "Find coordinates that are infinite, far outside the image, or lack their x or y."
     low, high = POINT_LIMITS
@@ -32,17 +32,17 @@ def check_points(
                         "both or neither")
     return problems
 
-# %% ../../nbs/library/data/checks.ipynb #bd9062ae
+# %% ../../nbs/library/data/checks.ipynb #9ff36d24
 def raise_images(
     where: str,  # file name, begins the message
     images: np.ndarray,  # uint8 [N,96,96]
 ) -> None:
-    "Raise a `UserError` where some images hold only 0 and 1, or where every image is a single grey value: traces of a lost range."
+    "Raise UserError if some images contain only 0 and 1, or if every image has a single grey value: signs of a lost range."
     if not images.size:
         return
     flat = images.reshape(len(images), -1)
     low, high = flat.min(axis=1), flat.max(axis=1)
-    binary, advice = np.flatnonzero(high == 1), "where they were floats from 0 to 1, multiply by 255 before the conversion to uint8"
+    binary, advice = np.flatnonzero(high == 1), "if they were floats from 0 to 1, multiply by 255 before the conversion to uint8"
     if len(binary):
         which = "the images" if len(binary) == len(images) else f"{len(binary):,} of {len(images):,} images, the first is that of row {binary[0]},"
         raise UserError(f"{where}: {which} hold only 0 and 1, expected grey values 0-255; {advice}")
@@ -52,9 +52,9 @@ def raise_images(
 
 def raise_problems(
     where: str,  # file name, begins the message
-    problems: list[str],  # one line per problem, beginning with "row N"; nothing is raised where empty
+    problems: list[str],  # one line per problem, beginning with "row N"; an empty list raises nothing
 ) -> None:
-    "Raise a `UserError` with the first problem and the number of rows with problems."
+    "Raise UserError with the first problem and the number of rows with problems."
     first_of_row: dict[int, str] = {}
     for problem in problems:
         first_of_row.setdefault(int(problem.split()[1].rstrip(":")), problem)

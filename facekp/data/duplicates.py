@@ -75,11 +75,11 @@ def connected_components(
             return np.unique(labels, return_inverse=True)[1]
         labels = joined
 
-# %% ../../nbs/library/data/duplicates.ipynb #3541dde5
+# %% ../../nbs/library/data/duplicates.ipynb #4762380a
 def near_duplicates(
     images: np.ndarray,  # uint8 [N,96,96]
 ) -> np.ndarray:  # int [N], id of each image's set of copies, numbered in order of first appearance
-    "Give exact copies and copies after compression, other lighting or a shift of up to 2 px the same id."
+    "Assign one id to exact copies and to copies after compression, other lighting or a shift of up to 2 px."
     if not len(images):
         return np.zeros(0, int)
     _, firsts, exact = np.unique([hash(image.tobytes()) for image in images], return_index=True,

@@ -21,9 +21,9 @@ from .duplicates import connected_components
 from ..errors import UserError, did_you_mean
 from ..faces import Faces
 
-# %% ../../nbs/library/data/groups.ipynb #f3bef0be
+# %% ../../nbs/library/data/groups.ipynb #d1319fee
 GROUPS_FILE = "groups.csv"
-PHOTO_SHARE = 0.4  # photos per face from which HELEN's and AFW's names are believed; AFW has 0.61, HELEN nearly 1
+PHOTO_SHARE = 0.4  # smallest number of photos per face for which names count as those of HELEN and AFW; AFW has 0.61, HELEN nearly 1
 _FACE_OF_PHOTO = re.compile(r"(.*?\d{5,})_\d{1,2}")
 
 
@@ -31,7 +31,7 @@ def photo_groups(
     names: list[str],  # names of the photos without their endings, folders separated by /
     digests: list[str],  # equal for photos with equal pixels
 ) -> np.ndarray:  # str [N], group of each photo
-    "Group photos with equal pixels, and those that HELEN's and AFW's names tell to be one photo."
+    "Group photos with equal pixels, and those that names like HELEN's and AFW's assign to one photo."
     photos = _photos_by_name(names)
     numbers, copies = (np.unique(values, return_inverse=True)[1] for values in (photos, digests))
     count = int(numbers.max(initial=-1)) + 1
@@ -52,12 +52,12 @@ def _photos_by_name(names: list[str]) -> list[str]:
                 for name, photo in folder.items()}
     return [believed.get(name, name) for name in names]
 
-# %% ../../nbs/library/data/groups.ipynb #590af1a9
+# %% ../../nbs/library/data/groups.ipynb #42ba0628
 def state_groups(
     faces: Faces,  # faces with the names or rows of groups.csv as image_id
     folder: str | Path,  # folder that may contain groups.csv
-) -> Faces:  # with the groups of the file; unchanged where there is none
-    "Set the groups that the file groups.csv states; a face that it does not name keeps its group."
+) -> Faces:  # with the groups of the file; unchanged if there is none
+    "Apply the groups in groups.csv; a face that the file does not name keeps its group."
     path = Path(folder) / GROUPS_FILE
     if not path.is_file():
         return faces
@@ -74,9 +74,9 @@ def state_groups(
                         f"{did_you_mean(unknown[0], faces.image_id.tolist()).split(' Known')[0].rstrip(';')}; expected names without ending, as image_id shows them")
     return replace(faces, group=groups.astype(str))
 
-# %% ../../nbs/library/data/groups.ipynb #3f2b7d34
+# %% ../../nbs/library/data/groups.ipynb #a837f0e9
 def _read_groups(path: Path) -> dict[str, str]:
-    "Read groups.csv: group by name."
+    "Read groups.csv into a dictionary from name to group."
     with reading(path):
         text = path.read_bytes()
         try:

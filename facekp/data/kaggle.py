@@ -46,12 +46,12 @@ def broken_rows(
     problems = parse_training(require_table(Path(path), "training.csv"))[2]
     return sorted(problems, key=lambda problem: int(problem.split()[1].rstrip(":")))
 
-# %% ../../nbs/library/data/kaggle.ipynb #29b1e81c
+# %% ../../nbs/library/data/kaggle.ipynb #ec5e2e0b
 def load_kaggle(
     path: str | Path,  # Kaggle folder, Kaggle's zip file or training.csv
     name: str | None = None,  # name of the set; None: the name of the file or folder
 ) -> Faces:  # all rows; near duplicates share a group; truth only for synthetic data
-    "Load Kaggle's training set or a table in its format, with the truth.csv of synthetic faces where there is one."
+    "Load Kaggle's training set or a table in its format, with the truth.csv of synthetic faces if there is one."
     path = Path(path)
     table = require_table(path, "training.csv")
     truth = path / "truth.csv" if path.is_dir() and (path / "truth.csv").is_file() else None
@@ -76,10 +76,10 @@ def _load_kaggle(table: Path, truth_table: Path | None) -> Faces:
                  group=np.char.add("kaggle-", first_rows[copies].astype(str)), source=source,
                  image_id=np.arange(len(points)).astype(str), truth=truth)
 
-# %% ../../nbs/library/data/kaggle.ipynb #1a5bb87b
+# %% ../../nbs/library/data/kaggle.ipynb #db08f5b7
 def read_truth(
     path: Path,  # truth.csv, as `facekp data make` writes it
-) -> pd.DataFrame:  # Set, Row, Source, and the coordinates as numbers
+) -> pd.DataFrame:  # Set, Row, Source, and the 30 coordinates in pixels
     "Read the true points of synthetic faces. Raises UserError for any other table."
     try:
         with reading(path):
@@ -102,11 +102,11 @@ def _read_truth(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
     raise_problems(str(path), check_points(truth))
     return truth, table["Source"].to_numpy(str)
 
-# %% ../../nbs/library/data/kaggle.ipynb #a9f28ec7
+# %% ../../nbs/library/data/kaggle.ipynb #af960ffa
 def load_kaggle_test(
     source: str | Path,  # "kaggle", a Kaggle folder or zip file, or test.csv
     data_folder: str | Path = "data",  # folder that contains the folder `kaggle`, or receives the download
-) -> tuple[Faces, pd.DataFrame | None]:  # faces without labels, image_id as in the table; lookup table, None where missing
+) -> tuple[Faces, pd.DataFrame | None]:  # faces without labels, image_id as in the table; lookup table, None if it is missing
     "Load Kaggle's test set and the lookup table of the coordinates to predict."
     path = fetch_kaggle(data_folder) if source == "kaggle" else Path(source).expanduser()
     table = require_table(path, "test.csv")
@@ -126,9 +126,9 @@ def load_kaggle_test(
     return faces, _read_lookup(path.parent if table == path and path.suffix.lower() != ".zip"
                                else path)
 
-# %% ../../nbs/library/data/kaggle.ipynb #a09c5fc0
+# %% ../../nbs/library/data/kaggle.ipynb #8763402b
 def _read_lookup(path: Path) -> pd.DataFrame | None:
-    "Read IdLookupTable.csv from a folder or zip file; None where it is missing."
+    "Read IdLookupTable.csv from a folder or zip file; return None if it is missing."
     table = find_table(path, "IdLookupTable.csv")
     if table is None:
         return None
@@ -140,7 +140,7 @@ def _read_lookup(path: Path) -> pd.DataFrame | None:
             return None
         raise
     if lookup.empty:
-        raise UserError(f"{table}: there is no row below the column names; expected the values to predict, or no such file")
+        raise UserError(f"{table}: there is no row below the column names; expected the values to predict; fill the file or remove it")
     for row, name in enumerate(lookup["FeatureName"]):
         if name not in COLUMNS:
             raise UserError(f"{table}, row {row}: unknown FeatureName {name[:40]!r}{did_you_mean(name, COLUMNS).split(' Known')[0].rstrip(';')}; rows count from 0")

@@ -26,9 +26,9 @@ SIGN_IN = ("create an API token at https://www.kaggle.com/settings/api and put i
            "~/.kaggle/access_token or the environment variable KAGGLE_API_TOKEN (in Colab: the "
            "secret of that name), then run again")
 
-# %% ../../nbs/library/data/kaggle_download.ipynb #e513b722
+# %% ../../nbs/library/data/kaggle_download.ipynb #8feff7da
 def fetch_kaggle(
-    data_folder: str | Path = "data",  # parent of the folder `kaggle`; created where missing
+    data_folder: str | Path = "data",  # parent of the folder `kaggle`, created if it is missing
 ) -> Path:  # folder with training.csv, test.csv and IdLookupTable.csv
     "Download the competition's files, unless the folder `kaggle` contains them already."
     folder = Path(data_folder) / "kaggle"
@@ -48,14 +48,14 @@ def fetch_kaggle(
         staging.chmod(0o755)
         if folder.exists() and not any(folder.iterdir()):
             folder.rmdir()
-        if folder.exists():  # files of the system are left where they are
-            for path in sorted(staging.iterdir(), key=lambda path: path.name == "training.csv"):  # last, since it tells that all are there
+        if folder.exists():  # keep its system files
+            for path in sorted(staging.iterdir(), key=lambda path: path.name == "training.csv"):  # training.csv last: it marks the folder as complete
                 os.replace(path, folder / path.name)
         else:
             os.replace(staging, folder)
     except OSError as error:
         raise RunError(f"{folder}: writing failed ({error.strerror or error}); nothing was left "
-                       "half-written") from error
+                       "half-written; free some space or choose another data folder, then run again") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return folder

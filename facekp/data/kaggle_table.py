@@ -55,14 +55,14 @@ def _parse_block(texts: list[bytes]) -> np.ndarray | None:
     values = _numbers_of_triples().take(triples)
     return (values - 1).astype(np.uint8).reshape(len(texts), IMAGE_VALUES) if values.min() else None
 
-# %% ../../nbs/library/data/kaggle_table.ipynb #33feea20
+# %% ../../nbs/library/data/kaggle_table.ipynb #53d2faee
 def _parse_one_image(text: bytes) -> np.ndarray:
     "Parse one cell of the Image column; raise a ValueError that names the first invalid value."
     values = text.split()
     if len(values) != IMAGE_VALUES:
         if SPREADSHEET_CELL - 1 <= len(text) <= SPREADSHEET_CELL:
             raise ValueError(f"Image was cut at {SPREADSHEET_CELL:,} characters, the longest cell of a spreadsheet, and has {len(values):,} of {IMAGE_VALUES:,} "
-                             "values; take the file that no spreadsheet program has saved")
+                             "values; use the original file, which no spreadsheet program has saved")
         raise ValueError(f"Image has {len(values):,} values, expected {IMAGE_VALUES:,} (96x96)")
     for position, value in enumerate(values):
         if not value.isdigit() or int(value[:20]) > 255:
@@ -92,13 +92,13 @@ def _parse_images(texts: list[bytes], first_row: int, problems: list[str],
                            else _parse_with_care(block, first_row + 8 * index, problems)
                            for index, (block, images) in enumerate(zip(blocks, parsed))])
 
-# %% ../../nbs/library/data/kaggle_table.ipynb #7fda10e8
+# %% ../../nbs/library/data/kaggle_table.ipynb #13cf1789
 MAX_LINE = 1 << 20  # bytes; a row of the table has about 34,000
-MAX_PROBLEMS = 10_000  # reading stops there: the file has another format, and each row with a problem takes 9 KB of memory
+MAX_PROBLEMS = 10_000  # reading stops after this many: the file has another format, and each row with a problem takes 9 KB of memory
 
-# %% ../../nbs/library/data/kaggle_table.ipynb #164bb710
+# %% ../../nbs/library/data/kaggle_table.ipynb #f3681b1e
 def _read_header(lines: Iterator[bytes], columns: tuple[str, ...], where: str) -> list[str]:
-    "Read the column names; raise a `UserError` for a missing or repeated column and for another table of Kaggle's."
+    "Read the column names. Raises UserError for a missing or repeated column and for another of Kaggle's tables."
     header = read_names(first_line(lines, where), (*COLUMNS, "Image", "ImageId"))
     if "RowId" in header and "Image" not in header:
         raise UserError(f"{where}: has RowId but no images, so it is the list of requested values or a submission; expected training.csv or test.csv")
@@ -122,7 +122,7 @@ def _blocks(lines: Iterator[bytes], size: int) -> Iterator[list[bytes]]:
     if block:
         yield block
 
-# %% ../../nbs/library/data/kaggle_table.ipynb #382a8343
+# %% ../../nbs/library/data/kaggle_table.ipynb #b7d9b28d
 def _split_line(line: bytes, image_is_last: bool) -> list[bytes]:
     "Split a row into its cells."
     if b'"' in line:
@@ -134,7 +134,7 @@ def _split_line(line: bytes, image_is_last: bool) -> list[bytes]:
 
 
 def _read_numbers(cells: list[bytes], columns: tuple[str, ...]) -> tuple[list[float], str]:
-    "Convert the cells of a row to numbers, NaN where empty; return also the problem of the first invalid cell."
+    "Convert the cells of a row to numbers, NaN where empty; also return the problem of the first invalid cell."
     try:
         return [float(cell) if cell else np.nan for cell in cells], ""
     except ValueError:
@@ -152,7 +152,7 @@ def _as_number(cell: bytes) -> float | None:
     except ValueError:
         return None
 
-# %% ../../nbs/library/data/kaggle_table.ipynb #0ac7aacf
+# %% ../../nbs/library/data/kaggle_table.ipynb #2c858caa
 def read_table(
     file: IO[bytes],  # table in Kaggle's format, opened for reading bytes
     columns: tuple[str, ...],  # numeric columns to read besides Image
@@ -184,5 +184,5 @@ def read_table(
             if len(problems) > MAX_PROBLEMS:
                 break
     if not row:
-        raise UserError(f"{where}: there is no row below the column names")
+        raise UserError(f"{where}: there is no row below the column names; expected at least one face")
     return np.array(numbers), np.concatenate(images).reshape(-1, IMAGE_SIZE, IMAGE_SIZE), problems

@@ -1,4 +1,4 @@
-"""Measure how well labels agree with their images, in whatever framing the faces are.
+"""Measure how well labels agree with their images, whatever the framing of the faces.
 
 Docs: https://facekp.github.io/facekp/library/data/label_evidence.html.md"""
 
@@ -21,9 +21,9 @@ from ..keypoints import IMAGE_SIZE, MEAN_FACE
 if TYPE_CHECKING:
     from facekp.inference.keypoint_model import OnnxModel
 
-# %% ../../nbs/library/data/label_evidence.ipynb #d848ddfe
-FACES_ASKED = 24  # of a set, evenly spread; their median error is precise to about 0.01
-FEWEST_FACES, RIGHT_ERROR = 8, 0.08  # a misfit is looked for from so many faces, where the error is larger
+# %% ../../nbs/library/data/label_evidence.ipynb #ace04ecf
+FACES_ASKED = 24  # faces per set, evenly spread; their median error is precise to about 0.01
+FEWEST_FACES, RIGHT_ERROR = 8, 0.08  # a misfit is searched for in sets of at least this many faces with a larger error
 
 
 @functools.cache
@@ -37,17 +37,17 @@ def _shipped_model() -> "OnnxModel":
 def label_error(
     images: np.ndarray,  # uint8 [N,96,96]
     points: np.ndarray,  # float [N,15,2], labels in pixels, NaN where not labelled
-) -> float:  # median over faces, relative to the inter-ocular distance of the crop (36 px): below 0.08 for right labels; NaN without usable faces
-    "Return how far labels lie from what the shipped keypoint model predicts in the crops that they define."
+) -> float:  # median over faces, relative to the inter-ocular distance of the crop (36 px): below 0.08 for correct labels; NaN without usable faces
+    "Return the distance of labels from the points that the shipped keypoint model predicts in the crops that they define."
     rows, predicted, pixel = _predict_in_crops(images, points)
     if not len(rows):
         return float("nan")
     errors = np.nanmean(np.linalg.norm(predicted - points[rows], axis=2), axis=1) / pixel
     return float(np.median(errors) / np.linalg.norm(MEAN_FACE[0] - MEAN_FACE[1]))
 
-# %% ../../nbs/library/data/label_evidence.ipynb #8b11b5c9
-TURNED_SHARE, FOREIGN_SHARE = 0.6, 0.8  # of the error: less after the images are turned is a misfit, and so is more with the images of other rows
-_TURNS: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # what the images look like and how to turn them: the way back
+# %% ../../nbs/library/data/label_evidence.ipynb #677fa53d
+TURNED_SHARE, FOREIGN_SHARE = 0.6, 0.8  # a misfit: turned images have less than the first share of the error, or the error is more than the second share of that with other rows' images
+_TURNS: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # how the images look, and how to convert them -> the conversion
     "transposed: use images.transpose(0, 2, 1)": lambda images: images.transpose(0, 2, 1),
     "mirrored: use images[:, :, ::-1]": lambda images: images[:, :, ::-1],
     "upside down: use images[:, ::-1, ::-1]": lambda images: images[:, ::-1, ::-1],
@@ -60,8 +60,8 @@ _TURNS: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # what the images loo
 def find_misfit(
     images: np.ndarray,  # uint8 [N,96,96]
     points: np.ndarray,  # float [N,15,2], labels in pixels, NaN where not labelled
-) -> str:  # what is wrong and the way to convert; empty where the labels fit
-    "Tell whether the images are turned against their labels, or are those of other rows."
+) -> str:  # the misfit and the way to convert; empty if the labels fit
+    "Describe whether the images are turned or flipped against their labels, or belong to other rows."
     rows = np.flatnonzero(np.isfinite(points).all(axis=2).sum(1) >= 3)
     if len(rows) < FEWEST_FACES:
         return ""
@@ -79,14 +79,14 @@ def find_misfit(
         return "the labels fit the images of other rows as well as their own, so the images are probably in another order; compare both with their sources"
     return ""
 
-# %% ../../nbs/library/data/label_evidence.ipynb #73b102bd
+# %% ../../nbs/library/data/label_evidence.ipynb #3d8923e4
 def fit_to_images(
     images: np.ndarray,  # uint8 [N,96,96]
     points: np.ndarray,  # float [N,15,2], labels in any unit, NaN where not labelled
-    scale: np.ndarray,  # float [2], pixels per unit in x and y, roughly
-    shift: np.ndarray,  # float [2], pixels added after scaling, roughly
-) -> tuple[np.ndarray, np.ndarray]:  # scale and shift with which the labels fit the images best; unchanged without usable faces
-    "Refine a conversion to pixels by the points that the shipped keypoint model predicts."
+    scale: np.ndarray,  # float [2], pixels per unit in x and y, a first estimate
+    shift: np.ndarray,  # float [2], pixels added after scaling, a first estimate
+) -> tuple[np.ndarray, np.ndarray]:  # scale and shift, both float [2], with which the labels fit the images best; unchanged without usable faces
+    "Refine a conversion to pixels with the points that the shipped keypoint model predicts."
     for _ in range(2):
         rows, predicted, _ = _predict_in_crops(images, points * scale + shift)
         labelled = np.isfinite(points[rows]).all(axis=2)
@@ -106,7 +106,7 @@ def _predict_in_crops(images: np.ndarray, points: np.ndarray) -> tuple[np.ndarra
     rows = rows[np.linspace(0, len(rows) - 1, min(FACES_ASKED, len(rows))).round().astype(int)]
     crops = [_crop_of(points[row][known[row]], MEAN_FACE[known[row]]) for row in rows]
     cuts = [crop_image(images[row], crop) if _may_show_face(crop) else np.zeros(1, np.uint8) for row, crop in zip(rows, crops)]
-    usable = np.array([cut.std() > 4 for cut in cuts], bool)  # in a flat crop, the model answers with the mean face, which would support any label
+    usable = np.array([cut.std() > 4 for cut in cuts], bool)  # in a flat crop, the model predicts the mean face, which would support any label
     rows, crops = rows[usable], [crop for crop, kept in zip(crops, usable) if kept]
     if not crops:
         return rows, np.zeros((0, *MEAN_FACE.shape)), np.zeros(0)
@@ -115,24 +115,24 @@ def _predict_in_crops(images: np.ndarray, points: np.ndarray) -> tuple[np.ndarra
 
 
 def _may_show_face(crop: Crop) -> bool:
-    "Return whether a crop is large enough for a face and has its middle in the image."
+    "Tell whether a crop is large enough for a face and has its middle in the image."
     return 10 < crop.size < 400 and all(0 <= place < IMAGE_SIZE for place in crop.center)
 
-# %% ../../nbs/library/data/label_evidence.ipynb #481438f8
+# %% ../../nbs/library/data/label_evidence.ipynb #87914622
 def _crop_of(points: np.ndarray, mean: np.ndarray) -> Crop:
-    "Return the crop in which known points lie as in the training faces of the model."
+    "Return the crop in which known points are placed as in the training faces of the model."
     fitted = fit_crop(mean, points)
     return Crop(fitted.center, fitted.size / FRAME_SCALE, fitted.angle)
 
-# %% ../../nbs/library/data/label_evidence.ipynb #cc53696c
-PHOTOS_ASKED = 6  # of a folder, evenly spread
+# %% ../../nbs/library/data/label_evidence.ipynb #36d5da74
+PHOTOS_ASKED = 6  # photos per folder, evenly spread
 
 
 def find_resize(
-    photos: Sequence[Any],  # what read_image takes
-    points: Sequence[np.ndarray],  # float [15,2] each, labels in pixels of the photo
-) -> np.ndarray:  # float [F], by what factor the labels must be multiplied, for each photo with a face that the labels would then fit
-    "Return by which factors photos were resized without their labels."
+    photos: Sequence[Any],  # sources for read_image
+    points: Sequence[np.ndarray],  # one float [15,2] per photo, labels in pixels of the photo
+) -> np.ndarray:  # float [F], factor by which the labels must be multiplied, for each of F photos with a face that the labels would then fit
+    "Return the factors by which photos were resized without their labels."
     from facekp.inference.landmarker import predict
 
     factors = []

@@ -22,13 +22,13 @@ from ..files import atomic_path
 from ..images import read_images
 from ..keypoints import IMAGE_SIZE, KEYPOINTS
 
-# %% ../../nbs/library/data/npz.ipynb #121a77fc
+# %% ../../nbs/library/data/npz.ipynb #e6055fd4
 ARRAY_NAMES = ("images", "points", "group", "source", "image_id")
 
 
 def to_arrays(
     faces: Faces,  # any set of faces
-) -> dict[str, np.ndarray]:  # the arrays by name; truth only where the set has it
+) -> dict[str, np.ndarray]:  # the arrays by name; truth only if the set has it
     "Return the arrays of a set of faces, with groups, sources and ids as text."
     arrays = {part: np.asarray(getattr(faces, part)) for part in (*ARRAY_NAMES, "truth")
               if getattr(faces, part) is not None}
@@ -87,7 +87,7 @@ def load_npz(
         raise_problems(f"{path}, {part}", check_points(values))
     return faces
 
-# %% ../../nbs/library/data/npz.ipynb #a2f83f50
+# %% ../../nbs/library/data/npz.ipynb #f72fc366
 def _read_array(path: Path, stored: np.lib.npyio.NpzFile, part: str) -> np.ndarray:
     "Read one array of an .npz file, check its type, and convert groups, sources and ids to text."
     try:
@@ -95,7 +95,7 @@ def _read_array(path: Path, stored: np.lib.npyio.NpzFile, part: str) -> np.ndarr
     except (ValueError, TypeError, OverflowError, MemoryError, tokenize.TokenError) as error:
         reason = ("holds pickled objects, which are never opened; expected plain numbers or text"
                   if "Object arrays" in str(error)
-                  else f"is damaged ({str(error).splitlines()[0]})")
+                  else f"is damaged ({str(error).splitlines()[0]}); fetch or save the file again")
         raise UserError(f"{path}: array {part!r} {reason}") from error
     if part == "images":
         return array
@@ -107,11 +107,11 @@ def _read_array(path: Path, stored: np.lib.npyio.NpzFile, part: str) -> np.ndarr
 
 
 def _check_size(path: Path, images: np.ndarray) -> np.ndarray:
-    "Return images of the right size. Raises UserError for another one, with the way to bring them into it."
+    "Return the images if they have the right size. Raises UserError for another size, with the way to convert."
     if images.shape[1:] == (IMAGE_SIZE, IMAGE_SIZE):
         return images
     side = images.shape[1]
     hint = "resize the images, and multiply the points by 96 / width"
     if side == len(images) and side != images.shape[2]:
-        hint = "the images come first: use images.transpose(2, 0, 1)"
+        hint = "the first axis counts the images: use images.transpose(2, 0, 1)"
     raise UserError(f"{path}: images has shape {list(images.shape)}, expected [{len(images)}, {IMAGE_SIZE}, {IMAGE_SIZE}]; {hint}")

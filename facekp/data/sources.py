@@ -27,13 +27,13 @@ from ..errors import UserError, did_you_mean
 from ..faces import Faces, concatenate
 from ..foreign_files import describe_foreign, read_head
 
-# %% ../../nbs/library/data/sources.ipynb #0e094475
+# %% ../../nbs/library/data/sources.ipynb #b4673095
 def load_faces(
     source: str | Path | list[str] | None = None,  # synthetic, synthetic:N, kaggle or a path; several joined by ' + ' or in a list; None: from the settings
-    data_folder: str | Path | None = None,  # folder of the Kaggle files and of cached synthetic faces; None: `data`, or the settings' folder where source is None
+    data_folder: str | Path | None = None,  # folder of the Kaggle files and of cached synthetic faces; None: `data`, or the settings' folder if source is None
     seed: int = 0,  # random seed of the synthetic faces
 ) -> Faces:  # faces of all sources in one set
-    "Load faces from one or more sources."
+    "Load faces from one or more sources. Raises UserError for a source that does not exist or is invalid."
     if source is None:
         settings = load_settings()
         source = (f"synthetic:{settings.synthetic_faces}" if settings.data == "synthetic"
@@ -48,9 +48,9 @@ def load_faces(
     parts = [_load_one(str(name), Path(data_folder), seed) for name in names]
     return parts[0] if len(parts) == 1 else concatenate(_disambiguate_groups(parts))
 
-# %% ../../nbs/library/data/sources.ipynb #b64c0037
+# %% ../../nbs/library/data/sources.ipynb #f410ae58
 def _check_source(source: str) -> None:
-    "Raise a `UserError` for a source that does not exist."
+    "Raise UserError for a source that does not exist."
     if is_word(source) or (source and _exists(source)):
         return
     near = did_you_mean(source, WORDS).split(" Known")[0]
@@ -65,23 +65,23 @@ def _split_source(source: str) -> list[str]:
 
 
 def _exists(name: str) -> bool:
-    "Return whether a file or folder exists; False for names that are not valid paths."
+    "Tell whether a file or folder exists; return False for names that are not valid paths."
     try:
         return Path(name).expanduser().exists()
     except (OSError, ValueError, RuntimeError):
         return False
 
-# %% ../../nbs/library/data/sources.ipynb #ec2f9ebe
+# %% ../../nbs/library/data/sources.ipynb #c1439eeb
 def _disambiguate_groups(parts: list[Faces]) -> list[Faces]:
-    "Prefix groups with the name of their set where two sets use the same group names."
+    "Prefix groups with the name of their set if two sets use the same group names."
     names = [set(part.group.tolist()) for part in parts]
     if sum(map(len, names)) == len(set().union(*names)):
         return parts
     return [replace(part, group=np.char.add(f"{part.name}#{index} ", part.group.astype(str)))
             for index, part in enumerate(parts)]
 
-# %% ../../nbs/library/data/sources.ipynb #e47da907
-LOADERS: dict[str, Callable[[Path], Faces]] = {".zip": load_kaggle, ".csv": load_kaggle, ".npz": load_npz}  # by the ending of a file
+# %% ../../nbs/library/data/sources.ipynb #6eb0ace0
+LOADERS: dict[str, Callable[[Path], Faces]] = {".zip": load_kaggle, ".csv": load_kaggle, ".npz": load_npz}  # ending of a file -> function that loads it
 
 
 def _load_one(source: str, data_folder: Path, seed: int) -> Faces:

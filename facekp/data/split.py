@@ -1,4 +1,4 @@
-"""Split faces by group so that no person, photo or copy is on both sides.
+"""Split faces by group so that no person, photo or copy is in both sets.
 
 Docs: https://facekp.github.io/facekp/library/data/split.html.md"""
 

@@ -1,4 +1,4 @@
-"""Read the column names and cells of tables as spreadsheets and other systems write them.
+"""Read the column names and cells of tables that spreadsheets and other systems have written.
 
 Docs: https://facekp.github.io/facekp/library/data/table_text.html.md"""
 
@@ -22,7 +22,7 @@ import pandas as pd
 from ..errors import UserError
 from ..foreign_files import describe_foreign
 
-# %% ../../nbs/library/data/table_text.ipynb #e92df5ac
+# %% ../../nbs/library/data/table_text.ipynb #1de3ada0
 def first_line(
     lines: Iterator[bytes],  # lines of the file
     where: str,  # name of the table, begins the message
@@ -41,9 +41,9 @@ def first_line(
 
 
 def read_names(
-    line: bytes,  # from `first_line`
+    line: bytes,  # output of `first_line`
     columns: tuple[str, ...],  # names that the table should have
-) -> list[str]:  # without empty names at the end; those of `columns` in their spelling, whatever case they have
+) -> list[str]:  # names without the empty ones at the end; a name of `columns` in other case gets its spelling there
     "Split the line of column names."
     canonical = {name.lower(): name for name in columns}
     names = [name.strip() for name in next(csv.reader([line.decode("utf-8-sig", "replace").strip()]))]
@@ -51,19 +51,19 @@ def read_names(
         names.pop()
     return [canonical.get(name.lower(), name) for name in names]
 
-# %% ../../nbs/library/data/table_text.ipynb #1fb441af
+# %% ../../nbs/library/data/table_text.ipynb #2efaabe6
 def check_names(
-    names: list[str],  # from `read_names`
-    columns: tuple[str, ...],  # names that must be there, once
+    names: list[str],  # output of `read_names`
+    columns: tuple[str, ...],  # names that must occur exactly once
     where: str,  # name of the table, begins the message
-    expected: str,  # what the columns should be, in words
+    expected: str,  # the expected columns, in words
 ) -> None:
-    "Raise a `UserError` for another separator, and for a column that is missing or repeated."
+    "Raise UserError for another separator, and for a column that is missing or repeated."
     separator = {";": "semicolons", "\t": "tabs"}.get(next((sign for sign in ";\t" if names and names[0].count(sign) >= len(columns) - 1), ""))
     if separator:
         sign = {"tabs": "\\t"}.get(separator, ";")
         raise UserError(f"{where}: column {columns[0]} is missing, since {separator} separate the columns; expected columns separated by commas: "
-                        f"pandas.read_csv(path, sep='{sign}').to_csv(new_path, index=False), with decimal=',' where the table has numbers like 66,03")
+                        f"pandas.read_csv(path, sep='{sign}').to_csv(new_path, index=False), with decimal=',' if the table has numbers like 66,03")
     missing = [column for column in columns if column not in names]
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
@@ -72,21 +72,21 @@ def check_names(
     if twice:
         raise UserError(f"{where}: column {twice[0]} is there {names.count(twice[0])} times, expected once")
 
-# %% ../../nbs/library/data/table_text.ipynb #d6de96ed
+# %% ../../nbs/library/data/table_text.ipynb #2798901b
 def fit_cells(
-    cells: list[AnyStr],  # of a row
+    cells: list[AnyStr],  # cells of a row
     count: int,  # number of columns
-) -> list[AnyStr]:  # without blank cells at the end beyond that number
+) -> list[AnyStr]:  # the cells without blank ones after the last column
     "Drop the blank cells that trailing commas add to a row."
     end = len(cells)
     while end > count and not cells[end - 1].strip():
         end -= 1
     return cells[:end]
 
-# %% ../../nbs/library/data/table_text.ipynb #61520db0
+# %% ../../nbs/library/data/table_text.ipynb #eda38a24
 def read_small_table(
-    content: bytes,  # of the file
-    columns: tuple[str, ...],  # columns that must be there
+    content: bytes,  # content of the file
+    columns: tuple[str, ...],  # columns that the table must have
     where: str,  # name of the table, begins the messages
 ) -> pd.DataFrame:  # text of every cell, without blank rows
     "Read a table of a few columns. Raises UserError for another format, a missing or repeated column, and a row with too few or too many cells."
@@ -105,15 +105,15 @@ def read_small_table(
         rows.append(cells + [""] * (len(names) - len(cells)))
     return pd.DataFrame(rows, columns=names, dtype=str)
 
-# %% ../../nbs/library/data/table_text.ipynb #b81ec8ca
-LARGEST_ID = 2**53  # from here on, a double no longer tells neighbouring whole numbers apart
+# %% ../../nbs/library/data/table_text.ipynb #92d5813f
+LARGEST_ID = 2**53  # from here on, a double cannot represent every whole number
 
 
 def whole_numbers(
     values: pd.Series,  # numbers or text
     where: str,  # name of the table, begins the message
-) -> npt.NDArray[np.int64]:  # [N], from 0
-    "Convert a column to whole numbers. Raises UserError that names the first other entry."
+) -> npt.NDArray[np.int64]:  # [N], 0 or more
+    "Convert a column to whole numbers. Raises UserError that names the first invalid entry."
     numbers = pd.to_numeric(values, errors="coerce").to_numpy(float)
     with np.errstate(invalid="ignore"):
         bad = np.flatnonzero(~((numbers >= 0) & (numbers < LARGEST_ID) & (numbers % 1 == 0)))
@@ -125,8 +125,8 @@ def whole_numbers(
 
 
 def real_numbers(
-    table: pd.DataFrame,  # of text
-    columns: tuple[str, ...],  # its columns of numbers
+    table: pd.DataFrame,  # table of text
+    columns: tuple[str, ...],  # columns to convert
     where: str,  # name of the table, begins the message
 ) -> npt.NDArray[np.float64]:  # [N,columns], NaN where empty
     "Convert columns to numbers. Raises UserError that names the first cell that is neither a number nor empty."

@@ -1,4 +1,4 @@
-"""Refuse labels that are not pixels of the 96x96 images: other units, other picture sizes, mirrored axes, codes for missing points.
+"""Reject labels that are not in pixels of the 96x96 images: other units, other image sizes, mirrored axes, codes for missing points.
 
 Docs: https://facekp.github.io/facekp/library/data/units.html.md"""
 
@@ -18,13 +18,13 @@ from .label_evidence import fit_to_images, label_error
 from ..errors import UserError
 from ..keypoints import IMAGE_SIZE, KEYPOINTS, MEAN_FACE
 
-# %% ../../nbs/library/data/units.ipynb #7bfe79a9
+# %% ../../nbs/library/data/units.ipynb #f9c6c8e5
 class FaceFits(NamedTuple):
-    "How the mean face is fitted to each face of a set."
+    "The fit of the mean face to each face of a set."
     scale: np.ndarray  # float [N], size relative to the mean face; NaN with fewer than two points
-    center: np.ndarray  # float [N,2], where the middle of the mean face's crop lies, in the unit of the labels
+    center: np.ndarray  # float [N,2], position of the middle of the mean face's crop, in the unit of the labels
     stretch: np.ndarray  # float [N], ratio of the largest to the smallest magnification; NaN with fewer than three points
-    mirrored: np.ndarray  # bool [N]
+    mirrored: np.ndarray  # bool [N], True for a mirrored face
 
 
 def fit_faces(
@@ -49,10 +49,10 @@ def fit_faces(
                       turn[:, 1] * to_middle[:, 0] + turn[:, 0] * to_middle[:, 1]], 1)
     return FaceFits(np.hypot(*turn.T), middle_b + shift, stretch, mirrored)
 
-# %% ../../nbs/library/data/units.ipynb #a328cf82
+# %% ../../nbs/library/data/units.ipynb #e2102326
 def _deviations(mean: np.ndarray, points: np.ndarray,
                 known: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    "Return mean face and labels of the known points relative to their centroids, 0 where unknown, and the centroids."
+    "Return mean face and labels relative to the centroids of the known points (0 where unknown), and these centroids."
     count = np.maximum(known.sum(1), 1)[:, None]
     parts = [np.where(known[..., None], part, 0) for part in (mean, points)]
     middles = [part.sum(1) / count for part in parts]
@@ -62,17 +62,17 @@ def _deviations(mean: np.ndarray, points: np.ndarray,
 
 def _fit_linear(mean: np.ndarray, points: np.ndarray,
                 known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "Fit a matrix [2,2] per face; return also which faces have three points that are not on a line."
+    "Fit a matrix [2,2] per face; also return which faces have three points that are not on a line."
     a, b, *_ = _deviations(mean, points, known)
     squares = np.einsum("npi,npj->nij", a, a)
     usable = (known.sum(1) >= 3) & (np.linalg.det(squares) > 1e3) & ((b**2).sum((1, 2)) > 0)
     squares[~usable] = np.eye(2)
     return np.einsum("npi,npj->nij", b, a) @ np.linalg.inv(squares), usable
 
-# %% ../../nbs/library/data/units.ipynb #5b577eb7
+# %% ../../nbs/library/data/units.ipynb #3a407165
 def find_missing_codes(
     points: np.ndarray,  # float [N,15,2], in any unit, NaN where not labelled
-) -> np.ndarray:  # bool [N,15], True where a point is a code such as (-1, -1)
+) -> np.ndarray:  # bool [N,15], True for a code such as (-1, -1)
     "Find points whose x and y are the same whole number, on a corner of the image or outside it: up to 0, or from 95 if there are two of them."
     x, y = points[..., 0], points[..., 1]
     with np.errstate(invalid="ignore"):
@@ -82,7 +82,7 @@ def find_missing_codes(
 
 
 def _raise_codes(where: str, points: np.ndarray, codes: np.ndarray) -> None:
-    "Raise a `UserError` where points are codes."
+    "Raise UserError if some points are codes."
     if not codes.any():
         return
     row, point = np.argwhere(codes)[0]
@@ -94,17 +94,17 @@ def _raise_codes(where: str, points: np.ndarray, codes: np.ndarray) -> None:
                     f"{row}: no place on a face, so probably a code for a missing point; leave the cells of a missing point empty, "
                     f"or set NaN in an array: points[(points == {value:g}).all(axis=-1)] = np.nan")
 
-# %% ../../nbs/library/data/units.ipynb #83e52adc
+# %% ../../nbs/library/data/units.ipynb #83416b9d
 class Conversion(NamedTuple):
-    "A way from a unit to pixels."
-    unit: str  # what the labels look like
-    formula: str  # how to convert them, as Python
+    "A conversion from a unit to pixels."
+    unit: str  # the unit that the labels seem to have, in words
+    formula: str  # the conversion as Python code
     scale: np.ndarray  # float [2], pixels per unit in x and y
     shift: np.ndarray  # float [2], pixels, added after scaling
 
 
 MIDDLE = np.array([47.6, 48.0])  # pixels; median position of the faces of the real sets, which differ by 0.8 px
-PICTURE_SIZES = (32, 48, 64, 80, 100, 112, 128, 150, 160, 178, 192, 200, 218, 224, 240, 250, 256, 299, 300, 320, 384, 400, 450, 480, 500, 512, 640, 1024)  # usual widths, pixels
+PICTURE_SIZES = (32, 48, 64, 80, 100, 112, 128, 150, 160, 178, 192, 200, 218, 224, 240, 250, 256, 299, 300, 320, 384, 400, 450, 480, 500, 512, 640, 1024)  # usual widths of images, pixels
 _KNOWN = (("points divided by 96", "points * 96", 96.0, 0.0), ("(points - 48) / 48", "points * 48 + 48", 48.0, 48.0),
           ("(points - 100) / 50", "points * 50 + 100", 50.0, 100.0),
           ("(points - 100) / 50 of pictures of 224x224 pixels", "(points * 50 + 100) * 96 / 224", 50 * 96 / 224, 100 * 96 / 224))
@@ -113,7 +113,7 @@ _KNOWN = (("points divided by 96", "points * 96", 96.0, 0.0), ("(points - 48) / 
 def propose_conversion(
     scale: float,  # median size of the faces relative to the mean face, in their unit
     center: np.ndarray,  # float [2], median position of the faces, in their unit
-) -> Conversion:  # the first that brings the faces near the mean face
+) -> Conversion:  # the first one that brings the faces near the mean face
     "Propose a conversion to pixels."
     known = [Conversion(unit, formula, np.full(2, factor), np.full(2, shift)) for unit, formula, factor, shift in _KNOWN]
     side = float(IMAGE_SIZE * (center / MIDDLE).mean())
@@ -128,15 +128,15 @@ def propose_conversion(
 
 
 def _other_unit(scale: np.ndarray, shift: np.ndarray) -> Conversion:
-    "Return a conversion that no known unit explains."
+    "Return a conversion for a unit that is not known."
     return Conversion("another unit or other pictures", f"points * [{scale[0]:.4g}, {scale[1]:.4g}] + [{shift[0]:.4g}, {shift[1]:.4g}], about", scale, shift)
 
-# %% ../../nbs/library/data/units.ipynb #8ee4da90
-USUAL_SCALE, USUAL_SHIFT, USUAL_STRETCH = 1.07, 2.5, 1.2  # of a median face: factor of the mean face, pixels, ratio; the images are not consulted
-FAR = 1.75, 16.0, 1.6  # the same; refused unless the images support the labels
-FAR_WITHOUT_IMAGES, FACES_FOR_STRICT = (1.2, 7.0, 1.35), 30  # the same for labels without images, from that many faces
-SUPPORTED, PLAUSIBLE = 0.08, 0.2  # error of the labels against the images, relative to the inter-ocular distance: accepted; accepted where no conversion fits better
-ODD_SCALES, ODD_SHARE, MIRRORED_SHARE = (0.4, 1.8), 0.02, 0.05  # sizes, and shares of a set from which faces are checked on their own
+# %% ../../nbs/library/data/units.ipynb #46f3768f
+USUAL_SCALE, USUAL_SHIFT, USUAL_STRETCH = 1.07, 2.5, 1.2  # limits of a usual median face (factor of the mean face, pixels, ratio): accepted without looking at the images
+FAR = 1.75, 16.0, 1.6  # limits beyond which labels are rejected unless the images support them
+FAR_WITHOUT_IMAGES, FACES_FOR_STRICT = (1.2, 7.0, 1.35), 30  # the same limits for at least this many faces without images
+SUPPORTED, PLAUSIBLE = 0.08, 0.2  # error of the labels against the images, as a share of the inter-ocular distance: accepted below the first, and below the second if no conversion fits better
+ODD_SCALES, ODD_SHARE, MIRRORED_SHARE = (0.4, 1.8), 0.02, 0.05  # faces outside these sizes are judged separately if their share of the set is at least the second; share of mirrored faces that is an error
 
 
 def raise_units(
@@ -144,7 +144,7 @@ def raise_units(
     points: np.ndarray,  # float [N,15,2], labels that should be pixels, NaN where not labelled
     images: np.ndarray | None = None,  # uint8 [N,96,96]; None: decide without them
 ) -> None:
-    "Raise a `UserError` with the way to convert where labels are not pixels of the 96x96 images, upright and with NaN for missing points."
+    "Raise UserError with the way to convert unless labels are in pixels of the 96x96 images, upright, with NaN for missing points."
     points = np.array(points, np.float64)
     codes = find_missing_codes(points)
     plain = np.where(codes[..., None] | ~(np.abs(points) < 1e6), np.nan, points)
@@ -158,15 +158,15 @@ def raise_units(
 
 
 def _sets_to_judge(fits: FaceFits) -> list[np.ndarray]:
-    "Return the rows of all fitted faces, and those of much smaller and of much larger faces where there are enough of them."
+    "Return the rows of all fitted faces, and those of much smaller and of much larger faces if there are enough of them."
     fitted = np.flatnonzero(np.isfinite(fits.scale))
     odd = [fitted[chosen] for chosen in (fits.scale[fitted] < ODD_SCALES[0], fits.scale[fitted] > ODD_SCALES[1])]
     return [rows for rows in (fitted, *odd) if len(rows) and (rows is fitted or len(rows) >= max(3, ODD_SHARE * len(fitted)))]
 
-# %% ../../nbs/library/data/units.ipynb #e2c71a48
+# %% ../../nbs/library/data/units.ipynb #c54e30c1
 def _judge(where: str, points: np.ndarray, images: np.ndarray | None, rows: np.ndarray, fits: FaceFits) -> None:
-    "Raise a `UserError` where the median face of some rows is not that of labels in pixels."
-    if np.isfinite(points[rows]).all(axis=-1).sum() < 15:  # fewer points than one complete face has are too few to judge by
+    "Raise UserError if the median face of some rows shows that the labels are not in pixels."
+    if np.isfinite(points[rows]).all(axis=-1).sum() < 15:  # fewer points than a complete face has are too few to judge
         return
     scale, center = float(np.median(fits.scale[rows])), np.median(fits.center[rows], axis=0)
     stretches = fits.stretch[rows][np.isfinite(fits.stretch[rows])]
@@ -195,19 +195,19 @@ def _judge(where: str, points: np.ndarray, images: np.ndarray | None, rows: np.n
 
 
 def _describe(points: np.ndarray, rows: np.ndarray, fits: FaceFits) -> str:
-    "Return which labels are not in pixels, and how that shows."
+    "Describe which labels are not in pixels, and how this shows."
     low, high = np.nanquantile(points[rows], [0.01, 0.99])
     scale, (x, y) = np.median(fits.scale[rows]), np.median(fits.center[rows], axis=0)
     some = "" if len(rows) == np.isfinite(fits.scale).sum() else f" in {len(rows):,} of {len(points):,} rows (the first is row {rows[0]})"
     return (f"{some} are not in pixels of the 96x96 images: x and y lie between {low:.3g} and {high:.3g}, and the faces are {scale:.2g} times "
             f"as large as the mean face, with their middle at ({x:.3g}, {y:.3g}) instead of (48, 48)")
 
-# %% ../../nbs/library/data/units.ipynb #4037f7bb
+# %% ../../nbs/library/data/units.ipynb #3c79c7b2
 def _raise_mirrored(where: str, points: np.ndarray, rows: np.ndarray) -> None:
-    "Raise a `UserError` that names the rows of mirrored faces and how to turn them."
+    "Raise UserError that names the rows of mirrored faces and how to turn them."
     median = np.nanmedian(points[rows], axis=0)
-    ways = {"exchange the names of left and right, or use 95 - x where x counts from the right": MEAN_FACE * [-1, 1] + [95, 0],
-            "use 95 - y where y counts from the bottom": MEAN_FACE * [1, -1] + [0, 95], "exchange x and y: points[..., ::-1]": MEAN_FACE[:, ::-1]}
+    ways = {"exchange the names of left and right, or use 95 - x if x counts from the right": MEAN_FACE * [-1, 1] + [95, 0],
+            "use 95 - y if y counts from the bottom": MEAN_FACE * [1, -1] + [0, 95], "exchange x and y: points[..., ::-1]": MEAN_FACE[:, ::-1]}
     way = min(ways, key=lambda name: float(np.nansum((median - ways[name]) ** 2)))
     raise UserError(f"{where}: {len(rows):,} of {len(points):,} faces are mirror images of a face, the first is row {rows[0]}; expected x right, y down and "
                     f"left and right as the subject's own: {way}")

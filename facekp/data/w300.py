@@ -54,8 +54,8 @@ def read_pts(
                         "and y in pixels")
     return np.array(values).reshape(68, 2) - 1
 
-# %% ../../nbs/library/data/w300.ipynb #026d42b1
-PHOTO_ENDINGS = (".jpg", ".jpeg", ".png", *sorted(IMAGE_ENDINGS - {".jpg", ".jpeg", ".png"}))  # the first that is there is read
+# %% ../../nbs/library/data/w300.ipynb #48a0f6bf
+PHOTO_ENDINGS = (".jpg", ".jpeg", ".png", *sorted(IMAGE_ENDINGS - {".jpg", ".jpeg", ".png"}))  # the first one that exists is read
 
 
 def _image_of(marks: Path) -> Path:
@@ -78,7 +78,7 @@ def _marks_in(folder: Path) -> Iterator[Path]:
     seen = set()
     for place, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
-        if real in seen:  # a link in a circle
+        if real in seen:  # a circular link
             folders.clear()
             continue
         seen.add(real)
@@ -104,7 +104,7 @@ def load_300w(
     faces = cached_files(files, lambda: _load_300w(folder, marks, pictures), name or folder.name, folder)
     return state_groups(faces, folder)
 
-# %% ../../nbs/library/data/w300.ipynb #c807feb1
+# %% ../../nbs/library/data/w300.ipynb #2c913a35
 def _load_300w(folder: Path, marks: list[Path], pictures: list[Path]) -> Faces:
     "Read and crop all faces of a 300-W folder."
     images, points, places, digests = [], [], [], []
@@ -127,8 +127,8 @@ def _load_300w(folder: Path, marks: list[Path], pictures: list[Path]) -> Faces:
 
 
 def _check_place(path: Path, picture: Path, found: np.ndarray, crop_size: float, size: np.ndarray) -> None:
-    "Raise a `UserError` where points cannot be those of an upright face in a picture of the given width and height."
-    if np.ptp(found, axis=0).max() == 0 and found.max() <= -1:  # a code up to 0
+    "Raise UserError if points cannot be those of an upright face in a photo of the given width and height."
+    if np.ptp(found, axis=0).max() == 0 and found.max() <= -1:  # a code for missing points, 0 or less
         raise UserError(f"{path}: all points lie at ({found[0, 0] + 1:g}, {found[0, 1] + 1:g}), which is probably a code for missing points; remove the file and its picture")
     if np.abs(found).max() < 4:
         raise UserError(f"{path}: the points lie between {found.min() + 1:g} and {found.max() + 1:g}, expected pixels of {picture.name}; "
@@ -142,11 +142,11 @@ def _check_place(path: Path, picture: Path, found: np.ndarray, crop_size: float,
                         "resize its points too (points * new width / old width), or use the original picture")
 
 
-DOUBTFUL = 0.15  # median error of the labels against the images, relative to the inter-ocular distance, from which photos are searched for faces
+DOUBTFUL = 0.15  # median error of the labels against the images, as a share of the inter-ocular distance, above which faces are searched for in the photos
 
-# %% ../../nbs/library/data/w300.ipynb #167add92
+# %% ../../nbs/library/data/w300.ipynb #0a210c42
 def _check_resize(folder: Path, pictures: list[Path], places: list[np.ndarray], error: float) -> None:
-    "Raise a `UserError` where the photos were resized without their points."
+    "Raise UserError if the photos were resized without their points."
     if not error > DOUBTFUL:
         return
     asked = np.unique(np.linspace(0, len(pictures) - 1, PHOTOS_ASKED).round().astype(int))
