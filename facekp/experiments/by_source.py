@@ -21,7 +21,7 @@ from ..models.files import load_model
 # %% ../../nbs/library/experiments/by_source.ipynb #a2348e84
 SECOND_MODEL = "source-2.keras"  # beside model.keras in the folder of a run
 
-# %% ../../nbs/library/experiments/by_source.ipynb #5fda86a6
+# %% ../../nbs/library/experiments/by_source.ipynb #b2182edd
 def load_models_by_source(
     path: str | Path,  # folder of a run, or a .keras file
 ) -> list[keras.Model]:  # one model for both sources, or one for each; grey [N,96,96,1], 0-255, to pixels [N,15,2]
@@ -32,5 +32,5 @@ def load_models_by_source(
         raise UserError(f"{path}: was trained on the second annotation source's four keypoints only, not on all fifteen; give the folder of the run")
     heads = read_record(record).budget.get("heads", 1) if record.is_file() else 1 + second.is_file()
     if heads == 2 and not second.is_file():
-        raise UserError(f"{second}: is missing, but {record.name} lists a model for each annotation source; copy it there, or train again")
+        raise UserError(f"{second}: is missing, but {record.name} lists a model for each annotation source; copy the file there, or train again")
     return [first, load_model(second)] if heads == 2 else [first]

@@ -16,10 +16,10 @@ import pandas as pd
 from ..labels import LABEL_STRATEGIES
 from ..models.registry import list_models
 
-# %% ../../nbs/library/experiments/charts.ipynb #fb60d6bf
+# %% ../../nbs/library/experiments/charts.ipynb #039d8c23
 def show_comparison(
     table: pd.DataFrame,  # as summarize_runs returns it: model, labels, augment, and rmse, low and high in pixels
-    title: str = "",  # above the chart: the message, or the data
+    title: str = "",  # title above the chart: its message, or the data
 ) -> Any:  # matplotlib Figure
     "Draw error and 95% interval by model, label strategy and augmentation."
     import seaborn as sns
@@ -27,7 +27,7 @@ def show_comparison(
     models = [model for model in list_models() if model in set(table.model)]
     strategies = [labels for labels in LABEL_STRATEGIES if labels in set(table.labels)]
     columns = -(-len(models) // -(-len(models) // 5))  # rows of at most five panels, as even as possible
-    width, height = max(2.4, 6 / columns), max(2.8, 1.4 + 0.45 * len(strategies))  # inches of a panel; title and legend need room in a small chart
+    width, height = max(2.4, 6 / columns), max(2.8, 1.4 + 0.45 * len(strategies))  # inches: size of a panel; title and legend need room in a small chart
     shown = table.assign(training=(table.augment > 0).map({False: "not augmented", True: "augmented"}))
     grid = sns.FacetGrid(shown, col="model", col_order=models, col_wrap=columns, hue="training", hue_order=["not augmented", "augmented"],
                          palette=sns.color_palette("colorblind", 2), hue_kws={"marker": ["o", "s"], "shift": [-0.14, 0.14]},
@@ -45,9 +45,9 @@ def show_comparison(
     grid.figure.set_layout_engine("constrained")
     return grid.figure
 
-# %% ../../nbs/library/experiments/charts.ipynb #a31a7f55
+# %% ../../nbs/library/experiments/charts.ipynb #e3fa8d92
 def _draw_intervals(data: pd.DataFrame, strategies: list[str], color: Any, label: str, marker: str, shift: float) -> None:
-    "Draw the rows of one model and one kind of training into the current panel."
+    "Draw the rows of one model, with or without augmentation, into the current panel."
     import matplotlib.pyplot as plt
 
     places = [strategies.index(labels) + shift for labels in data.labels]

@@ -17,13 +17,13 @@ from ..errors import UserError, requirement
 from ..interrupts import start_processes_without_interrupts
 from ..progress import progress
 
-# %% ../../nbs/library/experiments/executors.ipynb #a080d99f
-IDLE_SECONDS = 10  # seconds after which an idle process ends; a script does not end before its processes
+# %% ../../nbs/library/experiments/executors.ipynb #ba3ec3c0
+IDLE_SECONDS = 10  # seconds after which an idle process ends; a script waits for its processes before it exits
 
 
 def run_jobs(
     jobs: list[Any],  # calls made with joblib.delayed; arguments and results must be picklable
-    workers: int,  # number of processes on this machine, 1 or more; a cluster has a number of its own
+    workers: int,  # number of processes on this machine, 1 or more; ignored on a cluster
 ) -> list[Any]:  # one result per job, in the order in which the jobs end
     "Run jobs in processes of one thread each, or on the cluster in FACEKP_CLUSTER. Raises UserError for a cluster that cannot be reached."
     if os.environ.get("FACEKP_CLUSTER"):

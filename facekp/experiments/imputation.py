@@ -18,17 +18,17 @@ from ..keypoints import KEYPOINTS
 # %% ../../nbs/library/experiments/imputation.ipynb #2486f4f0
 FOUR_KEYPOINT_INDICES = tuple(KEYPOINTS.index(name) for name in FOUR_KEYPOINTS)
 
-# %% ../../nbs/library/experiments/imputation.ipynb #bd3c60ca
+# %% ../../nbs/library/experiments/imputation.ipynb #373d8b8b
 def score_imputers(
     points: np.ndarray,  # float [N,15,2], pixels; only complete faces are used
-    held_out: int = 400,  # faces whose keypoints are hidden
-    seed: int = 0,  # which faces, and the order of the rows
-) -> dict[str, float]:  # RMSE over the hidden values in px of ffill, mean, knn and ridge
+    held_out: int = 400,  # number of faces whose keypoints are hidden
+    seed: int = 0,  # seed of the choice of faces and of the order of the rows
+) -> dict[str, float]:  # RMSE over the hidden values in pixels, by method: ffill, mean, knn, ridge
     "Hide all but four keypoints of some complete faces and measure how well each method fills them in."
     complete = points[np.isfinite(points).all(axis=(1, 2))]
     if len(complete) <= held_out:
         raise UserError(f"{len(complete)} complete faces, expected more than held_out = "
-                        f"{held_out}: the others are the reference")
+                        f"{held_out}, since the others are the reference; give more faces or a smaller held_out")
     rng = np.random.default_rng(seed)
     rows, order = rng.permutation(len(complete))[:held_out], rng.permutation(len(complete))
     hidden = np.setdiff1d(np.arange(len(KEYPOINTS)), FOUR_KEYPOINT_INDICES)
@@ -41,13 +41,13 @@ def score_imputers(
     return {name: float(np.sqrt(((values - complete[rows])[:, hidden] ** 2).mean()))
             for name, values in filled.items()}
 
-# %% ../../nbs/library/experiments/imputation.ipynb #732ef3b4
+# %% ../../nbs/library/experiments/imputation.ipynb #ff6af224
 def score_source_mix(
     points: np.ndarray,  # float [N,15,2], pixels; only complete faces are used, all in the first convention
-    held_out: int = 400,  # faces whose keypoints are hidden
-    seed: int = 0,  # which faces
-) -> dict[str, dict[str, float]]:  # RMSE over the hidden values in px, by method (knn, ridge) and convention (same, other, aligned)
-    "Measure what it costs to fill in faces of the second convention from those of the first."
+    held_out: int = 400,  # number of faces whose keypoints are hidden
+    seed: int = 0,  # seed of the choice of faces
+) -> dict[str, dict[str, float]]:  # RMSE over the hidden values in pixels, by method (knn, ridge) and convention (same, other, aligned)
+    "Measure the error of filling in faces of the second convention from faces of the first."
     truth = np.random.default_rng(seed).permutation(points[np.isfinite(points).all(axis=(1, 2))])
     held, reference = truth[:held_out], truth[held_out:]
     other = to_second_convention(held)

@@ -27,7 +27,7 @@ from ..keypoints import COLUMNS, IMAGE_SIZE, KEYPOINTS
 from ..metrics import rmse
 from ..synthetic.gaps import TEST_ROWS
 
-# %% ../../nbs/library/experiments/kaggle.ipynb #b50044b6
+# %% ../../nbs/library/experiments/kaggle.ipynb #8a74080e
 REQUESTED_VALUES = 27_124  # rows of Kaggle's IdLookupTable.csv
 
 
@@ -42,19 +42,19 @@ class Requests:
 
     @property
     def second(self) -> npt.NDArray[np.bool_]:  # [N], True for a face of the second annotation source
-        "Return which test faces have only the second source's four keypoints requested."
+        "Return a mask of the test faces with requests for the second source's four keypoints only."
         return np.asarray(annotation_source(np.where(self.asked, 0.0, np.nan)) == "kaggle-2")
 
-# %% ../../nbs/library/experiments/kaggle.ipynb #a3eb15ae
+# %% ../../nbs/library/experiments/kaggle.ipynb #98859edb
 def read_requests(
     lookup: pd.DataFrame | None,  # IdLookupTable.csv, as load_kaggle_test returns it; None raises UserError
     image_id: npt.NDArray[Any],  # str [N], ImageId of each test face
-    where: str = "the data",  # name of the data in error messages
+    where: str = "the data",  # name of the data, begins error messages
 ) -> Requests:  # the requested values, in the order of the table
     "Match the table with the test faces. Raises UserError for a table that does not fit them or is incomplete."
     if lookup is None:
         raise UserError(f"{where}: holds no IdLookupTable.csv, the list of requested values; "
-                        "put Kaggle's beside test.csv")
+                        "put Kaggle's file beside test.csv")
     row_id, asked_id = (whole_numbers(lookup[name], f"{where}, IdLookupTable.csv") for name in ("RowId", "ImageId"))
     column = pd.Index(COLUMNS).get_indexer(pd.Index(lookup["FeatureName"].astype(str)))
     face_of = {name: number for number, name in enumerate(image_id.tolist())}
@@ -65,7 +65,7 @@ def read_requests(
     _check_requested_faces(asked, image_id, len(lookup), where)
     return Requests(row_id, face, column, asked.reshape(-1, len(KEYPOINTS), 2), image_id)
 
-# %% ../../nbs/library/experiments/kaggle.ipynb #71159641
+# %% ../../nbs/library/experiments/kaggle.ipynb #f9702dbe
 def _check_requests(lookup: pd.DataFrame, row_id: npt.NDArray[Any], asked_id: npt.NDArray[Any], column: npt.NDArray[Any], face: npt.NDArray[Any],
                     image_id: npt.NDArray[Any], where: str) -> None:
     "Raise UserError for unknown keypoints, repeated ids, and ids without a test face."
@@ -85,20 +85,20 @@ def _check_requests(lookup: pd.DataFrame, row_id: npt.NDArray[Any], asked_id: np
     if (face < 0).any():
         missing = np.unique(asked_id[face < 0])
         raise UserError(f"{where}: test.csv has no ImageId {missing[0]}, which IdLookupTable.csv "
-                        f"asks for (ids missing in all: {len(missing)}); a submission without them "
-                        "would be refused, so get the whole test.csv")
+                        f"requests (ids missing in all: {len(missing)}); Kaggle refuses a submission without "
+                        "them, so download the complete test.csv")
 
 
 def _check_requested_faces(asked: npt.NDArray[Any], image_id: npt.NDArray[Any], rows: int, where: str) -> None:
-    "Raise UserError for an incomplete table: a face without requested values, or fewer rows than the competition has."
+    "Raise UserError for an incomplete table: a face without requested values, or too few rows for the competition."
     idle = image_id[~asked.any(axis=1)]
     if len(idle):
         raise UserError(f"{where}: IdLookupTable.csv asks for nothing of ImageId {idle[0]} (such "
-                        f"pictures in all: {len(idle)}); it is cut short or belongs to another "
-                        "test.csv")
+                        f"faces in all: {len(idle)}); it was cut short or belongs to another "
+                        "test.csv, so download both files again")
     if len(image_id) == TEST_ROWS and rows != REQUESTED_VALUES:
-        raise UserError(f"{where}: IdLookupTable.csv has {rows:,} rows, but the competition asks "
-                        f"for {REQUESTED_VALUES:,}; get the whole table")
+        raise UserError(f"{where}: IdLookupTable.csv has {rows:,} rows, expected "
+                        f"{REQUESTED_VALUES:,}, the number that the competition requests; download the complete table")
 
 # %% ../../nbs/library/experiments/kaggle.ipynb #1506f304
 def write_submission(
@@ -120,19 +120,19 @@ def write_submission(
                                        np.clip(answers, 0, IMAGE_SIZE).tolist()))
     return write_text(path, "RowId,Location\n" + "".join(lines))
 
-# %% ../../nbs/library/experiments/kaggle.ipynb #39cad092
+# %% ../../nbs/library/experiments/kaggle.ipynb #6c7e0bf6
 def score_submission(
     submission: str | Path,  # CSV file with the columns RowId and Location, pixels
     requests: Requests,  # the requested values
     truth: str | Path,  # truth.csv, as write_kaggle_folder writes it
-) -> dict[str, float]:  # RMSE in pixels, by the names all, source 1 and source 2
+) -> dict[str, float]:  # RMSE in pixels of all, source 1 and source 2
     "Compute the leaderboard's RMSE of a submission from the true points."
     answers = _read_answers(Path(submission), requests)
     table = read_truth(Path(truth))
     table = table[table["Set"] == "test"].drop_duplicates("Row").set_index("Row")
     missing = [name for name in requests.image_id.tolist() if name not in table.index]
     if missing:
-        raise UserError(f"{truth}: has no test row {missing[0]}; write the folder again")
+        raise UserError(f"{truth}: has no test row {missing[0]}; write the folder again with write_kaggle_folder")
     true = table.loc[requests.image_id, list(COLUMNS)].to_numpy(float).reshape(requests.asked.shape)
     predicted: npt.NDArray[Any] = np.zeros((len(true), len(COLUMNS)))
     predicted[requests.face, requests.column] = answers
@@ -141,7 +141,7 @@ def score_submission(
 
 
 def _read_answers(path: Path, requests: Requests) -> npt.NDArray[np.float64]:
-    "Read the answers [R] of a submission. Raises UserError for a row that is missing, repeated or empty."
+    "Read the predictions [R] of a submission, in pixels. Raises UserError for a row that is missing, repeated or empty."
     with reading(path):
         table = read_small_table(path.read_bytes(), ("RowId", "Location"), str(path))
     row_id, answers = whole_numbers(table["RowId"], str(path)), real_numbers(table, ("Location",), str(path))[:, 0]

@@ -1,4 +1,4 @@
-"""Single measurements in `results/`: one JSON file each, with what is needed to judge and repeat them.
+"""Single measurements in `results/`: one JSON file each, with all that is needed to judge and repeat them.
 
 Docs: https://facekp.github.io/facekp/library/experiments/measurement.html.md"""
 
@@ -18,39 +18,39 @@ from ..errors import UserError
 from .record import describe_machine, describe_versions
 from ..files import write_json
 
-# %% ../../nbs/library/experiments/measurement.ipynb #520579bf
+# %% ../../nbs/library/experiments/measurement.ipynb #2284fa28
 MEASUREMENT_SCHEMA = 1  # version of the envelope; a reader refuses newer ones
 _KINDS: dict[str, tuple[type, ...]] = {"command": (str, type(None)), "data": (dict, type(None)), "seconds": (int, float, type(None)), "machine": (dict, type(None)), "versions": (dict, type(None))}
 _IMPORTED = time.perf_counter()
 
 
 def describe_measurement(
-    command: str,  # what repeats the measurement, with file names in place of paths
-    data: Mapping[str, Any] | None = None,  # name, sha256 (of the file, or of each part) and what else describes it; None: no data set
-    seconds: float | None = None,  # duration; None: since this module was imported
+    command: str,  # command that repeats the measurement, with file names in place of paths
+    data: Mapping[str, Any] | None = None,  # name, sha256 (of the file, or of each part) and any further description; None: no data set
+    seconds: float | None = None,  # duration; None: time since this module was imported
 ) -> dict[str, Any]:  # command, data, seconds, machine, versions
-    "Return the envelope of a measurement that was made on this machine just now."
+    "Return the envelope of a measurement just made on this machine."
     return {"command": command, "data": None if data is None else dict(data), "seconds": round(time.perf_counter() - _IMPORTED if seconds is None else seconds, 1),
             "machine": describe_machine(), "versions": describe_versions()}
 
 
 def write_measurement(
     path: str | Path,  # results/<study>/<name>.json
-    results: Mapping[str, Any],  # what was measured
-    command: str,  # what repeats the measurement, with file names in place of paths
+    results: Mapping[str, Any],  # measured values by name
+    command: str,  # command that repeats the measurement, with file names in place of paths
     data: Mapping[str, Any] | None = None,  # name and sha256 of the data; None: no data set
-    seconds: float | None = None,  # duration; None: since this module was imported
+    seconds: float | None = None,  # duration; None: time since this module was imported
 ) -> Path:  # the path written
     "Write a measurement with its envelope, atomically. Raises UserError for results that use a key of the envelope."
     if taken := sorted({*_KINDS, "schema"} & set(results)):
         raise UserError(f"{path}: results have the key {taken[0]}, which belongs to the envelope of a measurement; rename it")
     return write_json(path, {"schema": MEASUREMENT_SCHEMA, **describe_measurement(command, data, seconds), **results})
 
-# %% ../../nbs/library/experiments/measurement.ipynb #20e4abc9
+# %% ../../nbs/library/experiments/measurement.ipynb #e8c94122
 def read_measurement(
     path: str | Path,  # JSON file, as write_measurement writes it
 ) -> dict[str, Any]:  # the envelope and the results
-    "Read a measurement. Raises UserError for any other file, or a newer schema."
+    "Read a measurement. Raises UserError for any other file, and for a newer schema."
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
         if record["schema"] > MEASUREMENT_SCHEMA:
@@ -63,7 +63,7 @@ def read_measurement(
 
 
 def _check_envelope(part: Mapping[str, Any]) -> None:
-    "Raise ValueError for a key that is missing, or of another type."
+    "Raise ValueError for a key that is missing or has another type."
     for key, kinds in _KINDS.items():
         if key not in part or not isinstance(part[key], kinds):
             raise ValueError(f"{key} is missing or of another type")

@@ -1,4 +1,4 @@
-"""Everything a comparison needs to know, worked out once.
+"""Determine once everything on which a comparison depends.
 
 Docs: https://facekp.github.io/facekp/library/experiments/plan.html.md"""
 
@@ -30,18 +30,18 @@ from ..labels import LABEL_STRATEGIES
 from ..models.registry import list_models, model_spec
 from ..synthetic.gaps import impose_gaps
 
-# %% ../../nbs/library/experiments/plan.ipynb #cc4d61b0
+# %% ../../nbs/library/experiments/plan.ipynb #ecb71f19
 @dataclass(frozen=True, eq=False)
 class Split:
     "Three parts of a data set; no person and no photo is in two of them."
     train: Faces  # with missing labels
     validation: Faces  # all fifteen keypoints labelled
     test: Faces  # all fifteen keypoints labelled
-    gaps: str  # 'its own' or the share of faces with imposed gaps
+    gaps: str  # origin of the missing labels: 'its own', or the share of training faces with imposed gaps
 
     def save(
         self,
-        folder: str | Path,  # written anew
+        folder: str | Path,  # target folder; existing files are replaced
     ) -> None:
         "Write the three parts as .npz files into a folder."
         for part in ("train", "validation", "test"):
@@ -50,17 +50,17 @@ class Split:
     def load(
         self,
         folder: str | Path,  # written by `save`
-    ) -> "Split":
+    ) -> "Split":  # with the stored faces
         "Return this split with the faces of a folder."
         train, validation, test = (replace(load_npz(Path(folder) / f"{part}.npz"), name=getattr(self, part).name)
                                    for part in ("train", "validation", "test"))
         return Split(train, validation, test, self.gaps)
 
     def without_faces(self) -> "Split":
-        "Return this split with no faces, to send it to another process cheaply."
+        "Return this split without faces, which is cheap to send to another process."
         return Split(self.train[:0], self.validation[:0], self.test[:0], self.gaps)
 
-# %% ../../nbs/library/experiments/plan.ipynb #1d1961c0
+# %% ../../nbs/library/experiments/plan.ipynb #8913a210
 def split_for_comparison(
     faces: Faces,  # the whole data set
     settings: Settings,  # test_share, gap_share and seed are used
@@ -70,32 +70,32 @@ def split_for_comparison(
     train, validation = split_by_group(train, 0.15, settings.seed)
     validation, test = (part[~np.isnan(part.points).any(axis=(1, 2))] for part in (validation, test))
     if not len(validation) or not len(test):
-        raise UserError(f"{faces.name}: {len(validation)} complete faces for validation and {len(test)} for the test; "
-                        "both need at least one face with all fifteen keypoints")
+        raise UserError(f"{faces.name}: {len(validation)} complete faces for validation and {len(test)} for testing; "
+                        "expected at least one face with all fifteen keypoints in each, so give more faces")
     gaps = "its own"
     if np.isnan(train.points).any(axis=(1, 2)).mean() < 0.05:
         train, gaps = impose_gaps(train, settings.gap_share, settings.seed), f"imposed on {settings.gap_share:.0%} of the training faces"
     return Split(train, validation, test, gaps)
 
-# %% ../../nbs/library/experiments/plan.ipynb #aefc89b4
+# %% ../../nbs/library/experiments/plan.ipynb #e49dda33
 @dataclass(frozen=True)
 class Trial:
     "One training run of the comparison."
     model: str  # one of list_models()
     labels: str  # a label strategy
     augment: int  # augmented copies per face; 0: none
-    seed: int  # of augmentation, initial weights and order
+    seed: int  # seed of augmentation, initial weights and order
 
     @property
     def name(self) -> str:  # such as cnn-knn-augment12-seed0
-        "The name of the run in results and files."
+        "Return the name of the run in results and files."
         return f"{self.model}-{self.labels}-augment{self.augment}-seed{self.seed}"
 
-# %% ../../nbs/library/experiments/plan.ipynb #010e6496
+# %% ../../nbs/library/experiments/plan.ipynb #ae9d16f6
 def list_trials(
     settings: Settings,  # models, labels, augment, seed and seeds are used
 ) -> list[Trial]:  # every trial of the grid, the quick ones first
-    "List the trials that the settings ask for. Raises UserError for an unknown model or label strategy."
+    "List the trials that the settings define. Raises UserError for an unknown model or label strategy."
     models, strategies = (list(dict.fromkeys(re.findall(r"""[^\s,"']+""", names))) for names in (settings.models, settings.labels))  # spaces or commas, with or without quotes
     for names, known, kind in ((models, list_models(), "model"), (strategies, LABEL_STRATEGIES, "label strategy")):
         if not names:
@@ -111,12 +111,12 @@ def list_trials(
         trials += [Trial(model, labels, augment, seed) for seed in seeds for labels in strategies for augment in copies]
     return trials
 
-# %% ../../nbs/library/experiments/plan.ipynb #3548c02c
+# %% ../../nbs/library/experiments/plan.ipynb #3cde0d81
 def find_weights(
     model: str,  # one of list_models()
     weights: str,  # the setting: 'imagenet', 'none', or a folder
 ) -> str | Path | None:  # 'imagenet', a file, or None for random weights
-    "Find the initial weights of a model: in a folder, the first .keras, .h5 or .npz file whose name begins with the model's."
+    "Find the initial weights of a model: in a folder, the first .keras, .h5 or .npz file whose name begins with the name of the model."
     if not model_spec(model).pretrained or weights == "none":
         return None
     if weights == "imagenet":
@@ -127,7 +127,7 @@ def find_weights(
 
 
 def _name_prefixes(file_name: str) -> list[str]:
-    "List the words a file name begins with, joined: mobilenet, mobilenetv2, mobilenetv2imagenet ..."
+    "List the first words of a file name, joined: mobilenet, mobilenetv2, mobilenetv2imagenet ..."
     words = re.split(r"[^a-z0-9]+", file_name.lower())
     return ["".join(words[:count]) for count in range(1, len(words) + 1)]
 
@@ -140,7 +140,7 @@ def describe_weights(
         return weights or "random"
     return f"file {Path(weights).name} sha256 {hash_file(weights)}"
 
-# %% ../../nbs/library/experiments/plan.ipynb #57547f3f
+# %% ../../nbs/library/experiments/plan.ipynb #26c9b3bb
 @dataclass(frozen=True)
 class PlannedTrial:
     "A trial with its budget and initial weights."
@@ -150,63 +150,63 @@ class PlannedTrial:
     learning_rate: float  # initial learning rate
     weights: str | Path | None  # 'imagenet', a file, or None for random weights
     weights_from: str  # description of the weights; empty for an untrained model
-    minutes: float  # estimated training time on one core
-    affordable: bool  # whether this machine should run it
+    minutes: float  # estimated training time on one core, minutes
+    affordable: bool  # True if this machine should run it
 
     @property
     def name(self) -> str:  # of the trial
-        "The name of the run in results and files."
+        "Return the name of the run in results and files."
         return self.trial.name
 
     @property
     def budget(self) -> dict[str, Any]:  # images, batch_size, learning_rate
-        "The budget as records keep it."
+        "Return the budget as stored in records."
         return {"images": self.images, "batch_size": self.batch_size, "learning_rate": self.learning_rate}
 
-# %% ../../nbs/library/experiments/plan.ipynb #f759b01c
+# %% ../../nbs/library/experiments/plan.ipynb #aafc1e07
 def plan_trial(
     trial: Trial,  # the trial
     settings: Settings,  # the budgets, batch_size, weights and minutes_per_trial are used
-    gpu_count: int = 0,  # graphics cards; with one, every trial is affordable
+    gpu_count: int = 0,  # number of graphics cards; with at least one, every trial is affordable
 ) -> PlannedTrial:  # with budget, weights and estimated time
-    "Work out what a trial may cost and what it starts from."
+    "Determine the budget, the initial weights and the estimated time of a trial."
     spec, weights = model_spec(trial.model), find_weights(trial.model, settings.weights)
     images = spec.images_shown(settings)
     minutes = images / spec.images_per_second / 60
     return PlannedTrial(trial, images, settings.batch_size, spec.learning_rate, weights, describe_weights(weights) if spec.budget else "",
                         minutes, gpu_count > 0 or minutes <= settings.minutes_per_trial)
 
-# %% ../../nbs/library/experiments/plan.ipynb #ff07140e
+# %% ../../nbs/library/experiments/plan.ipynb #6daec1d7
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    "A comparison on one data set: made once by plan_experiment and handed down."
+    "A comparison on one data set, as plan_experiment creates it."
     name: str  # name of the data set
     profile: str  # quick or full
-    settings: Settings  # what it was planned from
-    split: Split
+    settings: Settings  # settings from which it was planned
+    split: Split  # training, validation and test set
     data: dict[str, Any]  # name, sha256 of the three parts, their sizes, gaps
-    trials: tuple[PlannedTrial, ...]
-    results_folder: Path  # tables and runs, to be kept
-    runs_folder: Path  # faces, records and states of single runs, to be deleted when done
+    trials: tuple[PlannedTrial, ...]  # every trial of the comparison
+    results_folder: Path  # tables and runs, to keep
+    runs_folder: Path  # faces, records and states of single runs; can be deleted when the comparison is complete
     features_folder: Path  # cached features of frozen backbones
 
     def record_path(self, planned: PlannedTrial) -> Path:
-        "The record of a single run."
+        "Return the path of the record of a single run."
         return self.runs_folder / f"{planned.name}.json"
 
     def state_folder(self, planned: PlannedTrial) -> Path | None:
-        "The folder for the training state of a long run; another one for another budget or other weights. None for short runs."
+        "Return the folder for the training state of a long run, which depends on data, budget and initial weights; None for short runs."
         if not model_spec(planned.trial.model).pretrained:
             return None
         told = [self.data["sha256"], planned.budget, planned.weights_from]
         return self.runs_folder / f"{planned.name}-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:8]}"
 
-# %% ../../nbs/library/experiments/plan.ipynb #15ea23b8
+# %% ../../nbs/library/experiments/plan.ipynb #efd6c345
 def plan_experiment(
     faces: Faces,  # the whole data set
     settings: Settings,  # profile, split, grid, budgets, weights and folders
-    trials: Sequence[Trial] | None = None,  # when given, these and not the grid of the settings
-    gpu_count: int | None = None,  # graphics cards; counted when not given
+    trials: Sequence[Trial] | None = None,  # trials to plan; None: the grid of the settings
+    gpu_count: int | None = None,  # number of graphics cards; None: counted
 ) -> Experiment:  # with the split, the data's hash and all trials
     "Split a data set and plan its trials. Raises UserError for unknown names and unsuitable data."
     if gpu_count is None:

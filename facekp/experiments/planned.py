@@ -20,13 +20,13 @@ from ..errors import UserError
 from .results import Study
 from ..statistics import bootstrap_sums, confidence_interval
 
-# %% ../../nbs/library/experiments/planned.ipynb #6d35cd58
+# %% ../../nbs/library/experiments/planned.ipynb #f9f750c7
 def bootstrap_difference(
     first: npt.NDArray[Any],  # float [R,N], square pixels: squared error of each test face in each run of one configuration
     second: npt.NDArray[Any],  # float [S,N], square pixels: the same faces in the runs of another configuration
     groups: npt.NDArray[Any],  # [N], the photo or person of each face
-    seed: int = 0,  # of the resampling
-    resamples: int = 10_000,  # how many resamples
+    seed: int = 0,  # seed of the resampling
+    resamples: int = 10_000,  # number of resamples
 ) -> npt.NDArray[np.float64]:  # [resamples], square pixels: MSE of the first minus that of the second
     "Return the difference in MSE of resamples over groups and over the runs of each configuration. Raises UserError for errors of different faces."
     first, second = np.atleast_2d(np.asarray(first, np.float64)), np.atleast_2d(np.asarray(second, np.float64))
@@ -40,32 +40,32 @@ def bootstrap_difference(
 
 
 def _resample_runs(count: int, resamples: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    "Return weights [resamples,count] of runs drawn with replacement; deviations from the mean are enlarged for the small number of runs."
+    "Return weights [resamples,count] of runs drawn with replacement, with deviations enlarged to correct for the small number of runs."
     drawn = rng.multinomial(count, np.full(count, 1 / count), size=resamples) / count
     return np.asarray(1 / count + np.sqrt(count / max(count - 1, 1)) * (drawn - 1 / count))
 
 
 def bootstrap_p_value(
-    resampled: npt.NDArray[Any],  # float [resamples], a difference
+    resampled: npt.NDArray[Any],  # float [resamples], a resampled difference
 ) -> float:  # between 2 / (resamples + 1) and 1
-    "Return the two-sided p-value of a resampled difference being zero: twice the smaller share beyond zero, never exactly zero."
+    "Return the two-sided p-value for a difference of zero: twice the smaller share of resamples beyond zero, never exactly zero."
     below, above = (resampled <= 0).sum(), (resampled >= 0).sum()
     return float(min(1.0, 2 * (min(below, above) + 1) / (len(resampled) + 1)))
 
-# %% ../../nbs/library/experiments/planned.ipynb #9e7b31dd
+# %% ../../nbs/library/experiments/planned.ipynb #d7edf4b8
 def holm_adjust(
     p_values: Iterable[float],  # one per comparison, 0-1
 ) -> npt.NDArray[np.float64]:  # in the same order, 0-1; compare with the level, such as 0.05
     "Return p-values adjusted for multiple comparisons by Holm's step-down method. Raises UserError for values outside 0-1."
     values = np.asarray(list(p_values), np.float64)
     if not ((values >= 0) & (values <= 1)).all():
-        raise UserError("p-values: expected numbers between 0 and 1")
+        raise UserError(f"p-values {values.tolist()}: expected numbers between 0 and 1")
     order = np.argsort(values, kind="stable")
     adjusted = np.empty_like(values)
     adjusted[order] = np.minimum(1, np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)))
     return adjusted
 
-# %% ../../nbs/library/experiments/planned.ipynb #68b0ca10
+# %% ../../nbs/library/experiments/planned.ipynb #8fed476d
 def read_plan(
     path: str | Path,  # CSV: question, name, first, second
 ) -> pd.DataFrame:  # the same columns, text
@@ -81,17 +81,17 @@ def read_plan(
         if not all(entry.values()) or entry["first"] == entry["second"]:
             raise UserError(f"{path}, line {row}: expected a question, a name and two different configurations")
     if plan.name.duplicated().any():
-        raise UserError(f"{path}: the name {plan.name[plan.name.duplicated()].iloc[0]!r} stands twice; expected one row per comparison")
+        raise UserError(f"{path}: the name {plan.name[plan.name.duplicated()].iloc[0]!r} appears twice; expected one row per comparison")
     return plan[columns]
 
-# %% ../../nbs/library/experiments/planned.ipynb #cecd95a0
+# %% ../../nbs/library/experiments/planned.ipynb #e38cce34
 def compare_as_planned(
     study: Study,  # runs on the same test faces
     plan: pd.DataFrame,  # as read_plan returns it
-    seed: int = 0,  # of the bootstrap
+    seed: int = 0,  # seed of the bootstrap
     resamples: int = 10_000,  # bootstrap resamples; the smallest p-value is 2 / (resamples + 1)
 ) -> pd.DataFrame:  # the plan with runs_first, runs_second, mse_difference in square pixels, low, high, relative, p, p_holm and verdict
-    "Answer planned comparisons; one without runs stays open and counts in the correction, as if its p-value were 1."
+    "Evaluate planned comparisons; one without runs is reported as not run, and counts in the correction with a p-value of 1."
     rows: list[dict[Any, Any]] = []
     for entry in plan.to_dict("records"):
         first, second = (study.squared_errors[study.runs.index.str.startswith(f"{entry[side]}-seed")] for side in ("first", "second"))

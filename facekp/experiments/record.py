@@ -1,4 +1,4 @@
-"""What a training run did and how it scored.
+"""Record what a training run did and how it scored.
 
 Docs: https://facekp.github.io/facekp/library/experiments/record.html.md"""
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ['Record', 'describe_machine', 'describe_versions', 'describe_data', 'make_record', 'record_run', 'write_record',
            'read_record']
 
-# %% ../../nbs/library/experiments/record.ipynb #3d4b5558
+# %% ../../nbs/library/experiments/record.ipynb #79332c27
 @dataclass
 class Record:
     "What a training run did and how it scored."
@@ -88,24 +88,24 @@ def describe_versions() -> dict[str, str]:  # version of python and of each inst
             continue
     return found
 
-# %% ../../nbs/library/experiments/record.ipynb #d5490583
+# %% ../../nbs/library/experiments/record.ipynb #ea0c9c7d
 def describe_data(
-    train: Faces,  # training faces, before label handling and augmentation
-    validation: Faces,  # faces that select the best weights
-    test: Faces,  # held-out faces
+    train: Faces,  # training set, before label handling and augmentation
+    validation: Faces,  # validation set, used to select the best weights
+    test: Faces,  # test set
 ) -> dict[str, Any]:  # name, sha256 of each part, n_train, n_validation, n_test
     "Describe the data of a run so that the run can be repeated exactly."
     return {"name": test.name,
             "sha256": {"train": hash_faces(train), "validation": hash_faces(validation), "test": hash_faces(test)},
             "n_train": len(train), "n_validation": len(validation), "n_test": len(test)}
 
-# %% ../../nbs/library/experiments/record.ipynb #658c81bc
+# %% ../../nbs/library/experiments/record.ipynb #0571c15b
 def make_record(
     training: TrainingRun,  # as facekp.training.loop.fit returns it
-    test: Faces,  # held-out faces; scored against their truth if it is known, otherwise against their labels
+    test: Faces,  # test set; scored against its truth if that is known, otherwise against its labels
     description: dict[str, Any],  # model, labels, augment, profile, seed, data and budget, as in Record
 ) -> Record:  # with metrics, machine and versions
-    "Score a trained model on held-out faces and record the run."
+    "Score a trained model on the test set and record the run."
     from facekp.training.batches import predict_points
 
     points = test.points if test.truth is None else test.truth
@@ -133,7 +133,7 @@ def write_record(
     "Write a record atomically."
     return write_json(path, asdict(record))
 
-# %% ../../nbs/library/experiments/record.ipynb #2d78a96d
+# %% ../../nbs/library/experiments/record.ipynb #fed9e762
 def read_record(
     path: str | Path,  # JSON file, as write_record writes it
 ) -> Record:  # equal to the record written
@@ -141,7 +141,7 @@ def read_record(
     try:
         record = Record(**json.loads(Path(path).read_text(encoding="utf-8")))
         kinds: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "dict": dict, "list": list}
-        for scores in (record.metrics, record.metrics.get("intervals", {})):  # records of version 0.1 say nme
+        for scores in (record.metrics, record.metrics.get("intervals", {})):  # records of version 0.1 use the name nme
             if "nme" in scores:
                 scores["nme_eye_centers"] = scores.pop("nme")
         wrong = [entry.name for entry in fields(Record) if not isinstance(getattr(record, entry.name), kinds[str(entry.type).split("[")[0]])]

@@ -27,7 +27,7 @@ from .record import Record
 from ..files import atomic_path, write_json, write_text
 from ..keypoints import KEYPOINTS
 
-# %% ../../nbs/library/experiments/results.ipynb #3f0ebc9f
+# %% ../../nbs/library/experiments/results.ipynb #e555c5e9
 SCHEMA = 2  # version of the files; a reader refuses newer ones. 2: NME names its normaliser, nme -> nme_eye_centers
 HISTORY_COLUMNS = ("run", "stage", "epoch", "loss", "validation_rmse")
 
@@ -35,7 +35,7 @@ HISTORY_COLUMNS = ("run", "stage", "epoch", "loss", "validation_rmse")
 @dataclass(frozen=True, eq=False)
 class Study:
     "Runs scored on the same test faces."
-    runs: pd.DataFrame  # one row per run, index: its name
+    runs: pd.DataFrame  # one row per run; the index is its name
     squared_errors: npt.NDArray[np.float64]  # [runs,N], square pixels: mean over the keypoints of each test face
     groups: npt.NDArray[np.int64]  # [N], the photo or person of each test face
     history: pd.DataFrame  # run, stage, epoch, loss in square pixels, validation_rmse in pixels
@@ -63,18 +63,18 @@ class Study:
         runs = self.runs[mask]
         return Study(runs, self.squared_errors[mask], self.groups, self.history[self.history.run.isin(runs.index)], self.meta)
 
-# %% ../../nbs/library/experiments/results.ipynb #7229c474
+# %% ../../nbs/library/experiments/results.ipynb #a78a89fa
 def study_from_records(
     records: Mapping[str, Record],  # name of the run -> its record, all on the same test faces
     groups: npt.NDArray[Any],  # [N], the photo or person of each test face
 ) -> Study:  # runs sorted by name
-    "Join records of runs to a study. Raises UserError for no records, or records of different faces."
+    "Join records of runs into a study. Raises UserError without records, and for records of different faces."
     names = sorted(records)
     if not names:
         raise UserError("no records to join; expected at least one run")
     first = records[names[0]]
     if other := next((name for name in names if records[name].data["sha256"] != first.data["sha256"]), None):
-        raise UserError(f"runs {names[0]} and {other} used different faces, so they are not one study")
+        raise UserError(f"runs {names[0]} and {other} used different faces, expected the same; put them into two studies")
     shared = {key: value for key, value in first.data.items() if all(records[name].data.get(key) == value for name in names)}
     meta: dict[str, Any] = {"schema": SCHEMA, "data": shared, "machines": [], "versions": []}
     rows = [{"run": name, **_row(records[name], shared), "machine": _index_of(meta["machines"], records[name].machine),
@@ -86,14 +86,14 @@ def study_from_records(
 
 
 def _index_of(known: list[Any], value: Any) -> int:
-    "Return the place of a value in a list, after adding it where it is new."
+    "Return the index of a value in a list, after appending a new value."
     if value not in known:
         known.append(value)
     return known.index(value)
 
-# %% ../../nbs/library/experiments/results.ipynb #80dcea45
+# %% ../../nbs/library/experiments/results.ipynb #2fb958e3
 def _row(record: Record, shared: Mapping[str, Any]) -> dict[str, Any]:
-    "Return what a run has of its own, as columns."
+    "Return the values of one run as columns."
     best = min((entry["validation_rmse"] for entry in record.history), default=None)
     own = {key: value for key, value in record.data.items() if key not in shared}
     budget = {key: " ".join(value) if isinstance(value, (list, tuple)) else value for key, value in record.budget.items()}
@@ -118,12 +118,12 @@ def _flatten(name: str, value: Any) -> list[tuple[str, float]]:
         return [(f"{name}_{axis}", float(number)) for axis, number in zip("xy", value)]
     return [(name, float(value))]
 
-# %% ../../nbs/library/experiments/results.ipynb #136ae30a
+# %% ../../nbs/library/experiments/results.ipynb #1c2cf867
 def merge_studies(
-    old: Study,  # what is there
-    new: Study,  # runs that are added, or replace those of the same name
+    old: Study,  # existing runs
+    new: Study,  # runs to add; they replace those of the same name
 ) -> Study:  # all runs, sorted by name
-    "Join two studies of the same test faces; a run of the new one replaces that of the old one."
+    "Join two studies of the same test faces; a new run replaces the old one of the same name."
     kept = old.select(~old.runs.index.isin(new.runs.index))
     meta = {**new.meta, "data": {key: value for key, value in new.meta["data"].items() if key in old.meta["data"] and old.meta["data"][key] == value},
             "machines": list(old.meta["machines"]), "versions": list(old.meta["versions"])}
@@ -139,15 +139,15 @@ def merge_studies(
 
 
 def _unshared(study: Study, meta: Mapping[str, Any]) -> dict[str, Any]:
-    "Return what all runs of a study share but the merged one does not, as columns."
+    "Return the values shared in a study, but not in the merged one, as columns."
     return {key: value for key, value in study.meta["data"].items() if key not in meta["data"]}
 
-# %% ../../nbs/library/experiments/results.ipynb #66e877e9
+# %% ../../nbs/library/experiments/results.ipynb #c5fd4c44
 def write_study(
     study: Study,  # runs and their errors
     folder: str | Path,  # results/<study>
 ) -> Path:  # the folder
-    "Write a study; each file is written whole or not at all, runs.csv last."
+    "Write a study; write each file completely or not at all, and runs.csv last."
     folder = Path(folder)
     with atomic_path(folder / "errors.npz") as unfinished:
         np.savez_compressed(unfinished, run=study.runs.index.to_numpy(str), squared_errors=study.squared_errors, group=study.groups)
@@ -157,11 +157,11 @@ def write_study(
     write_text(folder / "runs.csv", study.runs.dropna(axis="columns", how="all").to_csv(float_format="%.10g", lineterminator="\n"))
     return folder
 
-# %% ../../nbs/library/experiments/results.ipynb #00acb106
+# %% ../../nbs/library/experiments/results.ipynb #752deb52
 def read_study(
     folder: str | Path,  # results/<study>
 ) -> Study:  # what write_study wrote
-    "Read a study. Raises UserError for a folder that holds none, or a newer schema."
+    "Read a study. Raises UserError for a folder without one, and for a newer schema."
     folder = Path(folder)
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
@@ -170,7 +170,7 @@ def read_study(
         text = {"run": str, "model": str, "labels": str, "weights_from": str}
         runs = pd.read_csv(folder / "runs.csv", dtype=text, keep_default_na=True).set_index("run").rename(columns={"nme": "nme_eye_centers"})
         if not len(runs) or runs.index.has_duplicates:
-            raise ValueError("runs.csv holds no run, or one of them twice")
+            raise ValueError("runs.csv contains no run, or the same run twice")
         runs["weights_from"] = runs.weights_from.fillna("") if "weights_from" in runs else ""
         with np.load(folder / "errors.npz", allow_pickle=False) as arrays:
             stored, squared, groups = arrays["run"].tolist(), arrays["squared_errors"], arrays["group"]
@@ -183,9 +183,9 @@ def read_study(
         raise UserError(f"{folder}: not the results of a study ({error}); expected runs.csv, errors.npz, history.csv and meta.json, "
                         "as facekp course writes them") from error
 
-# %% ../../nbs/library/experiments/results.ipynb #4fba04ec
+# %% ../../nbs/library/experiments/results.ipynb #c45ce8a5
 def add_runs(
-    folder: str | Path,  # results/<study>; made where it is missing
+    folder: str | Path,  # results/<study>; created if it is missing
     records: Mapping[str, Record],  # name of the run -> its record
     groups: npt.NDArray[Any],  # [N], the photo or person of each test face
 ) -> Study:  # all runs of the study
@@ -194,14 +194,14 @@ def add_runs(
     if has_study(folder):
         old = read_study(folder)
         if old.meta["data"]["sha256"] != new.meta["data"]["sha256"]:
-            raise UserError(f"{folder}: its runs used other faces; write to another folder")
+            raise UserError(f"{folder}: its runs used other faces, expected the same; write to another folder")
         new = merge_studies(old, new)
     write_study(new, folder)
     return new
 
-# %% ../../nbs/library/experiments/results.ipynb #fe7c0a24
+# %% ../../nbs/library/experiments/results.ipynb #a84761c4
 def has_study(
     folder: str | Path,  # any folder
-) -> bool:  # True where read_study can be tried
-    "Say whether a folder holds the results of a study."
+) -> bool:  # True if runs.csv exists
+    "Tell whether a folder contains the results of a study."
     return (Path(folder) / "runs.csv").is_file()

@@ -31,15 +31,15 @@ from ..labels import apply_label_strategy
 from ..models.registry import build_model, list_models, model_spec
 from ..training.seeds import keep_random_state, set_seeds
 
-# %% ../../nbs/library/experiments/run.ipynb #32d2d2ab
+# %% ../../nbs/library/experiments/run.ipynb #78d31b79
 @keep_random_state()
 def run_trial(
     planned: PlannedTrial,  # the trial with its budget and initial weights
     experiment: Experiment,  # the split and the description of the data are used
-    run_folder: str | Path | None = None,  # keeps the model and the training state; None keeps neither
-    resume: bool = False,  # continue from the state in run_folder
-    show_progress: bool = False,  # a progress bar
-    first_budget: int | None = None,  # images of the run's first call, where it is resumed with more: they decided on the number of copies
+    run_folder: str | Path | None = None,  # folder for the model and the training state; None: neither is stored
+    resume: bool = False,  # continue from the state in run_folder if there is one
+    show_progress: bool = False,  # show a progress bar
+    first_budget: int | None = None,  # images of the first call of a resumed run, which decided on the number of copies; None: this is the first call
 ) -> Record:  # scored on the test faces
     "Train and score one trial."
     trial, split = planned.trial, experiment.split
@@ -60,15 +60,15 @@ def run_trial(
         save_model(training.model, Path(run_folder) / "model.keras")
     return record
 
-# %% ../../nbs/library/experiments/run.ipynb #ab4362e7
+# %% ../../nbs/library/experiments/run.ipynb #50fb9028
 def fit_model(
     model: Any,  # keras.Model, uncompiled
-    train: Faces,  # training faces; missing points are left out of the loss
-    validation: Faces,  # faces of other groups, to select the best weights
-    features_folder: Path,  # cache of a frozen backbone's features
-    **options: Any,  # of facekp.training.loop.fit, images_shown among them
+    train: Faces,  # training set; missing labels (NaN) do not count in the loss
+    validation: Faces,  # validation set, used to select the best weights; no groups in common with `train`
+    features_folder: Path,  # folder for the cached features of frozen backbones
+    **options: Any,  # options of facekp.training.loop.fit, including images_shown
 ) -> Any:  # facekp.training.loop.TrainingRun
-    "Train a model as its kind is trained: a pretrained one first with its backbone frozen, the others in one stage."
+    "Train a pretrained model in two stages, the first with a frozen backbone, and any other model in one stage."
     from facekp.training.loop import fit
     from facekp.training.transfer import fit_transfer
 
@@ -77,18 +77,18 @@ def fit_model(
         return fit_transfer(model, train, validation, features_folder=features_folder, faces_per_epoch=epoch, **options)
     return fit(model, train, validation, **options)
 
-# %% ../../nbs/library/experiments/run.ipynb #e2e4e68e
+# %% ../../nbs/library/experiments/run.ipynb #79229021
 def run_experiment(
-    experiment: Experiment,  # what to run
-    workers: int | None = None,  # processes; all cores when not given, or one where there is a graphics card
-) -> Study:  # all runs on these faces, also those that this plan does not ask for
+    experiment: Experiment,  # plan of the comparison
+    workers: int | None = None,  # number of processes; None: one per core, or a single one with a graphics card
+) -> Study:  # all runs on these faces, including those outside this plan
     "Run the trials that have no result yet and that this machine can afford. Raises RunError, at the end, for trials that failed."
     from facekp.training.backend import GPU_COUNT
 
     if workers is not None and workers < 1:
         raise UserError(f"workers: {workers}, expected 1 or more processes")
     if workers is not None and os.environ.get("FACEKP_CLUSTER"):
-        raise UserError(f"workers: {workers}, but the cluster in FACEKP_CLUSTER decides how many runs there are side by side; leave it (--workers) out, or unset FACEKP_CLUSTER")
+        raise UserError(f"workers: {workers}, but the cluster in FACEKP_CLUSTER decides how many runs are parallel; leave it (--workers) out, or unset FACEKP_CLUSTER")
     study = _stored_study(experiment)
     waiting = [planned for planned in experiment.trials if planned.affordable and not _is_done(planned, experiment, study)]
     if waiting:
@@ -104,15 +104,15 @@ def run_experiment(
     if study is not None:
         write_study(study, experiment.results_folder)
     if failed:
-        raise RunError(f"{len(failed)} of {len(experiment.trials)} trials failed, the others are in {experiment.results_folder}; the first: {failed[0]}")
+        raise RunError(f"{len(failed)} of {len(experiment.trials)} trials failed; the results of the others are in {experiment.results_folder}. First failure: {failed[0]}")
     if study is None:
         raise UserError(f"every trial of {experiment.settings.models} would take over {experiment.settings.minutes_per_trial} minutes; raise "
                         "minutes_per_trial in settings.ini, lower the budget there, or use a machine with a graphics card")
     return study
 
-# %% ../../nbs/library/experiments/run.ipynb #cd225a3a
+# %% ../../nbs/library/experiments/run.ipynb #9bb9e126
 def _stored_study(experiment: Experiment) -> Study | None:
-    "Read the results there are; those of other faces are moved aside."
+    "Read the stored results, and move results of other faces aside."
     folder = experiment.results_folder
     if not has_study(folder):
         return None
@@ -124,7 +124,7 @@ def _stored_study(experiment: Experiment) -> Study | None:
 
 
 def _is_done(planned: PlannedTrial, experiment: Experiment, study: Study | None) -> bool:
-    "Say whether there is a result of this very work, as a record or in the study."
+    "Tell whether a record or the study contains a result of this trial with the planned budget and weights."
     record = _stored_record(planned, experiment)
     if record is not None and _fits(planned, record.budget, record.weights_from):
         return True
@@ -135,19 +135,19 @@ def _is_done(planned: PlannedTrial, experiment: Experiment, study: Study | None)
 
 
 def _fits(planned: PlannedTrial, budget: dict[str, Any], weights_from: str) -> bool:
-    "Say whether a result has the planned budget; one from better initial weights than there are now stays."
+    "Tell whether a result has the planned budget and weights; if only random weights are available now, any weights count."
     pretrained = model_spec(planned.trial.model).pretrained
     return budget == planned.budget and (not pretrained or planned.weights_from in ("random", weights_from))
 
-# %% ../../nbs/library/experiments/run.ipynb #3eab2f7a
+# %% ../../nbs/library/experiments/run.ipynb #99e02528
 def _stored_record(planned: PlannedTrial, experiment: Experiment) -> Record | None:
-    "Read the record that a run of this trial left, if any."
+    "Read the record of this trial, or return None without one."
     path = experiment.record_path(planned)
     return read_record(path) if path.exists() else None
 
 
 def _collect(experiment: Experiment, study: Study | None) -> Study | None:
-    "Join the results there were with the records of single runs."
+    "Join the stored study with the records of single runs."
     records = {planned.name: record for planned in experiment.trials
                if (record := _stored_record(planned, experiment)) is not None and _fits(planned, record.budget, record.weights_from)}
     if not records:
@@ -155,24 +155,24 @@ def _collect(experiment: Experiment, study: Study | None) -> Study | None:
     new = study_from_records(records, experiment.split.test.group)
     return new if study is None else merge_studies(study, new)
 
-# %% ../../nbs/library/experiments/run.ipynb #64b39ea9
+# %% ../../nbs/library/experiments/run.ipynb #9e25a3e8
 def _run_and_write(planned: PlannedTrial, experiment: Experiment) -> str:
-    "Run one trial in a worker process and write its record; return what went wrong, or nothing."
+    "Run one trial in a worker process and write its record; return an error message, or empty text."
     try:
         loaded = replace(experiment, split=experiment.split.load(experiment.runs_folder))
         record = run_trial(planned, loaded, experiment.state_folder(planned), resume=True)
         write_record(record, experiment.record_path(planned))
-    except Exception as error:  # one bad trial must not end the others; the text is shown at the end
+    except Exception as error:  # a failed trial must not stop the others; its message is shown at the end
         return f"{planned.name}: {type(error).__name__}: {error}"
     return ""
 
-# %% ../../nbs/library/experiments/run.ipynb #34cf2e6d
+# %% ../../nbs/library/experiments/run.ipynb #6a8dfc8f
 def run_course(
     faces: Faces,  # the whole data set
-    settings: Settings,  # what to run, the budgets and the folders
-    workers: int | None = None,  # processes; all cores when not given
+    settings: Settings,  # grid, budgets and folders
+    workers: int | None = None,  # number of processes; None: as in run_experiment
 ) -> tuple[pd.DataFrame, pd.DataFrame, Path]:  # the table of configurations, the paired comparisons, the folder with all files
-    "Run what is missing of a data set's comparison and write results, tables, chart and what was not run."
+    "Run the missing trials of a comparison, and write results, tables, chart and the list of trials not run."
     experiment = plan_experiment(faces, settings)
     study = run_experiment(experiment, workers)
     table, answers = write_report(study, experiment.results_folder)

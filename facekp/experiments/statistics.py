@@ -88,9 +88,9 @@ def select_configurations(
     ranked = table.merge(validation, on=keys, how="left").sort_values("chosen_by", kind="stable")
     return ranked.drop_duplicates("model").drop(columns="chosen_by").sort_values("rmse", kind="stable", ignore_index=True)
 
-# %% ../../nbs/library/experiments/statistics.ipynb #4f80cf71
+# %% ../../nbs/library/experiments/statistics.ipynb #e11e0418
 def rows_of_runs(
-    places: Iterable[str | Path],  # folders of runs with record.json, such files, or folders of results with runs.csv
+    places: Iterable[str | Path],  # folders of runs with record.json, record.json files, or folders of studies with runs.csv
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:  # one row per run: model, labels, augment, seed, rmse, low and high in pixels, accuracy, seconds; and the description of the data of each place
     "Read single runs and whole studies as rows of one table. Raises UserError for a place that contains neither."
     rows, data = [], []
@@ -104,7 +104,7 @@ def rows_of_runs(
             data.append(record.data)
             continue
         if not place.exists():
-            raise UserError(f"{place}: no such file or folder")
+            raise UserError(f"{place}: no such file or folder; expected the folder of a run or of a study")
         if place.is_dir() and not (place / "meta.json").exists():
             raise UserError(f"{place}: not the results of a study or of a finished run; expected record.json, as facekp train writes it at the end, or runs.csv and meta.json")
         study = read_study(place)

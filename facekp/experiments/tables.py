@@ -22,11 +22,11 @@ from .plan import Experiment, PlannedTrial
 from ..models.registry import list_models
 from ..tables import to_markdown
 
-# %% ../../nbs/library/experiments/tables.ipynb #fa59b220
+# %% ../../nbs/library/experiments/tables.ipynb #44673f17
 def table_text(
     table: pd.DataFrame,  # as summarize_runs returns it
 ) -> str:  # lines of fewer than 100 characters
-    "Format the table for a terminal."
+    "Format the table for a terminal, with notes below it."
     notes = [line for note in _notes(table) for line in textwrap.wrap(note, 98)]
     return "\n".join([_fit_terminal(_format_columns(table)), "", *notes])
 
@@ -37,7 +37,7 @@ def table_markdown(
     "Format the table in Markdown, with notes below it."
     return "\n".join([to_markdown(_format_columns(table), text_columns=("model", "labels", "augmented")), "", *_notes(table), ""])
 
-# %% ../../nbs/library/experiments/tables.ipynb #cc776858
+# %% ../../nbs/library/experiments/tables.ipynb #4361943a
 def _format_columns(table: pd.DataFrame) -> pd.DataFrame:
     "Return the columns of the table as text, with rounded numbers."
     metrics = {METRICS[name].heading: table[name].map(METRICS[name].format) for name in METRICS if METRICS[name].tabulated and name in table and table[name].notna().all()}
@@ -49,7 +49,7 @@ def _format_columns(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _fit_terminal(shown: pd.DataFrame) -> str:
-    "Return the table as lines of fewer than 100 characters, without the NME that are too many."
+    "Return the table as lines of fewer than 100 characters, leaving out NME columns if necessary."
     optional = [METRICS[name].heading for name in METRICS if name.startswith("nme") and METRICS[name].heading in shown]
     while len((text := shown.to_string(index=False)).splitlines()[0]) >= 100 and optional:
         shown = shown.drop(columns=optional.pop(0))

@@ -35,7 +35,7 @@ from ..models.annotator_heads import add_heads, choose_by_annotator, fit_by_anno
 from ..training.batches import predict_points
 from ..training.seeds import keep_random_state, set_seeds
 
-# %% ../../nbs/library/experiments/two_sources.ipynb #ab74ebbd
+# %% ../../nbs/library/experiments/two_sources.ipynb #1159d0b7
 def _split_by_source(faces: Faces, settings: Settings) -> list[Faces]:
     "Split by group into training, validation and test set; raise UserError for a part without rows of both sources."
     rest, test = split_by_group(faces, settings.test_share, settings.seed)
@@ -44,7 +44,7 @@ def _split_by_source(faces: Faces, settings: Settings) -> list[Faces]:
         for source, rows in enumerate((~is_second_source(part), is_second_source(part)), start=1):
             if not rows.any():
                 raise UserError(f"{faces.name}: its {name} part has no row of annotation source "
-                                f"{source}, at least one of its {len(part)} rows must have it; give more "
+                                f"{source}, expected at least one among its {len(part)} rows; give more "
                                 "faces, or train one model for both sources (--sources 1)")
     return [train, validation, test]
 
@@ -69,7 +69,7 @@ def _build_by_source(name: str, train: Faces, weights: str | Path | None, heads:
                                                             np.nanmean(first, axis=0)).ravel())
     return model
 
-# %% ../../nbs/library/experiments/two_sources.ipynb #04a54582
+# %% ../../nbs/library/experiments/two_sources.ipynb #4e37fcb0
 @keep_random_state()
 def run_by_source(
     trial: Trial,  # model, labels, augment and seed
@@ -77,10 +77,10 @@ def run_by_source(
     settings: Settings,  # budgets, batch_size, weights, runs_folder, test_share and seed are used
     heads: int = 2,  # 2: one head per annotation source; 1: one head for both
     run_folder: str | Path | None = None,  # folder for the models and the training state; None: nothing is stored
-    resume: bool = False,  # continue from the state in run_folder
+    resume: bool = False,  # continue from the state in run_folder if there is one
     show_progress: bool = False,  # show a progress bar
-    first_budget: int | None = None,  # images of the first call of a resumed run, which decided on the number of copies
-) -> Record:  # scored on held-out rows of both sources, each in its own convention
+    first_budget: int | None = None,  # images of the first call of a resumed run, which decided on the number of copies; None: this is the first call
+) -> Record:  # scored on test rows of both sources, each in its own convention
     "Train and score a model on rows of two annotation sources. Raises UserError if a part of the split lacks one of them."
     train, validation, test = _split_by_source(faces, settings)
     planned = plan_trial(trial, settings)
