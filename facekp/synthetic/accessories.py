@@ -69,14 +69,14 @@ def paint_glasses(
     lines = [*(np.concatenate([rim, rim[:2]]) for rim in rims), *arms, bridge]
     paint_polygons(picture, [ribbon(line, np.full(len(line), wide)) for line in lines], value, rng.uniform(0.6, 1), soft=0.15)
 
-# %% ../../nbs/library/synthetic/accessories.ipynb #cc31739d
+# %% ../../nbs/library/synthetic/accessories.ipynb #f27bed58
 def paint_occluder(
     picture: np.ndarray,  # float32 [192,192], the canvas, changed in place
     head: Head,  # geometry of the head
     appearance: Appearance,  # appearance of the face
     rng: np.random.Generator,  # random number generator
 ) -> None:
-    "Paint an object in front of the face for a tenth of the calls."
+    "Paint an object in front of the face in a tenth of the calls."
     if rng.random() > 0.1:
         return
     value = appearance.tone * rng.uniform(0.6, 1.1) if rng.random() < 0.5 else rng.uniform(0.03, 0.9)

@@ -12,23 +12,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# %% ../../nbs/library/synthetic/appearance.ipynb #703859ea
+# %% ../../nbs/library/synthetic/appearance.ipynb #06a64a93
 @dataclass
 class Appearance:
     "Appearance of one face and its illumination."
     tone: float  # reflectance of the skin, 0-1
     hair: float  # reflectance of the hair, 0-1
     age: float  # 0 smooth to 1 wrinkled
-    male: bool  # distribution of hair style, brows and beard
-    child: bool  # no beard, shorter chin, larger eyes
+    male: bool  # True: hair style, brows and beard are sampled as for men
+    child: bool  # True: no beard, shorter chin, larger eyes
     hair_style: str  # bald, short, fringe, long, tied, hat, scarf
     beard: str  # none, stubble, moustache, full, goatee
     glasses: str  # none, wire, frame, sun
-    makeup: float  # 0-1
-    width: float  # of the head, relative to the average
-    jaw: float  # width of the jaw, relative to the average
-    chin: float  # additional length, pixels
-    ambient: float  # share of ambient light
+    makeup: float  # strength of make-up, 0-1
+    width: float  # width of the head relative to the average
+    jaw: float  # width of the jaw relative to the average
+    chin: float  # additional length of the chin, pixels
+    ambient: float  # share of ambient light, 0-1
     light: np.ndarray  # float [3], unit vector towards the main light
 
 # %% ../../nbs/library/synthetic/appearance.ipynb #99255308

@@ -1,4 +1,4 @@
-"""The annotation conventions of the blocks of Kaggle's label table, measured and imposed on other labels.
+"""Measure the annotation conventions of the blocks in Kaggle's label table, and impose them on other labels.
 
 Docs: https://facekp.github.io/facekp/library/synthetic/blocks.html.md"""
 
@@ -19,7 +19,7 @@ from ..faces import Faces
 from ..keypoints import KEYPOINTS
 from .gaps import TRAINING_ROWS, synthetic_gaps
 
-# %% ../../nbs/library/synthetic/blocks.ipynb #45ecf174
+# %% ../../nbs/library/synthetic/blocks.ipynb #f554e90f
 EYE_DISTANCE = 35  # px between the eye centres of a measured face
 
 
@@ -27,7 +27,7 @@ EYE_DISTANCE = 35  # px between the eye centres of a measured face
 class Block:
     "Consecutive rows of Kaggle's training table that share an annotation convention."
     start: int  # first row, 0-based
-    medians: Mapping[str, float]  # measure -> px, see block_measures
+    medians: Mapping[str, float]  # measure -> median in pixels, see block_measures
 
 
 BLOCKS = (
@@ -40,29 +40,29 @@ BLOCKS = (
     Block(5404, {"nose_tip": 26.75, "bottom_lip": 39.84}),
 )
 
-# %% ../../nbs/library/synthetic/blocks.ipynb #88b36c68
+# %% ../../nbs/library/synthetic/blocks.ipynb #4141c2b4
 _PLACES = {"inner_eye_corner_x": ("eye_inner_corner", 0), "outer_eye_corner_x": ("eye_outer_corner", 0), "outer_brow_end_x": ("eyebrow_outer_end", 0),
            "outer_brow_end_y": ("eyebrow_outer_end", 1), "nose_tip": ("nose_tip", 1), "top_lip": ("mouth_center_top_lip", 1), "bottom_lip": ("mouth_center_bottom_lip", 1)}
 
 
 def _indices(name: str) -> list[int]:
-    "Return the places of a keypoint, the left one first where there are two."
+    "Return the indices of a keypoint, the left one first if there are two."
     return [KEYPOINTS.index(keypoint) for keypoint in (name, f"left_{name}", f"right_{name}") if keypoint in KEYPOINTS]
 
 
 def block_measures(
     points: np.ndarray,  # float [N,15,2], pixels; missing points are NaN
 ) -> dict[str, np.ndarray]:  # measure -> float [N], px from the midpoint of the eyes, with 35 px between the eyes
-    "Measure where the keypoints lie that differ between annotators."
+    "Measure the positions of the keypoints that annotators place differently."
     relative = EYE_DISTANCE * eye_coordinates(np.asarray(points, np.float64))
     sides = np.array([1, -1])  # the subject's left is at larger x
     return {measure: (relative[:, _indices(name), axis] * (sides if axis == 0 else 1)).mean(axis=1) for measure, (name, axis) in _PLACES.items()}
 
-# %% ../../nbs/library/synthetic/blocks.ipynb #2bbbc800
+# %% ../../nbs/library/synthetic/blocks.ipynb #8db4d887
 def to_block_convention(
     points: np.ndarray,  # float [N,15,2], pixels, complete
-    block: Block,  # the convention wanted
-    reference: Mapping[str, float],  # medians of the labels' own convention, as block_measures gives them
+    block: Block,  # the block with the target convention
+    reference: Mapping[str, float],  # measure -> median in pixels of the labels' own convention, see block_measures
 ) -> np.ndarray:  # float [N,15,2], pixels
     "Move the keypoints of faces from their own convention to that of a block."
     relative = EYE_DISTANCE * eye_coordinates(np.asarray(points, np.float64))
@@ -86,15 +86,15 @@ def _from_eye_frame(relative: np.ndarray, points: np.ndarray) -> np.ndarray:
     middle = (left + right)[:, None] / 2
     return np.asarray(middle + relative[..., :1] * across[:, None] + relative[..., 1:] * down[:, None])
 
-# %% ../../nbs/library/synthetic/blocks.ipynb #77d67874
+# %% ../../nbs/library/synthetic/blocks.ipynb #cc47d9e9
 def impose_table(
     faces: Faces,  # complete labels, in one convention
-    seed: int = 0,  # of the order of the faces and of the gaps in the first source's rows
-    conventions: bool = True,  # also move the labels to the conventions of the blocks
-) -> Faces:  # the faces in the order of a table, with gaps; truth holds the labels before they were removed, in the block's convention
+    seed: int = 0,  # random seed of the order of the faces and of the gaps in the first source's rows
+    conventions: bool = True,  # True: also move the labels to the conventions of the blocks
+) -> Faces:  # the faces in the order of a table, with gaps; truth contains the complete labels, in the block's convention
     "Give faces the gaps of Kaggle's table in its order, and the annotation conventions of its blocks. Raises UserError for incomplete labels."
     if not np.isfinite(faces.points).all():
-        raise UserError(f"{faces.name}: {int(np.isnan(faces.points).any(axis=(1, 2)).sum())} faces lack labels; expected complete labels, whose gaps are imposed")
+        raise UserError(f"{faces.name}: {int(np.isnan(faces.points).any(axis=(1, 2)).sum())} faces lack labels, expected complete labels; leave these faces out, or impute their labels first")
     faces = faces[np.random.default_rng([seed, 6]).permutation(len(faces))]
     labelled, _ = synthetic_gaps(len(faces), seed)
     truth = impose_conventions(faces.points, np.arange(len(faces)) / len(faces)) if conventions else np.array(faces.points)
@@ -104,7 +104,7 @@ def impose_table(
 
 def impose_conventions(
     points: np.ndarray,  # float [N,15,2], pixels, complete
-    place: np.ndarray,  # float [N], place of each face in the table: 0 the first row, below 1
+    place: np.ndarray,  # float [N], position of each face in the table, from 0 (the first row) to below 1
 ) -> np.ndarray:  # float [N,15,2], pixels
     "Move each face to the convention of the block that contains its place."
     reference = {measure: float(np.median(values)) for measure, values in block_measures(points).items()}

@@ -20,11 +20,11 @@ from .gaps import TEST_ROWS, TRAINING_ROWS, synthetic_gaps
 from .labels import Flaws, RECURRING_TEST_IMAGES, _close_lips, annotate, corrupt_labels, known_flaws
 from .renderer import synthetic_faces
 
-# %% ../../nbs/library/synthetic/dataset.ipynb #567fc551
-FRAME_SHIFT = (0.65, 1.19)  # px, mean shift of the eyes of source 2 to the right and down
-FRAME_SHIFT_STD = (0.7, 0.5)  # px, standard deviation in addition to that of source 1
-FRAME_SCALE, FRAME_SCALE_STD = 0.985, 0.055  # size of a face relative to source 1
-FRAME_ROLL_STD = 3.5  # degrees
+# %% ../../nbs/library/synthetic/dataset.ipynb #621880f0
+FRAME_SHIFT = (0.65, 1.19)  # mean shift of the eyes of source 2 to the right and down, pixels
+FRAME_SHIFT_STD = (0.7, 0.5)  # standard deviation of this shift, in addition to that of source 1, pixels
+FRAME_SCALE, FRAME_SCALE_STD = 0.985, 0.055  # mean and standard deviation of the size of a face relative to source 1
+FRAME_ROLL_STD = 3.5  # standard deviation of the roll, degrees
 
 
 def _reframe(faces: Faces, rows: np.ndarray, rng: np.random.Generator) -> None:
@@ -41,10 +41,10 @@ def _reframe(faces: Faces, rows: np.ndarray, rng: np.random.Generator) -> None:
         faces.images[row] = cv2.warpAffine(faces.images[row], matrix, (96, 96),
                                            flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
 
-# %% ../../nbs/library/synthetic/dataset.ipynb #ac9105d1
+# %% ../../nbs/library/synthetic/dataset.ipynb #dac166c9
 def synthetic_training_set(
-    count: int = TRAINING_ROWS,  # number of faces; sizes other than 7,049 keep all proportions
-    seed: int = 0,  # seed; the same seed gives the same faces
+    count: int = TRAINING_ROWS,  # number of faces, 1 or more; sizes other than 7,049 keep all proportions
+    seed: int = 0,  # random seed; the same seed gives the same faces
 ) -> Faces:  # points as annotated, with gaps and wrong labels; truth complete, in the convention of each row's source
     "Generate a synthetic replacement for the competition's training set."
     labelled, cut = synthetic_gaps(count, seed)
@@ -75,13 +75,13 @@ def _label_set(rendered: Faces, image_index: np.ndarray, labelled: np.ndarray, c
                  image_id=rows.astype(str), name=name, truth=truth,
                  source=np.where(rows < cut, "synthetic-1", "synthetic-2"))
 
-# %% ../../nbs/library/synthetic/dataset.ipynb #168529df
+# %% ../../nbs/library/synthetic/dataset.ipynb #8215af3f
 TEST_START = 1_000_000  # index of the first test face in the series, beyond those of any training set
 
 
 def synthetic_test_set(
-    count: int = TEST_ROWS,  # number of faces; sizes other than 1,783 keep all proportions
-    seed: int = 0,  # seed of the training set that it belongs to
+    count: int = TEST_ROWS,  # number of faces, 1 or more; sizes other than 1,783 keep all proportions
+    seed: int = 0,  # random seed of the training set to which it belongs
 ) -> Faces:  # points as annotated, NaN where the competition scores none; truth complete; image_id from 1
     "Generate a synthetic replacement for the competition's test set."
     labelled, cut = synthetic_gaps(count, seed, test=True)

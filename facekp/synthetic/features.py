@@ -17,7 +17,7 @@ from .head import Head
 from .painting import (
     coverage, ellipse, fill_polygons, paint_polygons, ribbon, smooth_curve, smooth_noise, taper, tint_polygons)
 
-# %% ../../nbs/library/synthetic/features.ipynb #ba18b22c
+# %% ../../nbs/library/synthetic/features.ipynb #a6a3252b
 @dataclass
 class _Eye:
     "One eye in the image: axes, eyelids and their heights, in pixels."
@@ -25,7 +25,7 @@ class _Eye:
     along: np.ndarray  # from the inner to the outer corner, length 1
     down: np.ndarray  # perpendicular to `along`, length 1
     length: float  # distance of the corners
-    lift: float  # of the eye centre below the line between the corners
+    lift: float  # distance of the eye centre below the line between the corners
     upper: float  # height of the upper lid below that line
     lower: float  # height of the lower lid below that line
     beyond: float = 0.09  # extension of the lids past the outer keypoint, in lengths of the eye

@@ -1,4 +1,4 @@
-"""The gaps of Kaggle's label table, reproduced or imposed on complete labels.
+"""Reproduce the gaps of Kaggle's label table, or impose them on complete labels.
 
 Docs: https://facekp.github.io/facekp/library/synthetic/gaps.html.md"""
 
@@ -16,11 +16,11 @@ import numpy as np
 from ..errors import UserError
 from ..faces import Faces
 
-# %% ../../nbs/library/synthetic/gaps.ipynb #6de200f6
+# %% ../../nbs/library/synthetic/gaps.ipynb #5e0159bb
 TRAINING_ROWS = 7049  # rows of training.csv
-SOURCE_CUT = 2284  # the first row (0-based) of the second labelling source
+SOURCE_CUT = 2284  # first row (0-based) of the second annotation source
 TEST_ROWS = 1783  # images of test.csv
-TEST_CUT = 591  # the last ImageId of which all fifteen points are scored
+TEST_CUT = 591  # last ImageId for which the competition scores all fifteen keypoints
 GAP_PATTERNS = {  # number of training rows by source and pattern
     1: {
         "xxxxxxxxxxxxxxx": 2140, "xxxxxxx.xxxxxxx": 31, "xxxxxxxxx.xxxxx": 26,
@@ -93,11 +93,11 @@ def _as_mask(pattern: str) -> np.ndarray:
     "Convert a pattern to booleans [15]."
     return np.array([letter == "x" for letter in pattern])
 
-# %% ../../nbs/library/synthetic/gaps.ipynb #f31b46f6
+# %% ../../nbs/library/synthetic/gaps.ipynb #8929cb34
 def synthetic_gaps(
-    count: int = TRAINING_ROWS,  # number of rows
-    seed: int = 0,  # seed of the order of patterns
-    test: bool = False,  # patterns of the test set instead of the training set
+    count: int = TRAINING_ROWS,  # number of rows, 1 or more
+    seed: int = 0,  # random seed of the order of patterns
+    test: bool = False,  # True: patterns of the test set instead of the training set
 ) -> tuple[np.ndarray, int]:  # bool [N,15], True where labelled, and the first row of the second source
     "Assign the missing-label patterns of Kaggle's table to rows."
     if count < 1:
@@ -110,11 +110,11 @@ def synthetic_gaps(
     second = _place_patterns(patterns[2], count - cut, 1 / 3, rng)
     return np.concatenate([first, second]), cut
 
-# %% ../../nbs/library/synthetic/gaps.ipynb #35787c06
+# %% ../../nbs/library/synthetic/gaps.ipynb #5a10dc7f
 def impose_gaps(
     faces: Faces,  # any faces; missing points stay missing
     share: float = 0.7,  # share of the faces that lose points, 0-1
-    seed: int = 0,  # seed of the choice of faces and points
+    seed: int = 0,  # random seed of the choice of faces and points
 ) -> Faces:  # the same faces with gaps; truth as before, or the previous points if there was none
     "Remove points in the patterns of Kaggle's incomplete rows."
     if not 0 <= share <= 1:

@@ -25,28 +25,28 @@ HEAD_ROWS = np.array([
     [5, 38.5, -26, 34], [20, 37, -22, 32], [33, 33.5, -15, 28], [43, 28.5, -8, 22], [51, 21.5, -2, 15], [57, 14, 1, 10], [60.5, 7, 2, 6],
     [61.5, 2, 3, 3]])
 
-# %% ../../nbs/library/synthetic/head.ipynb #13073c3b
+# %% ../../nbs/library/synthetic/head.ipynb #0cc6705f
 @dataclass
 class Pose:
     "Pose of a head."
     yaw: float  # radians, positive to the right of the image
     pitch: float  # radians, positive upwards
     roll: float  # radians, positive clockwise
-    scale: float  # relative to the average face
-    origin: np.ndarray  # [2], point between the eyes, pixels
+    scale: float  # size relative to the average face
+    origin: np.ndarray  # float [2], point between the eyes, pixels
 
-# %% ../../nbs/library/synthetic/head.ipynb #bc6025f0
+# %% ../../nbs/library/synthetic/head.ipynb #c75ca42a
 def project(
-    solid: np.ndarray,  # [N,3], points of the head in pixels of the average head: x right, y down, z towards the viewer, origin between the eyes
+    solid: np.ndarray,  # float [N,3], points of the head in pixels of the average head: x right, y down, z towards the viewer, origin between the eyes
     pose: Pose,  # pose of the head
-) -> np.ndarray:  # [N,2], pixels
+) -> np.ndarray:  # float [N,2], pixels
     "Project points of the head into the image."
     return solid @ camera_matrix(pose) + pose.origin
 
-# %% ../../nbs/library/synthetic/head.ipynb #092a8940
+# %% ../../nbs/library/synthetic/head.ipynb #bb82e64c
 def camera_matrix(
     pose: Pose,  # pose of the head
-) -> np.ndarray:  # [3,2], displacement in the image per unit along x, y and z of the head
+) -> np.ndarray:  # float [3,2], displacement in the image per unit along x, y and z of the head
     "Return the matrix that rotates, scales and projects points of the head."
     sin_yaw, cos_yaw, sin_pitch, cos_pitch = np.sin(pose.yaw), np.cos(pose.yaw), np.sin(pose.pitch), np.cos(pose.pitch)
     rotation = np.array([[cos_yaw, sin_yaw * sin_pitch], [0, cos_pitch], [sin_yaw, -cos_yaw * sin_pitch]])
@@ -55,14 +55,14 @@ def camera_matrix(
 
 def roll_matrix(
     pose: Pose,  # pose of the head
-) -> np.ndarray:  # [2,2], multiplied from the right
+) -> np.ndarray:  # float [2,2], to be multiplied from the right
     "Return the matrix of roll and scale."
     cos, sin = pose.scale * np.cos(pose.roll), pose.scale * np.sin(pose.roll)
     return np.array([[cos, sin], [-sin, cos]])
 
-# %% ../../nbs/library/synthetic/head.ipynb #fee5bb99
+# %% ../../nbs/library/synthetic/head.ipynb #e11cc951
 def estimate_pose(
-    points: np.ndarray,  # [15,2], pixels
+    points: np.ndarray,  # float [15,2], pixels
 ) -> Pose:  # pose of the average head that fits the keypoints best
     "Estimate the pose of the head from its keypoints."
     camera = _pose_solver() @ points
@@ -80,26 +80,26 @@ def _pose_solver() -> np.ndarray:
     "Return the matrix [4,15] that fits an affine camera to keypoints by least squares."
     return np.linalg.pinv(np.column_stack([TEMPLATE, np.ones(15)]))
 
-# %% ../../nbs/library/synthetic/head.ipynb #35873883
+# %% ../../nbs/library/synthetic/head.ipynb #315d7c3b
 def rotate_pose(
-    points: np.ndarray,  # [15,2], pixels
+    points: np.ndarray,  # float [15,2], pixels
     yaw: float,  # additional yaw, radians, positive to the right of the image
     pitch: float,  # additional pitch, radians, positive upwards
     roll: float,  # additional roll, radians, positive clockwise
-) -> np.ndarray:  # [15,2], pixels, after the rotation
+) -> np.ndarray:  # float [15,2], pixels, after the rotation
     "Rotate a head about the point between the eyes; keypoints move according to their depth."
     pose = estimate_pose(points)
     target = Pose(pose.yaw + yaw, pose.pitch + pitch, pose.roll + roll, pose.scale, pose.origin)
     rotation = np.array([[np.cos(roll), np.sin(roll)], [-np.sin(roll), np.cos(roll)]])
     return project(TEMPLATE, target) + (points - project(TEMPLATE, pose)) @ rotation
 
-# %% ../../nbs/library/synthetic/head.ipynb #7acd96c0
+# %% ../../nbs/library/synthetic/head.ipynb #9b5b48d8
 class Head:
     "Geometry of one head: maps the average head to an image with given keypoints."
 
     def __init__(
         self,
-        points: np.ndarray,  # [15,2], pixels
+        points: np.ndarray,  # float [15,2], pixels
         width: float = 1.0,  # width of the head relative to the average
         jaw: float = 1.0,  # width of the jaw relative to the average
         chin: float = 0.0,  # additional length of the chin, pixels
@@ -116,31 +116,31 @@ class Head:
 
     def place(
         self,
-        solid: np.ndarray | list,  # [N,3], points of the head in pixels of the average head: x right, y down, z towards the viewer, origin between the eyes
-    ) -> np.ndarray:  # [N,2], pixels
+        solid: np.ndarray | list,  # float [N,3], points of the head in pixels of the average head: x right, y down, z towards the viewer, origin between the eyes
+    ) -> np.ndarray:  # float [N,2], pixels
         "Map points of the average head to the image."
         solid = np.asarray(solid, float)
         return solid @ self._camera + self.pose.origin + _warp_kernel(solid) @ self._warp_weights
 
     def surface(
         self,
-        flat: np.ndarray | list,  # [N,2], x and y in pixels of the average head
+        flat: np.ndarray | list,  # float [N,2], x and y in pixels of the average head
         lift: float = 0.0,  # distance in front of the skull, pixels
-    ) -> np.ndarray:  # [N,3], points of the average head for `place`
+    ) -> np.ndarray:  # float [N,3], points of the average head for `place`
         "Return points on the surface of the skull (without the nose)."
         flat = np.asarray(flat, float)
         width, middle, depth = (np.interp(flat[:, 1], self.rows[:, 0], self.rows[:, k]) for k in (1, 2, 3))
         z = middle + depth * np.sqrt(np.clip(1 - (flat[:, 0] / width) ** 2, 0, 1)) + lift
         return np.column_stack([flat, z])
 
-# %% ../../nbs/library/synthetic/head.ipynb #dd44a2f8
+# %% ../../nbs/library/synthetic/head.ipynb #a384195d
 def outline_head(
     head: Head,  # geometry of the head
     grow: float = 0.0,  # distance from the skin outwards, pixels, for example for hair
     top: float = -70,  # y on the average head where the outline starts; the crown is at -64
-    bottom: float = 70,  # y on the average head where it ends; the chin is near 61
-    sides: bool = False,  # return the left and the right edge separately, each from top to bottom
-) -> np.ndarray | list[np.ndarray]:  # a polygon [80,2] in pixels, or two lines [40,2]
+    bottom: float = 70,  # y on the average head where the outline ends; the chin is near 61
+    sides: bool = False,  # True: return the left and the right edge separately, each from top to bottom
+) -> np.ndarray | list[np.ndarray]:  # float [80,2], a polygon in pixels, or two lines float [40,2]
     "Return the outline of the rotated head."
     y = np.linspace(max(top, head.rows[0, 0] + 0.01), min(bottom, head.rows[-1, 0] - 0.01), 40)
     width, middle, depth = (np.interp(y, head.rows[:, 0], head.rows[:, k]) for k in (1, 2, 3))

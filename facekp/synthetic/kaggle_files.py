@@ -30,11 +30,11 @@ def _grey_text(image: np.ndarray) -> bytes:
     "Write uint8 grey values as text, separated by spaces, row by row."
     return _GREY_TEXTS[image.ravel()].tobytes().translate(None, b"\0")[:-1]
 
-# %% ../../nbs/library/synthetic/kaggle_files.ipynb #bd7adeb4
+# %% ../../nbs/library/synthetic/kaggle_files.ipynb #6b2e997a
 def write_kaggle_folder(
-    folder: str | Path,  # target folder; created if missing
-    count: int = TRAINING_ROWS,  # rows of training.csv; the test set is scaled with it
-    seed: int = 0,  # seed; the same seed gives the same files
+    folder: str | Path,  # target folder, created if it is missing
+    count: int = TRAINING_ROWS,  # number of rows of training.csv, 1 or more; the test set scales with it
+    seed: int = 0,  # random seed; the same seed gives the same files
 ) -> Path:  # the folder, with training.csv, test.csv, IdLookupTable.csv and truth.csv
     "Write the synthetic training and test set in Kaggle's format, and their truth as truth.csv."
     folder = Path(folder)
@@ -51,7 +51,7 @@ def write_kaggle_folder(
                                           progress(training.images, "writing training.csv"))))
     return folder
 
-# %% ../../nbs/library/synthetic/kaggle_files.ipynb #f562c4a4
+# %% ../../nbs/library/synthetic/kaggle_files.ipynb #69ae891c
 def _write_table(path: Path, header: str, lines) -> None:
     "Write a header and lines of bytes atomically."
     with atomic_path(path) as waiting, open(waiting, "wb") as file:
@@ -61,7 +61,7 @@ def _write_table(path: Path, header: str, lines) -> None:
 
 
 def _values_text(points: np.ndarray) -> bytes:
-    "Write the 30 values of a row with nine digits, which float32 needs to be read back exactly; missing values are empty."
+    "Write the 30 values of a row with nine digits, from which float32 is restored exactly; missing values are empty."
     return ",".join("" if np.isnan(value) else f"{value:.9g}"
                     for value in points.ravel().tolist()).encode()
 

@@ -16,17 +16,17 @@ import numpy as np
 from ..conventions import BOTTOM_LIP, LIP_TO_LIP, TOP_LIP
 from .gaps import TRAINING_ROWS, _allocate, synthetic_gaps
 
-# %% ../../nbs/library/synthetic/labels.ipynb #5a055138
+# %% ../../nbs/library/synthetic/labels.ipynb #dda93f3a
 DUPLICATE_ROWS = 277  # rows with exactly the image of an earlier row
 WRONG_LABELS = 56  # rows with grossly wrong points
 RECURRING_TEST_IMAGES = 18  # test images that are also in the training set; an assumption, the real number is unknown
-LABEL_NOISE = np.array([  # standard deviation of x and y in px, one row per keypoint
+LABEL_NOISE = np.array([  # standard deviation of x and y, pixels, one row per keypoint
     [0.5, 0.3], [0.5, 0.3], [0.5, 0.3], [0.5, 0.4], [0.5, 0.3], [0.5, 0.4], [1.0, 0.7], [0.9, 0.9],
                         [1.0, 0.7], [0.9, 0.9],
     [0.9, 1.0], [0.9, 0.6], [0.9, 0.6], [0.4, 1.0], [0.4, 1.0]], np.float32)
 LIP_DRIFT = 0.18  # standard deviation of the bottom lip in source 2, as a share of the distance between the lips
 
-# %% ../../nbs/library/synthetic/labels.ipynb #81c9d224
+# %% ../../nbs/library/synthetic/labels.ipynb #c1704df1
 def annotate(
     truth: np.ndarray,  # float [N,15,2], true points in the convention of each row's source, pixels
     cut: int,  # first row of the second source
@@ -41,15 +41,15 @@ def annotate(
 
 
 def _close_lips(points: np.ndarray) -> np.ndarray:
-    "Close the mouth where the bottom lip is above the top lip: both move to the middle, 0.1 px apart."
+    "Close the mouth if the bottom lip is above the top lip: move both to the middle, 0.1 px apart."
     points = np.array(points)
     over = points[:, TOP_LIP, 1] > points[:, BOTTOM_LIP, 1] - 0.1
     middle = points[over][:, [TOP_LIP, BOTTOM_LIP]].mean(1)
     points[over, TOP_LIP], points[over, BOTTOM_LIP] = middle - [0, 0.05], middle + [0, 0.05]
     return points
 
-# %% ../../nbs/library/synthetic/labels.ipynb #4f4874fd
-WRONG_KINDS = {"another face": 20, "shifted": 16, "one point astray": 18, "lips swapped": 2}  # rows; only the last count is known
+# %% ../../nbs/library/synthetic/labels.ipynb #4178ce14
+WRONG_KINDS = {"another face": 20, "shifted": 16, "one point astray": 18, "lips swapped": 2}  # kind -> number of rows; in the real table, only the last count is known
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,10 @@ class Flaws:
     wrong: np.ndarray  # int [W], rows with wrong labels
     kinds: np.ndarray  # str [W], kind of error, see WRONG_KINDS
 
-# %% ../../nbs/library/synthetic/labels.ipynb #f9b7e10a
+# %% ../../nbs/library/synthetic/labels.ipynb #2e0b4704
 def known_flaws(
-    count: int = TRAINING_ROWS,  # rows of the training set
-    seed: int = 0,  # seed of the training set
+    count: int = TRAINING_ROWS,  # number of rows of the training set, 1 or more
+    seed: int = 0,  # random seed of the training set
 ) -> Flaws:  # the flaws; each row has at most one
     "Return which rows of `synthetic_training_set(count, seed)` are copies and which have wrong labels."
     labelled, cut = synthetic_gaps(count, seed)
@@ -78,9 +78,9 @@ def known_flaws(
     return Flaws(copies=pairs[:, 1], originals=pairs[:, 0], wrong=wrong,
                  kinds=np.array(["lips swapped"] * len(swapped) + others, dtype=str))
 
-# %% ../../nbs/library/synthetic/labels.ipynb #233dbfc7
+# %% ../../nbs/library/synthetic/labels.ipynb #d9e32210
 def corrupt_labels(
-    points: np.ndarray,  # float [N,15,2], changed in place
+    points: np.ndarray,  # float [N,15,2], pixels, changed in place
     labelled: np.ndarray,  # bool [N,15], True where labelled
     flaws: Flaws,  # rows and kinds of errors
     rng: np.random.Generator,  # random number generator

@@ -1,4 +1,4 @@
-"""Smooth curves, ribbons, ellipses and anti-aliased polygons on a grey canvas.
+"""Paint smooth curves, ribbons, ellipses and anti-aliased polygons on a grey canvas.
 
 Docs: https://facekp.github.io/facekp/library/synthetic/painting.html.md"""
 
@@ -15,15 +15,15 @@ import numpy as np
 from ..keypoints import IMAGE_SIZE
 from .shape import cached_array
 
-# %% ../../nbs/library/synthetic/painting.ipynb #ccbf9a88
+# %% ../../nbs/library/synthetic/painting.ipynb #24853c12
 ZOOM = 2  # canvas pixels per pixel of the image
-CANVAS_SIZE = ZOOM * IMAGE_SIZE  # pixels
+CANVAS_SIZE = ZOOM * IMAGE_SIZE  # side of the canvas, pixels
 
-# %% ../../nbs/library/synthetic/painting.ipynb #ca1482c5
+# %% ../../nbs/library/synthetic/painting.ipynb #27709e03
 @cached_array
 def spline_matrix(
     count: int,  # number of knots
-    closed: bool,  # join the last knot with the first
+    closed: bool,  # True: join the last knot with the first
     steps: int,  # points per segment
 ) -> np.ndarray:  # float [points,count]
     "Return the matrix from knots to the points of a Catmull-Rom spline."
@@ -39,7 +39,7 @@ def spline_matrix(
 
 def smooth_curve(
     knots: np.ndarray,  # float [N,2], knots in pixels
-    closed: bool = False,  # join the last knot with the first
+    closed: bool = False,  # True: join the last knot with the first
     steps: int = 6,  # points per segment
 ) -> np.ndarray:  # float [M,2], pixels
     "Return a Catmull-Rom spline through knots."
@@ -119,12 +119,12 @@ def fill_polygons(
             filled = cv2.blur(filled, (size, size))
     return (slice(top, bottom), slice(left, right)), filled
 
-# %% ../../nbs/library/synthetic/painting.ipynb #4e578a81
+# %% ../../nbs/library/synthetic/painting.ipynb #28d8f1f4
 def coverage(
     polygon: np.ndarray | list,  # a polygon [N,2] or a list of polygons
     soft: float = 0.0,  # standard deviation of the blurred edge, pixels
 ) -> tuple[tuple[slice, slice], np.ndarray] | None:  # the region of the canvas and float32 coverage 0-1; None if it is outside the canvas
-    "Return how much of each canvas pixel polygons cover."
+    "Return the share of each canvas pixel that polygons cover."
     polygons = polygon if isinstance(polygon, list) else [polygon]
     filled = fill_polygons(polygons, [255] * len(polygons), 0, soft)
     return filled and (filled[0], filled[1] * np.float32(1 / 255))
@@ -134,9 +134,9 @@ def paint_polygons(
     picture: np.ndarray,  # float32 [192,192], the canvas, changed in place
     polygon: np.ndarray | list,  # a polygon [N,2] or a list of polygons
     value: np.ndarray | float,  # grey value 0-1, or a canvas of grey values
-    opacity: float = 1.0,  # 0-1
+    opacity: float = 1.0,  # opacity of the polygons, 0-1
     soft: float = 0.0,  # standard deviation of the blurred edge, pixels
-    within: np.ndarray | None = None,  # float32 [192,192], mask 0-1; everywhere when not given
+    within: np.ndarray | None = None,  # float32 [192,192], mask 0-1; None: everywhere
 ) -> None:
     "Paint polygons over the canvas."
     covered = coverage(polygon, soft)
@@ -149,13 +149,13 @@ def paint_polygons(
     value = value[part] if isinstance(value, np.ndarray) else np.float32(value)
     picture[part] += cover * (value - picture[part])
 
-# %% ../../nbs/library/synthetic/painting.ipynb #3d0cc723
+# %% ../../nbs/library/synthetic/painting.ipynb #52effc5c
 def tint_polygons(
     picture: np.ndarray,  # float32 [192,192], the canvas, changed in place
     polygons: list,  # arrays [N,2], pixels; later ones replace earlier ones
-    factors: list,  # one per polygon, 0-2; below 1 darkens
+    factors: list,  # one factor per polygon, 0-2; below 1 darkens
     soft: float = 0.0,  # standard deviation of the blurred edge, pixels
-    within: np.ndarray | None = None,  # float32 [192,192], mask 0-1; everywhere when not given
+    within: np.ndarray | None = None,  # float32 [192,192], mask 0-1; None: everywhere
 ) -> None:
     "Multiply the canvas inside polygons by factors."
     filled = fill_polygons(polygons, [min(int(127.5 * factor + 0.5), 255) for factor in factors], 128, soft)

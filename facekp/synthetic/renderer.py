@@ -54,14 +54,14 @@ def _simulate_camera(picture: np.ndarray, rng: np.random.Generator) -> np.ndarra
         grey = cv2.imdecode(code, cv2.IMREAD_GRAYSCALE)
     return grey
 
-# %% ../../nbs/library/synthetic/renderer.ipynb #6866eaac
+# %% ../../nbs/library/synthetic/renderer.ipynb #469daa33
 _ROTATED_SHARE = 0.8  # share of the faces that are rotated further than their sampled shape
-_MAX_YAW = 0.75  # radians to either side (43 degrees); beyond, one eye would be hidden and the head is no longer plausible
+_MAX_YAW = 0.75  # radians to either side (43 degrees); beyond it, one eye would be hidden and the head would look implausible
 
-# %% ../../nbs/library/synthetic/renderer.ipynb #1bff83d2
+# %% ../../nbs/library/synthetic/renderer.ipynb #ad138cc0
 def synthetic_face(
-    seed: int,  # series of faces
-    index: int,  # face of the series, 0 or more
+    seed: int,  # random seed of a series of faces, 0 or more
+    index: int,  # number of the face in the series, 0 or more
     steps: dict | None = None,  # filled with a copy of the canvas [192,192] after each layer, if given
 ) -> tuple[np.ndarray, np.ndarray]:  # image uint8 [96,96] and keypoints float32 [15,2], pixels
     "Render face `index` of series `seed`, independently of all other faces."
@@ -73,9 +73,9 @@ def synthetic_face(
         points = rotate_pose(points, np.clip(sampled_yaw + yaw, -_MAX_YAW, _MAX_YAW) - sampled_yaw, pitch, roll)
     return render_face(points, appearance, rng, steps), points.astype(np.float32)
 
-# %% ../../nbs/library/synthetic/renderer.ipynb #750cbe9d
+# %% ../../nbs/library/synthetic/renderer.ipynb #591e773f
 def render_face(
-    points: np.ndarray,  # [15,2], pixels
+    points: np.ndarray,  # float [15,2], pixels
     appearance: Appearance,  # skin, hair, accessories and light
     rng: np.random.Generator,  # random number generator of strands, background and noise
     steps: dict | None = None,  # filled with a copy of the canvas [192,192] after each layer, if given
@@ -110,8 +110,8 @@ def render_face(
     steps["glasses, occluder"] = picture
     return _simulate_camera(picture, camera)
 
-# %% ../../nbs/library/synthetic/renderer.ipynb #0b604edd
-_CHUNK = 64  # faces per job of a process
+# %% ../../nbs/library/synthetic/renderer.ipynb #2a9f9fbe
+_CHUNK = 64  # faces that a process renders at a time
 
 # %% ../../nbs/library/synthetic/renderer.ipynb #dd153389
 def _render_chunk(seed: int, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -131,12 +131,12 @@ def _as_faces(seed: int, first: int, images: np.ndarray, points: np.ndarray) -> 
     return Faces(images=images, points=points, group=names, source=np.full(len(images), "drawn"), image_id=names.copy(),
                  name="synthetic:drawn", truth=points.copy())
 
-# %% ../../nbs/library/synthetic/renderer.ipynb #a2e66761
+# %% ../../nbs/library/synthetic/renderer.ipynb #8cf4e11b
 def synthetic_faces(
     count: int,  # number of faces, 1 or more
-    seed: int = 0,  # series of faces, 0 or more
-    start: int = 0,  # first face of the series, 0 or more
-    workers: int | None = None,  # processes; all cores when not given
+    seed: int = 0,  # random seed of the series of faces, 0 or more
+    start: int = 0,  # number of the first face in the series, 0 or more
+    workers: int | None = None,  # processes, 1 or more; None: one per core
 ) -> Faces:  # complete and exact keypoints in the first annotation convention of Kaggle's data; points equal truth
     "Render faces; face `start + i` of a seed is the same for any count and number of processes."
     for name, value, least in (("count", count, 1), ("seed", seed, 0), ("start", start, 0), ("workers", workers or 1, 1)):
@@ -149,7 +149,7 @@ def synthetic_faces(
 
 
 def _run_chunks(jobs: list, workers: int) -> list:
-    "Render chunks in this or in several processes, in order."
+    "Render chunks in order, in this process or in several."
     if workers == 1:
         return [_render_chunk(*job) for job in progress(jobs, "rendering faces")]
     from joblib import Parallel, delayed
@@ -159,13 +159,13 @@ def _run_chunks(jobs: list, workers: int) -> list:
         rendered = parallel(delayed(_render_chunk)(*job) for job in jobs)
     return list(progress(rendered, "rendering faces", total=len(jobs)))
 
-# %% ../../nbs/library/synthetic/renderer.ipynb #7d53c5ad
+# %% ../../nbs/library/synthetic/renderer.ipynb #b68e5511
 def stream_synthetic_faces(
-    seed: int = 0,  # series of faces
-    batch: int = 256,  # faces per batch
-    workers: int | None = None,  # processes; all cores when not given
-) -> Iterator[Faces]:  # endless iterator; memory use is constant
-    "Yield batches of rendered faces without end: the same faces as `synthetic_faces`."
+    seed: int = 0,  # random seed of the series of faces, 0 or more
+    batch: int = 256,  # faces per batch, 1 or more
+    workers: int | None = None,  # processes, 1 or more; None: one per core
+) -> Iterator[Faces]:  # endless iterator over batches, with constant memory use
+    "Yield batches of rendered faces without end, the same faces as `synthetic_faces`."
     start = 0
     while True:
         yield synthetic_faces(batch, seed=seed, start=start, workers=workers)

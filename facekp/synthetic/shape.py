@@ -75,10 +75,10 @@ def sample_shapes(
     weights *= np.minimum(1, limit / length)
     return (SHAPE_MEAN + weights @ SHAPE_COMPONENTS).reshape(count, 15, 2)
 
-# %% ../../nbs/library/synthetic/shape.ipynb #63a4dc32
+# %% ../../nbs/library/synthetic/shape.ipynb #d286ed03
 def cached_array(
     make: Callable,  # function of hashable arguments
-) -> Callable:  # a function that computes each result once; unlike functools.cache it can be serialised for other processes
+) -> Callable:  # function that computes each result once; unlike that of functools.cache, it can be serialised for other processes
     "Cache the results of a function by its arguments."
     cache = {}
 

@@ -55,10 +55,10 @@ def _bump_slopes() -> np.ndarray:
 #: points of the skull beyond the keypoints, x and y in pixels of the average head
 _ANCHORS = np.array([[0, -38], [-26, -32], [26, -32], [-35, -6], [35, -6], [-33, 18], [33, 18], [-25, 42], [25, 42], [0, 56], [0, -12]])
 
-# %% ../../nbs/library/synthetic/skin.ipynb #a01f5476
+# %% ../../nbs/library/synthetic/skin.ipynb #59853b10
 def template_grid(
     head: Head,  # geometry of the head
-) -> tuple[np.ndarray, np.ndarray]:  # two arrays float32 [96,96], x and y as cv2.remap takes them
+) -> tuple[np.ndarray, np.ndarray]:  # two arrays float32 [96,96], x and y on the template, as cv2.remap expects them
     "Map each pixel of the image to the average head."
     nodes = np.concatenate([head.points, head.place(head.surface(_ANCHORS))])
     distance = np.sqrt(((nodes[:, None] - nodes) ** 2).sum(2))
@@ -135,7 +135,7 @@ def paint_background(
                soft=rng.choice([0, 0.8, 3]))
     np.clip(picture, 0.01, 1, picture)
 
-# %% ../../nbs/library/synthetic/skin.ipynb #4ec044b6
+# %% ../../nbs/library/synthetic/skin.ipynb #f0ebf761
 def paint_neck(
     picture: np.ndarray,  # float32 [192,192], the canvas, changed in place
     head: Head,  # geometry of the head
@@ -164,7 +164,7 @@ def paint_ears(
     shade: np.ndarray,  # float32 [192,192], illumination, about 1 on average
     rng: np.random.Generator,  # random number generator
 ) -> None:
-    "Paint both ears; the skin hides what is behind the head."
+    "Paint both ears; the skin later hides what is behind the head."
     size, out = rng.normal(1, 0.1), rng.uniform(1.0, 1.1)
     width = np.interp(5, head.rows[:, 0], head.rows[:, 1]) * out
     rims = [_EAR * [size * sign, size, 1] + [sign * width, 5, 0] for sign in (-1, 1)]
