@@ -3,7 +3,7 @@
     python tools/fuzz.py [--rule NAME ...] [--cases N] [--out results/reliability/fuzz.json]
 
 Rules: units of labels, value ranges, tables of other programs, folder contents, resume with changed settings. Each case has a known right answer; a wrong
-result or an error without a name stops the script, so that a row in the record means that there was none. The record is written after each rule.
+result or an unexpected error stops the script, so a row in the record means that there was none. The record is written after each rule.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"Find a Chromium for the tests of the site and the PDF of the slides; run as a program, install one where there is none."
+"Find a Chromium for the tests of the site and the PDFs of the slides; run as a script, install one if there is none."
 
 import os
 import shutil
@@ -15,7 +15,7 @@ def _of_playwright() -> str | None:
 
         with sync_playwright() as started:
             return started.chromium.executable_path
-    except Exception:  # not installed, or an event loop runs already
+    except Exception:  # not installed, or an event loop is already running
         return None
 
 
@@ -29,14 +29,14 @@ def _starts(path: str) -> bool:
 
 
 def find_browser() -> str | None:
-    "Return a Chromium that starts: FACEKP_BROWSER, the system's, or playwright's own; None where there is none."
+    "Return a Chromium that starts: FACEKP_BROWSER, the system's, or playwright's own; None if there is none."
     found = next((path for path in filter(None, [os.environ.get("FACEKP_BROWSER"), *map(shutil.which, NAMES)]) if _starts(path)), None)
     own = None if found else _of_playwright()
     return found or (own if own and _starts(own) else None)
 
 
 def install_browser() -> None:
-    "Install playwright's Chromium; where it cannot be downloaded, Debian's, if this is Debian and the user is root."
+    "Install playwright's Chromium; if it cannot be downloaded, install Debian's, if this is Debian and the user is root."
     commands = [[sys.executable, "-m", "playwright", "install", "chromium"]]
     if shutil.which("apt-get") and hasattr(os, "geteuid") and os.geteuid() == 0:
         commands += [["apt-get", "update", "-q"], ["apt-get", "install", "-y", "-q", "--no-install-recommends", "chromium"]]

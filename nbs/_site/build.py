@@ -37,7 +37,7 @@ TEACHING = NOTEBOOKS / "teaching"
 
 
 def module_pages() -> dict[Path, str]:
-    "Return each module with its page below library/: of its library notebook, or of its own where a lesson exports it."
+    "Return each module with its page below library/: the page of its library notebook, or a separate one if a lesson exports the module."
     found = {}
     for path in [*library_paths(), *lesson_paths()]:
         module = module_of(path)
@@ -52,7 +52,7 @@ def lesson_modules() -> dict[Path, Path]:
 
 
 def first_lines() -> str:
-    "Return the lines that install the package and find a first face, from the index notebook."
+    "Return the lines of the index notebook that install the package and find a first face."
     block = next(re.search(r"```\n(.+?)```", cell["source"], re.DOTALL) for cell in read_cells(NOTEBOOKS / "index.ipynb") if "```" in cell["source"])
     return block.group(1).strip()
 
@@ -87,14 +87,14 @@ Solutions to the exercises are in separate notebooks, in [`nbs/course/solutions`
 
 
 def slides_page() -> str:
-    "Return the page that lists the decks: of each unit, and of the talk."
+    "Return the page that lists the decks of the units and of the talk."
     rows = "\n".join(f'| [{short_title(path)}]({page_name(path)}.ipynb) | <a href="slides/{path.stem}.html">slides</a> | '
                      f'<a href="slides/{path.stem}.html?print-pdf">print view</a> |' for path in lesson_paths())
     return (HERE / "slides.md").read_text(encoding="utf-8").replace("<!-- units -->", f"| unit | | |\n|---|---|---|\n{rows}")
 
 
 def extra_pages() -> list[str]:
-    "Return the further pages that exist."
+    "Return the existing further pages."
     return (["slides"] if (ROOT / "slides" / "deck.md").exists() else []) + ["contributing"]
 
 

@@ -1,4 +1,4 @@
-"Code and what it prints: long lines go on below, a little further in than they began, where the page is too narrow for them."
+"Format code and its output: on a narrow page, long lines wrap with a deeper indent."
 
 import re
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pygments.formatters import HtmlFormatter
 
 
 class CodeLines(HtmlFormatter):
-    "Writes every line of code into an element of its own, with its indentation as a property; site.css does the rest."
+    "Write every line of code into a separate element with its indentation as a property; site.css does the rest."
 
     def wrap(self, source: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
         parts = list(source)

@@ -1,6 +1,6 @@
 """Give every lesson a line with `Open in Colab` and `Download`, and a set-up cell for Colab.
 
-python nbs/_site/colab.py writes them into the notebooks of nbs/course/ and those of nbs/teaching/ that train (again and again with the same result; outputs stay);
+python nbs/_site/colab.py writes them into the notebooks of nbs/course/ and those of nbs/teaching/ that train (repeatable without further changes; outputs are kept);
 python nbs/_site/colab.py --check lists the notebooks that lack them and ends with 1.
 """
 
@@ -62,7 +62,7 @@ def as_text(notebook: dict) -> str:
 
 
 def refresh(path: Path) -> bool:
-    "Write a notebook's line and cell; whether that changed anything."
+    "Write a notebook's line and cell; return whether that changed anything."
     before = path.read_text(encoding="utf-8")
     after = as_text(with_colab(json.loads(before), page_name(path)))
     if after != before:

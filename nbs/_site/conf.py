@@ -37,7 +37,7 @@ html_math_renderer = "mathml"
 html_show_sourcelink = False
 html_copy_source = False
 html_show_sphinx = False
-html_use_index = html_domain_indices = False  # search and the reference do better
+html_use_index = html_domain_indices = False  # search and the reference are better
 html_show_search_summary = False  # a summary is fetched, which a browser refuses for pages opened as files
 html_context = {"default_mode": "auto"}
 html_theme_options = {

@@ -72,7 +72,7 @@ def first_result() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 
 def show_first_result() -> Any:
-    "Draw a face, its predicted points beside the true ones, and the worst of FACES faces."
+    "Draw a face, its predicted and true points, and the worst of FACES faces."
     import matplotlib.pyplot as plt
 
     images, points, predicted, errors = first_result()

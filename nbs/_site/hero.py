@@ -1,4 +1,4 @@
-"The picture of the start page: synthetic faces with their keypoints; those of the lower row have only the four that most of Kaggle's rows have."
+"The image of the start page: synthetic faces with their keypoints; the lower row has only the four keypoints that most of Kaggle's rows have."
 
 from pathlib import Path
 
@@ -34,14 +34,14 @@ def face_with_points(number: int, shown: tuple[str, ...]):
 
 
 def write_hero(path: Path) -> tuple[int, int]:
-    "Draw the picture; its width and height."
+    "Draw the image; return its width and height."
     import cv2
     import numpy as np
 
     from facekp.keypoints import KEYPOINTS
 
     width, height = (count * CELL + (count - 1) * GAP for count in (len(ABOVE), 2))
-    wall = np.full((height, width, 4), (255, 255, 255, 0), np.uint8)  # what lies between the faces is left open
+    wall = np.full((height, width, 4), (255, 255, 255, 0), np.uint8)  # the space between the faces is transparent
     for row, (numbers, shown) in enumerate(((ABOVE, KEYPOINTS), (BELOW, FOUR))):
         for column, number in enumerate(numbers):
             top, left = row * (CELL + GAP), column * (CELL + GAP)

@@ -18,12 +18,12 @@ ENDINGS = {".md", ".ipynb"}
 
 
 def rewritten(text: str) -> str:
-    "Return a text with its installation lines as they should be."
+    "Return a text with corrected installation lines."
     return LINE.sub(lambda found: f"{found.group(1)}'{requirement(found.group(3) or '')}'", text)
 
 
 def rewritten_notebook(text: str) -> str:
-    "Return a notebook with the installation lines of its Markdown cells as they should be; code and outputs stay."
+    "Return a notebook with corrected installation lines in its Markdown cells; code and outputs are kept."
     notebook = json.loads(text)
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown":
@@ -32,7 +32,7 @@ def rewritten_notebook(text: str) -> str:
 
 
 def stale() -> dict[Path, str]:
-    "Return the files whose lines differ, each with its text as it should be."
+    "Return the files whose lines differ, each with its corrected text."
     names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     found = {}
     for path in (ROOT / name for name in names):

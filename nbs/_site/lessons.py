@@ -26,12 +26,12 @@ def site_url() -> str:
 
 
 def page_name(path: Path) -> str:
-    "Return the name of a notebook's page: its path below nbs/ without the ending."
+    "Return the name of a notebook's page: its path below nbs/ without extension."
     return path.relative_to(NOTEBOOKS).with_suffix("").as_posix()
 
 
 def top_of(path: Path) -> str:
-    "Return the way from a notebook's page to the first folder of the site: empty, or ../ once per folder."
+    "Return the path from a notebook's page to the top folder of the site: empty, or ../ once per folder."
     return "../" * page_name(path).count("/")
 
 
@@ -46,7 +46,7 @@ def lesson_paths() -> list[Path]:
 
 
 def course_paths() -> list[Path]:
-    "Return the lessons and, behind them, what else the course holds, such as the capstone."
+    "Return the lessons, followed by the other notebooks of the course, such as the capstone."
     return [*lesson_paths(), *sorted(COURSE.glob("[!0-9]*.ipynb"))]
 
 
@@ -113,7 +113,7 @@ def box_as_list(markdown: str) -> str:
 
 
 def links_within_site(markdown: str, top: str) -> str:
-    "Return the text with addresses of the site as relative links to the pages' sources; `top` leads from the page to the first folder."
+    "Return the text with addresses of the site as relative links to the pages' sources; `top` is the path from the page to the top folder."
     def as_relative(found: re.Match) -> str:
         page, anchor = found.groups()
         ending = ".ipynb" if (NOTEBOOKS / f"{page}.ipynb").is_file() else ".md"
@@ -123,7 +123,7 @@ def links_within_site(markdown: str, top: str) -> str:
 
 
 def _page_cell(cell: dict, top: str) -> dict | None:
-    "Return a cell as the page shows it; None where it stays hidden."
+    "Return a cell as the page shows it; None if it is hidden."
     source, tags = cell["source"], cell["metadata"].get("tags", [])
     if cell["cell_type"] != "code":
         return cell | {"source": box_as_list(links_within_site(BADGES.sub("", source), top))}
@@ -143,7 +143,7 @@ def page_cells(path: Path) -> list[dict]:
 
 
 def library_cells(path: Path) -> list[dict]:
-    "Return the cells of a library notebook's page: an exported cell is folded behind the reference entries of what it defines."
+    "Return the cells of a library notebook's page: an exported cell is folded after the reference entries of its definitions."
     from reference import cell_entries
 
     shown: list[dict] = []
@@ -184,5 +184,5 @@ def write_page(path: Path, folder: Path) -> None:
 
 
 def page_about(ending: str, library: str) -> str:
-    "Return the name of the lesson that ends so; of a library notebook while there is none."
+    "Return the page name of the lesson whose file name has this ending, or of a library notebook if there is none."
     return next((page_name(path) for path in lesson_paths() if path.stem.endswith(ending)), library)

@@ -1,4 +1,4 @@
-"Formulas as MathML, which browsers set themselves, in a font that comes with the site: no script and no network is needed for them."
+"Formulas as MathML, which browsers render without scripts or network, in a font that is part of the site."
 
 import importlib.util
 import io
@@ -14,7 +14,7 @@ SIGNS = (range(0x20, 0x7F), range(0xA0, 0x180), range(0x2B0, 0x400), range(0x201
 
 
 def font_data() -> bytes | None:
-    "Return a font (woff) of the signs that formulas are made of, with the font's own note on its licence; None where the package ziamath is missing."
+    "Return a font (woff) with the characters of formulas and the font's licence note; None if the package ziamath is missing."
     found = importlib.util.find_spec("ziamath")
     if found is None:
         return None
@@ -30,7 +30,7 @@ def font_data() -> bytes | None:
 
 
 def write_font(app: Sphinx, error: Exception | None) -> None:
-    "Put the font of the formulas into the site."
+    "Copy the font of the formulas into the site."
     if error is None and app.builder.format == "html" and (data := font_data()) is not None:
         (Path(app.outdir) / "_static" / "math.woff").write_bytes(data)
 

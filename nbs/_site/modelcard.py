@@ -17,7 +17,7 @@ from facekp.experiments.measurement import read_measurement
 
 DEPLOY = ROOT / "results" / "deploy"
 DEFAULT = ROOT / "facekp" / "weights" / "default.onnx"
-OMITTED = ("mse", "accuracy")  # the square of the RMSE, and no measure of error
+OMITTED = ("mse", "accuracy")  # the square of the RMSE, and not a measure of error
 SHARES = tuple(name for name, metric in METRICS.items() if metric.share)
 HEADINGS = {"name": "", "nme_own_percent": "NME, %", "nme_common_percent": "NME of common faces, %", "common": "common faces", "false": "false",
             "false_unflagged": "false, no flag", "ms_median": "ms, median", "cpu_ms_median": "processor ms, median", "rmse": "RMSE, px", "interval": "95% CI", "bytes": "MB", "size_bytes": "MB", "size": "MB", "megabytes": "MB", "mb": "MB", "ms": "ms per face",
@@ -168,7 +168,7 @@ def about(path: Path = DEFAULT) -> dict:
 
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         return {**session.get_modelmeta().custom_metadata_map, "bytes": path.stat().st_size}
-    except Exception:  # a card without these lines is better than none
+    except Exception:  # a card without these lines is better than no card
         return {}
 
 
@@ -204,7 +204,7 @@ def _training(default: dict) -> list[str]:
 
 
 def _parts(ablation: dict) -> list[str]:
-    "Return what each part of the recipe is worth in short runs."
+    "Return the ablation: the effect of each part of the recipe in short runs."
     lines = []
     for key, title, text in (("rows", "Stage 1 alone", "One part is left out or replaced, and training ends after stage 1"),
                              ("rows_of_the_whole", "All stages, shortened", "One of the later parts is left out")):
@@ -305,7 +305,7 @@ def shipped_sentence() -> str:
     if not (_number(metrics.get("rmse")) and _number(metrics.get("n_faces"))):
         return ""
     peers = read_record(DEPLOY / "peers.json").get("models") or {}
-    own = peers.get("facekp default") or {"rmse": metrics["rmse"], "interval": (metrics.get("intervals") or {}).get("rmse")}  # as it ships, or in Keras
+    own = peers.get("facekp default") or {"rmse": metrics["rmse"], "interval": (metrics.get("intervals") or {}).get("rmse")}  # the shipped file, or the model in Keras
     interval, other = _interval(own.get("interval")), peers.get("MediaPipe face_landmark")
     told = f"The shipped model: **{own['rmse']:.2f} px**{f' ({interval})' if interval else ''} on {metrics['n_faces']:,} real test faces"
     told += f"; MediaPipe's face_landmark: {other['rmse']:.2f} px" if other else ""

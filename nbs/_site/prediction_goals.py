@@ -16,7 +16,7 @@ class Measured(NamedTuple):
 
 
 class Goal(NamedTuple):
-    "A goal, and how it is judged."
+    "A goal, and how the record is compared with it."
     text: str
     record: str  # file in results/prediction/
     measure: Callable[[dict], Measured]  # from the record
@@ -121,5 +121,5 @@ def goal_rows(records: Records) -> list[dict]:
 
 
 def tried_lines(record: dict) -> list[str]:
-    "Return what was tried for speed, as a list."
+    "Return the changes that were tried for speed, as a list."
     return [f"- {in_terms(step)}" for step in record.get("tried", [])]

@@ -1,4 +1,4 @@
-"""The page Prediction: what was measured on whole photographs, in video and for the three uses, from the records in results/prediction/; what has no record is listed as not measured."""
+"""The page Prediction: measurements on whole photographs, in video and for the three uses, from the records in results/prediction/; measurements without a record are listed as missing."""
 
 import json
 
@@ -60,7 +60,7 @@ def goal_lines(records: Records) -> list[str]:
 
 
 def speed_lines(record: dict) -> list[str]:
-    "Return the section on speed: times of each run, and what was tried."
+    "Return the section on speed: times of each run, and the changes that were tried."
     rows = [{"method": method, "run": number, "search": in_terms(run["search"]) if method.startswith("facekp") else None, "scenes": run["scenes"], "cpu_ms_median": run["processor_ms_median"][method], "ms_median": run["ms_median"][method]}
             for number, run in enumerate(record["runs"], 1) for method in run["processor_ms_median"]]
     return ["## Speed", "", in_terms(f"{record['what'][0].upper()}{record['what'][1:]}. Compare the ratios within a run. {record['note'][0].upper()}{record['note'][1:]}."), "", *table(rows, "method", "Time per scene by run and method"),

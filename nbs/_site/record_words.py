@@ -10,6 +10,7 @@ TERMS = {  # longer texts first: each is replaced where it occurs
         "found if its mean error is under 0.3 of the interocular distance. For a method without keypoints, the centre of the box must be within half of that distance of the mean of the true points",
     "logistic regression: is the mean error of a found face at most 0.15 of the interocular distance; real faces blended into face-free pictures":
         "A logistic regression estimates the probability that the mean error of a found face is at most 0.15 of the interocular distance. It was tested on real faces blended into images without faces",
+    "On a machine with a graphics card there is no limit, and this runs what is missing (with `weights = imagenet` in settings.ini, where the pretrained nets shall start from it):": "On a machine with a GPU there is no limit, and this command runs the missing trials (with `weights = imagenet` in settings.ini for pretrained models):",
     "face-free pictures": "images without faces",
     "unspoiled": "unchanged",
     "spoiled copies": "degraded copies",
@@ -24,7 +25,7 @@ TERMS = {  # longer texts first: each is replaced where it occurs
     "since it let all of 168 and 745 candidates pass": "since it accepted all of 168 and 745 candidates",
     "all faces that MediaPipe finds; the model has seen none": "all faces that MediaPipe finds. The model was not trained on them",
 }
-PARTS = {  # of the recipe, by the name that the ablation gives them
+PARTS = {  # parts of the recipe, by their names in the ablation
     "answers": "blending labels with MediaPipe predictions", "more": "video frames of YouTube Faces", "drawn": "synthetic faces",
     "strong": "strong augmentation (replaced by the plain recipe of unit 7)", "bent": "local warps", "covered": "occluding patches",
     "doubt": "dropping frames whose label and MediaPipe prediction differ most", "centred": "correcting the constant offset of the labels", "mae": "absolute error (replaced by squared error)",

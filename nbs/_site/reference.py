@@ -94,7 +94,7 @@ def _class(node: ast.ClassDef, comments: dict[int, str], prefix: str) -> list[st
 
 
 def _constant(node: ast.Assign, name: str, source: str, comments: dict[int, str], prefix: str) -> list[str]:
-    "Return the entry of a constant: its value, or the beginning of it."
+    "Return the entry of a constant: its value, shortened if necessary."
     value = " ".join(ast.get_source_segment(source, node.value).split())
     value = re.sub(r"\s*#[^\"']*$", "", value)
     shown = value if len(value) <= 90 else value[:85] + " …"
@@ -151,10 +151,10 @@ def entries(path: Path, names: list[str] | None = None) -> list[str]:
 
 
 def cell_entries(path: Path, source: str) -> str:
-    "Return the entries of what an exported cell of a notebook defines."
+    "Return the entries of the definitions in an exported cell of a notebook."
     return "\n".join(entries(path, list(_definitions(ast.parse(source)))))
 
 
 def reference_page(path: Path, lesson: str) -> str:
     "Return the page of a module that a lesson exports."
-    return "\n".join([f"# {module_name(path)}", "", module_summary(path), "", f"[The lesson]({lesson}) explains it and tries it out.", "", *entries(path)]) + "\n"
+    return "\n".join([f"# {module_name(path)}", "", module_summary(path), "", f"[The lesson]({lesson}) explains and uses this module.", "", *entries(path)]) + "\n"

@@ -54,7 +54,7 @@ def reliability_records() -> dict[str, dict]:
 
 
 def summary_rows(records: dict[str, dict]) -> list[dict]:
-    "Return what was done, how often, and what was lost."
+    "Return one row per kind of test: how often it was done, and what was lost."
     told, load = records.get("reliability", {}), records.get("load", {})
     counted = [(told.get("inputs"), "malformed inputs read", "tried", lambda part: part["lost"]),
                (told.get("fuzz"), "randomly damaged files read", "tried", lambda part: part["lost"]),
@@ -98,7 +98,7 @@ def _fact(key: str, value: object) -> str:
 
 
 def part_lines(name: str, part: dict) -> list[str]:
-    "Return the section of a part: what was done, its values and rows, and its machine."
+    "Return the section of a part: its description, values, rows and machine."
     heading, sentence = TOLD.get(name, (_words(name).capitalize(), ""))
     rows = part.get("rows") or []
     return [f"## {heading}", "", *([sentence, ""] if sentence else []), *facts(part), "", *(table(rows, _words(next(iter(rows[0]))), heading) if rows else []), f"Measured {made_on(part)}", ""]

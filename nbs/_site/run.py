@@ -1,7 +1,7 @@
-"""Run notebooks of nbs/ from top to bottom and store what they show; the one way in which stored outputs are made.
+"""Run notebooks of nbs/ from top to bottom and store their outputs; stored outputs are made in no other way.
 
-python nbs/_site/run.py [NAME ...]: all notebooks, or those whose names below nbs/ begin so, such as course/03 or library/geometry. Each cell's id becomes the hash of its source, so that a test can
-tell whether a source was changed after its outputs were made. What libraries say on standard error is not stored, nor what a bar wrote over.
+python nbs/_site/run.py [NAME ...]: all notebooks, or those whose names below nbs/ begin with NAME, such as course/03 or library/geometry. Each cell's id becomes the hash of its source, so that a test can
+tell whether a source was changed after its outputs were made. Standard error and overwritten progress bars are not stored.
 """
 
 import base64
@@ -21,7 +21,7 @@ NOTEBOOKS = Path(__file__).resolve().parents[1]
 
 
 def cell_ids(cells: list[dict]) -> list[str]:
-    "Return the id of each cell: a hash of its type and source, made unique for repeated cells; the id of the set-up cell stays."
+    "Return the id of each cell: a hash of its type and source, made unique for repeated cells; the id of the set-up cell is kept."
     ids, seen = [], {}
     for cell in cells:
         source = "".join(cell["source"])
@@ -38,7 +38,7 @@ def left_standing(text: str) -> str:
 
 
 def compress_png(data: str) -> str:
-    "Return a PNG image, base64, with the same pixels in fewer bytes: without an alpha channel that is opaque, and with a palette where 256 colours do."
+    "Return a PNG image (base64) with the same pixels in fewer bytes: without an opaque alpha channel, and with a palette if it has at most 256 colours."
     before = base64.b64decode(data)
     image = Image.open(io.BytesIO(before))
     if image.mode == "RGBA" and image.getextrema()[3] == (255, 255):

@@ -1,7 +1,7 @@
 """Generate the solution notebooks: each lesson with its exercises solved, without export directives and figures.
 
 python nbs/_site/solutions.py [--check | --run NAME ...]: write nbs/course/solutions/NN_name.ipynb for every lesson that has exercises. With --check, name those that differ from their lesson. With --run,
-execute those whose names begin so and store their text outputs. The solution of an exercise is in the metadata of its cell, key `solution`, as a list of lines.
+execute those whose names begin with NAME and store their text outputs. The solution of an exercise is in the metadata of its cell, key `solution`, as a list of lines.
 """
 
 import copy
@@ -16,10 +16,10 @@ DIRECTIVE = re.compile(r"^#\|\s*(export|exporti|exports|default_exp|hide)\b.*\n?
 
 
 def solved_cell(cell: dict) -> dict | None:
-    "Return a cell of the solution notebook; None for one that holds directives only."
+    "Return a cell of the solution notebook; None if it contains directives only."
     cell = copy.deepcopy(cell)
     if cell["cell_type"] != "code":
-        return cell | {"source": "".join(cell["source"]).replace("](../", "](../../").splitlines(keepends=True)}  # one folder further down
+        return cell | {"source": "".join(cell["source"]).replace("](../", "](../../").splitlines(keepends=True)}  # one folder deeper
     solution = cell["metadata"].pop("solution", None)
     source = DIRECTIVE.sub("", "".join(cell["source"]))
     if solution is not None:
@@ -50,7 +50,7 @@ def lessons() -> list[Path]:
 
 
 def solution_text(path: Path) -> str:
-    "Return the solution notebook of a lesson as the text of its file; a cell that is as before keeps its outputs."
+    "Return the solution notebook of a lesson as the text of its file; an unchanged cell keeps its outputs."
     target = path.parent / "solutions" / path.name
     before = json.loads(target.read_text(encoding="utf-8"))["cells"] if target.is_file() else []
     outputs = {"".join(cell["source"]): cell["outputs"] for cell in before if cell["cell_type"] == "code"}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 from lessons import ROOT, page_about
+from record_words import in_terms
 
 from facekp.evaluation import METRICS
 from facekp.experiments.results import read_study
@@ -66,7 +67,7 @@ def sortable_table(folder: Path) -> str:
 
 
 def best_rows(folder: Path) -> list[dict]:
-    "Return one row per model, smallest error first: the configuration with the lowest validation RMSE, so that the test set chooses nothing."
+    "Return one row per model, smallest error first: the configuration with the lowest validation RMSE, so that nothing is chosen on the test set."
     rows = {(row["model"], row["labels"], int(row["augment"])): row for row in read_table(folder)}
     best = select_configurations(read_study(folder), pd.DataFrame([{"model": model, "labels": labels, "augment": augment, "rmse": float(row["rmse"])}
                                                                     for (model, labels, augment), row in rows.items()]))
@@ -90,10 +91,10 @@ def best_bars(folder: Path) -> str:
 def comparison_page() -> str:
     "Return the page with every comparison."
     lesson = f"[the lesson on the comparison]({page_about('_comparison', 'library/experiments/statistics')}.ipynb)"
-    text = ["# Comparison", "", "Every model and label strategy, with and without augmentation: one split, one budget of images per model, scored on",
-            f"the same test set of real faces. [What we found](results.ipynb) has the conclusions, and {lesson} the method.", ""]
+    text = ["# Comparison", "", "Each table compares models and label strategies, with and without augmentation. Within a table, all models share one split and",
+            f"one test set of real faces, and each model has one budget of images. [Results](results.ipynb) gives the conclusions, and {lesson} explains the method.", ""]
     for folder, title in TITLES.items():
         text += [f"## {title}", "", sortable_table(folder), ""]
-        if missing := (folder / "not_run.md").read_text(encoding="utf-8").strip():
+        if missing := in_terms((folder / "not_run.md").read_text(encoding="utf-8").strip()):
             text += ["### What was not run", "", missing, ""]
     return "\n".join(text)

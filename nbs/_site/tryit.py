@@ -1,6 +1,6 @@
-"""The page `Try it`: the shipped nets in the reader's browser, with ONNX Runtime for the web.
+"""The page `Try it`: the shipped models in the reader's browser, with ONNX Runtime Web.
 
-The runtime is one package of npm's registry, fetched once into .venv/web, checked against its hash, and served with the site.
+The runtime is a package of the npm registry, downloaded once into .venv/web, checked against its hash, and served with the site.
 Without it (no network) the site is built without the page.
 """
 
@@ -41,8 +41,8 @@ from facekp.inference.pyramid import SHARPENING, SMOOTHING
 from facekp.keypoints import IMAGE_SIZE, KEYPOINT_COLORS, KEYPOINTS, LEFT_COLOR, MEAN_FACE, MIDDLE_COLOR, RIGHT_COLOR
 
 HERE = Path(__file__).parent
-PACKAGE, VERSION = "onnxruntime-web", "1.22.0"  # 1.22: its runtime for one core is 11 MB; that of later versions is larger
-SHA512 = "Ud/+EBo6mhuaQWt/OjaOk0iNWjXqJoeeMFr6xQEERZdIZH2OWpGzuujz7lfuOBjUa6TEE/sc4nb7Da5dNL34fg=="  # of the package, as the registry says it
+PACKAGE, VERSION = "onnxruntime-web", "1.22.0"  # 1.22: its runtime for one core has 11 MB; that of later versions is larger
+SHA512 = "Ud/+EBo6mhuaQWt/OjaOk0iNWjXqJoeeMFr6xQEERZdIZH2OWpGzuujz7lfuOBjUa6TEE/sc4nb7Da5dNL34fg=="  # of the package, as published in the registry
 PARTS = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 RUNTIME = ROOT / ".venv" / "web" / f"{PACKAGE}-{VERSION}"
 LICENSE = """MIT License
@@ -77,7 +77,7 @@ def registry() -> str:
 
 
 def fetch_runtime() -> None:
-    "Fetch ONNX Runtime for the web; what does not have the expected hash is refused."
+    "Download ONNX Runtime Web; a file with another hash is refused."
     with urllib.request.urlopen(f"{registry()}/{PACKAGE}/-/{PACKAGE}-{VERSION}.tgz", timeout=60) as answer:
         content = answer.read()
     if base64.b64encode(hashlib.sha512(content).digest()).decode() != SHA512:
@@ -94,7 +94,7 @@ def fetch_runtime() -> None:
 
 @functools.cache
 def has_runtime() -> bool:
-    "Return whether the runtime is here or could be fetched; print a line if not."
+    "Return whether the runtime is present or could be downloaded; print a line if not."
     if not RUNTIME.exists():
         try:
             fetch_runtime()
@@ -104,7 +104,7 @@ def has_runtime() -> bool:
 
 
 def known() -> dict:
-    "Return the constants that the page's program takes from the package."
+    "Return the constants that the page's script takes from the package."
     import numpy as np
 
     head = np.column_stack([MEAN_HEAD, np.ones(len(KEYPOINTS))])  # the page has all keypoints, so one matrix serves every face
@@ -133,7 +133,7 @@ def _sample(faces: list[tuple[int, int, int]], size: tuple[int, int]):
     for number, width, left in faces:
         steps = {}
         synthetic_face(29, number, steps)
-        face = np.clip(list(steps.values())[-1] * 255, 0, 255).astype(np.uint8)  # before the camera makes it small
+        face = np.clip(list(steps.values())[-1] * 255, 0, 255).astype(np.uint8)  # before the simulated camera reduces it
         card = cv2.resize(face, (width, width), interpolation=cv2.INTER_AREA if width < len(face) else cv2.INTER_CUBIC)
         top = (size[1] - width) // 2
         wall[top - 3:top + width + 3, left - 3:left + width + 3] = 235
@@ -150,7 +150,7 @@ def write_samples(folder: Path) -> None:
 
 
 def write_try(static: Path) -> str:
-    "Copy all that the page needs into the site's static files, and return the page."
+    "Copy the files of the page into the site's static files, and return the page."
     from facekp.inference.session import DEFAULT_MODEL, DETECTOR_FILE
 
     folder = static / "try"
@@ -162,7 +162,7 @@ def write_try(static: Path) -> str:
     (folder / "known.js").write_text(f"export default {json.dumps(known())};\n", encoding="utf-8")
     write_samples(folder)
     size = round(sum(path.stat().st_size for path in (*RUNTIME.iterdir(), DEFAULT_MODEL, DETECTOR_FILE)) / 1e6)
-    sides = {"the person's left": LEFT_COLOR, "the person's right": RIGHT_COLOR, "nose and middle of the mouth": MIDDLE_COLOR}
+    sides = {"the person's left": LEFT_COLOR, "the person's right": RIGHT_COLOR, "nose and centre of the mouth": MIDDLE_COLOR}
     legend = "\n".join(f'<li><span style="background:{color}"></span>{side}</li>' for side, color in sides.items())
     lesson = page_about("_applications", "library/inference/landmarker")
     page = (HERE / "try" / "page.md").read_text(encoding="utf-8")

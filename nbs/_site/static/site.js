@@ -1,11 +1,11 @@
-// Small helps: names for arrows, pictures that open in their own size, tables whose headings sort (a press upwards, another one downwards).
+// Small enhancements: labels for arrows, images that open in full size, tables that are sorted by their headings (first press ascending, second descending).
 document.addEventListener("DOMContentLoaded", () => {
-  // the sidebar's arrows get a name for those who hear the page
+  // label the sidebar's arrows for screen readers
   for (const arrow of document.querySelectorAll(".bd-links summary")) {
     const page = arrow.closest("li").querySelector("a");
     arrow.setAttribute("aria-label", `Pages of ${page ? page.textContent.trim() : "this part"}`);
   }
-  // a figure opens in its own size, which a phone cannot show within the text
+  // a figure opens in full size, which a phone cannot show within the text
   for (const image of document.querySelectorAll(".bd-article img:not(a img):not(.hero img):not([hidden])")) {
     const link = document.createElement("a");
     link.className = "picture";

@@ -1,5 +1,5 @@
-// Find every face in a picture and its fifteen points: the steps of facekp.predict, in the browser. The lesson on prediction explains them.
-// A picture is {data, width, height} with four bytes a pixel, RGBA; a frame is [centre x, centre y, width, roll]; a place is [x, y].
+// Find every face in an image and its fifteen points: the steps of facekp.predict, in the browser. Unit 12 explains them.
+// A picture is {data, width, height} with four bytes per pixel, RGBA; a frame (crop) is [centre x, centre y, width, roll]; a place is [x, y].
 import known from "./known.js";
 
 const clip = (value, low, high) => Math.min(Math.max(value, low), high);
@@ -8,10 +8,10 @@ const middle = (places) => [mean(places.map(([x]) => x)), mean(places.map(([, y]
 const distance = (a, b) => Math.hypot(a[0] - b[0], a[1] - b[1]);
 const whole = (pixels) => Math.ceil(pixels / 32) * 32;
 
-// ---------------------------------------------------------------- pictures of another size
+// ---------------------------------------------------------------- resizing
 
 function shares(from, to) {
-  // for each new pixel the first old one and the weights of it and those behind it: means of what it covers, or straight lines between two
+  // for each new pixel: the first old pixel, and the weights of this and the following ones (area average, or linear interpolation between two)
   const step = from / to;
   return Array.from({ length: to }, (_, index) => {
     if (step > 1) {
@@ -51,7 +51,7 @@ export function resize(picture, width, height) {
 }
 
 function withBorder(picture, border) {
-  // the picture with its edge repeated around it
+  // the image with replicated borders
   const width = picture.width + 2 * border, height = picture.height + 2 * border, data = new Uint8ClampedArray(width * height * 4);
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {
@@ -71,10 +71,10 @@ function part(picture, left, top, right, bottom) {
   return { data, width, height };
 }
 
-// ---------------------------------------------------------------- frames
+// ---------------------------------------------------------------- frames (crops)
 
 export function frameFromPoints(inside, points) {
-  // the frame that moves, turns and scales the one onto the other with the least squared error
+  // the frame of the similarity transform that maps one set of points to the other with the least squared error
   const from = middle(inside), to = middle(points);
   let along = 0, across = 0, size = 0;
   inside.forEach(([x, y], k) => {
@@ -95,7 +95,7 @@ export function toPicture(points, [x, y, width, roll]) {
 }
 
 export function cutFace(picture, [x, y, width, roll], side = known.imageSize, oversample = true) {
-  // cut out a frame, without the jagged edges that skipping pixels makes; beyond the picture its edge goes on; the detector needs one sample a pixel
+  // crop a frame without aliasing; the border is replicated outside the image; the detector needs one sample per pixel
   const reach = width / 2 * (Math.abs(Math.cos(roll)) + Math.abs(Math.sin(roll))) + 2;
   const [left, right] = [x - reach, x + reach].map((edge) => Math.trunc(clip(edge, 0, picture.width - 1)));
   const [top, bottom] = [y - reach, y + reach].map((edge) => Math.trunc(clip(edge, 0, picture.height - 1)));
@@ -127,7 +127,7 @@ export function cutFace(picture, [x, y, width, roll], side = known.imageSize, ov
 }
 
 function smoothed({ data, width, height }, sigma) {
-  // a Gaussian blur, one direction after the other; beyond the edge the picture is mirrored
+  // a separable Gaussian blur; the image is mirrored at its border
   const reach = Math.max(1, Math.round(4 * sigma)), kernel = Array.from({ length: 2 * reach + 1 }, (_, k) => Math.exp(-((k - reach) ** 2) / (2 * sigma ** 2)));
   const total = kernel.reduce((sum, value) => sum + value, 0), inside = (value, size) => (value < 0 ? -value : value >= size ? 2 * size - 2 - value : value);
   const blur = (from, read) => Float32Array.from(from, (_, at) => {
@@ -138,7 +138,7 @@ function smoothed({ data, width, height }, sigma) {
 }
 
 export function cutSharp(picture, frame, side = known.imageSize) {
-  // cut out a frame and sharpen it by unsharp masking
+  // crop a frame and sharpen it by unsharp masking
   const cut = cutFace(picture, frame, side), smooth = smoothed(cut, known.smoothing * side);
   return { ...cut, data: Uint8ClampedArray.from(cut.data, (value, at) => Math.floor(clip(value + known.sharpening * (value - smooth[at]), 0, 255))) };
 }
@@ -146,7 +146,7 @@ export function cutSharp(picture, frame, side = known.imageSize) {
 // ---------------------------------------------------------------- the face detector
 
 async function look(nets, pictures) {
-  // what the detector says at every cell: places [centre, size, right eye, left eye, nose, mouth, ears] and scores
+  // the detector's output for every cell: places [centre, size, right eye, left eye, nose, mouth, ears] and scores
   const { width, height } = pictures[0], area = width * height, values = new Float32Array(pictures.length * 3 * area);
   pictures.forEach(({ data }, n) => {
     for (let k = 0; k < area; k++) {
@@ -174,7 +174,7 @@ function weighted(places, weights) {
 }
 
 export function mergeOverlaps(found, overlap = known.overlap) {
-  // one face of many boxes around it: their weighted mean, and the best score
+  // merge overlapping boxes into one face: their weighted mean, and the best score
   const edges = ({ place: [centre, size] }) => [0, 1].map((axis) => [centre[axis] - size[axis] / 2, centre[axis] + size[axis] / 2]);
   const area = (box) => box.reduce((product, [low, high]) => product * Math.max(high - low, 0), 1);
   let left = [...found].sort((a, b) => b.score - a.score);
@@ -195,7 +195,7 @@ export function mergeOverlaps(found, overlap = known.overlap) {
 const toStride = (pixels) => 32 * Math.floor(pixels / 32 + 0.5);
 
 function pyramidSides(longest, smallest) {
-  // the longer side of each size that the detector sees, smallest first
+  // the longer side of each scale for the detector, smallest first
   const finest = Math.max(known.netSize, toStride(Math.min(known.seenFrom / smallest, known.maxEnlargement * longest)));
   const sides = [known.netSize, 2 * known.netSize];
   while (known.levelStep * sides.at(-1) < finest) sides.push(known.levelStep * sides.at(-1));
@@ -203,7 +203,7 @@ function pyramidSides(longest, smallest) {
 }
 
 async function findCandidates(nets, picture, smallest) {
-  // look at the picture in all sizes that are needed
+  // run the detector on the image at all scales
   const longest = Math.max(picture.width, picture.height), found = [];
   for (const side of pyramidSides(longest, smallest)) {
     const scale = side / longest, inner = [picture.width, picture.height].map((size) => Math.max(1, Math.round(size * scale)));
@@ -221,14 +221,14 @@ async function findCandidates(nets, picture, smallest) {
 }
 
 async function lookInMiddle(nets, picture, frames, side, cut) {
-  // what the detector says in the middle of each frame
+  // the detections in the centre of each frame
   if (!frames.length) return [];
   const answers = await look(nets, frames.map((frame) => cut(picture, frame, side, false)));
   return answers.map((cells) => cells.filter(({ place }) => place && Math.max(...place[0].map((value) => Math.abs(value - side / 2))) < side / 5));
 }
 
 async function lookAgain(nets, picture, frames, cut) {
-  // look at each place alone: eyes, nose and mouth of the face there, if there is one
+  // detect again in each frame: eyes, nose and mouth of a face, if there is one
   const best = (cells) => Math.max(0, ...cells.map(({ score }) => score)), found = [];
   const wide = frames.filter((frame) => frame[2] >= 4).map(([x, y, width, roll]) => [x, y, width * known.secondLook, roll]);
   (await lookInMiddle(nets, picture, wide, known.netSize, cut)).forEach((inside, n) => {
@@ -242,7 +242,7 @@ async function lookAgain(nets, picture, frames, cut) {
   return found;
 }
 
-// ---------------------------------------------------------------- the points
+// ---------------------------------------------------------------- the keypoints
 
 async function predictPoints(nets, pictures) {
   const area = known.imageSize ** 2, count = known.keypoints.length, values = new Float32Array(pictures.length * area);
@@ -258,14 +258,14 @@ async function predictPoints(nets, pictures) {
 }
 
 function sideways([right, left, nose]) {
-  // how far the nose lies off the middle of the eyes, in eye distances: 0 from the front
+  // distance of the nose from the midline of the eyes, in eye distances: 0 for a frontal face
   const across = [left[0] - right[0], left[1] - right[1]];
   const off = [0, 1].reduce((sum, axis) => sum + (nose[axis] - (right[axis] + left[axis]) / 2) * across[axis], 0);
   return Math.abs(off / Math.max(across[0] ** 2 + across[1] ** 2, 1e-6));
 }
 
 function probability(points, sigma, score, shift) {
-  // how likely the points are right: a logistic regression on what was measured
+  // the probability that the points are correct: a logistic regression on the measurements
   const sure = clip(score, 0.002, 0.998), [x, y, width, roll] = frameFromPoints(known.meanFace, points), size = width / known.frameWidth;
   const average = toPicture(known.meanFace, [x, y, size, roll]), scale = known.imageSize / size;
   const shape = Math.sqrt(mean(points.map((place, k) => ((place[0] - average[k][0]) ** 2 + (place[1] - average[k][1]) ** 2) / 2))) * scale;
@@ -296,7 +296,7 @@ function eachOnce(faces) {
 }
 
 async function findPoints(nets, picture, found, least = known.leastConfidence, cut = cutFace) {
-  // frame, find the points, frame again what is not without hope
+  // crop, predict the points, and crop again unless the confidence is very low
   let faces = found.map(({ marks, score }) => ({ marks, score, frame: frameFromPoints(known.detectedFrame, marks) }));
   for (let pass = 0; pass < known.passes && faces.length; pass++) {
     if (pass) {
@@ -318,7 +318,7 @@ async function findPoints(nets, picture, found, least = known.leastConfidence, c
 }
 
 function turned(picture) {
-  // the picture turned by a quarter, counterclockwise
+  // the image rotated by 90 degrees counterclockwise
   const { width, height } = picture, data = new Uint8ClampedArray(width * height * 4);
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++) data.set(picture.data.subarray((y * width + x) * 4, (y * width + x) * 4 + 4), ((width - 1 - x) * height + y) * 4);
@@ -327,7 +327,7 @@ function turned(picture) {
 }
 
 async function searchTurned(nets, picture, frames) {
-  // frames in a small picture with a border, in four orientations, and the first known frames in the others
+  // frames found in a small image with a border in four orientations, and the first known frames in the other orientations
   const side = Math.min(Math.max(picture.width, picture.height), 256), scale = side / Math.max(picture.width, picture.height);
   const coarse = resize(picture, ...[picture.width, picture.height].map((size) => Math.max(1, Math.round(size * scale))));
   const border = Math.trunc(0.4 * side), found = [];
@@ -348,7 +348,7 @@ async function searchTurned(nets, picture, frames) {
 }
 
 export async function findFaces(nets, picture, smallest = known.smallest) {
-  // nets: the sessions `detector` and `model`, and ONNX Runtime's `Tensor`; the faces come largest confidence first
+  // nets: the sessions `detector` and `model`, and ONNX Runtime's `Tensor`; faces are sorted by confidence, highest first
   const longest = Math.max(picture.width, picture.height), finest = pyramidSides(longest, smallest).at(-1) / longest;
   const refine = async (frames, cut = cutFace) => findPoints(nets, picture, await lookAgain(nets, picture, frames, cut), known.leastConfidence, cut);
   const seen = (await findCandidates(nets, picture, smallest)).map(({ place, score }) => {
@@ -367,14 +367,14 @@ export async function findFaces(nets, picture, smallest = known.smallest) {
 }
 
 export function measureExpression(points) {
-  // opening of the mouth, width of the smile and height of the brows, in interocular distances
+  // mouth opening, smile width and brow raise, in interocular distances
   const place = (name) => points[known.keypoints.indexOf(name)], apart = (a, b) => distance(place(a), place(b));
   const eyes = apart("left_eye_center", "right_eye_center"), brows = ["left", "right"].map((side) => apart(`${side}_eyebrow_inner_end`, `${side}_eye_center`));
   return { mouth_opening: apart("mouth_center_top_lip", "mouth_center_bottom_lip") / eyes, smile_width: apart("mouth_left_corner", "mouth_right_corner") / eyes, brow_raise: mean(brows) / eyes };
 }
 
 export function headPose(points) {
-  // yaw, pitch and roll in degrees: the mean head seen by a camera with parallel rays, with the least squared error
+  // yaw, pitch and roll in degrees: the least-squares fit of the mean head under parallel projection
   const [across, down, forward] = known.headFit.map((row) => [0, 1].map((axis) => row.reduce((sum, weight, k) => sum + weight * points[k][axis], 0)));
   const roll = Math.atan2(-down[0], down[1]), upright = ([x, y]) => [Math.cos(roll) * x + Math.sin(roll) * y, Math.cos(roll) * y - Math.sin(roll) * x];
   const [acrossX, acrossY] = upright(across), [forwardX, forwardY] = upright(forward), yaw = Math.atan2(forwardX, acrossX);
