@@ -30,13 +30,13 @@ from ..labels import LABEL_STRATEGIES
 from ..models.registry import list_models, model_spec
 from ..synthetic.gaps import impose_gaps
 
-# %% ../../nbs/library/experiments/plan.ipynb #ecb71f19
+# %% ../../nbs/library/experiments/plan.ipynb #d20e33f2
 @dataclass(frozen=True, eq=False)
 class Split:
     "Three parts of a data set; no person and no photo is in two of them."
-    train: Faces  # with missing labels
-    validation: Faces  # all fifteen keypoints labelled
-    test: Faces  # all fifteen keypoints labelled
+    train: Faces  # training set, with missing labels
+    validation: Faces  # validation set, all fifteen keypoints labelled
+    test: Faces  # test set, all fifteen keypoints labelled
     gaps: str  # origin of the missing labels: 'its own', or the share of training faces with imposed gaps
 
     def save(
@@ -49,7 +49,7 @@ class Split:
 
     def load(
         self,
-        folder: str | Path,  # written by `save`
+        folder: str | Path,  # folder that `save` wrote
     ) -> "Split":  # with the stored faces
         "Return this split with the faces of a folder."
         train, validation, test = (replace(load_npz(Path(folder) / f"{part}.npz"), name=getattr(self, part).name)

@@ -27,7 +27,7 @@ from .record import Record
 from ..files import atomic_path, write_json, write_text
 from ..keypoints import KEYPOINTS
 
-# %% ../../nbs/library/experiments/results.ipynb #e555c5e9
+# %% ../../nbs/library/experiments/results.ipynb #401d03f6
 SCHEMA = 2  # version of the files; a reader refuses newer ones. 2: NME names its normaliser, nme -> nme_eye_centers
 HISTORY_COLUMNS = ("run", "stage", "epoch", "loss", "validation_rmse")
 
@@ -35,7 +35,7 @@ HISTORY_COLUMNS = ("run", "stage", "epoch", "loss", "validation_rmse")
 @dataclass(frozen=True, eq=False)
 class Study:
     "Runs scored on the same test faces."
-    runs: pd.DataFrame  # one row per run; the index is its name
+    runs: pd.DataFrame  # one row per run, indexed by its name
     squared_errors: npt.NDArray[np.float64]  # [runs,N], square pixels: mean over the keypoints of each test face
     groups: npt.NDArray[np.int64]  # [N], the photo or person of each test face
     history: pd.DataFrame  # run, stage, epoch, loss in square pixels, validation_rmse in pixels

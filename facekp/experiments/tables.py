@@ -66,7 +66,7 @@ def _notes(table: pd.DataFrame) -> list[str]:
         notes += [f"Initial weights of {model}: {', '.join(origins)}."] if origins else []
     return notes
 
-# %% ../../nbs/library/experiments/tables.ipynb #70d74971
+# %% ../../nbs/library/experiments/tables.ipynb #f4ae1d83
 def not_run_text(
     experiment: Experiment,  # plan of the comparison
     missing: Sequence[PlannedTrial],  # trials without a result
@@ -88,4 +88,4 @@ def not_run_text(
     start = " (with `weights = imagenet` in settings.ini for pretrained models)" if set(models) & set(list_models(pretrained=True)) else ""
     return "\n".join([f"Not run: {len(missing)} of {len(experiment.trials)} trials.", "",
                       to_markdown(pd.DataFrame(rows), text_columns=("model", "labels", "seeds", "why")), "",
-                      f"On a machine with a graphics card there is no limit, and this runs what is missing{start}:", "", f"    {command}", ""])
+                      f"On a machine with a graphics card there is no limit, and this command runs the missing trials{start}:", "", f"    {command}", ""])

@@ -93,9 +93,9 @@ def export_model(
                 write_onnx(converted, unfinished, exported, notes or {}, weights or WEIGHTS[0])
     return path
 
-# %% ../../nbs/library/export/formats.ipynb #32639500
+# %% ../../nbs/library/export/formats.ipynb #63216009
 def _replace_folder(written: Path, path: Path) -> None:
-    "Replace a folder by a finished one; copy that beside it first, so that a full disk leaves the old one intact."
+    "Replace a folder with a finished one; copy the new one beside it first, so that a full disk leaves the old one intact."
     unfinished = path.parent / f".{path.name}-unfinished"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

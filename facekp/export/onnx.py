@@ -145,9 +145,9 @@ def write_onnx(
     onnx.checker.check_model(converted, full_check=True)
     onnx.save(converted, path)
 
-# %% ../../nbs/library/export/onnx.ipynb #0329d07c
+# %% ../../nbs/library/export/onnx.ipynb #785c7518
 def _quantize_onnx(source: Path, target: Path, model: keras.Model, images: npt.NDArray[np.uint8]) -> None:
-    "Quantise an ONNX file to 8 bits, except for its last layers and for a first convolution of one grey channel, which is no faster in 8 bits."
+    "Quantise an ONNX file to 8 bits, except for its last layers and for a first convolution of one channel, which would be no faster."
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 

@@ -42,13 +42,13 @@ def face_confidence(
     log_odds = CONFIDENCE_WEIGHTS["bias"] + sum(CONFIDENCE_WEIGHTS[name] * value for name, value in measurements.items())
     return 1 / (1 + math.exp(-min(max(log_odds, -30), 30)))
 
-# %% ../../nbs/library/inference/confidence.ipynb #bbb6d310
+# %% ../../nbs/library/inference/confidence.ipynb #bcf9dcf8
 USUAL_SIGMA = np.array([0.65, 0.70, 0.74, 0.76, 0.76, 0.76, 1.23, 1.46, 1.32, 1.30, 0.80, 0.88, 0.85, 0.73, 0.95])  # pixels of the crop: medians over 100 unmodified LFPW faces
-HIDDEN_RATIO, HIDDEN_POINTS = 1.75, 4  # a part is hidden if at least 4 keypoints have 1.75 times their usual sigma: true for nine in ten half-hidden faces and one in fifty unmodified ones
+HIDDEN_RATIO, HIDDEN_POINTS = 1.75, 4  # a part is hidden if at least 4 keypoints have more than 1.75 times their usual sigma: true for nine in ten half-hidden faces and one in fifty unmodified ones
 
 
 def has_hidden_part(
     sigma: np.ndarray,  # float [15], expected errors, pixels of the crop
-) -> bool:  # True where a part of the face is probably hidden
+) -> bool:  # True if a part of the face is probably hidden
     "Tell whether several keypoints are much less certain than usual."
     return int((sigma > HIDDEN_RATIO * USUAL_SIGMA).sum()) >= HIDDEN_POINTS

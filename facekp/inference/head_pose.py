@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import UserError
 from ..keypoints import KEYPOINTS
 
-# %% ../../nbs/library/inference/head_pose.ipynb #3fc660a8
+# %% ../../nbs/library/inference/head_pose.ipynb #3a3260fb
 MEAN_HEAD = np.array([
     [17.5, 0, 0], [-17.5, 0, 0], [10.2, 0.9, 1.1], [24.5, 0.4, -2.7], [-10.2, 0.9, 1.1], [-24.5, 0.4, -2.7], [6.4, -10.7, 9.8], [32.6, -6, -7.5],
     [-6.4, -10.7, 9.8], [-32.6, -6, -7.5], [0, 16.2, 24.7], [15.5, 36.1, 1.6], [-15.5, 36.1, 1.6], [0, 32.1, 14.9], [0, 43.3, 12.8],
@@ -24,8 +24,8 @@ MEAN_HEAD = np.array([
 
 class HeadPose(NamedTuple):
     "The rotation of a head, in degrees."
-    yaw: float  # degrees, positive where the face looks to the right of the image
-    pitch: float  # degrees, positive where it looks up
+    yaw: float  # degrees, positive if the face looks to the right of the image
+    pitch: float  # degrees, positive if it looks up
     roll: float  # degrees, positive clockwise
 
 

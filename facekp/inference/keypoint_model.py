@@ -134,7 +134,7 @@ class KerasModel(_FileModel):
     ):
         super().__init__(name or str(model.name), lambda grey: [model.predict_on_batch(grey)])
 
-# %% ../../nbs/library/inference/keypoint_model.ipynb #c3b08bcf
+# %% ../../nbs/library/inference/keypoint_model.ipynb #0d91c660
 class LiteRTModel(_FileModel):
     "A keypoint model in a .tflite file, run by LiteRT."
 
@@ -145,7 +145,7 @@ class LiteRTModel(_FileModel):
         name: str | None = None,  # name in messages; None: the path
     ):
         if not Path(path).is_file():
-            raise UserError(f"{path}: no such file")
+            raise UserError(f"{path}: no such file; expected a .tflite file")
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError as error:
@@ -157,7 +157,7 @@ class LiteRTModel(_FileModel):
             run(grey=np.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 1), np.float32))
         except Exception as error:  # LiteRT raises various exceptions for a broken file
             raise UserError(f"{path}: not a model that LiteRT can load "
-                            f"({' '.join(str(error).split())[:120]})") from error
+                            f"({' '.join(str(error).split())[:120]}); expected a .tflite file, as facekp export writes it") from error
         super().__init__(name or str(path), lambda grey: _named_outputs(run(grey=grey.astype(np.float32))))
 
 

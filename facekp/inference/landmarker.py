@@ -156,9 +156,9 @@ def _turn_back(points: np.ndarray, turn: int, shape: tuple[int, ...]) -> np.ndar
         points = np.stack([last - points[..., 1], points[..., 0]], axis=-1)
     return points
 
-# %% ../../nbs/library/inference/landmarker.ipynb #7001a38b
+# %% ../../nbs/library/inference/landmarker.ipynb #73031a75
 class FaceLandmarker:
-    "Finds faces and their keypoints in images."
+    "Find faces and their keypoints in images."
 
     def __init__(
         self,

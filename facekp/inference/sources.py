@@ -53,10 +53,10 @@ def webcam_number(
                         "webcam:1")
     return int(number)
 
-# %% ../../nbs/library/inference/sources.ipynb #9de07f37
+# %% ../../nbs/library/inference/sources.ipynb #a13e8e8a
 def find_sources(
     given: Iterable[str | Path],  # images, videos, folders, webcam or webcam:N
-    results: str | Path | None = None,  # folder of the results; None: they are printed
+    results: str | Path | None = None,  # folder of the results; None: no folder
 ) -> list[Source]:  # in the given order, sorted within each folder
     "List the images, videos and webcams to predict. Raises UserError for a source that does not exist."
     found: list[tuple[str, str]] = []

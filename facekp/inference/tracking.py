@@ -195,9 +195,9 @@ def _share_a_place(faces: Sequence[Face]) -> bool:
     "Tell whether two faces ended in the same place."
     return any(same_place(a.crop, b.crop) for number, a in enumerate(faces) for b in faces[:number])
 
-# %% ../../nbs/library/inference/tracking.ipynb #dc6341eb
+# %% ../../nbs/library/inference/tracking.ipynb #bed3b8d0
 class FaceTracker:
-    "Tracks faces from frame to frame."
+    "Track faces from frame to frame."
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Write frames as an MP4 file at their presentation times, as H.264 where OpenCV has an encoder for it.
+"""Write frames as an MP4 file at their presentation times, as H.264 if OpenCV has an encoder for it.
 
 Docs: https://facekp.github.io/facekp/library/inference/video_file.html.md"""
 

@@ -33,7 +33,7 @@ from .schema import SCHEMA
 from .sources import RESULT_SUFFIX, Source
 from .video_file import VideoFile
 
-# %% ../../nbs/library/inference/writers.ipynb #c3a7c19a
+# %% ../../nbs/library/inference/writers.ipynb #630e9a31
 LOSSLESS_ENDINGS = frozenset({".png", ".tif", ".tiff", ".bmp", ".gif"})  # of sources that are drawn as PNG
 TABLE_COLUMNS = ("file", "frame", "seconds", "face", *FACE_COLUMNS, "schema")
 FrameWriter = Callable[[int, float, np.ndarray, list[Face]], None]  # number, seconds, image, faces
@@ -55,7 +55,7 @@ class VideoResult(NamedTuple):
 
 
 class Writer(ABC):
-    "Writes predictions in one format. The writers below differ in what these two methods write."
+    "Write predictions in one format. The writers below differ in what these two methods write."
 
     @abstractmethod
     def write_image(
@@ -103,7 +103,7 @@ class _EscapingStream:
     def flush(self) -> None:
         sys.stdout.flush()
 
-# %% ../../nbs/library/inference/writers.ipynb #5502cea2
+# %% ../../nbs/library/inference/writers.ipynb #a1104a14
 def drawn_name(
     source: Source,  # an image or a video
     format: str = "image",  # image: chosen to suit the source; jpg or png
@@ -115,7 +115,7 @@ def drawn_name(
 
 
 class DrawingWriter(Writer):
-    "Writes images and videos with the faces drawn."
+    "Write images and videos with the faces drawn."
 
     def __init__(
         self,
@@ -139,9 +139,9 @@ class DrawingWriter(Writer):
             finally:
                 file.close()
 
-# %% ../../nbs/library/inference/writers.ipynb #46bba999
+# %% ../../nbs/library/inference/writers.ipynb #eae5d2a5
 class LinesWriter(Writer):
-    "Writes JSON Lines: a line per image and per frame, flushed at once."
+    "Write JSON Lines: a line per image and per frame, flushed at once."
 
     def __init__(
         self,
@@ -166,9 +166,9 @@ def _frame(number: int, seconds: float, faces: list[Face]) -> dict[str, Any]:
     "Return a frame for JSON."
     return {"frame": number, "seconds": round(seconds, 3), "faces": [face_to_dict(face) for face in faces]}
 
-# %% ../../nbs/library/inference/writers.ipynb #68923144
+# %% ../../nbs/library/inference/writers.ipynb #bfd85a95
 class JsonWriter(Writer):
-    "Writes a JSON document per source."
+    "Write a JSON document per source."
 
     def __init__(
         self,
@@ -196,9 +196,9 @@ def _write(file: TextIO, text: str) -> None:
     "Write text."
     file.write(text)
 
-# %% ../../nbs/library/inference/writers.ipynb #e4ba6398
+# %% ../../nbs/library/inference/writers.ipynb #e26b22e3
 class CsvWriter(Writer):
-    "Writes a row per face to one table; a source without a face has a row without values."
+    "Write a row per face to one table; a source without a face has a row without values."
 
     def __init__(
         self,
@@ -232,9 +232,9 @@ class CsvWriter(Writer):
                 self._stream.truncate()
             raise
 
-# %% ../../nbs/library/inference/writers.ipynb #07eeec9c
+# %% ../../nbs/library/inference/writers.ipynb #2a88d360
 class AnnotationWriter(Writer):
-    "Writes the faces of images for COCO (one document at the end) or LabelMe (a file per image)."
+    "Write the faces of images for COCO (one document at the end) or LabelMe (a file per image)."
 
     def __init__(
         self,

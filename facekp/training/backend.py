@@ -56,7 +56,7 @@ def _write_all(target: int, content: bytes) -> None:
         while content:
             content = content[os.write(target, content):]
 
-# %% ../../nbs/library/training/backend.ipynb #2488ed35
+# %% ../../nbs/library/training/backend.ipynb #dc77c2ec
 _LOCK = threading.Lock()
 _USERS = [0]  # number of threads inside filter_stderr
 _KEPT: list[int] = []  # a copy of standard error while the filter is installed
@@ -64,7 +64,7 @@ _PIPES: list[tuple[int, _LineFilter]] = []  # the write end of the pipe, and the
 
 
 def _install_filter() -> None:
-    "Replace standard error by a pipe; do nothing if standard error is closed."
+    "Replace standard error with a pipe; do nothing if standard error is closed."
     try:
         _KEPT.append(os.dup(2))
     except OSError:
@@ -87,10 +87,10 @@ def _remove_filter() -> None:
             pass
         reader.join(timeout=1)  # not longer: a thread may be in the middle of a line, or a child process may still write
 
-# %% ../../nbs/library/training/backend.ipynb #596fb0ee
+# %% ../../nbs/library/training/backend.ipynb #33ca30be
 @contextlib.contextmanager
 def filter_stderr() -> Iterator[None]:  # a context manager; standard error is restored at its end
-    "Drop TensorFlow's log lines from standard error; all other lines, also those of other threads, pass."
+    "Drop TensorFlow's log lines from standard error; all other lines, including those of other threads, pass."
     with _LOCK:
         if not _USERS[0]:
             _install_filter()

@@ -32,7 +32,7 @@ def set_seeds(
     if "keras" in sys.modules:
         sys.modules["keras"].utils.set_random_seed(seed)
 
-# %% ../../nbs/library/training/seeds.ipynb #fdda47eb
+# %% ../../nbs/library/training/seeds.ipynb #d7f574bf
 _SEED_HOLDERS: tuple[tuple[str, str, Callable[[Any], Any], tuple[str, ...]], ...] = (  # package, module, object in it that holds the values, names of the values
     ("keras", "keras.src.backend.common.global_state", lambda module: module.GLOBAL_STATE_TRACKER, ("global_random_seed", "global_seed_generator")),
     ("tensorflow", "tensorflow.python.eager.context", lambda module: module.context(), ("_seed", "_rng")))
@@ -53,7 +53,7 @@ def _find_holders() -> Iterator[tuple[str, Any, tuple[str, ...]]]:
 
 @contextlib.contextmanager
 def keep_random_state() -> Iterator[None]:  # a context manager or decorator
-    "Restore the global random state of Python, NumPy, Keras and TensorFlow at the end, so that a seeded run does not change the caller's random numbers."
+    "Restore the global random state of Python, NumPy, Keras and TensorFlow at the end. A seeded run then leaves the caller's random numbers unchanged."
     python, numpy, seeds = random.getstate(), np.random.get_state(), _read_global_seeds()
     try:
         yield

@@ -35,7 +35,7 @@ from .loop import TrainingRun, check_faces, fit
 from .losses import masked_mse
 from .resume import fingerprint
 
-# %% ../../nbs/library/training/transfer.ipynb #0d89777c
+# %% ../../nbs/library/training/transfer.ipynb #658a109d
 class LayerwiseAdam(keras.optimizers.Adam):
     "Adam with its own learning rate for each array of weights."
 
@@ -43,14 +43,14 @@ class LayerwiseAdam(keras.optimizers.Adam):
         self,
         learning_rate: Any,  # a number or a schedule
         rates: list[float],  # factor of the learning rate for each trainable array, in the model's order
-        **options: Any,  # of keras.optimizers.Adam
+        **options: Any,  # options of keras.optimizers.Adam
     ) -> None:
         super().__init__(learning_rate, **options)
         self.rates = rates
 
     def update_step(
         self,
-        gradient: keras.KerasTensor,  # of the variable's shape
+        gradient: keras.KerasTensor,  # gradient, of the same shape as the variable
         variable: keras.Variable,  # array of weights; changed
         learning_rate: keras.KerasTensor,  # scalar, before the multiplication
     ) -> None:
@@ -67,7 +67,7 @@ def layerwise_rates(
     rates = {id(array): first_layer_share ** (1 - number / len(layers)) for number, layer in enumerate(layers) for array in layer.trainable_variables}
     return [rates.get(id(array), 1.0) for array in model.trainable_variables]
 
-# %% ../../nbs/library/training/transfer.ipynb #13d9a6f8
+# %% ../../nbs/library/training/transfer.ipynb #715009dd
 def _hash_features(backbone: keras.Model, images: npt.NDArray[np.uint8]) -> str:
     "Return a short hash of layers, weights and images, on which the features depend."
     digest = hashlib.sha256(np.ascontiguousarray(images).data)
@@ -82,7 +82,7 @@ def _hash_features(backbone: keras.Model, images: npt.NDArray[np.uint8]) -> str:
 
 def compute_features(
     model: keras.Model,  # from build_transfer, with a frozen backbone
-    images: npt.NDArray[np.uint8],  # [N,96,96], grey values 0-255
+    images: npt.NDArray[np.uint8],  # uint8 [N,96,96], grey values 0-255
     folder: str | Path,  # folder of the feature files
     batch_size: int = 64,  # faces per call of the backbone
     show_progress: bool = True,  # progress bar for work of over two seconds
@@ -95,9 +95,9 @@ def compute_features(
         _write_features(backbone, images, paths, batch_size, f"features of {model.name}" if show_progress else None)
     return tuple(np.load(path, mmap_mode="r", allow_pickle=False) for path in paths)
 
-# %% ../../nbs/library/training/transfer.ipynb #32c42592
+# %% ../../nbs/library/training/transfer.ipynb #30c5645a
 def _write_features(backbone: keras.Model, images: npt.NDArray[np.uint8], paths: list[Path], batch_size: int, title: str | None) -> None:
-    "Write the features batch by batch, in 16 bits where their range permits it."
+    "Write the features batch by batch, in 16 bits if their range permits it."
     kinds: list[str] = []
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(open(stack.enter_context(atomic_path(path)), "wb")) for path in paths]
@@ -111,9 +111,9 @@ def _write_features(backbone: keras.Model, images: npt.NDArray[np.uint8], paths:
             for file, kind, part in zip(files, kinds, maps):
                 file.write(part.astype(kind).tobytes())
 
-# %% ../../nbs/library/training/transfer.ipynb #761d5b68
+# %% ../../nbs/library/training/transfer.ipynb #b82afe7c
 def _fit_head(model: keras.Model, train: Faces, validation: Faces, images_shown: int, folder: Path, options: dict[str, Any]) -> TrainingRun:
-    "Train the head on features; where the budget is smaller than the training set, use a random part of it."
+    "Train the head on features; if the budget is smaller than the training set, use a random part of it."
     if len(train) > images_shown:
         train = train[np.sort(np.random.default_rng(options["seed"]).permutation(len(train))[:images_shown])]
     show = options["show_progress"]
@@ -151,7 +151,7 @@ def _check_rates(learning_rate: float, fine_tune_rate: float, fine_tune_share: f
     if not 0 <= fine_tune_share < 1:
         raise UserError(f"fine_tune_share {fine_tune_share:g}: expected 0 (no fine-tuning) or more, and below 1, since the head is trained first")
 
-# %% ../../nbs/library/training/transfer.ipynb #018087ce
+# %% ../../nbs/library/training/transfer.ipynb #913f0c58
 def fit_transfer(
     model: keras.Model,  # from build_transfer
     train: Faces,  # training set; missing labels (NaN) do not count in the loss
@@ -165,7 +165,7 @@ def fit_transfer(
     first_layer: str | None = None,  # name of the first layer to fine-tune; None: all layers
     loss: Callable[..., Any] = masked_mse,  # masked_mse or masked_mae
     patience: int = 6,  # validations without improvement before a stage ends
-    seed: int = 0,  # of order and dropout; for reproducible initial weights, call set_seeds before building the model
+    seed: int = 0,  # seed of order and dropout; for reproducible initial weights, call set_seeds before building the model
     run_folder: str | Path | None = None,  # folder for the state of each stage; None: no state is written
     resume: bool = False,  # continue from the state in run_folder if there is one
     features_folder: str | Path | None = None,  # folder of the feature files; None: features/ in the runs folder of the settings
