@@ -339,7 +339,7 @@ def load(
     "Load a landmarker: `facekp.load().predict(image)`."
     return FaceLandmarker(model, **options)
 
-# %% ../../nbs/library/inference/landmarker.ipynb #b4cebda1
+# %% ../../nbs/library/inference/landmarker.ipynb #3a65c958
 @functools.lru_cache(maxsize=4)
 def _cached_landmarker(model: str, options: tuple[tuple[str, Any], ...]) -> FaceLandmarker:
     "Load a landmarker once for the same model and options."
@@ -348,7 +348,7 @@ def _cached_landmarker(model: str, options: tuple[tuple[str, Any], ...]) -> Face
 
 def predict(
     image: Any,  # anything that read_image accepts, or a batch: a list of these, an array [N,H,W,3] or grey [N,H,W]
-    model: str | Path = "default",  # default, an .onnx file, a .keras file, or the folder of a run
+    model: str | Path = "default",  # default, an .onnx, .tflite or .keras file, or the folder of a run
     **options: Any,  # options of FaceLandmarker: min_face_size, min_confidence, passes, max_pixels, threads, providers
 ) -> Any:  # a Prediction for an image, a list of them for a batch
     "Find the faces of an image and their keypoints; the model is loaded once. Raises UserError for any other input."

@@ -97,7 +97,7 @@ def _restore(keeper: _BestWeights, path: Path, model: keras.Model) -> int:  # ep
     keeper.started -= state["seconds"]
     return int(state["epoch"])
 
-# %% ../../nbs/library/training/loop.ipynb #8253c83d
+# %% ../../nbs/library/training/loop.ipynb #290a0d81
 def _compile(model: keras.Model, optimizer: Callable[[Any], keras.optimizers.Optimizer], learning_rate: float, steps: int,
              loss: Callable[..., Any]) -> None:
     "Compile with a cosine schedule, and with XLA unless TensorFlow runs on a CPU, where XLA costs more time than it saves."
@@ -113,7 +113,7 @@ def check_faces(
     train: Faces,  # training set
     validation: Faces,  # validation set
 ) -> None:
-    "Raise UserError for a set without faces or labels, for labels that are not in pixels, and for images with a wrong range of grey values."
+    "Raise UserError for a set without faces or labels, for labels that are not in pixels, and for images of a wrong range."
     for part, faces in (("training", train), ("validation", validation)):
         if not len(faces) or np.isnan(faces.points).all():
             raise UserError(f"the {part} set of {faces.name} has {len(faces)} faces and no "
