@@ -25,10 +25,10 @@ from ..faces import Faces
 from ..keypoints import KEYPOINTS
 from ..training.loop import TrainingRun, fit
 
-# %% ../../nbs/library/models/annotator_heads.ipynb #57e64bb5
+# %% ../../nbs/library/models/annotator_heads.ipynb #1dbd24f5
 def add_heads(
     model: keras.Model,  # uncompiled, from grey [N,96,96,1] to pixels [N,15,2]
-    count: int = 2,  # annotators, 2 or more
+    count: int = 2,  # number of annotators, 2 or more
 ) -> keras.Model:  # from grey [N,96,96,1] to pixels [N,15*count,2]: fifteen points per annotator, in their order
     "Duplicate the layers from the last convolution or dense layer on. Raises UserError for a network without such a chain."
     layers = _head_layers(model)
@@ -54,36 +54,36 @@ def _head_layers(model: keras.Model) -> list[keras.layers.Layer]:
         if isinstance(layer, (keras.layers.Dense, keras.layers.Conv2D)):
             return head
     raise UserError(f"model '{model.name}' does not end in a chain of layers after a convolution "
-                    "or dense layer, so it can't get a second head")
+                    "or dense layer, so it can't get a second head; add_offsets works with any network")
 
 
 def select_head(
-    model: keras.Model,  # of add_heads
-    annotator: int,  # 0 for the first
+    model: keras.Model,  # network from add_heads
+    annotator: int,  # number of the annotator, from 0
 ) -> keras.Model:  # from grey [N,96,96,1] to pixels [N,15,2]
     "Return the backbone with the head of one annotator."
     return keras.Model(model.input, model.layers[-1].input[annotator],
                        name=model.name + (f"_source_{annotator + 1}" if annotator else ""))
 
-# %% ../../nbs/library/models/annotator_heads.ipynb #104468b6
+# %% ../../nbs/library/models/annotator_heads.ipynb #21a75e8e
 @keras.saving.register_keras_serializable("facekp")
 class AnnotatorOffsets(keras.layers.Layer):
-    "Repeat points [N,15,2] for each annotator and add the annotator's learned offset per keypoint; the first annotator's is zero."
+    "Repeat points [N,15,2] for each annotator and add the annotator's learned offset per keypoint; the first annotator's offset is zero."
 
     def __init__(
         self,
-        count: int,  # annotators
-        pixels: float = 16,  # a weight of 1 is an offset of so many pixels: the step of an optimiser is small
-        **options: Any,  # of keras.layers.Layer
+        count: int,  # number of annotators, 2 or more
+        pixels: float = 16,  # offset in pixels for a weight of 1; large, because the steps of an optimiser are small
+        **options: Any,  # arguments of keras.layers.Layer
     ) -> None:
         super().__init__(**options)
         self.count, self.pixels = count, pixels
 
     def build(
         self,
-        input_shape: tuple[int | None, ...],  # of the points
+        input_shape: tuple[int | None, ...],  # shape of the points, (N or None, 15, 2)
     ) -> None:
-        "Create the offsets of all annotators but the first."
+        "Create the offsets of all annotators except the first."
         self.offsets = self.add_weight(shape=(self.count - 1, *input_shape[1:]), initializer="zeros", name="offsets")
 
     def call(
@@ -94,24 +94,24 @@ class AnnotatorOffsets(keras.layers.Layer):
         return keras.ops.concatenate([points, *(points + self.pixels * self.offsets[number] for number in range(self.count - 1))], axis=1)
 
     def get_config(self) -> dict[str, Any]:
-        "Return what __init__ needs."
+        "Return the arguments that rebuild the layer."
         return {**super().get_config(), "count": self.count, "pixels": self.pixels}
 
 
 def add_offsets(
     model: keras.Model,  # uncompiled, from grey [N,96,96,1] to pixels [N,15,2]
-    count: int = 2,  # annotators, 2 or more
+    count: int = 2,  # number of annotators, 2 or more
 ) -> keras.Model:  # from grey [N,96,96,1] to pixels [N,15*count,2]: fifteen points per annotator, in their order
     "Add a learned offset per annotator and keypoint to the points of a network."
     return keras.Model(model.input, AnnotatorOffsets(count, name="annotator_offsets")(model.output), name=model.name)
 
-# %% ../../nbs/library/models/annotator_heads.ipynb #04c2e875
+# %% ../../nbs/library/models/annotator_heads.ipynb #1c700ed4
 def stack_by_annotator(
     points: npt.NDArray[np.float32],  # [N,15,2], pixels
-    annotator: npt.NDArray[Any],  # [N], number of each row's annotator from 0; True is 1
-    count: int = 2,  # annotators
-) -> npt.NDArray[np.float32]:  # [N,15*count,2], NaN for the other annotators
-    "Place each row's labels where the head of its annotator predicts."
+    annotator: npt.NDArray[Any],  # int or bool [N], number of each row's annotator, from 0; True is 1
+    count: int = 2,  # number of annotators
+) -> npt.NDArray[np.float32]:  # [N,15*count,2], pixels, NaN for the other annotators
+    "Place each row's labels at the outputs of its annotator's head."
     stacked = np.full((len(points), count, len(KEYPOINTS), 2), np.nan, np.float32)
     stacked[np.arange(len(points)), annotator.astype(int)] = points
     return stacked.reshape(len(points), -1, 2)
@@ -119,20 +119,20 @@ def stack_by_annotator(
 
 def choose_by_annotator(
     stacked: npt.NDArray[np.float32],  # [N,15*count,2], pixels, predictions of all heads
-    annotator: npt.NDArray[Any],  # [N], number of each row's annotator from 0; True is 1
+    annotator: npt.NDArray[Any],  # int or bool [N], number of each row's annotator, from 0; True is 1
 ) -> npt.NDArray[np.float32]:  # [N,15,2], pixels
     "Return the prediction of the head of each row's annotator."
     by_head = stacked.reshape(len(stacked), -1, len(KEYPOINTS), 2)
     chosen: npt.NDArray[np.float32] = by_head[np.arange(len(stacked)), annotator.astype(int)]
     return chosen
 
-# %% ../../nbs/library/models/annotator_heads.ipynb #f440db49
+# %% ../../nbs/library/models/annotator_heads.ipynb #d6ebc00a
 @dataclass
 class _StackedFaces:
-    "What fit needs of a data set, with labels for all heads."
-    images: npt.NDArray[np.uint8]  # [N,96,96]
-    points: npt.NDArray[np.float32]  # [N,15*count,2]
-    name: str
+    "The parts of a data set that fit needs, with labels for all heads."
+    images: npt.NDArray[np.uint8]  # [N,96,96], grey values 0-255
+    points: npt.NDArray[np.float32]  # [N,15*count,2], pixels
+    name: str  # name of the set
 
     def __len__(self) -> int:
         return len(self.images)
@@ -142,12 +142,12 @@ class _StackedFaces:
 
 
 def fit_by_annotator(
-    model: keras.Model,  # of add_heads or add_offsets
+    model: keras.Model,  # network from add_heads or add_offsets
     train: Faces,  # training set; each face trains the backbone and the head of its annotator
     validation: Faces,  # validation set
     annotator_of: Callable[[Faces], npt.NDArray[Any]] = is_second_source,  # returns the number of each row's annotator, [N], from 0
     fit: Callable[..., TrainingRun] = fit,  # facekp.training.loop.fit, or another with the same parameters
-    **options: Any,  # of fit
+    **options: Any,  # arguments of fit
 ) -> TrainingRun:  # the model with its best weights, and its history
     "Train backbone and all heads or offsets together."
     count = model.output_shape[1] // len(KEYPOINTS)

@@ -1,4 +1,4 @@
-"""Keras applications as feature extractors for grey 96x96 images.
+"""Use Keras applications as feature extractors for grey 96x96 images.
 
 Docs: https://facekp.github.io/facekp/library/models/backbones.html.md"""
 
@@ -24,7 +24,7 @@ from ..errors import UserError, did_you_mean
 from ..keypoints import IMAGE_SIZE
 from .pretrained import load_application_weights
 
-# %% ../../nbs/library/models/backbones.ipynb #564e9c51
+# %% ../../nbs/library/models/backbones.ipynb #52d03131
 def list_backbones() -> list[str]:  # lower-case names, sorted
     "List the names of all Keras applications, which are the valid backbones."
     return sorted(_applications())
@@ -43,15 +43,15 @@ def _own_scaling(application: Callable[..., keras.Model]) -> tuple[list[float], 
 
 
 def _preprocess(grey: keras.KerasTensor, application: Callable[..., keras.Model]) -> keras.KerasTensor:
-    "Repeat the grey channel three times and scale it as the application was trained."
+    "Repeat the grey channel three times and scale it as for the training of the application."
     slope, offset = _own_scaling(application)
     x = keras.layers.Concatenate(name="three_channels")([grey, grey, grey])
     return keras.layers.Rescaling(slope, offset, name="rescale")(x)
 
-# %% ../../nbs/library/models/backbones.ipynb #5ff9bcb6
+# %% ../../nbs/library/models/backbones.ipynb #8f0e990b
 def list_feature_levels(
     application: keras.Model,  # a complete Keras application, without its classification layers
-) -> dict[int, str]:  # name of the layer for each number of cells from side to side
+) -> dict[int, str]:  # number of cells from side to side -> name of the layer
     "Return the last layer at each size of feature map, preferably one without a skip connection around it."
     last_use = {id(tensor): number for number, step in enumerate(application.operations) for tensor in as_list(step.input)}
     anywhere: dict[int, str] = {}
@@ -69,7 +69,7 @@ def list_feature_levels(
 
 def as_list(
     tensors: Any,  # one tensor or a list of them
-) -> list[Any]:  # tensors, or arrays
+) -> list[Any]:  # the tensors
     "Return a tensor, or a list of tensors, as a list."
     return list(tensors) if isinstance(tensors, (list, tuple)) else [tensors]
 
@@ -104,9 +104,9 @@ def automatic_precision(
     finally:
         keras.config.set_dtype_policy(before)
 
-# %% ../../nbs/library/models/backbones.ipynb #d42764b8
+# %% ../../nbs/library/models/backbones.ipynb #75f7a04a
 def _is_file(weights: str | Path | None) -> bool:
-    "Return whether the weights are given as a file."
+    "Tell whether the weights come from a file."
     return weights is not None and weights != "imagenet"
 
 
@@ -115,18 +115,18 @@ def _build_application(name: str, image: keras.KerasTensor, weights: str | Path 
     fetched = "imagenet" if weights == "imagenet" else None
     try:
         return _applications()[name](include_top=False, weights=fetched, input_tensor=image, **options)
-    except Exception as error:  # Keras raises a bare Exception where a download fails
+    except Exception as error:  # Keras raises a bare Exception if a download fails
         if "URL fetch failure" in str(error) or isinstance(error, OSError):
             raise UserError(f"the ImageNet weights of {name} are not on this machine and could not be fetched from the internet; "
-                            f"give a file of them as weights, or none (weights=None) for random ones") from None
+                            f"give a file with these weights, or weights=None for random ones") from None
         raise UserError(f"{name} cannot be built for 96x96 images: {str(error).splitlines()[0][:200]}") from error
 
 
 def build_backbone(
     name: str,  # one of list_backbones()
-    weights: str | Path | None,  # 'imagenet', a file (.npz, .weights.h5, .h5; .keras is left to copy_weights), or None for random ones
-    feature_level: str | Sequence[str] | None = None,  # name of the layer to cut after, or of several; None: the default
-    **options: Any,  # of the Keras application, such as alpha=0.25
+    weights: str | Path | None,  # 'imagenet', a file (.npz, .weights.h5 or .h5; copy_weights reads .keras), or None for random ones
+    feature_level: str | Sequence[str] | None = None,  # name of the last layer of the backbone, or of several; None: the default
+    **options: Any,  # arguments of the Keras application, such as alpha=0.25
 ) -> tuple[keras.KerasTensor, list[keras.KerasTensor]]:  # the input: grey [N,96,96,1]; the feature maps
     "Build a Keras application on grey 96x96 images and return its input and feature maps. Raises UserError for an unknown name or layer, or for unsuitable weights."
     known = _applications()
@@ -138,14 +138,14 @@ def build_backbone(
         load_application_weights(application, name, Path(weights))
     return grey, choose_feature_levels(application, feature_level)
 
-# %% ../../nbs/library/models/backbones.ipynb #0af491d4
+# %% ../../nbs/library/models/backbones.ipynb #306ddce6
 def split_backbone(
-    model: keras.Model,  # from build_transfer, also loaded from a file
+    model: keras.Model,  # network from build_transfer, built or loaded from a file
 ) -> tuple[keras.Model, keras.Model]:  # backbone, from grey to feature maps; head, from feature maps to pixels
     "Split a network into backbone and head, which share its weights. Raises UserError for a network without such a head."
     head = [layer for layer in model.layers if layer.name.startswith("head_")]
     if not head:
-        raise UserError(f"{model.name} has no head of build_transfer; only such a network can be split")
+        raise UserError(f"{model.name} has no head of build_transfer, with layers named head_...; give a network from build_transfer")
     inside = {id(tensor) for layer in head for tensor in as_list(layer.output)}
     maps = list({id(tensor): tensor for layer in head for tensor in as_list(layer.input) if id(tensor) not in inside}.values())
     return keras.Model(model.input, maps, name=f"{model.name}_backbone"), keras.Model(maps, model.output, name=f"{model.name}_head")

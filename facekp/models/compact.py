@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/models/compact.html.md"""
 # %% auto #0
 __all__ = ['build_compact']
 
-# %% ../../nbs/library/models/compact.ipynb #89a0d0ad
+# %% ../../nbs/library/models/compact.ipynb #f081ab72
 import facekp.training.backend  # noqa: F401  first: it imports Keras quietly
 
 import keras
@@ -16,7 +16,7 @@ from ..keypoints import IMAGE_SIZE, KEYPOINTS
 from .layers import (
     FULL_WINDOW, SoftArgmax, SpatialPrior, Window, conv_block, crop_and_resize, residual_block, upsample_and_add)
 
-# %% ../../nbs/library/models/compact.ipynb #b2088a8d
+# %% ../../nbs/library/models/compact.ipynb #49a4cfdc
 def build_compact(
     window: Window = FULL_WINDOW,  # left, top and side in pixels: the square that the network sees; keypoints outside cannot be predicted
 ) -> keras.Model:  # uncompiled, from grey [N,96,96,1] to pixels [N,15,2]

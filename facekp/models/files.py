@@ -23,11 +23,11 @@ from ..files import atomic_path
 from ..foreign_files import describe_foreign, read_head
 from ..keypoints import KEYPOINTS
 
-# %% ../../nbs/library/models/files.ipynb #30aa0d54
+# %% ../../nbs/library/models/files.ipynb #a1fa64b0
 def save_model(
     model: keras.Model,  # from grey [N,96,96,1] to pixels [N,15,2]
     path: str | Path,  # ends with .keras
-    compress: bool = False,  # compress the archive (LZMA): smaller, slower to write
+    compress: bool = False,  # True: compress the archive (LZMA), which is smaller and slower to write
 ) -> Path:  # the path written
     "Write a model with its weights; an interrupted write leaves no file."
     with atomic_path(path) as unfinished:
@@ -45,18 +45,18 @@ def _compress_archive(path: Path) -> None:
         for name, content in members.items():
             archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_LZMA)
 
-# %% ../../nbs/library/models/files.ipynb #003ca66d
+# %% ../../nbs/library/models/files.ipynb #1f3810fb
 SAFE_MODULES = ("keras.layers", "keras.initializers", "keras.regularizers", "keras.constraints",
                 "keras.activations", "keras.models", "keras.dtype_policies",
                 "keras.src.models", "keras", "builtins", "facekp")
 UNSAFE_CLASSES = ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer",
                   "StringLookup", "IntegerLookup", "TextVectorization",
                   "HashedCrossing", "function", "__lambda__")
-MAX_DESCRIPTION = 50 << 20  # bytes of config.json
+MAX_DESCRIPTION = 50 << 20  # largest size of config.json, bytes
 
-# %% ../../nbs/library/models/files.ipynb #00138434
+# %% ../../nbs/library/models/files.ipynb #d564ad74
 def _check_classes(file: Path) -> None:
-    "Refuse a model file that names anything but plain layers: old versions of Keras could be made to run code by such names."
+    "Raise UserError for a model file that names anything but plain layers: such names can make old versions of Keras run code."
     try:
         with zipfile.ZipFile(file) as archive:
             if archive.getinfo("config.json").file_size > MAX_DESCRIPTION:
@@ -75,14 +75,14 @@ def _check_classes(file: Path) -> None:
     except (ValueError, KeyError, RecursionError, OSError, RuntimeError, NotImplementedError,
             EOFError, zipfile.BadZipFile, zlib.error) as error:
         why = describe_foreign(read_head(file), zipped=False) or " ".join(str(error).split())[:120]
-        raise UserError(f"{file}: not a Keras model that can be loaded safely ({why})") from error
+        raise UserError(f"{file}: not a Keras model that can be loaded safely ({why}); give a .keras file of facekp train or save_model") from error
 
 
 def _is_safe(module: str) -> bool:
-    "Whether classes of a module may be built from a file."
+    "Tell whether a file may name classes of a module."
     return module in SAFE_MODULES or module.startswith(("keras.src.models.", "facekp."))
 
-# %% ../../nbs/library/models/files.ipynb #263f5ec0
+# %% ../../nbs/library/models/files.ipynb #608abc71
 def load_model(
     path: str | Path,  # a .keras file, or the folder of a run with model.keras in it
 ) -> keras.Model:  # ready to predict, not compiled
@@ -97,9 +97,9 @@ def load_model(
     try:
         model = keras.saving.load_model(file, compile=False, safe_mode=True)
         shapes = tuple(model.input_shape[1:]), tuple(model.output_shape[1:])
-    except Exception as error:  # Keras's readers raise exceptions of many kinds
+    except Exception as error:  # Keras's readers raise many kinds of exceptions
         raise UserError(f"{file}: not a Keras model that can be loaded safely "
-                        f"({str(error).splitlines()[0][:120]})") from error
+                        f"({str(error).splitlines()[0][:120]}); give a .keras file of facekp train or save_model") from error
     if shapes != ((96, 96, 1), (len(KEYPOINTS), 2)):
         raise UserError(f"{file}: maps {shapes[0]} to {shapes[1]}, expected (96, 96, 1) to (15, 2)")
     return model

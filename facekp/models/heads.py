@@ -1,4 +1,4 @@
-"""Heads that predict keypoints from the feature maps of a backbone.
+"""Predict keypoints from the feature maps of a backbone.
 
 Docs: https://facekp.github.io/facekp/library/models/heads.html.md"""
 

@@ -21,21 +21,21 @@ import numpy.typing as npt
 from ..errors import UserError
 from ..files import atomic_path
 
-# %% ../../nbs/library/models/int8_weights.ipynb #4fb8fde6
-LARGEST_LEVEL = 127  # of a signed 8-bit number; -128 is not used, so that the levels are symmetric
+# %% ../../nbs/library/models/int8_weights.ipynb #8c9497f6
+LARGEST_LEVEL = 127  # largest signed 8-bit number; -128 is not used, so that the levels are symmetric
 
 
 def quantize_per_channel(
-    kernel: npt.NDArray[np.float32],  # at least two axes
+    kernel: npt.NDArray[np.float32],  # weights with at least two axes
     channel_axis: int = -1,  # axis of the output channels
-) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:  # levels, of the kernel's shape; scales, which broadcast to it
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:  # levels -127 to 127, of the kernel's shape; scales, which broadcast to it
     "Round a kernel to 8 bits with one scale per output channel."
     others = tuple(axis for axis in range(kernel.ndim) if axis != channel_axis % kernel.ndim)
     largest = np.abs(kernel).max(axis=others, keepdims=True)
     scale = np.where(largest > 0, largest, 1).astype(np.float32) / np.float32(LARGEST_LEVEL)
     return np.rint(kernel / scale).astype(np.int8), scale
 
-# %% ../../nbs/library/models/int8_weights.ipynb #1c2e3cb6
+# %% ../../nbs/library/models/int8_weights.ipynb #8b67b6e6
 def _named_arrays(model: keras.Model) -> Iterator[tuple[str, keras.layers.Layer, keras.Variable]]:
     "Yield name, layer and variable of each array of weights."
     for layer in model.layers:
@@ -44,7 +44,7 @@ def _named_arrays(model: keras.Model) -> Iterator[tuple[str, keras.layers.Layer,
 
 
 def save_int8_weights(
-    model: keras.Model,  # without nested models
+    model: keras.Model,  # network without nested models
     path: str | Path,  # .npz file; an existing one is replaced
 ) -> None:
     "Save kernels with 8 bits per weight and one scale per output channel, all other weights with 32 bits."

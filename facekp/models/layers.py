@@ -8,7 +8,7 @@ Docs: https://facekp.github.io/facekp/library/models/layers.html.md"""
 __all__ = ['Window', 'FULL_WINDOW', 'CLOSE_WINDOW', 'cell_centers', 'WindowedLayer', 'SoftArgmax', 'SpatialPrior', 'conv_block',
            'residual_block', 'upsample_and_add', 'crop_and_resize']
 
-# %% ../../nbs/library/models/layers.ipynb #ff4ed630
+# %% ../../nbs/library/models/layers.ipynb #809abd42
 from typing import Any
 
 import facekp.training.backend  # noqa: F401  first: it imports Keras quietly
@@ -22,13 +22,13 @@ from ..keypoints import IMAGE_SIZE, MEAN_FACE
 
 Window = tuple[int, int, int]  # left, top and side of a square of the face, in pixels
 FULL_WINDOW: Window = (0, 0, IMAGE_SIZE)
-CLOSE_WINDOW: Window = (6, 9, 84)  # holds the keypoints of nearly all cropped faces
+CLOSE_WINDOW: Window = (6, 9, 84)  # contains the keypoints of nearly all cropped faces
 
-# %% ../../nbs/library/models/layers.ipynb #6ec1c671
+# %% ../../nbs/library/models/layers.ipynb #1c00e545
 def cell_centers(
     height: int,  # cells from top to bottom
     width: int,  # cells from left to right
-    window: Window = FULL_WINDOW,  # the part of the face that the heatmap covers
+    window: Window = FULL_WINDOW,  # left, top and side of the part of the face that the heatmap covers, pixels
 ) -> npt.NDArray[np.float32]:  # [height * width,2], x and y in pixels of the face, row by row
     "Return the centre of each cell of a heatmap in pixels of the 96x96 face."
     left, top, side = window
@@ -36,14 +36,14 @@ def cell_centers(
             for cells, start in ((width, left), (height, top)))
     return np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2).astype(np.float32)
 
-# %% ../../nbs/library/models/layers.ipynb #3f7e928e
+# %% ../../nbs/library/models/layers.ipynb #5b08549c
 class WindowedLayer(keras.layers.Layer):
-    "Base class of layers that need the window of the face that the network sees."
+    "Base class of layers that need the window of the face which the network sees."
 
     def __init__(
         self,
         window: Window = FULL_WINDOW,  # left, top and side in pixels
-        **options: Any,  # of keras.layers.Layer
+        **options: Any,  # arguments of keras.layers.Layer
     ) -> None:
         super().__init__(**options)
         left, top, side = window
@@ -69,14 +69,14 @@ class SoftArgmax(WindowedLayer):
         centers = cell_centers(height, width, self.window)
         return ops.matmul(probability, ops.convert_to_tensor(centers))
 
-# %% ../../nbs/library/models/layers.ipynb #8af558b5
+# %% ../../nbs/library/models/layers.ipynb #470eb725
 @keras.saving.register_keras_serializable(package="facekp")
 class SpatialPrior(WindowedLayer):
     "Learned map added to each heatmap; starts as a Gaussian around the mean face's keypoint."
 
     def build(
         self,
-        shape: tuple[int, ...],  # of the heatmaps: (N or None, H, W, 15)
+        shape: tuple[int, ...],  # shape of the heatmaps, (N or None, H, W, 15)
     ) -> None:
         "Create the maps: the logarithm of a Gaussian with a standard deviation of 6 px."
         height, width, count = shape[1:]
@@ -88,8 +88,8 @@ class SpatialPrior(WindowedLayer):
     def call(
         self,
         heatmaps: keras.KerasTensor,  # [N,H,W,15], logits
-    ) -> keras.KerasTensor:  # [N,H,W,15]
-        "Add the prior."
+    ) -> keras.KerasTensor:  # [N,H,W,15], logits
+        "Add the prior to the heatmaps."
         return heatmaps + self.log_prior
 
 # %% ../../nbs/library/models/layers.ipynb #d73b7a19
@@ -113,7 +113,7 @@ def residual_block(
     "Add the output of a convolution block to its input (He et al. 2016, arXiv:1512.03385)."
     return keras.layers.Add(name=f"{name}_add")([x, conv_block(x, x.shape[-1], 1, name)])
 
-# %% ../../nbs/library/models/layers.ipynb #915d3167
+# %% ../../nbs/library/models/layers.ipynb #c599d87e
 def upsample_and_add(
     x: keras.KerasTensor,  # [N,H,W,C], coarse map
     skip: keras.KerasTensor,  # [N,2H,2W,D], finer map of the encoder
@@ -135,4 +135,4 @@ def crop_and_resize(
     margins = (top, IMAGE_SIZE - top - side), (left, IMAGE_SIZE - left - side)
     x = keras.layers.Cropping2D(margins, name="crop")(image)
     resize = keras.layers.Resizing(IMAGE_SIZE, IMAGE_SIZE, interpolation="bilinear", name="resize")
-    return resize(x, training=False)  # its default is training=True, which Keras hands on to all later layers of a model called without it
+    return resize(x, training=False)  # its default is training=True, which Keras passes on to all later layers of a model called without it

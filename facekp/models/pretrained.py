@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/models/pretrained.html.md"""
 # %% auto #0
 __all__ = ['load_application_weights', 'backbone_layers', 'copy_weights']
 
-# %% ../../nbs/library/models/pretrained.ipynb #e7ba7627
+# %% ../../nbs/library/models/pretrained.ipynb #1018a2f6
 import warnings
 from pathlib import Path
 
@@ -20,10 +20,10 @@ from ..errors import UserError
 from .files import load_model
 from .int8_weights import load_int8_weights
 
-# %% ../../nbs/library/models/pretrained.ipynb #299d9626
+# %% ../../nbs/library/models/pretrained.ipynb #ba5c8531
 def load_application_weights(
-    application: keras.Model,  # without its top; changed in place
-    name: str,  # of the application, for messages
+    application: keras.Model,  # Keras application without its top; changed in place
+    name: str,  # name of the application, for messages
     path: Path,  # .weights.h5, .h5, or .npz with 8 bits per weight
 ) -> None:
     "Load weights into a whole application. Raises UserError for a file of another network."
@@ -56,7 +56,7 @@ def _array_shapes(path: Path) -> list[tuple[int, ...]]:
         file.visititems(lambda _, item: shapes.append(item.shape) if isinstance(item, h5py.Dataset) and item.ndim else None)
     return shapes
 
-# %% ../../nbs/library/models/pretrained.ipynb #3476e40e
+# %% ../../nbs/library/models/pretrained.ipynb #0d079f9f
 def _undo_double_scaling(application: keras.Model) -> None:
     "Put the missing division of EfficientNet's ImageNet weights into the variance of its normalisation layer."
     for layer in application.layers:
@@ -64,25 +64,25 @@ def _undo_double_scaling(application: keras.Model) -> None:
             layer.adapt_variance.assign(layer.adapt_variance * np.array([0.229, 0.224, 0.225], np.float32))
             layer.finalize_state()
 
-# %% ../../nbs/library/models/pretrained.ipynb #afed1a63
+# %% ../../nbs/library/models/pretrained.ipynb #30efac7e
 def backbone_layers(
-    model: keras.Model,  # of build_transfer
-) -> list[keras.layers.Layer]:  # from the image on
-    "Return the layers of a network in front of its head."
+    model: keras.Model,  # network from build_transfer
+) -> list[keras.layers.Layer]:  # in order, from the input on
+    "Return the layers of a network before its head."
     return [layer for layer in model.layers if not layer.name.startswith("head_")]
 
 
 def copy_weights(
-    model: keras.Model,  # of build_transfer; changed in place
-    name: str,  # of the backbone, for messages
+    model: keras.Model,  # network from build_transfer; changed in place
+    name: str,  # name of the backbone, for messages
     path: Path,  # a .keras file
 ) -> None:
-    "Copy the weights of another model with the same backbone, and of its head where the shapes agree. Raises UserError for another backbone."
+    "Copy the weights of another model with the same backbone, and of the head's layers whose shapes agree. Raises UserError for another backbone."
     given = [layer for layer in load_model(path).layers if layer.weights]
     by_name = {layer.name: layer for layer in given}
     wanted = [layer for layer in backbone_layers(model) if layer.weights]
     pairs = [(layer, by_name.get(layer.name)) for layer in wanted]
-    if not all(_same_shapes(*pair) for pair in pairs):  # Keras numbers layers without a name of their own anew: go by the order
+    if not all(_same_shapes(*pair) for pair in pairs):  # Keras renumbers unnamed layers: match them by their order
         pairs = list(zip(wanted, [layer for layer in given if not layer.name.startswith("head_")]))
     wrong = next((layer.name for layer, source in pairs if not _same_shapes(layer, source)), None)
     if wrong or len(pairs) < len(wanted):
@@ -95,5 +95,5 @@ def copy_weights(
 
 
 def _same_shapes(layer: keras.layers.Layer, source: keras.layers.Layer | None) -> bool:
-    "Tell whether two layers hold arrays of the same shapes."
+    "Tell whether the weights of two layers have the same shapes."
     return source is not None and [array.shape for array in layer.weights] == [array.shape for array in source.weights]

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/models/published.html.md"""
 # %% auto #0
 __all__ = ['build_nouri2014', 'build_naimishnet']
 
-# %% ../../nbs/library/models/published.ipynb #28f9cbca
+# %% ../../nbs/library/models/published.ipynb #bfb40341
 import facekp.training.backend  # noqa: F401  first: it imports Keras quietly
 
 import keras
@@ -15,9 +15,9 @@ import keras
 from ..keypoints import COLUMNS, IMAGE_SIZE, KEYPOINTS
 from .regression import start_at_mean_face
 
-# %% ../../nbs/library/models/published.ipynb #efa076fa
+# %% ../../nbs/library/models/published.ipynb #85911078
 def _coordinate_head(inputs: keras.KerasTensor, x: keras.KerasTensor, name: str) -> keras.Model:
-    "Add thirty outputs in half image sides from the middle, and convert them to pixels."
+    "Add thirty outputs in units of half the image side, measured from the middle, and convert them to pixels."
     x = keras.layers.Dense(len(COLUMNS), name="coordinates")(x)
     x = keras.layers.Reshape((len(KEYPOINTS), 2), name="points")(x)
     model = keras.Model(inputs, keras.layers.Rescaling(IMAGE_SIZE / 2, IMAGE_SIZE / 2,
@@ -25,7 +25,7 @@ def _coordinate_head(inputs: keras.KerasTensor, x: keras.KerasTensor, name: str)
     start_at_mean_face(model.get_layer("coordinates"))
     return model
 
-# %% ../../nbs/library/models/published.ipynb #21a77e77
+# %% ../../nbs/library/models/published.ipynb #3ec83ea8
 def build_nouri2014(
     hidden: int = 500,  # units of the two dense layers: 500 in most of his networks, 1000 in the last ones
 ) -> keras.Model:  # uncompiled, from grey [N,96,96,1] to pixels [N,15,2]
@@ -43,7 +43,7 @@ def build_nouri2014(
     x = keras.layers.Dense(hidden, activation="relu", name="dense5")(x)
     return _coordinate_head(inputs, x, "nouri2014")
 
-# %% ../../nbs/library/models/published.ipynb #dac74bc6
+# %% ../../nbs/library/models/published.ipynb #69b0e510
 def build_naimishnet(
     hidden: int = 1000,  # units of the two dense layers
 ) -> keras.Model:  # uncompiled, from grey [N,96,96,1] to pixels [N,15,2]

@@ -1,4 +1,4 @@
-"""Every model by its name.
+"""Find and build every model by its name.
 
 Docs: https://facekp.github.io/facekp/library/models/registry.html.md"""
 
@@ -53,10 +53,10 @@ def model_spec(
         raise UserError(f"model '{name}' is unknown{did_you_mean(name, _specs())}")
     return _specs()[name]
 
-# %% ../../nbs/library/models/registry.ipynb #4dd1e935
+# %% ../../nbs/library/models/registry.ipynb #00fc00bb
 def build_model(
     name: str,  # one of list_models()
-    train: Faces | None = None,  # training set; needed by `mean` alone, which predicts the mean of its labels
+    train: Faces | None = None,  # training set; only `mean` needs it, which predicts the mean of its labels
     weights: str | Path | None = None,  # initial weights of a pretrained model: 'imagenet', a file, or None for random weights
 ) -> keras.Model:  # uncompiled, from grey [N,96,96,1] to pixels [N,15,2]
     "Build a model by its name. Raises UserError for an unknown name, or for `mean` without training faces."

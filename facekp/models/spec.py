@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['ModelSpec']
 
-# %% ../../nbs/library/models/spec.ipynb #ff9faa2e
+# %% ../../nbs/library/models/spec.ipynb #5ed795fa
 @dataclass(frozen=True)
 class ModelSpec:
-    "The description of a model: how it is built and how long it is trained."
+    "The description of a model: how to build it and how long to train it."
     name: str  # as in settings.ini and in the command, such as 'heatmap'
     title: str  # phrase for tables and pages
-    build: Callable[[Faces | None, str | Path | None], keras.Model]  # makes an uncompiled model from the training set and initial weights
+    build: Callable[[Faces | None, str | Path | None], keras.Model]  # function that makes an uncompiled model from the training set and initial weights
     learning_rate: float  # initial learning rate of the cosine decay
     budget: Literal["baseline_images", "cnn_images", "transfer_images"] | None  # name of the setting for the number of images shown in training; None: no training
     pretrained: bool  # True: starts from weights of another task and is trained in two stages
@@ -35,7 +35,7 @@ class ModelSpec:
 
     def images_shown(
         self,
-        settings: Any,  # a facekp.config.Settings
+        settings: Any,  # settings of the course, a facekp.config.Settings
     ) -> int:  # images shown in one training run
         "Return the training budget of the model under these settings."
         return int(getattr(settings, self.budget or "batch_size"))

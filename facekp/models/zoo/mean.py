@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['SPEC']
 
-# %% ../../../nbs/library/models/zoo/mean.ipynb #a80e17a5
+# %% ../../../nbs/library/models/zoo/mean.ipynb #11e61634
 def _build(train: Faces | None, weights: str | Path | None) -> keras.Model:
     "Build the mean-face model from the training labels. Raises UserError without training faces."
     if train is None:
-        raise UserError("mean: needs training faces, since it predicts the mean of their labels")
+        raise UserError("mean: needs training faces, since it predicts the mean of their labels; give them as train")
     from facekp.models.regression import build_mean
 
     return build_mean(train.points)
