@@ -14,10 +14,10 @@ from collections.abc import Sequence
 
 from .audit import Audit
 
-# %% ../nbs/library/audit_report.ipynb #64eaa23f
+# %% ../nbs/library/audit_report.ipynb #b5789403
 def audit_text(
     audit: Audit,  # from `audit` or `audit_points`
-    shown: int = 8,  # how many suspect and invalid rows to list
+    shown: int = 8,  # largest number of suspect rows, and of invalid rows, to list
 ) -> str:  # lines of at most 100 characters
     "Summarise an audit and its consequences in one or two screens of text."
     title = _clip(audit.name + (f"  (sha256 {audit.sha256[:12]})" if audit.sha256 else ""))

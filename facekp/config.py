@@ -20,7 +20,7 @@ from typing import Any
 
 from .errors import UserError, did_you_mean
 
-# %% ../nbs/library/config.ipynb #f429ad50
+# %% ../nbs/library/config.ipynb #8e6b55e7
 def _parser() -> configparser.ConfigParser:
     "Return a parser of settings.ini that allows comments after values."
     return configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#",))
@@ -40,7 +40,7 @@ def _shipped(key: str) -> str:
 class Settings:
     "The settings of the course, under the names that settings.ini uses."
     profile: str = _shipped("profile")  # quick or full
-    data: str = _shipped("data")  # which faces: synthetic, synthetic:N, kaggle or a path
+    data: str = _shipped("data")  # source of the faces: synthetic, synthetic:N, kaggle or a path; several joined by +
     seed: int = int(_shipped("seed"))  # the first seed; a profile with more seeds counts up from it
     data_folder: str = _shipped("data_folder")  # folder of data sets and of the caches made from them
     runs_folder: str = _shipped("runs_folder")  # folder of the runs' checkpoints, ignored by git
