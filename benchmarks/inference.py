@@ -45,7 +45,7 @@ def main() -> None:
         found[name] = measure(name, synthetic_faces(64, seed=0, workers=1), options.repeats)
         print(name, found[name], flush=True)
         gc.collect()
-    write_measurement(options.out, {"what": "milliseconds of one core's work for a 96x96 face, in batches of 64 and alone", "models": found, "repeats": options.repeats},
+    write_measurement(options.out, {"what": "CPU milliseconds per 96x96 face on one core, in batches of 64 and one at a time", "models": found, "repeats": options.repeats},
                       f"TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 python benchmarks/inference.py --repeats {options.repeats}")
 
 

@@ -252,11 +252,11 @@ def measure(options: argparse.Namespace) -> None:
                 rows[kind][name].append(judge(method(path, image), truth))
             if Path(folder) in path.parents:
                 path.unlink()
-    source = "photographs" if options.photos else "real 96x96 faces, enlarged and blended into face-free pictures" if options.composed else "synthetic faces"
-    record = {"what": f"prediction on whole pictures ({source}), methods in turns", "tables": {kind: summarise(table) for kind, table in rows.items()},
-              "found_from": f"mean error under {FOUND} of the interocular distance (a method without keypoints: with the middle of a box within {BOX_FOUND} of it of the mean of the true points)",
+    source = "photographs" if options.photos else "real 96x96 faces, enlarged and blended into images without faces" if options.composed else "synthetic faces"
+    record = {"what": f"prediction on whole images ({source}), methods in turn", "tables": {kind: summarise(table) for kind, table in rows.items()},
+              "found_from": f"mean error under {FOUND} of the interocular distance (for a method without keypoints: the centre of a box within {BOX_FOUND} of it from the mean of the true points)",
               "pictures": {kind: len(next(iter(table.values()))) for kind, table in rows.items()},
-              "note": "MediaPipe's points are mapped to the 15 without an offset for its convention; facekp uses up to two threads, cpu_ms counts both; dlib gets the picture as it is, not enlarged"}
+              "note": "MediaPipe's points are mapped to the 15 without an offset for its convention; facekp uses up to two threads, cpu_ms counts both; dlib receives the image in its original size"}
     for kind, table in record["tables"].items():
         print(f"\n{kind}")
         for name, row in table.items():

@@ -102,11 +102,11 @@ def main() -> None:
             path = save(Path(folder) / "scene.bmp", picture)
             for name, method in methods.items():
                 answers.setdefault(kind, {}).setdefault(name, []).append((method(path, picture), truth))
-    record = {"what": "faces found and flagged in spoiled copies of scenes of 1200x900 with one real face, enlarged and blended into face-free pictures",
+    record = {"what": "faces found and flagged in degraded copies of scenes of 1200x900 with one real face, enlarged and blended into images without faces",
               "tables": {kind: {name: row_of(found) for name, found in table.items()} for kind, table in answers.items()}, "backgrounds": len(pictures),
               "found_from": f"mean error under {FOUND} of the interocular distance",
               "spoils": {"sunglasses": "dark ellipses over the eyes and a bar", "strong blur": f"Gaussian, standard deviation of {BLUR} pixels of the 96x96 crop",
-                         "half hidden": "left, right, lower or upper half of the crop in one grey", "roll 90": "the whole scene", "roll 180": "the whole scene"}}
+                         "half hidden": "left, right, lower or upper half of the crop in uniform grey", "roll 90": "the whole scene", "roll 180": "the whole scene"}}
     for kind, table in record["tables"].items():
         print(kind, *table.items(), sep="\n  ")
     if options.out:

@@ -183,7 +183,7 @@ def cut_record(options: argparse.Namespace) -> None:
     known, landmarker = load_faces(options.cuts), facekp.load(threads=options.threads)
     known = known[np.flatnonzero(np.isfinite(known.points).all(axis=(1, 2)))]
     faces = known[np.random.default_rng(0).permutation(len(known))[:options.faces]]
-    record = {"what": "ids at a cut from one real face to another in the same place of a video, frames of 640x480", "cuts": measure_cuts(landmarker, faces)}
+    record = {"what": "ids at a cut from one real face to another at the same position of a video, frames of 640x480", "cuts": measure_cuts(landmarker, faces)}
     if options.out:
         write_measurement(options.out, record, f"python benchmarks/tracking.py --cuts {options.cuts.name} --faces {options.faces}", {"name": options.cuts.name, "sha256": hash_file(options.cuts)})
 

@@ -78,9 +78,9 @@ def competition_zip(count: int = 4) -> bytes:
 
 
 class Service(ThreadingHTTPServer):
-    """What Kaggle's service does for a download, reached as an HTTP proxy: it answers for every host name.
+    """A stand-in for Kaggle's download service, reached as an HTTP proxy that answers for every host name.
 
-    The token says how it shall behave: fine, rules (not accepted), cut (the file stops half-way), page (a web page in place of the file) or down;
+    The token selects its behaviour: fine, rules (not accepted), cut (the file stops half-way), page (a web page instead of the file) or down;
     any other token is refused.
     """
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from parts import load_average, write_part
 
 ROOT = Path(__file__).resolve().parent.parent
-WHAT = "rules tried on random cases whose right answer is known"
+WHAT = "rules tested on random cases with a known answer"
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "faults")]
 MEMORY = Path("/dev/shm")  # if present, folders and runs are written there, which spares the disk
 

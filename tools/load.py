@@ -26,7 +26,7 @@ from facekp.synthetic.renderer import stream_synthetic_faces, synthetic_faces
 from facekp.training.batches import FaceBatches
 
 ROOT = Path(__file__).resolve().parent.parent
-WHAT = "faces streamed through the input of a training, and a folder with a broken picture predicted; memory of the process"
+WHAT = "memory of the process while faces are streamed through the input of training, and while a folder with a broken image is predicted"
 
 
 def memory_mb() -> float:

@@ -21,7 +21,7 @@ from parts import load_average, write_part
 from facekp.files import write_json
 
 ROOT = Path(__file__).resolve().parent.parent
-WHAT = "the tests that take minutes, file by file"
+WHAT = "tests that take minutes, by file"
 
 
 def files_with_long_tests() -> list[str]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from parts import load_average, write_part
 
 ROOT = Path(__file__).resolve().parent.parent
-WHAT = "faults put in, files spoilt, processes killed, and what was lost"
+WHAT = "faults injected, files damaged, processes killed, and what was lost"
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "faults"), str(ROOT / "tests" / "unit")]
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 

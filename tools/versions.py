@@ -111,7 +111,7 @@ def put_into_record(out: Path, which: str, rows: list[dict], made_with: dict, ev
               for kind, ending in (("notebooks", ".ipynb"), ("tests", ".py")) for outcome in ("passed", "failed", "skipped")}
     part = {**counts, "not_run": [name for name in everything if name not in {row["file"] for row in rows}], "rows": rows,
             "seconds": sum(row["seconds"] for row in rows), "date": max(row["date"] for row in rows), "command": COMMAND[which], "data": None, **made_with}
-    record = {"schema": 1, "what": "every notebook and test with the oldest and with the newest versions that pyproject.toml admits", "parts": {**record.get("parts", {}), which: part}}
+    record = {"schema": 1, "what": "every notebook and test with the oldest and with the newest versions that pyproject.toml allows", "parts": {**record.get("parts", {}), which: part}}
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(record, indent=1) + "\n")
     return part

@@ -20,13 +20,13 @@ from train import LATER as STAGES
 from facekp.experiments.measurement import write_measurement
 
 LATER = STAGES["start"]  # parts of the stages after the first
-PARTS = {"answers": "the second opinion in the marks", "more": "frames of YouTube Faces", "drawn": "drawings",
-         "strong": "strong copies; the package's plain augmentation (lesson 6) in their place", "bent": "copies pulled about",
-         "covered": "patches in front of copies", "doubt": "the leaving out of frames whose mark and second opinion are furthest apart", "centred": "marks without their shift to the right",
-         "mae": "absolute errors in the loss; squared ones in their place", "decay": "decay of the weights", "window": "the window; the net sees the whole frame",
-         "again": "the second part, so fewer images are shown", "own": "the net's own answers in the marks of frames", "third": "the third part, so fewer images are shown",
-         "mean": "the mean of weights; one training a part goes on, so fewer images are shown", "end": "the ends, so fewer images are shown"}
-INSTEAD = {"wing": "absolute errors in the loss; a wing in their place", "coordinates": "heatmaps and absolute errors; rows of bins a coordinate and cross entropy in their place"}
+PARTS = {"answers": "blending labels with MediaPipe predictions", "more": "video frames of YouTube Faces", "drawn": "synthetic faces",
+         "strong": "strong augmentation (replaced by the plain recipe of unit 7)", "bent": "local warps",
+         "covered": "occluding patches", "doubt": "dropping frames whose label and MediaPipe prediction differ most", "centred": "correcting the constant offset of the labels",
+         "mae": "absolute error (replaced by squared error)", "decay": "weight decay", "window": "cropping to the window (replaced by the whole crop)",
+         "again": "stage 2, so fewer images are shown", "own": "pseudo-labels of frames", "third": "stage 3, so fewer images are shown",
+         "mean": "averaging weights of two runs, so fewer images are shown", "end": "the final stages, so fewer images are shown"}
+INSTEAD = {"wing": "absolute error (replaced by wing loss)", "coordinates": "heatmaps and absolute error (replaced by coordinate bins and cross-entropy)"}
 
 
 def train(options, part: str, seed: int) -> dict:
@@ -79,9 +79,9 @@ def main() -> None:
         by_seed = list(pool.map(lambda seed: [train(options, part, seed) for part in parts], options.seeds))
     trained = {part: list(records) for part, records in zip(parts, zip(*by_seed))}
     write_measurement(options.save, {
-        "what": "parts of the training of the shipped model left out or put in the place of others, one at a time: rows in a short training of its first part, rows_of_the_whole in a short "
-                "training from beginning to end; RMSE in px on the photographs of the validation part, best epoch. It is no forecast of the long training; as many images are shown without "
-                "frames or drawings, so more of them are of photographs",
+        "what": "ablation of the shipped model's recipe, one part at a time: `rows` are short training runs of stage 1, `rows_of_the_whole` short "
+                "runs of all stages; RMSE in px on the validation set, best epoch. Short runs do not predict the result of the long one. The number of images shown is the same without "
+                "frames or synthetic faces, so more of them are photographs",
         "not_run": [part for part in (*PARTS, *INSTEAD) if part not in options.parts], "rows": describe_all(trained, "", early),
         "rows_of_the_whole": describe_all(trained, "whole", late),
         "budget": first["budget"]},

@@ -161,7 +161,7 @@ def main() -> None:
     values, right = table(rows["test"], names)
     confidence = 1 / (1 + np.exp(-(values @ np.array([CONFIDENCE_WEIGHTS[name] for name in names]) + CONFIDENCE_WEIGHTS["bias"])))
     usual = np.median([np.expm1(row["shift"]) for row in rows["fit"] if row["right"]])
-    record = {"what": f"logistic regression: is the mean error of a found face at most {RIGHT_ERROR} of the interocular distance; real faces blended into face-free pictures",
+    record = {"what": f"logistic regression: is the mean error of a found face at most {RIGHT_ERROR} of the interocular distance; real faces blended into images without faces",
               "faces": {"fit": len(rows["fit"]), "test": len(rows["test"])}, "backgrounds": len(pictures), "weights": CONFIDENCE_WEIGHTS, "weights_fitted_again": weights, "usual_shift_px": round(float(usual), 3),
               "brier_test": round(float(np.mean((confidence - right) ** 2)), 4), "reliability_test": reliability(confidence, right),
               "by_kind_test": summary(scenes_of["test"])}

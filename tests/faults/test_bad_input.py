@@ -312,9 +312,9 @@ def small_set() -> Faces:
                  source=np.array(["s"] * 3), image_id=np.array(["0", "1", "2"]))
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="file size limits are a POSIX matter")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="file size limits need POSIX")
 def test_full_disk(tmp_path):
-    "A limit on file size stands in for a full disk: the write really fails half-way."
+    "A limit on file size simulates a full disk: the write really fails half-way."
     import resource
 
     FINE(tmp_path)

@@ -1,4 +1,4 @@
-"The command in a process of its own: exit status, one-line errors, start-up."
+"The command in a separate process: exit status, one-line errors, start-up."
 
 import json
 import shutil

@@ -91,7 +91,7 @@ except Exception:
     pass
 for name in [name for name in sys.modules if name.split(".")[0] == "facekp"]:
     del sys.modules[name]
-for name in names:  # each in a process of its own, which begins without any module of the package
+for name in names:  # each in a separate process, which starts without any module of the package
     sys.stdout.flush()
     if os.fork() == 0:
         importlib.import_module(name)
