@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-# %% ../nbs/library/cli_jobs.ipynb #6fb7358a
+# %% ../nbs/library/cli_jobs.ipynb #b39634e3
 def _run_predict(options: argparse.Namespace) -> None:
     "Predict files, and report unreadable ones at the end."
     from facekp.errors import UserError
@@ -28,7 +28,7 @@ def _run_predict(options: argparse.Namespace) -> None:
     if broken:
         alone = len(options.sources) == 1 and not Path(options.sources[0]).is_dir()
         more = "; ..." if len(broken) > 3 else ""
-        raise UserError(broken[0] if alone else f"{len(broken)} could not be read, the rest is done: {'; '.join(broken[:3])}{more}")
+        raise UserError(broken[0] if alone else f"{len(broken)} could not be read; the rest is done: {'; '.join(broken[:3])}{more}")
 
 # %% ../nbs/library/cli_jobs.ipynb #de7586a7
 def _run_data(options: argparse.Namespace) -> None:
@@ -74,16 +74,16 @@ def _print_audit(source: str, options: argparse.Namespace) -> None:
     print(f"check: {len(report.invalid)} invalid rows, {len(report.suspects)} suspect labels, {len(report.halves)} rows with half a point, "
           f"{len(report.duplicates or [])} exact and {report.near_duplicates} near duplicates")
 
-# %% ../nbs/library/cli_jobs.ipynb #61945e8e
+# %% ../nbs/library/cli_jobs.ipynb #371e9f01
 def _check_data_options(source: str, options: argparse.Namespace) -> None:
     "Raise UserError for an option that would have no effect."
     from facekp.config import is_word
     from facekp.errors import UserError
 
     if options.action not in ("make", "export") and (options.out or options.overwrite):
-        raise UserError(f"data {options.action} writes no file, so --out and --overwrite have no use; leave them out")
+        raise UserError(f"data {options.action} writes no file, so --out and --overwrite have no effect; leave them out")
     if options.action == "export" and options.overwrite:
-        raise UserError("data export replaces no annotations, so --overwrite has no use; leave it out and name a new or an empty folder with --out")
+        raise UserError("data export replaces no annotations, so --overwrite has no effect; leave it out and name a new or an empty folder with --out")
     if options.action != "export" and options.format:
         raise UserError(f"--format {options.format} is for data export only; leave it out of data {options.action}")
     synthetic = any(is_word(part.strip()) and part.strip() != "kaggle" for part in source.split("+"))
@@ -100,7 +100,7 @@ def _make_data(source: str, options: argparse.Namespace) -> None:
     if name != "synthetic" or (count and not count.isdigit()) or count == "0":
         raise UserError(f"can't make '{source}'; expected synthetic or synthetic:N, such as synthetic:1000")
     if options.out is None:
-        raise UserError("data make: where to? Give --out FOLDER for Kaggle's files, or --out FILE.npz")
+        raise UserError("data make: no destination; give --out FOLDER for Kaggle's files, or --out FILE.npz")
     print(f"wrote {make_data(options.out, int(count) if count else None, options.seed, options.overwrite)}")
 
 
@@ -110,7 +110,7 @@ def _export_data(source: str, options: argparse.Namespace) -> None:
     from facekp.jobs import export_data
 
     if not options.out:
-        raise UserError("data export: where to? Give --out FOLDER for the images and annotations")
+        raise UserError("data export: no destination; give --out FOLDER for the images and annotations")
     print(f"wrote {export_data(options.out, source, options.format or 'coco', options.seed)}")
 
 # %% ../nbs/library/cli_jobs.ipynb #64d03637

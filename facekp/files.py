@@ -35,7 +35,7 @@ def hash_file(
             digest.update(block)
     return digest.hexdigest()
 
-# %% ../nbs/library/files.ipynb #5a1664ee
+# %% ../nbs/library/files.ipynb #afb2c36a
 LONGEST_NAME = 255  # bytes; the limit of nearly every file system
 
 
@@ -46,12 +46,12 @@ def check_folder(
     if str(folder) == "":
         raise UserError("the name of the folder is empty; give . for the working folder")
     if Path(folder).parts[:1] == ("~",) and not os.path.exists("~"):
-        raise UserError(f"{folder}: the shell puts your home folder in the place of ~ only without quotes and not after an =; write the path out")
+        raise UserError(f"{folder}: the shell expands ~ only without quotes and not after an =; write the path out")
     there = next((place for place in (Path(folder), *Path(folder).absolute().parents) if os.path.exists(place)), None)  # exists is False in folders that we may not read
     if there is not None and not there.is_dir():
         raise UserError(f"{folder}: {'' if there == Path(folder) else f'{there} is '}a file; expected a folder")
     if there is not None and not os.access(there, os.W_OK | os.X_OK):
-        raise UserError(f"{folder}: no right to write there; choose another place")
+        raise UserError(f"{folder}: no permission to write there; choose another place")
 
 # %% ../nbs/library/files.ipynb #eec9edd8
 def _umask() -> int:

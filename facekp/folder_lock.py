@@ -17,7 +17,7 @@ from typing import IO
 
 from .errors import UserError
 
-# %% ../nbs/library/folder_lock.ipynb #f167480f
+# %% ../nbs/library/folder_lock.ipynb #a3e45356
 @contextlib.contextmanager
 def lock_folder(
     folder: str | Path,  # folder to lock, created if it is missing
@@ -34,7 +34,7 @@ def lock_folder(
             _lock_file(file)
         except (BlockingIOError, PermissionError) as error:
             file.close()
-            raise UserError(f"{folder}: another process writes there now; wait until it has ended, or choose another folder") from error
+            raise UserError(f"{folder}: another process is writing there now; wait until it ends, or choose another folder") from error
         if os.name == "nt" or path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
             break
         file.close()  # its owner has removed it meanwhile

@@ -270,7 +270,7 @@ def _channels_to_rgb(array: np.ndarray) -> np.ndarray:
         return np.asarray(array[..., :3] * opacity + 255 * (1 - opacity) + 0.5, np.float32).astype(np.uint8)
     return np.ascontiguousarray(np.repeat(array, 3, axis=2) if array.shape[2] == 1 else array)
 
-# %% ../nbs/library/images.ipynb #200448e9
+# %% ../nbs/library/images.ipynb #434255da
 _RANGES_TEXT = "numbers from 0 to 1, 255, 1023, 4095, 16383 or 65535"
 
 
@@ -282,9 +282,9 @@ def scale_to_uint8(
     if values.dtype == np.uint8:
         return values
     if values.dtype.kind not in "fui":
-        raise UserError(f"{name} holds {values.dtype} values that are no brightness; expected {_RANGES_TEXT}")
+        raise UserError(f"{name} holds {values.dtype} values, which are not brightness; expected {_RANGES_TEXT}")
     if not np.isfinite(values).all():
-        raise UserError(f"{name} holds NaN or infinite values, which are no brightness; expected {_RANGES_TEXT}")
+        raise UserError(f"{name} holds NaN or infinite values, which are not brightness; expected {_RANGES_TEXT}")
     low, high = float(values.min(initial=0)), float(values.max(initial=0))
     around_zero = values.dtype.kind == "f" and low < -0.45 * high - 0.02  # deeper than any interpolation reaches
     white = 1 if around_zero else _find_white(values.dtype, low, high, name)

@@ -59,7 +59,7 @@ def faces_of(
     source = f"synthetic:{settings.synthetic_faces}" if source == "synthetic" else source
     return load_faces(source, settings.data_folder, seed=settings.seed)
 
-# %% ../nbs/library/jobs.ipynb #54409eef
+# %% ../nbs/library/jobs.ipynb #9f3e043c
 _KAGGLE_FILES = ("training.csv", "test.csv", "IdLookupTable.csv", "truth.csv")
 
 
@@ -67,7 +67,7 @@ def _check_free(paths: Iterable[Path], overwrite: bool) -> None:
     "Raise UserError for paths that exist, unless they may be overwritten."
     for path in paths:
         if path.exists() and not overwrite:
-            raise UserError(f"{path}: is there already; choose another place, or replace it with --overwrite (overwrite=True)")
+            raise UserError(f"{path}: exists already; choose another place, or replace it with --overwrite (overwrite=True)")
 
 
 def make_data(

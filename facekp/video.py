@@ -73,13 +73,13 @@ def read_frames(
     finally:
         capture.release()
 
-# %% ../nbs/library/video.ipynb #4e561809
+# %% ../nbs/library/video.ipynb #4d5d8dca
 def _check_source(source: Any) -> str | int:
     "Return a path or the number of a webcam. Raises UserError for anything else, before OpenCV opens it."
     if isinstance(source, str) and re.fullmatch(r"webcam(:\d+)?", source) and not os.path.exists(source):
         return int(source.partition(":")[2] or "0")
     if isinstance(source, (bool, float)) or not isinstance(source, (str, os.PathLike, int, np.integer)):
-        raise UserError(f"a {type(source).__name__} is no video; expected the path of a file, or the number of a webcam")
+        raise UserError(f"a {type(source).__name__} is not a video; expected the path of a file, or the number of a webcam")
     if isinstance(source, (int, np.integer)):
         if source < 0:
             raise UserError(f"webcam {source}: expected 0 or more")

@@ -22,7 +22,7 @@ from typing import IO, Any, cast
 from ..errors import RunError, UserError
 from ..foreign_files import describe_foreign, is_system_name, read_head
 
-# %% ../../nbs/library/data/archives.ipynb #7d70fd27
+# %% ../../nbs/library/data/archives.ipynb #ab2e4216
 @contextlib.contextmanager
 def reading(
     path: str | Path,  # file that is read, begins the message
@@ -36,7 +36,7 @@ def reading(
         raise UserError(f"{path}: no such file or folder") from error
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError,
             UnicodeDecodeError) as error:  # UnicodeDecodeError: member names of a zip
-        raise UserError(f"{path}: {describe_foreign(read_head(path), zipped=False) or f'is no zip file or a damaged one ({error}); fetch it again'}") from error
+        raise UserError(f"{path}: {describe_foreign(read_head(path), zipped=False) or f'is not a zip file, or a damaged one ({error}); fetch it again'}") from error
     except csv.Error as error:
         raise UserError(f"{path}: can't be read as a table ({error}); expected Kaggle's columns, "
                         "separated by commas") from error

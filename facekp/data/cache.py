@@ -54,7 +54,7 @@ def read_cache(
             zipfile.BadZipFile, zlib.error):
         return None
 
-# %% ../../nbs/library/data/cache.ipynb #731a9248
+# %% ../../nbs/library/data/cache.ipynb #a1f3350f
 def cached(
     folder: Path,  # folder of the cache
     name: str,  # name of the set; the cache keeps one entry per name
@@ -73,7 +73,7 @@ def cached(
             if path.name != f"{key}.npz" and re.fullmatch(rf"{re.escape(name)}-[0-9a-f]{{16}}-\d+\.npz", path.name):
                 path.unlink(missing_ok=True)
     except (OSError, UserError, RunError) as error:
-        warnings.warn(f"{name} could not be kept for the next time, and loading goes on without it: {error}", stacklevel=5)
+        warnings.warn(f"{name} could not be written to the cache, and loading goes on without it: {error}", stacklevel=5)
     return faces
 
 # %% ../../nbs/library/data/cache.ipynb #24d8193c

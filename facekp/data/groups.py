@@ -52,7 +52,7 @@ def _photos_by_name(names: list[str]) -> list[str]:
                 for name, photo in folder.items()}
     return [believed.get(name, name) for name in names]
 
-# %% ../../nbs/library/data/groups.ipynb #42ba0628
+# %% ../../nbs/library/data/groups.ipynb #f74c2983
 def state_groups(
     faces: Faces,  # faces with the names or rows of groups.csv as image_id
     folder: str | Path,  # folder that may contain groups.csv
@@ -70,11 +70,11 @@ def state_groups(
             groups[row] = stated[key.as_posix()]
     unknown = sorted(stated.keys() - used)
     if unknown:
-        raise UserError(f"{path}: {unknown[0]!r} is no photo, folder or row of {faces.name}"
+        raise UserError(f"{path}: {unknown[0]!r} is not a photo, folder or row of {faces.name}"
                         f"{did_you_mean(unknown[0], faces.image_id.tolist()).split(' Known')[0].rstrip(';')}; expected names without ending, as image_id shows them")
     return replace(faces, group=groups.astype(str))
 
-# %% ../../nbs/library/data/groups.ipynb #a837f0e9
+# %% ../../nbs/library/data/groups.ipynb #8e2d2f6a
 def _read_groups(path: Path) -> dict[str, str]:
     "Read groups.csv into a dictionary from name to group."
     with reading(path):
@@ -82,7 +82,7 @@ def _read_groups(path: Path) -> dict[str, str]:
         try:
             rows = list(csv.reader(io.StringIO(text.decode("utf-8-sig"))))
         except UnicodeDecodeError as error:
-            raise UserError(f"{path}: is no UTF-8 text; save it as CSV UTF-8 with the columns name,group") from error
+            raise UserError(f"{path}: is not UTF-8 text; save it as CSV UTF-8 with the columns name,group") from error
     if not rows or [cell.strip().lower() for cell in rows[0]] != ["name", "group"]:
         raise UserError(f"{path}: the first line is {','.join(rows[0])[:60] if rows else 'empty'!r}, expected name,group")
     stated: dict[str, str] = {}

@@ -26,7 +26,7 @@ SIGN_IN = ("create an API token at https://www.kaggle.com/settings/api and put i
            "~/.kaggle/access_token or the environment variable KAGGLE_API_TOKEN (in Colab: the "
            "secret of that name), then run again")
 
-# %% ../../nbs/library/data/kaggle_download.ipynb #8feff7da
+# %% ../../nbs/library/data/kaggle_download.ipynb #dea118d0
 def fetch_kaggle(
     data_folder: str | Path = "data",  # parent of the folder `kaggle`, created if it is missing
 ) -> Path:  # folder with training.csv, test.csv and IdLookupTable.csv
@@ -35,8 +35,8 @@ def fetch_kaggle(
     if folder.is_dir() and find_table(folder, "training.csv"):
         return folder
     if folder.exists() and (not folder.is_dir() or not all(is_system_name(path.name) for path in folder.iterdir())):
-        raise UserError(f"{folder}: is there but holds no training.csv; put Kaggle's files into "
-                        "it, or remove it to have them fetched")
+        raise UserError(f"{folder}: exists but holds no training.csv; put Kaggle's files into "
+                        "it, or remove it to download them")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".kaggle-", dir=folder.parent))
@@ -73,7 +73,7 @@ def _unpack_competition(downloaded: Path, folder: Path) -> None:
             shutil.copyfileobj(source, target, 1 << 20)
             os.fsync(target.fileno())
 
-# %% ../../nbs/library/data/kaggle_download.ipynb #313eb5ae
+# %% ../../nbs/library/data/kaggle_download.ipynb #476d8914
 def _download_competition() -> Path:
     "Download the competition with kagglehub and translate its errors."
     try:
@@ -92,7 +92,7 @@ def _download_competition() -> Path:
         raise _explain_refusal(getattr(error.response, "status_code", None)) from error
     except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError,
             requests.Timeout) as error:
-        raise RunError("kaggle: the download was cut off in the middle; run again to go on where "
+        raise RunError("kaggle: the download was cut off in the middle; run again to continue where "
                        "it stopped") from error
     except requests.ConnectionError as error:
         raise RunError("kaggle: there is no connection to Kaggle; check the network, then "
@@ -104,7 +104,7 @@ def _download_competition() -> Path:
             raise _drop_broken_archive() from error
         raise UserError(f"kaggle: {' '.join(str(error).split())}; {SIGN_IN}") from error
 
-# %% ../../nbs/library/data/kaggle_download.ipynb #85c1d506
+# %% ../../nbs/library/data/kaggle_download.ipynb #0c9d958c
 def _explain_refusal(status: int | None) -> Exception:
     "Return the error for an HTTP status of Kaggle's service."
     if status == 401:
@@ -123,4 +123,4 @@ def _drop_broken_archive() -> RunError:
     from kagglehub.config import get_cache_folder
 
     Path(get_cache_folder(), "competitions", f"{COMPETITION}.archive").unlink(missing_ok=True)
-    return RunError("kaggle: what came is damaged and was thrown away; run again to fetch it anew")
+    return RunError("kaggle: the downloaded archive was damaged and has been deleted; run again to download it once more")

@@ -51,7 +51,7 @@ def read_names(
         names.pop()
     return [canonical.get(name.lower(), name) for name in names]
 
-# %% ../../nbs/library/data/table_text.ipynb #2efaabe6
+# %% ../../nbs/library/data/table_text.ipynb #1fe42577
 def check_names(
     names: list[str],  # output of `read_names`
     columns: tuple[str, ...],  # names that must occur exactly once
@@ -70,7 +70,7 @@ def check_names(
         raise UserError(f"{where}: column {missing[0]}{more} is missing; expected {expected}, separated by commas, in any order")
     twice = [column for column in columns if names.count(column) > 1]
     if twice:
-        raise UserError(f"{where}: column {twice[0]} is there {names.count(twice[0])} times, expected once")
+        raise UserError(f"{where}: column {twice[0]} occurs {names.count(twice[0])} times, expected once")
 
 # %% ../../nbs/library/data/table_text.ipynb #2798901b
 def fit_cells(

@@ -31,7 +31,7 @@ from ..keypoints import IMAGE_SIZE, MEAN_FACE
 from ..limits import MAX_PIXELS
 from ..progress import progress
 
-# %% ../../nbs/library/data/w300.ipynb #bd33ead5
+# %% ../../nbs/library/data/w300.ipynb #3fffd1ca
 def read_pts(
     path: str | Path,  # .pts file of 68 points
 ) -> np.ndarray:  # float [68,2], pixels, 0-based
@@ -45,7 +45,7 @@ def read_pts(
     try:
         values = [float(value) for value in inside[1].split()]
     except ValueError as error:
-        raise UserError(f"{path}: {str(error).split(': ')[-1]} is no number; expected 68 lines "
+        raise UserError(f"{path}: {str(error).split(': ')[-1]} is not a number; expected 68 lines "
                         "of x and y") from error
     if len(values) != 136:
         raise UserError(f"{path}: holds {len(values) / 2:g} points, expected 68")
@@ -54,7 +54,7 @@ def read_pts(
                         "and y in pixels")
     return np.array(values).reshape(68, 2) - 1
 
-# %% ../../nbs/library/data/w300.ipynb #48a0f6bf
+# %% ../../nbs/library/data/w300.ipynb #15839c42
 PHOTO_ENDINGS = (".jpg", ".jpeg", ".png", *sorted(IMAGE_ENDINGS - {".jpg", ".jpeg", ".png"}))  # the first one that exists is read
 
 
@@ -65,7 +65,7 @@ def _image_of(marks: Path) -> Path:
              for path in (marks.with_name(stem + ending), marks.with_name(stem + ending.upper()), marks.with_name(stem + ending.title()))
              if path.is_file()]
     if not found:
-        raise UserError(f"{marks}: there is no picture of the same name beside it; expected "
+        raise UserError(f"{marks}: there is no picture with the same name beside it; expected "
                         f"{stem}.jpg or {stem}.png")
     other = next((path for path in found[1:] if not path.samefile(found[0])), None)  # a disk that ignores case shows one file under several names
     if other:

@@ -104,7 +104,7 @@ def _predict_source(landmarker: FaceLandmarker, source: Source, writer: Writer, 
         print_safely(f"{source.path}: holds {getattr(several, 'n_frames', 2)} images, of which the first was predicted; facekp.track reads all frames of an animation", sys.stderr)
     return None
 
-# %% ../../nbs/library/inference/outputs.ipynb #e1c0e4aa
+# %% ../../nbs/library/inference/outputs.ipynb #9637bf23
 def _check_results(folder: Path, sources: list[Source], format: str) -> None:
     "Raise UserError for a file that would be replaced but is not a result of this package."
     paths = [folder / (drawn_name(source, format, source.is_video) if format in DRAWN_FORMATS else f"{source.name}.json") for source in sources]
@@ -113,7 +113,7 @@ def _check_results(folder: Path, sources: list[Source], format: str) -> None:
     if foreign:
         more = f" (and {len(foreign) - 1} more)" if len(foreign) > 1 else ""
         why = "may have been corrected in LabelMe" if format == "labelme" else "no result of facekp"
-        raise UserError(f"{foreign[0]}{more}: is there already and {why}; choose another --out, or replace it with --overwrite")
+        raise UserError(f"{foreign[0]}{more}: exists already and {why}; choose another --out, or replace it with --overwrite")
 
 
 def _is_result(path: Path) -> bool:

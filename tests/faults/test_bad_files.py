@@ -121,7 +121,7 @@ def test_a_name_in_a_zip_that_is_no_text(tmp_path, name, member, places):
     with pytest.raises(UserError) as caught:
         load_faces(tmp_path / name)
     assert name in str(caught.value) and "\n" not in str(caught.value)
-    assert "is no zip file or a damaged one" in str(caught.value) or (name, places) == ("faces.npz", 1)  # here the error about a missing array comes first
+    assert "is not a zip file, or a damaged one" in str(caught.value) or (name, places) == ("faces.npz", 1)  # here the error about a missing array comes first
 
 
 def test_a_name_of_two_lines_is_told_in_one(tmp_path):

@@ -188,7 +188,7 @@ BAD = {
     "no Image": (csv_without("Image"), ["column Image is missing"]),
     "no labels": (csv_without(*COLUMNS), ["column left_eye_center_x (and 29 more) is missing"]),
     "the test set": (csv_text("ImageId,Image\n1,0 0\n"), ["test set", "load_kaggle_test"]),
-    "a column twice": (csv_text(table_text(table_cells(), [*table_cells(1)[0], "nose_tip_x"])), ["training.csv", "column nose_tip_x is there 2 times"]),
+    "a column twice": (csv_text(table_text(table_cells(), [*table_cells(1)[0], "nose_tip_x"])), ["training.csv", "column nose_tip_x occurs 2 times"]),
     "a row cut short": (csv_text(GOOD[:len(GOOD) * 5 // 8]), ["training.csv, row 2", "Image has", "expected 9,216"]),
     "a row without its picture": (csv_text("\n".join(GOOD.splitlines()[:2] + ["1,2,3"])), ["row 1", "has 3 cells, expected 31"]),
     "a grey value too few": (csv_with(2, "Image", SHORT), ["row 2", "Image has 9,215 values, expected 9,216"]),
@@ -219,9 +219,9 @@ BAD = {
     "zip bomb": (bomb, ["faces.zip", "unpacks to 8.0 GiB", "at most 4 GiB"]),
     "zip with a password": (with_password, ["faces.zip", "password", "unpack it first"]),
     "damaged zip": (damaged(zip_with({"training.csv": GOOD}), 9000), ["faces.zip", "damaged"]),
-    "half a zip": (truncated(zip_with({"training.csv": GOOD}), 0.5), ["faces.zip", "is no zip file or a damaged one"]),
+    "half a zip": (truncated(zip_with({"training.csv": GOOD}), 0.5), ["faces.zip", "is not a zip file, or a damaged one"]),
     "broken row in a zip": (zip_with({"training.csv": "\n".join([GOOD.splitlines()[0], "wide" + GOOD.splitlines()[1]])}), ["faces.zip, row 0", "left_eye_center_x is 'wide66."]),
-    "npz that is none": (csv_text("hello", "faces.npz"), ["faces.npz", "is no zip file"]),
+    "npz that is none": (csv_text("hello", "faces.npz"), ["faces.npz", "is not a zip file"]),
     "empty npz": (csv_text("", "faces.npz"), ["faces.npz", "the file is empty"]),
     "half an npz": (truncated(npz_with(), 0.5), ["faces.npz", "damaged"]),
     "damaged npz": (damaged(npz_with(), 9000), ["faces.npz", "damaged"]),
@@ -229,7 +229,7 @@ BAD = {
     "npz with other names": (npz_with(images=None, X=random_images(3)), ["array 'images' is missing", "found", "X"]),
     "npz of other sizes": (npz_with(images=np.zeros((3, 48, 48), np.uint8)), ["images has shape [3, 48, 48]", "[3, 96, 96]"]),
     "npz with colours first": (npz_with(images=np.zeros((3, 3, 96, 96), np.uint8)), ["array 'images' has shape [3, 3, 96, 96]", "transpose(0, 2, 3, 1)"]),
-    "npz of words": (npz_with(images=np.full((3, 96, 96), "x")), ["array 'images' holds <U1 values", "no brightness"]),
+    "npz of words": (npz_with(images=np.full((3, 96, 96), "x")), ["array 'images' holds <U1 values", "not brightness"]),
     "npz of black images": (npz_with(images=np.zeros((3, 96, 96), np.float32)), ["every image is a single grey value (0 in row 0)"]),
     "npz with too few points": (npz_with(points=np.zeros((3, 14, 2))), ["points has shape [3, 14, 2]", "[3, 15, 2]"]),
     "npz with points in a row": (npz_with(points=np.zeros((3, 30))), ["points has shape [3, 30]", "[3, 15, 2]"]),
@@ -244,11 +244,11 @@ BAD = {
     "pickled npz": (pickled, ["faces.npz", "array 'points' holds pickled objects", "never opened"]),
     "pts without points": (folder_of_300w(pts="version: 1\n"), ["one.pts", "holds no points"]),
     "pts with 67 points": (folder_of_300w(pts="{\n" + "1 2\n" * 67 + "}"), ["one.pts", "holds 67 points, expected 68"]),
-    "pts in words": (folder_of_300w(pts="{\n" + "1 two\n" * 68 + "}"), ["one.pts", "'two' is no number"]),
+    "pts in words": (folder_of_300w(pts="{\n" + "1 two\n" * 68 + "}"), ["one.pts", "'two' is not a number"]),
     "pts with NaN": (folder_of_300w(pts="{\n" + "1 nan\n" * 68 + "}"), ["one.pts", "not a place in a picture"]),
     "pts all in one place": (folder_of_300w(pts="{\n" + "50 50\n" * 68 + "}"), ["one.pts", "not those of an upright face"]),
     "pts of another picture": (folder_of_300w(shift=3000), ["one.pts", "not those of an upright face in one.png"]),
-    "pts without a picture": (folder_of_300w(picture=None), ["one.pts", "no picture of the same name", "one.jpg"]),
+    "pts without a picture": (folder_of_300w(picture=None), ["one.pts", "no picture with the same name", "one.jpg"]),
     "empty picture": (folder_of_300w(picture=b""), ["one.png", "not an image that can be read"]),
     "picture that is none": (folder_of_300w(picture=b"hello"), ["one.png", "not an image that can be read"]),
 }
@@ -325,7 +325,7 @@ def test_full_disk(tmp_path):
     try:
         with pytest.raises(RunError, match="faces.npz: writing failed .*nothing was left half-written"):
             save_npz(small_set()[[0, 1, 2, 0, 1]], tmp_path / "faces.npz")
-        with pytest.warns(UserWarning, match="could not be kept for the next time"):
+        with pytest.warns(UserWarning, match="could not be written to the cache"):
             loaded = load_faces(tmp_path / "training.csv")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -371,8 +371,8 @@ def test_existing_files_are_replaced_on_request_only(tmp_path, monkeypatch, caps
         Path(name).write_text("precious")
         assert main(words) == 2, words
         error = capsys.readouterr().err
-        assert f"{name}: is there already" in error and "--overwrite" in error and error.count("\n") == 1
+        assert f"{name}: exists already" in error and "--overwrite" in error and error.count("\n") == 1
         assert Path(name).read_text() == "precious"
         assert main([*words, "--overwrite"]) == 0 and Path(name).read_bytes() != b"precious", words
         capsys.readouterr()
-    assert main(["data", "info", "faces.npz", "--out", "x"]) == 2 and "have no use" in capsys.readouterr().err
+    assert main(["data", "info", "faces.npz", "--out", "x"]) == 2 and "have no effect" in capsys.readouterr().err

@@ -121,7 +121,7 @@ def test_a_folder_that_is_read_only():
                 save_npz(small_set(), folder / "below" / "faces.npz")
             with pytest.raises(UserError, match="can't write there .*choose another data folder"):
                 fetch_kaggle(folder)
-            with pytest.warns(UserWarning, match="could not be kept for the next time"):
+            with pytest.warns(UserWarning, match="could not be written to the cache"):
                 assert len(load_faces(folder / "training.csv")) == 6
         assert [path.name for path in folder.iterdir()] == ["training.csv"]
     finally:

@@ -86,7 +86,7 @@ def test_groups_can_be_stated_in_a_file_by_photo_and_by_folder(tmp_path):
     (folder / "groups.csv").write_text("name,group\nanna,Anna\nben_1,Ben\nben_2,Ben\n")
     assert load_faces(folder).group.tolist() == ["Anna", "Anna", "Ben", "Ben", "eve"]
     (folder / "groups.csv").write_text("name,group\nann,Anna\n")
-    with pytest.raises(UserError, match="groups.csv: 'ann' is no photo, folder or row"):
+    with pytest.raises(UserError, match="groups.csv: 'ann' is not a photo, folder or row"):
         load_faces(folder)
     kaggle = tmp_path / "kaggle"
     kaggle.mkdir()
@@ -239,7 +239,7 @@ def test_a_data_folder_with_system_files_counts_as_empty(tmp_path, monkeypatch):
     assert sorted(path.name for path in folder.iterdir()) == [".DS_Store", "IdLookupTable.csv", "test.csv", "training.csv"]
     (folder / "training.csv").unlink()
     (folder / "mine.txt").write_text("x")
-    with pytest.raises(UserError, match="is there but holds no training.csv"):
+    with pytest.raises(UserError, match="exists but holds no training.csv"):
         kaggle_download.fetch_kaggle(tmp_path / "data")
 
 
@@ -268,7 +268,7 @@ OTHER_TABLES = {  # what is refused, with words of the error message
     "0 bytes": (lambda text: b"", "the file is empty"), "header only": (lambda text: text.split(b"\n")[0], "no row below|0 training rows"),
     "carriage returns": (lambda text: text.replace(b"\n", b"\r"), "carriage returns alone"), "UTF-16": (lambda text: text.decode().encode("utf-16"), "UTF-16"),
     "semicolons": (lambda text: text.replace(b",", b";"), "semicolons separate"), "tabs": (lambda text: text.replace(b",", b"\t"), "tabs separate"),
-    "a column twice": (lambda text: per_row(lambda line: line + b"," + line.split(b",")[0])(text), "is there 2 times"),
+    "a column twice": (lambda text: per_row(lambda line: line + b"," + line.split(b",")[0])(text), "occurs 2 times"),
     "another name": (lambda text: text.replace(b"ImageId", b"Image Id", 1).replace(b"nose_tip_x", b"nose_x", 1).replace(b"FeatureName", b"Feature", 1), "is missing"),
     "no header": (lambda text: text.split(b"\n", 1)[1], "is missing"), "header twice": (lambda text: text.split(b"\n")[0] + b"\n" + text, "row 0"),
     "cut": (lambda text: text[:len(text) * 2 // 5], "row |rows"), "a web page": (lambda text: b"<html>sign in</html>", "a web page in the place of the file"), "a picture": (lambda text: b"\x89PNG\r\n\x1a\n" + bytes(99), "is missing")}

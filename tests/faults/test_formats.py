@@ -158,7 +158,7 @@ def test_masked_arrays_are_refused_as_faces_and_images():
 def test_a_home_folder_that_the_shell_did_not_expand_is_named(tmp_path, monkeypatch):
     "kind: 9 | what: --out=~/results or --out '~/results', which shells do not expand | gets: a one-line error, and no folder named ~"
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="~/results: the shell puts your home folder"):
+    with pytest.raises(UserError, match="~/results: the shell expands ~"):
         check_folder("~/results")
     assert os.listdir() == []
     (tmp_path / "~").mkdir()

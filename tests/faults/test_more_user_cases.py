@@ -88,7 +88,7 @@ def test_two_training_runs_in_one_folder_exclude_each_other(faces, desk):
     "kind: 1, 9 | what: a second training run in the folder of an active one, with or without --overwrite and --resume | gets: a one-line error, and the first run continues"
     with lock_folder("run"):
         for options in ({}, {"overwrite": True}, {"resume": True}):
-            with pytest.raises(UserError, match="another process writes there now"):
+            with pytest.raises(UserError, match="another process is writing there now"):
                 train("mean", "run", data=faces, **options)
     assert not Path("run").exists(), "an empty folder is left"
     train("mean", "run", data=faces)
@@ -238,7 +238,7 @@ def test_lists_of_numbers_and_names_are_distinguished():
             landmarker.predict(names)
 
 
-@pytest.mark.parametrize(("source", "answer"), [(-1, "webcam -1: expected 0 or more"), (True, "a bool is no video"), (None, "a NoneType"), ("gone.mp4", "no such file"), (".", "a folder"), (b"x", "a bytes")])
+@pytest.mark.parametrize(("source", "answer"), [(-1, "webcam -1: expected 0 or more"), (True, "a bool is not a video"), (None, "a NoneType"), ("gone.mp4", "no such file"), (".", "a folder"), (b"x", "a bytes")])
 def test_inputs_that_are_not_videos_are_refused_before_opencv(source, answer, desk):
     "kind: 5 | what: webcam -1 (which ends OpenCV's process), True, None, a folder, a missing file | gets: a one-line error"
     with pytest.raises(UserError, match=answer.replace(".", r"\.")):
@@ -284,7 +284,7 @@ def test_a_read_only_folder_is_refused_before_work(desk, capsys):
     os.chmod(".", 0o555)
     try:
         assert main(["predict", "a.png"]) == 2
-        assert "predictions: no right to write there" in capsys.readouterr().err
+        assert "predictions: no permission to write there" in capsys.readouterr().err
     finally:
         os.chmod(".", 0o755)
 
@@ -295,7 +295,7 @@ def test_warnings_of_the_command_are_one_line(desk, capsys):
     shown = warnings.showwarning
     assert main(["data", "info", "synthetic:30"]) == 0 and warnings.showwarning is shown
     said = capsys.readouterr().err
-    assert said.startswith("facekp: ") and "could not be kept" in said and len(said.splitlines()) == 1
+    assert said.startswith("facekp: ") and "could not be written to the cache" in said and len(said.splitlines()) == 1
 
 
 def test_the_text_of_a_score_contains_no_nan(faces, desk, capsys):

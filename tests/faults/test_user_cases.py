@@ -82,7 +82,7 @@ def test_a_folder_without_write_permission_is_refused(tmp_path):
     folder.mkdir(mode=0o700)
     program = "import os, sys; from facekp.files import check_folder; os.setuid(65534); check_folder(sys.argv[1])"
     done = subprocess.run([sys.executable, "-c", program, str(folder / "new")], capture_output=True, text=True)
-    assert "UserError" in done.stderr and "no right to write there" in done.stderr and str(folder) in done.stderr
+    assert "UserError" in done.stderr and "no permission to write there" in done.stderr and str(folder) in done.stderr
 
 
 def test_patterns_are_expanded_and_web_addresses_are_refused(desk, capsys):

@@ -22,7 +22,7 @@ def facekp(*arguments, cwd=None):
     (["data", "info", "missing.csv"], "missing.csv"),
     (["data", "info", "empty.csv"], "empty"),
     (["data", "info", "synthetic:0"], "synthetic:0"),
-    (["data", "make", "synthetic:5"], "where to?"),
+    (["data", "make", "synthetic:5"], "no destination"),
     (["course", "--profile", "fast"], "argument --profile: 'fast' is unknown"),
     (["train", "--model", "unet", "--data", "synthetic:300", "--out", "run"], "argument --model: 'unet' is unknown"),
     (["train", "--model", "cnn", "--labels", "mean", "--data", "synthetic:300", "--out", "run"], "argument --labels: 'mean' is unknown"),

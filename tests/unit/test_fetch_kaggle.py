@@ -58,8 +58,8 @@ def fetched(tmp_path_factory):
     ("rules", ["UserError kaggle: ", "https://www.kaggle.com/competitions/facial-keypoints-detection/rules", "accept its rules", "run again"]),
     ("down", ["RunError kaggle: ", "error 503", "try again later", "facial-keypoints-detection/data"]),
     ("no connection", ["RunError kaggle: there is no connection", "run again"]),
-    ("page", ["RunError kaggle: what came is damaged and was thrown away", "run again"]),
-    ("cut", ["RunError kaggle: the download was cut off in the middle", "run again to go on"]),
+    ("page", ["RunError kaggle: the downloaded archive was damaged and has been deleted", "run again"]),
+    ("cut", ["RunError kaggle: the download was cut off in the middle", "run again to continue"]),
 ])
 def test_what_does_not_work_says_what_to_do_and_leaves_nothing(fetched, step, words):
     said, lies_there = fetched[0][step]

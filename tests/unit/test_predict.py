@@ -529,7 +529,7 @@ def test_the_command_prints_json_and_names_what_is_broken(folder):
     bad = run("broken.jpg", cwd=folder)
     assert bad.returncode == 2 and bad.stderr.count("\n") == 1 and "broken.jpg" in bad.stderr and not bad.stdout
     many = run(".", "--out", "out", cwd=folder)
-    assert many.returncode == 2 and "1 could not be read, the rest is done" in many.stderr
+    assert many.returncode == 2 and "1 could not be read; the rest is done" in many.stderr
     assert many.stdout.count("1 face ") == 2 and "0 faces" in many.stdout and len(list((folder / "out").rglob("*-points.*"))) == 3
 
 
