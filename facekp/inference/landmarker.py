@@ -6,8 +6,9 @@ Docs: https://facekp.github.io/facekp/library/inference/landmarker.html.md"""
 
 # %% auto #0
 __all__ = ['DETECTOR_POINTS_IN_CROP', 'SECOND_PASS_SCALE', 'CLEAR_DETECTION', 'CLEAR_CONFIDENCE', 'SURE_CONFIDENCE',
-           'TURNED_PLACES', 'IMAGES_TOGETHER', 'HOPELESS_CONFIDENCE', 'USUAL_SHIFT', 'SMALL_FACE', 'TURNED_LIMIT',
-           'same_place', 'FaceLandmarker', 'load', 'predict']
+           'TURNED_PLACES', 'FAINT_SCORE', 'FAINT_SECOND_SCORE', 'FAINT_PLACES', 'IMAGES_TOGETHER',
+           'HOPELESS_CONFIDENCE', 'USUAL_SHIFT', 'SMALL_FACE', 'TURNED_LIMIT', 'same_place', 'FaceLandmarker', 'load',
+           'predict']
 
 # %% ../../nbs/library/inference/landmarker.ipynb #4293bc10
 import functools
@@ -35,20 +36,21 @@ from .session import DETECTOR_FILE, SizedSession
 from ..keypoints import IMAGE_SIZE, KEYPOINTS
 from ..limits import MAX_PIXELS, MIN_FACE_SIZE
 
-# %% ../../nbs/library/inference/landmarker.ipynb #15d1d72c
+# %% ../../nbs/library/inference/landmarker.ipynb #13b31f35
 DETECTOR_POINTS_IN_CROP = np.array([[30.1, 38.0], [64.7, 38.2], [48.2, 57.7], [47.6, 74.8]])  # the detector's eyes, nose and mouth in a training crop: means over 257 faces
 SECOND_PASS_SCALE = 176 / IMAGE_SIZE  # the detector is best where a face fills half of its input
 CLEAR_DETECTION = 22, 0.85  # size of the box in the detector's input and score from which an upright frontal face needs no second detection
 CLEAR_CONFIDENCE = 0.9  # confidence from which such a face is accepted
 SURE_CONFIDENCE = 0.8  # a face below it is flagged; an image without a face above it is searched in other orientations
 TURNED_PLACES = 4  # number of candidates of such an image that are tried in other orientations
+FAINT_SCORE, FAINT_SECOND_SCORE, FAINT_PLACES = 0.08, 0.15, 8  # scores of the first and second detection from which a place counts, and how many do, in an image without a surer face
 IMAGES_TOGETHER = 16  # number of images of a batch that are in memory at the same time
 HOPELESS_CONFIDENCE = 0.06  # share of the minimum confidence: a candidate below it after the first pass is dropped before the second
 USUAL_SHIFT = 0.4  # pixels of the crop: mean distance between the points of two passes, assumed after the first pass
 SMALL_FACE = 40  # pixels: a smaller crop contains too little detail
 TURNED_LIMIT = 0.35  # in eye distances: in a turned face, the nose is further than this from the midpoint of the eyes
 
-# %% ../../nbs/library/inference/landmarker.ipynb #0a718d22
+# %% ../../nbs/library/inference/landmarker.ipynb #47ba5535
 class _Place(NamedTuple):
     "A place in one of several images where a face may be."
     image: int  # number of the image in the batch
@@ -63,7 +65,7 @@ class _Detected(NamedTuple):
 
 
 def _detect_in_crops(detector: SizedSession, pyramids: Sequence[ImagePyramid],
-                     places: Iterable[_Place]) -> list[_Detected]:
+                     places: Iterable[_Place], least: float = 0.5) -> list[_Detected]:
     "Detect the face in the middle of each crop, up to 32 crops at a time."
     wide = [place._replace(crop=replace(place.crop, size=place.crop.size * SECOND_PASS_SCALE))
             for place in places if place.crop.size >= 4]
@@ -73,7 +75,7 @@ def _detect_in_crops(detector: SizedSession, pyramids: Sequence[ImagePyramid],
         detections, scores = detect_faces(detector, np.stack([pyramids[number].crop(crop, DETECTOR_SIZE, oversample=False) for number, crop in part]))
         scores = scores * (np.abs(detections[:, :, 0] - DETECTOR_SIZE / 2).max(axis=2) < DETECTOR_SIZE / 5)  # 0 outside the middle
         for (number, crop), detection, score in zip(part, detections, scores):
-            if score.max() >= 0.5:
+            if score.max() >= least:
                 best = score > 0.8 * score.max()
                 points = np.average(detection[best, 2:6], axis=0, weights=score[best])
                 found.append(_Detected(number, to_image(points * IMAGE_SIZE / DETECTOR_SIZE - 0.5, crop),
@@ -118,7 +120,7 @@ def _deduplicate(faces: Iterable[Face]) -> list[Face]:
             kept.append(face)
     return kept
 
-# %% ../../nbs/library/inference/landmarker.ipynb #01dc0bfc
+# %% ../../nbs/library/inference/landmarker.ipynb #cd698475
 def _first_pass(landmarker: "FaceLandmarker", number: int,
                 pyramid: ImagePyramid) -> tuple[list[_Place], list[_Detected]]:
     "Return the places of all candidates of an image, and the detections at the clear ones."
@@ -147,6 +149,12 @@ def _search_turned(landmarker: "FaceLandmarker", number: int, pyramid: ImagePyra
         points = _turn_back(detections[:, 2:6], turn, framed.shape)
         found += [_Place(number, fit_crop(DETECTOR_POINTS_IN_CROP, (one - border + 0.5) / scale - 0.5)) for one in points]
     return found
+
+
+def _search_faint(landmarker: "FaceLandmarker", number: int, pyramid: ImagePyramid) -> list[_Place]:
+    "Return the places of an image that the detector finds least unlike a face, down to a low score."
+    detections, _ = find_candidates(landmarker.detector, pyramid, landmarker.min_face_size, FAINT_SCORE)
+    return [_Place(number, fit_crop(DETECTOR_POINTS_IN_CROP, points)) for points in detections[:FAINT_PLACES, 2:6]]
 
 
 def _turn_back(points: np.ndarray, turn: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -254,11 +262,11 @@ def _predict_points(model: KeypointModel, pyramids: Sequence[ImagePyramid], cand
         after.append(candidate._replace(points=points, sigma=error, confidence=confidence))
     return after
 
-# %% ../../nbs/library/inference/landmarker.ipynb #e4f88c68
+# %% ../../nbs/library/inference/landmarker.ipynb #694089b5
 def _refine(landmarker: FaceLandmarker, pyramids: Sequence[ImagePyramid], places: Sequence[_Place],
-            min_confidence: float | None = None) -> list[list[Face]]:
+            min_confidence: float | None = None, least: float = 0.5) -> list[list[Face]]:
     "Detect faces again at places, and predict their keypoints."
-    return _find_points(landmarker, pyramids, _detect_in_crops(landmarker.detector, pyramids, places), min_confidence)
+    return _find_points(landmarker, pyramids, _detect_in_crops(landmarker.detector, pyramids, places, least), min_confidence)
 
 
 def _find_points(landmarker: FaceLandmarker, pyramids: Sequence[ImagePyramid], detected: Sequence[_Detected],
@@ -287,9 +295,9 @@ def _add(faces: list[list[Face]], more: Sequence[Sequence[Face]]) -> None:
     for number, found in enumerate(more):
         faces[number] = _deduplicate([*faces[number], *found])
 
-# %% ../../nbs/library/inference/landmarker.ipynb #ae326114
+# %% ../../nbs/library/inference/landmarker.ipynb #34409f39
 def _search(landmarker: FaceLandmarker, pyramids: Sequence[ImagePyramid]) -> list[list[Face]]:
-    "Find the faces of several images; search those without a sure face again: with a border, turned, and sharpened."
+    "Find the faces of several images; search those without a sure face again: with a border, turned, sharpened, and for faint faces."
     first = [_first_pass(landmarker, number, pyramid) for number, pyramid in enumerate(pyramids)]
     faces = _find_points(landmarker, pyramids, [one for _, clear in first for one in clear], CLEAR_CONFIDENCE)
     doubtful = [place for places, _ in first for place in places
@@ -299,7 +307,11 @@ def _search(landmarker: FaceLandmarker, pyramids: Sequence[ImagePyramid]) -> lis
     _add(faces, _refine(landmarker, pyramids, turned))
     blurred = set(_without_sure_face(faces))
     places = [place for place in [*(one for found, _ in first for one in found), *turned] if place.image in blurred]
-    _add(faces, _refine(landmarker, [SharpenedPyramid(pyramid) for pyramid in pyramids], places))
+    sharpened = [SharpenedPyramid(pyramid) for pyramid in pyramids]
+    _add(faces, _refine(landmarker, sharpened, places))
+    faint = [place for number in _without_sure_face(faces) for place in _search_faint(landmarker, number, pyramids[number])]
+    for levels in (pyramids, sharpened):
+        _add(faces, _refine(landmarker, levels, faint, least=FAINT_SECOND_SCORE))
     return faces
 
 # %% ../../nbs/library/inference/landmarker.ipynb #30cb1e99

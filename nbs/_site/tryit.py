@@ -28,6 +28,9 @@ from facekp.inference.landmarker import (
     CLEAR_CONFIDENCE,
     CLEAR_DETECTION,
     DETECTOR_POINTS_IN_CROP,
+    FAINT_PLACES,
+    FAINT_SCORE,
+    FAINT_SECOND_SCORE,
     HOPELESS_CONFIDENCE,
     SECOND_PASS_SCALE,
     SMALL_FACE,
@@ -112,6 +115,7 @@ def known() -> dict:
                "maxEnlargement": MAX_ENLARGEMENT,
                "secondLook": SECOND_PASS_SCALE, "hopeless": HOPELESS_CONFIDENCE, "sharpening": SHARPENING, "smoothing": SMOOTHING, "frameWidth": FRAME_SCALE, "clear": CLEAR_CONFIDENCE, "small": SMALL_FACE,
                "turned": TURNED_LIMIT, "sure": SURE_CONFIDENCE, "turnedPlaces": TURNED_PLACES, "usualShift": USUAL_SHIFT,
+               "faintScore": FAINT_SCORE, "faintSecondScore": FAINT_SECOND_SCORE, "faintPlaces": FAINT_PLACES,
                "confidence": CONFIDENCE_WEIGHTS, "hiddenRatio": HIDDEN_RATIO, "hiddenPoints": HIDDEN_POINTS, "usualSigma": USUAL_SIGMA.tolist(), "seenWell": CLEAR_DETECTION}
     numbers |= {"keypoints": KEYPOINTS, "colors": KEYPOINT_COLORS, "meanFace": np.round(MEAN_FACE.astype(float), 4).tolist(),
                 "detectedFrame": DETECTOR_POINTS_IN_CROP.tolist(), "headFit": np.linalg.pinv(head)[:3].tolist()}

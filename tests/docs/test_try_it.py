@@ -14,6 +14,7 @@ import facekp
 from facekp.inference.expression import measure_expression
 from facekp.inference.head_pose import head_pose
 from facekp.inference.session import DEFAULT_MODEL, DETECTOR_FILE
+from facekp.synthetic.renderer import synthetic_faces
 
 SITE = Path(__file__).parents[2] / "nbs" / "_site"
 sys.path.insert(0, str(SITE))
@@ -37,14 +38,17 @@ console.log(JSON.stringify(answers));
 
 
 def pictures() -> list[np.ndarray]:
-    "Return images [H,W,3] with synthetic faces: one, five, one that is blurred, and one on its side."
+    "Return images [H,W,3] with synthetic faces: one, five, one that is blurred, one on its side, and one so blurred that the detector gives it a low score."
     one, five = tryit._sample([(14, 288, 96)], (480, 360)), tryit._sample([(2, 232, 24), (12, 176, 284), (0, 128, 486), (11, 96, 640), (18, 72, 762)], (860, 300))
-    return [np.repeat(grey[..., None], 3, axis=2) for grey in (one, five, cv2.GaussianBlur(one, (0, 0), 10), np.ascontiguousarray(np.rot90(one)))]
+    faint = np.full((360, 480), 120, np.uint8)
+    faint[90:250, 150:310] = cv2.resize(cv2.GaussianBlur(synthetic_faces(60, seed=3, workers=1).images[35], (0, 0), 4), (160, 160))
+    greys = (one, five, cv2.GaussianBlur(one, (0, 0), 10), np.ascontiguousarray(np.rot90(one)), cv2.GaussianBlur(faint, (0, 0), 2))
+    return [np.repeat(grey[..., None], 3, axis=2) for grey in greys]
 
 
 @pytest.mark.skipif(not shutil.which("node"), reason="Node.js is not installed")
 def test_browser_gives_what_python_gives(tmp_path):
-    "The faces are the same, points agree within 0.5 px of the 96-pixel crop, measures within 0.02, and the pose of the same points is equal. The script crops the image itself, Python a reduced copy."
+    "The faces are the same, points agree within 0.5 px of the 96-pixel crop, measures within 0.02 (of the faint face: points within the predicted sigma), and the pose of the same points is equal. The script crops the image itself, Python a reduced copy."
     if not tryit.has_runtime():
         pytest.skip("the runtime of the page is not here and could not be fetched")
     images = pictures()
@@ -58,13 +62,14 @@ def test_browser_gives_what_python_gives(tmp_path):
                          cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert run.returncode == 0, run.stderr
     landmarker = facekp.load(threads=1)
-    for image, answers, count in zip(images, json.loads(run.stdout), (1, 5, 1, 1), strict=True):
+    for image, answers, count, faint in zip(images, json.loads(run.stdout), (1, 5, 1, 1, 1), (False, False, False, False, True), strict=True):
         faces = landmarker.find_faces(image)
         assert len(faces) == len(answers) == count
         for face in faces:
             answer = min(answers, key=lambda one: np.abs(np.array(one["points"]) - face.points).max())
-            assert np.abs(np.array(answer["points"]) - face.points).max() <= 0.5 * face.crop.pixel
+            assert np.abs(np.array(answer["points"]) - face.points).max() <= (face.sigma.mean() if faint else 0.5 * face.crop.pixel)
             assert answer["flags"] == list(face.flags) and abs(answer["confidence"] - face.confidence) < 0.05
             assert list(answer["pose"].values()) == pytest.approx(list(head_pose(np.array(answer["points"]))), abs=1e-6)
-            assert list(answer["pose"].values()) == pytest.approx(list(face.pose), abs=2)
-            assert answer["measures"] == pytest.approx(measure_expression(face.points), abs=0.02)
+            if not faint:
+                assert list(answer["pose"].values()) == pytest.approx(list(face.pose), abs=2)
+                assert answer["measures"] == pytest.approx(measure_expression(face.points), abs=0.02)

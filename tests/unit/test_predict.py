@@ -548,3 +548,14 @@ def test_a_file_named_for_the_results_is_refused_before_any_work(tmp_path, name,
     (tmp_path / name).mkdir()  # an existing folder is a folder, whatever its name
     with pytest.raises(UserError, match="photo.jpg"):
         predict_files(None, [tmp_path / "photo.jpg"], tmp_path / name)
+
+
+@pytest.mark.parametrize("row, blur", [(25, 4), (35, 4), (2, 5), (6, 5)])
+def test_strongly_blurred_faces_are_found_where_the_detector_gives_a_low_score(row, blur):
+    faces = synthetic_faces(60, seed=3, workers=1)
+    scene = np.full((360, 480), 120, np.uint8)
+    scene[90:250, 150:310] = cv2.resize(cv2.GaussianBlur(faces.images[row], (0, 0), blur), (160, 160))
+    scene = np.repeat(cv2.GaussianBlur(scene, (0, 0), 2)[..., None], 3, axis=2)
+    truth = (faces.points[row] + 0.5) * 160 / 96 - 0.5 + [150, 90]
+    found = facekp.load(threads=1).find_faces(scene)
+    assert len(found) == 1 and np.linalg.norm(found[0].points - truth, axis=1).mean() < 0.2 * np.linalg.norm(truth[0] - truth[1])

@@ -164,7 +164,7 @@ async function look(nets, pictures) {
   }
   return pictures.map((_, n) => cells.map((cell, k) => {
     const start = (n * cells.length + k) * 16, score = 1 / (1 + Math.exp(-clip(scores.data[n * cells.length + k], -50, 50)));
-    return { score, place: score < 0.1 ? null : Array.from({ length: 8 }, (_, mark) => [0, 1].map((axis) => boxes.data[start + 2 * mark + axis] + (mark === 1 ? 0 : cell[axis]))) };
+    return { score, place: score < known.faintScore ? null : Array.from({ length: 8 }, (_, mark) => [0, 1].map((axis) => boxes.data[start + 2 * mark + axis] + (mark === 1 ? 0 : cell[axis]))) };
   }));
 }
 
@@ -202,7 +202,7 @@ function pyramidSides(longest, smallest) {
   return [...sides.filter((side) => 1.5 * side < finest), finest];
 }
 
-async function findCandidates(nets, picture, smallest) {
+async function findCandidates(nets, picture, smallest, least = known.leastScore) {
   // run the detector on the image at all scales
   const longest = Math.max(picture.width, picture.height), found = [];
   for (const side of pyramidSides(longest, smallest)) {
@@ -211,7 +211,7 @@ async function findCandidates(nets, picture, smallest) {
     canvas.data = new Uint8ClampedArray(canvas.width * canvas.height * 4).fill(127);
     for (let y = 0; y < small.height; y++) canvas.data.set(small.data.subarray(y * small.width * 4, (y + 1) * small.width * 4), y * canvas.width * 4);
     for (const { place, score } of (await look(nets, [canvas]))[0]) {
-      if (score > known.leastScore) {
+      if (score > least) {
         const weight = score * Math.exp(-(Math.log2(Math.max(place[1][0], 1) / known.bestSeen) ** 2));
         found.push({ score, weight, place: place.map((mark, k) => mark.map((value) => value / scale - (k === 1 ? 0 : 0.5))) });
       }
@@ -227,13 +227,13 @@ async function lookInMiddle(nets, picture, frames, side, cut) {
   return answers.map((cells) => cells.filter(({ place }) => place && Math.max(...place[0].map((value) => Math.abs(value - side / 2))) < side / 5));
 }
 
-async function lookAgain(nets, picture, frames, cut) {
+async function lookAgain(nets, picture, frames, cut, least) {
   // detect again in each frame: eyes, nose and mouth of a face, if there is one
   const best = (cells) => Math.max(0, ...cells.map(({ score }) => score)), found = [];
   const wide = frames.filter((frame) => frame[2] >= 4).map(([x, y, width, roll]) => [x, y, width * known.secondLook, roll]);
   (await lookInMiddle(nets, picture, wide, known.netSize, cut)).forEach((inside, n) => {
     const score = best(inside);
-    if (score >= 0.5) {
+    if (score >= least) {
       const good = inside.filter((cell) => cell.score > 0.8 * score);
       const marks = weighted(good.map(({ place }) => place.slice(2, 6)), good.map((cell) => cell.score));
       found.push({ score, marks: toPicture(marks.map((mark) => mark.map((value) => value * known.imageSize / known.netSize - 0.5)), wide[n]) });
@@ -350,7 +350,7 @@ async function searchTurned(nets, picture, frames) {
 export async function findFaces(nets, picture, smallest = known.smallest) {
   // nets: the sessions `detector` and `model`, and ONNX Runtime's `Tensor`; faces are sorted by confidence, highest first
   const longest = Math.max(picture.width, picture.height), finest = pyramidSides(longest, smallest).at(-1) / longest;
-  const refine = async (frames, cut = cutFace) => findPoints(nets, picture, await lookAgain(nets, picture, frames, cut), known.leastConfidence, cut);
+  const refine = async (frames, cut = cutFace, least = 0.5) => findPoints(nets, picture, await lookAgain(nets, picture, frames, cut, least), known.leastConfidence, cut);
   const seen = (await findCandidates(nets, picture, smallest)).map(({ place, score }) => {
     const marks = place.slice(2, 6), frame = frameFromPoints(known.detectedFrame, marks);
     const well = mean(place[1]) * finest >= known.seenWell[0] && score >= known.seenWell[1] && Math.abs(frame[3]) < 0.3 && sideways(marks) < 0.2;
@@ -363,7 +363,12 @@ export async function findFaces(nets, picture, smallest = known.smallest) {
   if (sure(faces)) return faces;
   const frames = seen.map(({ frame }) => frame), others = await searchTurned(nets, picture, frames);
   faces = eachOnce([...faces, ...await refine(others)]);
-  return sure(faces) ? faces : eachOnce([...faces, ...await refine([...frames, ...others], cutSharp)]);
+  if (sure(faces)) return faces;
+  faces = eachOnce([...faces, ...await refine([...frames, ...others], cutSharp)]);
+  if (sure(faces)) return faces;
+  const faint = (await findCandidates(nets, picture, smallest, known.faintScore)).slice(0, known.faintPlaces).map(({ place }) => frameFromPoints(known.detectedFrame, place.slice(2, 6)));
+  for (const cut of [cutFace, cutSharp]) faces = eachOnce([...faces, ...await refine(faint, cut, known.faintSecondScore)]);
+  return faces;
 }
 
 export function measureExpression(points) {
