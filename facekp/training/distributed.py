@@ -119,15 +119,16 @@ def fit_shards(
                 write_state(path, model.variables, optimizer, progress)
     return model, progress["losses"]
 
-# %% ../../nbs/library/training/distributed.ipynb #ff54167f
+# %% ../../nbs/library/training/distributed.ipynb #1fc55dee
 def worker_strategy(
     addresses: list[str],  # host:port of each machine, in the same order on all machines
     number: int,  # index of this machine in the addresses, from 0; machine 0 writes the state
 ) -> Any:  # tf.distribute.MultiWorkerMirroredStrategy
     "Connect to the other machines and wait until all have joined. Raises UserError for an invalid number or address."
+    if not addresses:
+        raise UserError(f"worker {number}: no addresses; expected host:port of each machine, such as 10.0.0.1:9000")
     if not 0 <= number < len(addresses):
-        raise UserError(f"worker {number}: expected a number from 0 to {len(addresses) - 1}, one "
-                        f"for each of {', '.join(addresses) or 'no addresses'}")
+        raise UserError(f"worker {number}: expected a number from 0 to {len(addresses) - 1}, one for each of {', '.join(addresses)}")
     for address in addresses:
         if not address.rpartition(":")[2].isdigit() or not address.rpartition(":")[0]:
             raise UserError(f"worker address {address!r}: expected host:port, such as "

@@ -149,7 +149,7 @@ def _describe_run(model: keras.Model, keeper: _BestWeights, count: int) -> Train
     epochs = keeper.history[-1]["epoch"]
     return TrainingRun(model, keeper.history, epochs, keeper.best_epoch, epochs * count, time.perf_counter() - keeper.started)
 
-# %% ../../nbs/library/training/loop.ipynb #0c9d3d49
+# %% ../../nbs/library/training/loop.ipynb #17e29569
 @keep_random_state()
 def fit(
     model: keras.Model,  # uncompiled, from grey [N,96,96,1], 0-255, to pixels [N,15,2]
@@ -159,7 +159,7 @@ def fit(
     batch_size: int = 64,  # faces per step
     learning_rate: float = 1e-3,  # initial learning rate; falls to 0 along half a cosine
     loss: Callable[..., Any] = masked_mse,  # masked_mse or masked_mae
-    patience: int = 6,  # validations without improvement before early stopping
+    patience: int = 6,  # early stopping after more validations than this without improvement
     seed: int = 0,  # seed of order and dropout; for reproducible initial weights, call set_seeds before building the model
     run_folder: str | Path | None = None,  # folder for the state of the run; None: no state is written
     resume: bool = False,  # continue from the state in run_folder if there is one

@@ -151,7 +151,7 @@ def _check_rates(learning_rate: float, fine_tune_rate: float, fine_tune_share: f
     if not 0 <= fine_tune_share < 1:
         raise UserError(f"fine_tune_share {fine_tune_share:g}: expected 0 (no fine-tuning) or more, and below 1, since the head is trained first")
 
-# %% ../../nbs/library/training/transfer.ipynb #913f0c58
+# %% ../../nbs/library/training/transfer.ipynb #87496dbb
 def fit_transfer(
     model: keras.Model,  # from build_transfer
     train: Faces,  # training set; missing labels (NaN) do not count in the loss
@@ -164,7 +164,7 @@ def fit_transfer(
     first_layer_share: float = 0.1,  # learning rate of the first layer over that of the head, 0-1
     first_layer: str | None = None,  # name of the first layer to fine-tune; None: all layers
     loss: Callable[..., Any] = masked_mse,  # masked_mse or masked_mae
-    patience: int = 6,  # validations without improvement before a stage ends
+    patience: int = 6,  # a stage ends after more validations than this without improvement
     seed: int = 0,  # seed of order and dropout; for reproducible initial weights, call set_seeds before building the model
     run_folder: str | Path | None = None,  # folder for the state of each stage; None: no state is written
     resume: bool = False,  # continue from the state in run_folder if there is one
