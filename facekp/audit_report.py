@@ -45,7 +45,7 @@ def _rows_text(rows: Sequence[int], shown: int = 8) -> str:
     return (", ".join(map(str, rows[:shown]))
             + (f" and {len(rows) - shown:,} more" if len(rows) > shown else ""))
 
-# %% ../nbs/library/audit_report.ipynb #bcb2eba0
+# %% ../nbs/library/audit_report.ipynb #2b49fda6
 def _labelled_lines(audit: Audit) -> list[str]:
     "Return two tables side by side: rows by keypoint, and rows by number of labelled values."
     counts = [f"{values:>7} {rows:>9,}" for values, rows in audit.row_counts.items()]
@@ -64,8 +64,8 @@ def _source_lines(audit: Audit) -> list[str]:
     if audit.cut is None:
         return ["Annotation sources: the pattern of missing labels does not change; no second "
                 "source is visible", ""]
-    lines = [f"Annotation sources: from row {audit.cut:,} on (0-based) other keypoints are labelled.",
-             "Mean y in px of the keypoints that both label; a shift measured from the eyes is a",
+    lines = [f"Annotation sources: from row {audit.cut:,} on (0-based), other keypoints are labelled.",
+             "Mean y in px of the keypoints that both sources label; a shift measured from the eyes is a",
              "difference in convention, the rest is framing:",
              f"{'keypoint':<26}{'before':>9}{'after':>9}{'moved':>9}{'convention':>12}"]
     for row in audit.sources:
@@ -75,7 +75,7 @@ def _source_lines(audit: Audit) -> list[str]:
         lines.append(f"{row['keypoint']:<26}{numbers}{mark}")
     return [*lines, ""]
 
-# %% ../nbs/library/audit_report.ipynb #1ceeb54b
+# %% ../nbs/library/audit_report.ipynb #d9d93f4a
 def _image_lines(audit: Audit) -> list[str]:
     "Describe duplicates, brightness and contrast."
     if audit.duplicates is None or audit.brightness is None or audit.contrast is None:
@@ -83,7 +83,7 @@ def _image_lines(audit: Audit) -> list[str]:
     disagreement = (f"; two labels of one image differ by {audit.label_disagreement:.2f} px (median)"
                     if audit.label_disagreement is not None else "")
     return [f"Duplicates: {len(audit.duplicates):,} rows repeat the image of an earlier row, "
-            f"{audit.near_duplicates:,} more nearly so",
+            f"{audit.near_duplicates:,} more are near duplicates",
             f"            {audit.groups:,} groups{disagreement}",
             f"Brightness: {audit.brightness[0]:.0f} +- {audit.brightness[1]:.0f}, "
             f"contrast {audit.contrast[0]:.0f} +- {audit.contrast[1]:.0f} grey values", ""]
@@ -104,17 +104,17 @@ def _list_lines(audit: Audit, shown: int) -> list[str]:
     lines += [_clip(f"  row {entry['row']:>6}  {entry['reason']}") for entry in invalid[:shown]]
     return [*lines, ""]
 
-# %% ../nbs/library/audit_report.ipynb #ee31e817
+# %% ../nbs/library/audit_report.ipynb #ef951eca
 def _advice_lines(audit: Audit) -> list[str]:
     "Derive advice for the split, the loss and the score."
-    lines = ["What follows:"]
+    lines = ["Advice:"]
     if audit.misfit:
         lines += ["  images " + line for line in textwrap.wrap(audit.misfit, 90)]
     if audit.complete < audit.rows:
         lines.append("  loss   mask missing keypoints (labels 'masked'), or train on the "
                      f"{audit.complete:,} complete rows; compare")
     if audit.groups is not None and audit.groups < audit.rows:
-        lines.append("  split  by group, so that no image, photo or person is on both sides")
+        lines.append("  split  by group, so that no image, photo or person is in both sets")
     if audit.across_groups:
         lines.append(f"  split  give duplicates one group first: {audit.across_groups:,} sets of "
                      "(near) duplicates are spread over several groups")
@@ -123,6 +123,6 @@ def _advice_lines(audit: Audit) -> list[str]:
         lines.append("  score  each annotation source separately: their conventions for nose and "
                      "lip differ")
     if audit.suspects:
-        lines.append("  score  a few wrong labels can dominate a mean of squares: look at the "
+        lines.append("  score  a few wrong labels can dominate a mean squared error: look at the "
                      "worst faces first")
     return lines if len(lines) > 1 else [*lines, "  nothing found that would affect training"]

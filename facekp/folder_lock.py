@@ -17,13 +17,13 @@ from typing import IO
 
 from .errors import UserError
 
-# %% ../nbs/library/folder_lock.ipynb #a3e45356
+# %% ../nbs/library/folder_lock.ipynb #c70028e0
 @contextlib.contextmanager
 def lock_folder(
     folder: str | Path,  # folder to lock, created if it is missing
     name: str = ".lock",  # name of the lock file, which is removed at the end
 ) -> Iterator[None]:  # a context; the system releases the lock even if the process is killed
-    "Lock a folder against other processes and threads that lock it. Raises UserError if another holds the lock; on a file system without locks, does nothing."
+    "Lock a folder against other processes and threads that lock it. Raises UserError if another holds the lock; has no effect on a file system without locks."
     folder = Path(folder)
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)

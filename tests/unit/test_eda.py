@@ -318,7 +318,7 @@ def test_text_fits_a_terminal_for_any_set(faces, count):
 
 def test_text_says_what_was_found(faces):
     text = audit_text(audit(faces))
-    for part in ("400 rows, 122 complete", "from row 130 on", "<- another convention", "16 rows repeat the image", "What follows:", "by group"):
+    for part in ("400 rows, 122 complete", "from row 130 on", "<- another convention", "16 rows repeat the image", "Advice:", "by group"):
         assert part in text, part
     clean = audit_text(audit_points(shapes(40)))
     assert "no second source" in clean and "Suspect labels: none" in clean and "nothing found that would affect" in clean
