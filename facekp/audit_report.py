@@ -104,7 +104,7 @@ def _list_lines(audit: Audit, shown: int) -> list[str]:
     lines += [_clip(f"  row {entry['row']:>6}  {entry['reason']}") for entry in invalid[:shown]]
     return [*lines, ""]
 
-# %% ../nbs/library/audit_report.ipynb #ef951eca
+# %% ../nbs/library/audit_report.ipynb #0fcdfd90
 def _advice_lines(audit: Audit) -> list[str]:
     "Derive advice for the split, the loss and the score."
     lines = ["Advice:"]
@@ -117,7 +117,7 @@ def _advice_lines(audit: Audit) -> list[str]:
         lines.append("  split  by group, so that no image, photo or person is in both sets")
     if audit.across_groups:
         lines.append(f"  split  give duplicates one group first: {audit.across_groups:,} sets of "
-                     "(near) duplicates are spread over several groups")
+                     "(near) duplicates span several groups")
     if audit.cut is not None:
         lines.append("  split  rows at random, not in the order of the table: its two parts differ")
         lines.append("  score  each annotation source separately: their conventions for nose and "
