@@ -23,7 +23,7 @@ facekp.inference     detect faces, predict and track their keypoints
 facekp.export        ONNX and LiteRT
 facekp.plots         draw faces with keypoints
 facekp.config        settings.ini and the environment
-facekp.jobs          what the command does, as functions; facekp.cli is the command
+facekp.jobs          the jobs of the command, as functions; facekp.cli is the command
 """
 
 import lazy_loader

@@ -7,9 +7,9 @@ from typing import Any
 
 
 def _stop(*_: Any) -> None:
-    "End the process with the line that a Ctrl-C gives later."
+    "End the process with the line that a later Ctrl-C prints."
     os.write(2, b"facekp: stopped\n")
-    os._exit(130)  # nothing was begun; an exception might be dropped or printed by the import system
+    os._exit(130)  # no work has begun; the import system might drop or print an exception
 
 
 def main() -> int:  # exit status
@@ -23,7 +23,7 @@ def main() -> int:  # exit status
         _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     try:
         return run()
-    except KeyboardInterrupt:  # while the options were read
+    except KeyboardInterrupt:  # while the options are read
         print("facekp: stopped", file=sys.stderr)
         return 130
     finally:

@@ -262,7 +262,7 @@ def card_page() -> str:
               "| HELEN, AFW: photographs from the web | the 300-W project | research only |",
               "| YouTube Faces: video frames | a model | research only |",
               "| synthetic faces | exact, from this package | free to use and share |",
-              *(["| all of these | blended with predictions of MediaPipe Attention Mesh, which Google trained on its own data | the model is under Apache-2.0 |"] if second else []), "",
+              *(["| photographs and video frames | blended with predictions of MediaPipe Attention Mesh, which Google trained on its own data | the model is under Apache-2.0 |"] if second else []), "",
               "The package contains no images from these data sets. Weights trained on data for research only are for research only."
               + (" The metadata in the file list the data of the shipped version." if notes.get("data") else ""), "",
               *([f"In numbers: {', '.join(counts)}.", ""] if counts else []),
