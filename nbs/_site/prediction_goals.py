@@ -64,18 +64,27 @@ def whole(record: dict) -> Measured:
 
 
 def default_time(record: dict) -> Measured:
-    times = [run["processor_ms_median"][TIMED[0]] for run in record["runs"]]
-    return Measured(" and ".join(f"{time:.0f}" for time in times) + " ms of processor time", max(times) <= 40)
+    "Judge the last run, which is that of the present search."
+    elapsed, *processor = [record["runs"][-1][key][TIMED[0]] for key in ("ms_median", "processor_ms_median")]
+    return Measured(f"{elapsed:.0f} ms ({processor[0]:.0f} ms of processor time)", elapsed <= 40)
 
 
 def time_ratio(record: dict) -> Measured:
-    ratios = {kind: [run[key][TIMED[1]] / run[key][TIMED[2]] for run in record["runs"]] for kind, key in (("processor", "processor_ms_median"), ("elapsed", "ms_median"))}
-    return Measured("; ".join(f"{' and '.join(f'{ratio:.2f}' for ratio in values)} of {kind} time" for kind, values in ratios.items()), all(ratio <= 0.8 for values in ratios.values() for ratio in values))
+    run = record["runs"][-1]
+    ratios = {kind: run[key][TIMED[1]] / run[key][TIMED[2]] for kind, key in (("elapsed", "ms_median"), ("processor", "processor_ms_median"))}
+    return Measured(" and ".join(f"{ratio:.2f} of {kind} time" for kind, ratio in ratios.items()), max(ratios.values()) <= 0.8)
 
 
 def worst(key: str, limit: float, unit: str) -> Callable[[dict], Measured]:
     "Judge the worst motion of the tracking benchmark."
     return lambda record: at_most(max(row[key] for row in record["motions"] if key in row), limit, unit)
+
+
+def tracking_time(record: dict) -> Measured:
+    "Judge the mean time of the worst motion; an earlier record, of another processor, is shown beside it."
+    slowest = max(row["processor_ms_mean"] for row in record["motions"])
+    earlier = "".join(f"; {one['processor_ms_mean']:.3g} ms on {one['machine']['processor']}, {one['tracker']}" for one in record.get("earlier", []))
+    return Measured(f"{slowest:.3g} ms of processor time, mean, on {record['machine']['processor']}{earlier}", slowest <= 4)
 
 
 def gaps(record: dict) -> Measured:
@@ -88,13 +97,13 @@ def cuts(record: dict) -> Measured:
     return share(row["new_id"], row["videos"], 1.0)
 
 
-BUSY = "two runs, while other programs used both cores; composed scenes of ten megapixels, an earlier version of the search"
+COMPOSED_TEN = "composed scenes of ten megapixels; AMD processor without AVX-512, other programs at a lower priority"
 COMPOSED = "real faces blended into images without faces, not photographs"
 GOALS = [
-    Goal("default search: at most 40 ms per photograph of ten megapixels, median", "speed.json", default_time, BUSY),
+    Goal("default search: at most 40 ms per photograph of ten megapixels, median", "speed.json", default_time, COMPOSED_TEN),
     Goal("149 of 150 faces of HELEN's photographs found", "photos_composed.json", whole, COMPOSED),
     Goal("118 of 120 faces found in collages, 17 px between the eyes", "photos_composed.json", collage, COMPOSED),
-    Goal("min_face_size=0.1: at most 0.8 of MediaPipe's time in the same run", "speed.json", time_ratio, BUSY),
+    Goal("min_face_size=0.1: at most 0.8 of MediaPipe's time in the same run", "speed.json", time_ratio, COMPOSED_TEN),
     Goal("sunglasses: 59 of 60 found", "robustness.json", spoiled("sunglasses", 59 / 60), COMPOSED),
     Goal("strong blur: 49 of 60 found", "robustness.json", spoiled("strong blur", 49 / 60), COMPOSED),
     Goal("roll of 90 degrees: 59 of 60 found", "robustness.json", spoiled("roll 90", 59 / 60), COMPOSED),
@@ -104,7 +113,7 @@ GOALS = [
     Goal("half-hidden faces flagged", "robustness.json", flagged("half hidden"), COMPOSED),
     Goal("tracking, motion: error at most 0.3% of the interocular distance", "tracking.json", worst("error_percent", 0.3, "%"), "simulated videos, worst motion"),
     Goal("tracking, rest: jitter at most 0.05 px", "tracking.json", worst("jitter_px", 0.05, "px"), "simulated videos"),
-    Goal("tracking: at most 4 ms per frame of 640x480 with one face", "tracking.json", worst("processor_ms_mean", 4.0, "ms of processor time, mean"), "simulated videos, before the tracker compared shots"),
+    Goal("tracking: at most 4 ms per frame of 640x480 with one face", "tracking.json", tracking_time, "simulated videos"),
     Goal("tracking: an id survives 10 lost frames", "tracking.json", gaps, "simulated videos, 10 and 20 black frames"),
     Goal("tracking: a new id after a cut to another person", "cuts.json", cuts, "real faces in simulated videos"),
 ]
