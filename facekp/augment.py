@@ -76,9 +76,9 @@ def plain_recipe(
         A.GaussNoise(std_range=(0, MAX_NOISE), p=1),
     ], keypoint_params=KEYPOINT_PARAMS, seed=seed)
 
-# %% ../nbs/course/07_augmentation.ipynb #2201610b
+# %% ../nbs/course/07_augmentation.ipynb #6d35d2a6
 class Warp(A.DualTransform):
-    "Shift 5 x 5 control points of the image at random and interpolate between them, as if it were another face of the same person."
+    "Shift 5 x 5 control points of the image at random and interpolate between them, as if the face had slightly different proportions."
     _targets = A.HorizontalFlip._targets
 
     class InitSchema(A.DualTransform.InitSchema):
