@@ -81,7 +81,7 @@ def of_accuracy() -> Claim:
     constant, runs = record["constant_face"], read_study(MAIN).runs
     trained = runs[runs.model != "mean"]
     found = (f"On {record['data']['complete_rows']:,} real rows, one constant face is {constant['accuracy']:.0%} \"accurate\" at an RMSE of {constant['rmse']:.2f} px, and a prediction "
-             f"with every point 20 px off is 100% \"accurate\". Over {len(trained)} runs on photographs the \"accuracy\" is {trained.accuracy.min():.0%} to {trained.accuracy.max():.0%} while the RMSE is {trained.rmse.min():.2f} "
+             f"with every coordinate 20 px too large is 100% \"accurate\". Over {len(trained)} runs on photographs the \"accuracy\" is {trained.accuracy.min():.0%} to {trained.accuracy.max():.0%} while the RMSE is {trained.rmse.min():.2f} "
              f"to {trained.rmse.max():.2f} px.")
     short = f"{float(rows['baseline']['accuracy']):.0%}, but the mean face has {float(rows['mean']['accuracy']):.0%}; RMSE {float(rows['baseline']['rmse']):.2f} px"
     return Claim("accuracy: 83% to 95%", "Keras's accuracy for 30 outputs, computed on labels and on every run", found, short, "wrong metric")
