@@ -203,7 +203,7 @@ def test_copies_that_contradict_each_other_are_suspect():
     points[9] = points[4] - [0, 5]
     assert audit(as_faces(points, images)).suspects == []
     assert found.duplicates == [(9, 4)] and found.across_groups == 1
-    assert "1 sets of (near) duplicates are spread over several groups" in audit_text(found)
+    assert "1 sets of (near) duplicates span several groups" in audit_text(found)
 
 
 def test_copies_point_to_the_first_row_that_shows_the_picture():
