@@ -1,10 +1,11 @@
-"""Compare every export format of a trained network with Keras on real faces, each in its own runtime on one core.
+"""Compare every export format of a trained network with Keras on real faces, each in its own runtime with one thread.
 
     python benchmarks/formats.py --model MODEL.keras --faces FACES.npz [--count 200] [--out results/deploy/formats.json]
 
 FACES.npz is split by split_by_group(faces, 0.2, 0): formats are compared on --count faces of the test set, and the int8 formats are calibrated on
-500 faces of the rest. Every format runs in its own process, and formats take turns, so that other load on the machine affects all equally. Times are
-the best and the median CPU time over all turns. The record contains numbers only, no images. Needs: make dev
+500 faces of the rest. Every format runs in its own process, where TensorFlow's thread counts are set to one as well. The formats take turns, so that
+other load on the machine affects all equally. Times are the best and the median wall-clock time of a call over all turns.
+The record contains numbers only, no images. Needs: make dev
 """
 
 import argparse

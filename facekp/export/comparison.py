@@ -63,7 +63,7 @@ def open_exported(
     "Open an exported model with its own runtime. Raises UserError for other files."
     return SavedModel(path) if Path(path).is_dir() else load_keypoint_model(path, threads)
 
-# %% ../../nbs/library/export/comparison.ipynb #11701c04
+# %% ../../nbs/library/export/comparison.ipynb #bdc3517d
 def compare_formats(
     model: keras.Model,  # the network that was exported
     files: dict[str, Path],  # format -> path
@@ -71,7 +71,7 @@ def compare_formats(
     points: npt.NDArray[np.float32],  # [N,15,2], labels in pixels
     repeats: int = 100,  # number of timed predictions of one face
 ) -> list[dict[str, Any]]:  # format, bytes, largest_difference px, rmse px, median_ms, best_ms, load_ms; the first row is Keras
-    "Compare each file, run in its own runtime on one core, with the Keras model. Raises RunError for a file whose predictions depend on the batch size."
+    "Compare each file, run in its own runtime, with the Keras model: ONNX Runtime and LiteRT use one thread, TensorFlow its default number. Raises RunError for a file whose predictions depend on the batch size."
     expected = predict_points(model, images)
     rows = [{"format": "keras", "bytes": int(sum(weight.nbytes for weight in model.get_weights())),
              "largest_difference": 0.0, "load_ms": None, "rmse": rmse(expected, points),
