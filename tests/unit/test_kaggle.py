@@ -236,7 +236,7 @@ def test_submit_writes_every_row(folder, run, form, tmp_path, capsys):
     said = capsys.readouterr().out
     written, lookup = pd.read_csv(out), pd.read_csv(folder / "IdLookupTable.csv")
     assert written["RowId"].equals(lookup["RowId"]) and written["Location"].between(0, 96).all() and f"{len(lookup):,} values" in said
-    assert ("truth of these synthetic faces is known" in said) == (form == "folder")
+    assert ("true keypoints of these synthetic faces are known" in said) == (form == "folder")
     if form == "folder":
         truth = pd.read_csv(folder / "truth.csv").query("Set == 'test'").set_index("Row")
         true = [truth.loc[row.ImageId, row.FeatureName] for row in lookup.itertuples()]
