@@ -164,7 +164,7 @@ def _turn_back(points: np.ndarray, turn: int, shape: tuple[int, ...]) -> np.ndar
         points = np.stack([last - points[..., 1], points[..., 0]], axis=-1)
     return points
 
-# %% ../../nbs/library/inference/landmarker.ipynb #73031a75
+# %% ../../nbs/library/inference/landmarker.ipynb #8264ab70
 class FaceLandmarker:
     "Find faces and their keypoints in images."
 
@@ -202,16 +202,18 @@ class FaceLandmarker:
     def find_faces(
         self,
         image: np.ndarray,  # uint8 [H,W,3], RGB
+        thorough: bool = True,  # False: one search without the further ones where no face is sure; for frames of a video
     ) -> list[Face]:  # highest confidence first
         "Find the faces of an image in memory."
-        return self.find_faces_of_all([image])[0]
+        return self.find_faces_of_all([image], thorough)[0]
 
     def find_faces_of_all(
         self,
         images: Sequence[np.ndarray],  # uint8 [H,W,3], RGB, of any sizes
+        thorough: bool = True,  # as in find_faces
     ) -> list[list[Face]]:  # the faces of each image, highest confidence first
         "Find the faces of several images in memory; their candidates go through the networks together."
-        return _search(self, [self._make_pyramid(image) for image in images])
+        return _search(self, [self._make_pyramid(image) for image in images], thorough)
 
     def refine(
         self,
@@ -295,14 +297,16 @@ def _add(faces: list[list[Face]], more: Sequence[Sequence[Face]]) -> None:
     for number, found in enumerate(more):
         faces[number] = _deduplicate([*faces[number], *found])
 
-# %% ../../nbs/library/inference/landmarker.ipynb #34409f39
-def _search(landmarker: FaceLandmarker, pyramids: Sequence[ImagePyramid]) -> list[list[Face]]:
+# %% ../../nbs/library/inference/landmarker.ipynb #22eb90e7
+def _search(landmarker: FaceLandmarker, pyramids: Sequence[ImagePyramid], thorough: bool = True) -> list[list[Face]]:
     "Find the faces of several images; search those without a sure face again: with a border, turned, sharpened, and for faint faces."
     first = [_first_pass(landmarker, number, pyramid) for number, pyramid in enumerate(pyramids)]
     faces = _find_points(landmarker, pyramids, [one for _, clear in first for one in clear], CLEAR_CONFIDENCE)
     doubtful = [place for places, _ in first for place in places
                 if not any(same_place(place.crop, face.crop) for face in faces[place.image])]
     _add(faces, _refine(landmarker, pyramids, doubtful))
+    if not thorough:
+        return faces
     turned = [place for number in _without_sure_face(faces) for place in _search_turned(landmarker, number, pyramids[number], first[number][0])]
     _add(faces, _refine(landmarker, pyramids, turned))
     blurred = set(_without_sure_face(faces))

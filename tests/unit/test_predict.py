@@ -559,3 +559,13 @@ def test_strongly_blurred_faces_are_found_where_the_detector_gives_a_low_score(r
     truth = (faces.points[row] + 0.5) * 160 / 96 - 0.5 + [150, 90]
     found = facekp.load(threads=1).find_faces(scene)
     assert len(found) == 1 and np.linalg.norm(found[0].points - truth, axis=1).mean() < 0.2 * np.linalg.norm(truth[0] - truth[1])
+
+
+def test_a_face_upside_down_that_enters_a_video_is_found_within_twelve_frames():
+    wall = np.full((240, 240, 3), 120, np.uint8)
+    entered = wall.copy()
+    entered[60:180, 60:180] = cv2.resize(synthetic_faces(3, seed=3, workers=1).images[0], (120, 120))[::-1, ::-1, None]
+    tracker = FaceTracker(facekp.load(threads=1))
+    assert not tracker.landmarker.find_faces(entered, thorough=False) and len(tracker.landmarker.find_faces(entered)) == 1
+    found = [len(tracker.next(entered if number else wall, number / 30)) for number in range(30)]
+    assert found[12:] == [1] * 18, found
