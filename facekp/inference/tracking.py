@@ -80,7 +80,7 @@ def _smoothing_factor(cutoff: Any, step: float) -> Any:
     "Return the weight of a new value in a first-order low-pass filter with a cutoff in hertz, after a step in seconds."
     return 1 / (1 + 1 / (2 * math.pi * cutoff * step))
 
-# %% ../../nbs/library/inference/tracking.ipynb #71bb4ee4
+# %% ../../nbs/library/inference/tracking.ipynb #fd7e5f34
 VERIFY_EVERY = 8  # frames between two confirmations of a face by the detector
 SEARCH_EVERY = 30  # frames between two searches of the whole frame: at 30 frames per second, a new face is found within a second
 THOROUGH_EVERY = 12  # frames from one thorough search for turned, blurred and faint faces to the next, while no face or a lost one is looked for
@@ -258,7 +258,7 @@ class FaceTracker:
             self._tracks[number] = _Track(face, _new_filter(self.smoothing), sight)
         return number
 
-# %% ../../nbs/library/inference/tracking.ipynb #aa30c664
+# %% ../../nbs/library/inference/tracking.ipynb #c4c22179
 def _find_faces(tracker: FaceTracker, image: np.ndarray) -> tuple[list[Face], bool]:
     "Follow faces, look where they were, or search the whole frame; tell whether the detector ran."
     tracks, number = list(tracker._tracks.values()), tracker._number
