@@ -33,7 +33,7 @@ def course_hours() -> int:
 def course_sentence() -> str:
     "Return a sentence on the number of units and their time."
     minutes = course_rows().minutes
-    return f"{len(minutes)} units, about {course_hours()} hours with exercises; unit 1 trains a detector in {minutes[0]} minutes."
+    return f"{len(minutes)} units, about {course_hours()} hours with exercises; unit 1 ({minutes[0]} minutes) trains a detector."
 
 
 def compact_markdown(table: pd.DataFrame) -> str:
@@ -41,20 +41,19 @@ def compact_markdown(table: pd.DataFrame) -> str:
     from facekp.tables import to_markdown
 
     padded = to_markdown(table, text_columns=tuple(table))
-    return re.sub(r" {2,}", " ", re.sub(r"-{3,}", "---", padded))
+    return re.sub(r" {2,}", " ", re.sub(r":?-{3,}", "-", padded))
 
 
 def peers_sentence() -> str:
-    "Return the error and speed of the shipped model and of MediaPipe, and the shipped model's NME, from the records."
+    "Return the error and speed of the shipped model and of MediaPipe, from the record."
     from facekp.experiments.measurement import read_measurement
 
-    record, uses = (read_measurement(ROOT / "results" / folder / f"{name}.json") for folder, name in (("deploy", "peers"), ("prediction", "uses")))
+    record = read_measurement(ROOT / "results" / "deploy" / "peers.json")
     own, other = record["models"]["facekp default"], record["models"]["MediaPipe face_landmark"]
     low, high = own["interval"]
-    return (f"On {record['data']['faces']} held-out photographs of HELEN and AFW, the shipped model ({own['bytes'] / 1e6:.1f} MB, {own['median_ms']:.1f} ms per face on one core, without detection) "
-            f"has an RMSE of {own['rmse']:.2f} px (95% CI {low:.2f}–{high:.2f}) in 96x96 crops; MediaPipe's face_landmark has {other['rmse']:.2f} px and {other['median_ms']:.1f} ms. "
-            f"The measured copy was trained without them. dlib's landmark model was not run. On {uses['data']['faces']} LFPW photographs the NME, the mean distance over eye distance, is {uses['nme']:.1%}. "
-            "[More](https://facekp.github.io/facekp/prediction.html).")
+    return (f"On {record['data']['faces']} photographs of HELEN and AFW, a copy trained without them has an RMSE of {own['rmse']:.2f} px (95% CI {low:.2f}–{high:.2f}), "
+            f"MediaPipe's face_landmark {other['rmse']:.2f} px ({other['interval'][0]:.2f}–{other['interval'][1]:.2f}). Per face, without detection: {own['median_ms']:.1f} and {other['median_ms']:.1f} ms on one core. "
+            "dlib's landmark model was not run. [More](https://facekp.github.io/facekp/prediction.html).")
 
 
 def first_result() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "nbs" / "_site"))
 
-from claims import claim_rows, claims_page, count, verdict
+from claims import claim_rows, claims_page, count, verdict, verdict_of_both
 
 
 def rows() -> dict[str, list[str]]:
@@ -38,6 +38,12 @@ def test_numbers_are_those_of_the_records():
 def test_verdicts_follow_from_the_counts(lower, none, higher, expected):
     verdicts = ["lower"] * lower + ["no difference seen"] * none + ["higher"] * higher
     assert verdict(count(pd.DataFrame({"question": "q", "verdict": pd.Series(verdicts, dtype=str)}), "q")) == expected
+
+
+@pytest.mark.parametrize("random_gaps, expected", [((1, 2, 5), "supported only with the table's gaps"), ((7, 1, 0), "supported"), ((0, 4, 0), "supported")])
+def test_a_claim_that_random_gaps_contradict_is_supported_with_the_gaps_of_the_table_only(random_gaps, expected):
+    assert verdict_of_both((8, 0, 0), random_gaps) == expected
+    assert verdict_of_both((3, 3, 2), random_gaps) == "undecided" and verdict_of_both((0, 0, 8), random_gaps) == "contradicted"
 
 
 def test_the_readme_and_the_page_of_claims_have_one_verdict():
