@@ -8,9 +8,10 @@ Docs: https://facekp.github.io/facekp/library/inference/results.html.md"""
 __all__ = ['FACE_COLUMNS', 'Face', 'face_to_pandas', 'face_to_html', 'face_to_dict', 'face_from_dict', 'face_to_row',
            'faces_to_supervision']
 
-# %% ../../nbs/library/inference/results.ipynb #503d763b
+# %% ../../nbs/library/inference/results.ipynb #b042ff93
 import base64
 import inspect
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from ..errors import UserError
 from ..geometry import Crop
 from ..images import encode_png
 from .alignment import align_face
-from .expression import measure_expression
+from .expression import MEASURES, measure_expression
 from .head_pose import HeadPose, head_pose
 from ..keypoints import COLUMNS, KEYPOINTS
 
@@ -138,10 +139,18 @@ def face_to_html(
     note = " ".join([f"confidence {face.confidence:.2f}", *face.flags])
     return f"<div>{chip}<p>{note}<br>{words}</p>{face_to_pandas(face).round(1).to_html()}</div>"
 
-# %% ../../nbs/library/inference/results.ipynb #67e795f0
+# %% ../../nbs/library/inference/results.ipynb #e1f75cbb
+def _measures(face: Face) -> dict[str, dict[str, float | None]]:
+    "Return pose (tenths of a degree) and expression (thousandths of the interocular distance); None for a value that the points do not give."
+    with np.errstate(divide="ignore", invalid="ignore"):
+        pose, expression = face.pose._asdict(), face.expression
+    return {kind: {name: round(value, digits) if math.isfinite(value) else None for name, value in values.items()}
+            for kind, values, digits in (("pose", pose, 1), ("expression", expression, 3))}
+
+
 def face_to_dict(
     face: Face,  # face of an image or frame
-) -> dict[str, Any]:  # track_id (in videos), box, confidence, flags, points and sigma by keypoint, crop
+) -> dict[str, Any]:  # track_id (in videos), box, confidence, flags, points and sigma by keypoint, crop, pose, expression
     "Return a face in plain Python types, rounded to hundredths of a pixel."
     points, sigma = (np.round(values.astype(float), 2).tolist() for values in (face.points, face.sigma))
     track = {} if face.track_id is None else {"track_id": face.track_id}
@@ -150,7 +159,7 @@ def face_to_dict(
     return {**track, "box": np.round(face.box.astype(float), 1).tolist(),
             "confidence": round(face.confidence, 3), "flags": list(face.flags),
             "points": dict(zip(KEYPOINTS, points)), "sigma": dict(zip(KEYPOINTS, sigma)),
-            "crop": crop}
+            "crop": crop, **_measures(face)}
 
 
 def face_from_dict(
@@ -165,10 +174,10 @@ def face_from_dict(
                 tuple(values["flags"]), Crop((x, y), crop["size"], crop["angle"]),
                 values.get("track_id"))
 
-# %% ../../nbs/library/inference/results.ipynb #c3e92981
+# %% ../../nbs/library/inference/results.ipynb #d9b8ae6c
 FACE_COLUMNS = ("left", "top", "right", "bottom", "confidence", "flags", *COLUMNS,
                 *(f"{keypoint}_sigma" for keypoint in KEYPOINTS),
-                "crop_x", "crop_y", "crop_size", "crop_angle")  # of the CSV table and of to_pandas
+                "crop_x", "crop_y", "crop_size", "crop_angle", *HeadPose._fields, *MEASURES)  # of the CSV table and of to_pandas
 
 
 def face_to_row(
@@ -179,7 +188,7 @@ def face_to_row(
     return [*np.round(face.box.astype(float), 1).tolist(), round(face.confidence, 3),
             " ".join(face.flags), *np.round(face.points.reshape(-1).astype(float), 2).tolist(),
             *np.round(face.sigma.astype(float), 2).tolist(),
-            *(round(value, 2) for value in crop), round(face.crop.angle, 4)]
+            *(round(value, 2) for value in crop), round(face.crop.angle, 4), *(value for values in _measures(face).values() for value in values.values())]
 
 
 def faces_to_supervision(

@@ -7,12 +7,14 @@ Docs: https://facekp.github.io/facekp/library/inference/schema.html.md"""
 # %% auto #0
 __all__ = ['SCHEMA_VERSION', 'SCHEMA', 'face_schema', 'result_schema']
 
-# %% ../../nbs/library/inference/schema.ipynb #aa9fc4bf
+# %% ../../nbs/library/inference/schema.ipynb #663506bd
 from typing import Any
 
+from .expression import MEASURES
+from .head_pose import HeadPose
 from ..keypoints import KEYPOINTS
 
-# %% ../../nbs/library/inference/schema.ipynb #d9bb7d2e
+# %% ../../nbs/library/inference/schema.ipynb #02ed00a4
 SCHEMA_VERSION = 1  # grows when a reader of the old format would misread the new one
 SCHEMA = f"facekp-faces/{SCHEMA_VERSION}"
 
@@ -30,7 +32,13 @@ def face_schema() -> dict[str, Any]:  # a JSON Schema
         "crop": {"type": "object", "required": ["center", "size", "angle"], "description": "the square that the keypoint model received; pixels, radians clockwise",
                  "properties": {"center": pair, "size": {"type": "number", "exclusiveMinimum": 0}, "angle": number}},
     }
-    return {"type": "object", "properties": properties, "required": [name for name in properties if name != "track_id"]}
+    measure = {"type": ["number", "null"]}
+    properties |= {
+        "pose": {"type": "object", "required": list(HeadPose._fields), "properties": dict.fromkeys(HeadPose._fields, measure),
+                 "description": "head pose in degrees: yaw positive if the face looks to the right of the image, pitch if it looks up, roll clockwise; null: the points do not give it"},
+        "expression": {"type": "object", "required": list(MEASURES), "properties": dict.fromkeys(MEASURES, measure),
+                       "description": "opening of the mouth between the outer edges of the lips, width of the mouth, height of the inner brow ends above the eye centres, in interocular distances; null: the points do not give it"}}
+    return {"type": "object", "properties": properties, "required": [name for name in properties if name not in ("track_id", "pose", "expression")]}
 
 
 def result_schema() -> dict[str, Any]:  # a JSON Schema (draft 2020-12)
