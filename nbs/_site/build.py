@@ -54,7 +54,7 @@ def lesson_modules() -> dict[Path, Path]:
 def first_lines() -> str:
     "Return the lines of the index notebook that install the package and find a first face."
     block = next(re.search(r"```\n(.+?)```", cell["source"], re.DOTALL) for cell in read_cells(NOTEBOOKS / "index.ipynb") if "```" in cell["source"])
-    return block.group(1).strip()
+    return "\n".join(block.group(1).strip().splitlines()[:2])
 
 
 def teaching_paths() -> list[Path]:

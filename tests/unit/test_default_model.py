@@ -172,7 +172,7 @@ def test_branches_start_from_the_same_weights_and_their_mean_goes_on_while_what_
 
     monkeypatch.setattr(script, "learn", add)
     for options.only in (1, 0):
-        with pytest.raises(SystemExit, match=f"again {options.only} is there"):
+        with pytest.raises(SystemExit, match=f"again {options.only} is finished"):
             go()
     options.only = None
     assert [story["stage"] for story in go()] == ["again", "again"] and trained == ["again1-seed0", "again0-seed0"]

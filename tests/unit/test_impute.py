@@ -153,8 +153,8 @@ def test_the_lesson_quotes_its_records():
     mixed = {name: [f"{record['source_mix'][name][meaning]['mean']:.2f}" for meaning in ("same", "other")] for name in ("knn", "ridge")}
     assert f"the error of KNN rises from {mixed['knn'][0]} to {mixed['knn'][1]} px and that of ridge from {mixed['ridge'][0]} to {mixed['ridge'][1]} px" in lesson
     donor = json.loads((ROOT / "results/forward_fill/meta.json").read_text())
-    assert f"row {donor['donor']:,}, gives an error of {donor['rmse']:.2f} px; other donors would give {donor['lowest']:.1f} to {donor['highest']:.1f} px" in lesson
-    assert f"fills {donor['rows']:,} rows" in lesson and f"between {donor['share'][0]:.1%} and {donor['share'][1]:.1%}" in lesson
+    assert f"row {donor['donor']:,}, gives an error of {donor['rmse']:.2f} px on all complete rows; other donors would give {donor['lowest']:.1f} to {donor['highest']:.1f} px" in lesson
+    assert f"copies the values of row {donor['donor']:,} into {donor['rows']:,} rows" in lesson and f"{donor['share'][0]:.1%} to {donor['share'][1]:.1%} of all values" in lesson
 
 
 def test_the_record_reproduces_the_known_errors_within_five_percent():
