@@ -30,12 +30,12 @@ def ced_curve(
     errors = np.sort(errors[np.isfinite(errors)])
     return errors, np.arange(1, len(errors) + 1) / max(len(errors), 1)
 
-# %% ../nbs/library/error_curves.ipynb #872be25c
+# %% ../nbs/library/error_curves.ipynb #9b7f5311
 def auc_contributions(
     errors: npt.NDArray[Any],  # float [N], errors of faces as shares of the interocular distance; NaN where unknown
     limit: float = FAILURE_LIMIT,  # end of the curve, share of the interocular distance
 ) -> npt.NDArray[Any]:  # float [N], 0 to 1; NaN where the error is unknown
-    "Return the contribution of each face to the area: the part of the range up to the limit that lies above its error."
+    "Return the contribution of each face to the area: the part of the range up to the limit that exceeds its error."
     return np.maximum(0, 1 - errors / limit)
 
 

@@ -120,7 +120,7 @@ def _deduplicate(faces: Iterable[Face]) -> list[Face]:
             kept.append(face)
     return kept
 
-# %% ../../nbs/library/inference/landmarker.ipynb #cd698475
+# %% ../../nbs/library/inference/landmarker.ipynb #82740263
 def _first_pass(landmarker: "FaceLandmarker", number: int,
                 pyramid: ImagePyramid) -> tuple[list[_Place], list[_Detected]]:
     "Return the places of all candidates of an image, and the detections at the clear ones."
@@ -150,7 +150,7 @@ def _search_turned(landmarker: "FaceLandmarker", number: int, pyramid: ImagePyra
         found += [_Place(number, fit_crop(DETECTOR_POINTS_IN_CROP, (one - border + 0.5) / scale - 0.5)) for one in points]
     return found
 
-
+# %% ../../nbs/library/inference/landmarker.ipynb #2eb0b569
 def _search_faint(landmarker: "FaceLandmarker", number: int, pyramid: ImagePyramid) -> list[_Place]:
     "Return the places of an image that the detector finds least unlike a face, down to a low score."
     detections, _ = find_candidates(landmarker.detector, pyramid, landmarker.min_face_size, FAINT_SCORE)

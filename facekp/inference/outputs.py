@@ -58,7 +58,7 @@ def predict_files(
         print_safely(f"wrote {folder / table}")
     return broken
 
-# %% ../../nbs/library/inference/outputs.ipynb #ed2981fc
+# %% ../../nbs/library/inference/outputs.ipynb #0434bb3d
 def _results_folder(out: str | Path | None, format: str) -> Path | None:
     "Return the folder for the results, or None to print them. Raises UserError for an unknown format and for the name of a file."
     if format not in FORMATS:
@@ -87,7 +87,7 @@ def _check_options(sources: list[Source], folder: Path | None, max_frames: int |
     if overwrite and folder is None:
         raise UserError("--overwrite (overwrite=True) replaces files, but these results are printed; leave it out, or give a folder with --out")
 
-
+# %% ../../nbs/library/inference/outputs.ipynb #4d93d3fa
 def _predict_source(landmarker: FaceLandmarker, source: Source, writer: Writer, max_frames: int | None, show: bool, to_files: bool,
                     smoothing: bool | OneEuroFilter) -> str | None:
     "Predict one source and print a line about the result; return an error message if the source can't be read."

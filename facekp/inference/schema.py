@@ -14,7 +14,7 @@ from .expression import MEASURES
 from .head_pose import HeadPose
 from ..keypoints import KEYPOINTS
 
-# %% ../../nbs/library/inference/schema.ipynb #02ed00a4
+# %% ../../nbs/library/inference/schema.ipynb #8b47a68d
 SCHEMA_VERSION = 1  # grows when a reader of the old format would misread the new one
 SCHEMA = f"facekp-faces/{SCHEMA_VERSION}"
 
@@ -40,7 +40,7 @@ def face_schema() -> dict[str, Any]:  # a JSON Schema
                        "description": "opening of the mouth between the outer edges of the lips, width of the mouth, height of the inner brow ends above the eye centres, in interocular distances; null: the points do not give it"}}
     return {"type": "object", "properties": properties, "required": [name for name in properties if name not in ("track_id", "pose", "expression")]}
 
-
+# %% ../../nbs/library/inference/schema.ipynb #03935565
 def result_schema() -> dict[str, Any]:  # a JSON Schema (draft 2020-12)
     "Return the schema of an image's document, a video's document and a line of a stream."
     whole, seconds = {"type": "integer", "minimum": 0}, {"type": "number", "minimum": 0}
