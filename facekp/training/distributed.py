@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/training/distributed.html.md"""
 # %% auto #0
 __all__ = ['fit_shards', 'worker_strategy']
 
-# %% ../../nbs/library/training/distributed.ipynb #7cfb1569
+# %% ../../nbs/library/training/distributed.ipynb #afc99aee
 import contextlib
 import json
 import os
@@ -24,6 +24,7 @@ import tensorflow
 
 from ..errors import RunError, UserError
 from .losses import masked_mse
+from .memory import reuse_freed_memory
 from .resume import fingerprint
 from .seeds import keep_random_state, set_seeds
 from .shards import Shards, plan_epoch, read_part
@@ -78,8 +79,9 @@ def _explain_lost_workers() -> Iterator[None]:
                        "all workers again with resume, and training continues after the last "
                        "completed epoch") from error
 
-# %% ../../nbs/library/training/distributed.ipynb #6924582e
+# %% ../../nbs/library/training/distributed.ipynb #ee16ac57
 @keep_random_state()
+@reuse_freed_memory()
 def fit_shards(
     build: Callable[[], keras.Model],  # builds the network, from grey [N,96,96,1] to pixels [N,15,2]
     shards: Shards,  # training set

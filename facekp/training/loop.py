@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/training/loop.html.md"""
 # %% auto #0
 __all__ = ['VALIDATION_INTERVAL', 'CHECKPOINT_INTERVAL', 'TrainingRun', 'check_faces', 'fit']
 
-# %% ../../nbs/library/training/loop.ipynb #cb3e2ec5
+# %% ../../nbs/library/training/loop.ipynb #afc55c54
 import math
 import time
 from collections.abc import Callable
@@ -29,6 +29,7 @@ from ..keypoints import KEYPOINTS
 from ..progress import progress
 from .batches import FaceBatches, Inputs, epochs_for, predict_points
 from .losses import masked_mse
+from .memory import reuse_freed_memory
 from .resume import describe_fit
 from .seeds import keep_random_state, set_seeds
 from .state import read_state, write_state
@@ -149,8 +150,9 @@ def _describe_run(model: keras.Model, keeper: _BestWeights, count: int) -> Train
     epochs = keeper.history[-1]["epoch"]
     return TrainingRun(model, keeper.history, epochs, keeper.best_epoch, epochs * count, time.perf_counter() - keeper.started)
 
-# %% ../../nbs/library/training/loop.ipynb #17e29569
+# %% ../../nbs/library/training/loop.ipynb #24cedf95
 @keep_random_state()
+@reuse_freed_memory()
 def fit(
     model: keras.Model,  # uncompiled, from grey [N,96,96,1], 0-255, to pixels [N,15,2]
     train: Faces,  # training set; missing labels (NaN) do not count in the loss

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/training/transfer.html.md"""
 # %% auto #0
 __all__ = ['LayerwiseAdam', 'layerwise_rates', 'compute_features', 'fit_transfer']
 
-# %% ../../nbs/library/training/transfer.ipynb #bf9dda8d
+# %% ../../nbs/library/training/transfer.ipynb #c14fa5e9
 import contextlib
 import hashlib
 import json
@@ -33,6 +33,7 @@ from ..models.backbones import as_list, split_backbone
 from ..progress import progress
 from .loop import TrainingRun, check_faces, fit
 from .losses import masked_mse
+from .memory import reuse_freed_memory
 from .resume import fingerprint
 
 # %% ../../nbs/library/training/transfer.ipynb #658a109d
@@ -67,7 +68,7 @@ def layerwise_rates(
     rates = {id(array): first_layer_share ** (1 - number / len(layers)) for number, layer in enumerate(layers) for array in layer.trainable_variables}
     return [rates.get(id(array), 1.0) for array in model.trainable_variables]
 
-# %% ../../nbs/library/training/transfer.ipynb #715009dd
+# %% ../../nbs/library/training/transfer.ipynb #5c494c79
 def _hash_features(backbone: keras.Model, images: npt.NDArray[np.uint8]) -> str:
     "Return a short hash of layers, weights and images, on which the features depend."
     digest = hashlib.sha256(np.ascontiguousarray(images).data)
@@ -80,6 +81,7 @@ def _hash_features(backbone: keras.Model, images: npt.NDArray[np.uint8]) -> str:
     return digest.hexdigest()[:20]
 
 
+@reuse_freed_memory()
 def compute_features(
     model: keras.Model,  # from build_transfer, with a frozen backbone
     images: npt.NDArray[np.uint8],  # uint8 [N,96,96], grey values 0-255
