@@ -25,7 +25,7 @@ from facekp.data.split import split_by_group
 from facekp.experiments.measurement import read_measurement, write_measurement
 from facekp.faces import hash_faces
 from facekp.files import hash_file
-from facekp.geometry import Crop, crop_image, frame_face, to_image
+from facekp.geometry import Crop, crop_image, face_crop, to_image
 from facekp.inference.session import DEFAULT_MODEL
 from facekp.keypoints import IMAGE_SIZE
 
@@ -35,15 +35,15 @@ CHANGES = {"shift": (0, 2, 4, 8, 12, 16, 24), "scale": (0.6, 0.7, 0.8, 0.9, 1.0,
 
 def changed_frames(kind: str, amount: float, count: int, rng: np.random.Generator) -> list[Crop]:
     "Return crops of faces in Kaggle's framing, disturbed by an amount in a random direction."
-    frames = np.tile([MIDDLE, MIDDLE, IMAGE_SIZE, 0.0], (count, 1))
+    crops = np.tile([MIDDLE, MIDDLE, IMAGE_SIZE, 0.0], (count, 1))
     if kind == "shift":
         angle = rng.uniform(0, 2 * np.pi, count)
-        frames[:, :2] += amount * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        crops[:, :2] += amount * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     elif kind == "scale":
-        frames[:, 2] *= amount
+        crops[:, 2] *= amount
     else:
-        frames[:, 3] = np.radians(amount) * rng.choice([-1, 1], count)
-    return [Crop((x, y), size, angle) for x, y, size, angle in frames.tolist()]
+        crops[:, 3] = np.radians(amount) * rng.choice([-1, 1], count)
+    return [Crop((x, y), size, angle) for x, y, size, angle in crops.tolist()]
 
 
 def rmse(points: np.ndarray, truth: np.ndarray) -> float:
@@ -51,13 +51,13 @@ def rmse(points: np.ndarray, truth: np.ndarray) -> float:
     return float(np.sqrt(np.nanmean((points - truth) ** 2)))
 
 
-def passes_from(model, images: np.ndarray, frames: list[Crop], passes: int = 3) -> list[np.ndarray]:
+def passes_from(model, images: np.ndarray, crops: list[Crop], passes: int = 3) -> list[np.ndarray]:
     "Return the predicted points after each pass."
     after = []
     for _ in range(passes):
-        cuts = np.stack([crop_image(image, frame) for image, frame in zip(images, frames)])
-        points = [to_image(inside, frame) for inside, frame in zip(model.predict(cuts)[0], frames)]
-        frames = [frame_face(place) for place in points]
+        cuts = np.stack([crop_image(image, crop) for image, crop in zip(images, crops)])
+        points = [to_image(inside, crop) for inside, crop in zip(model.predict(cuts)[0], crops)]
+        crops = [face_crop(place) for place in points]
         after.append(np.array(points))
     return after
 

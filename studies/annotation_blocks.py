@@ -72,7 +72,7 @@ def interval(values: np.ndarray, statistic: Callable[..., Any], draws: int = 200
     return np.quantile([statistic(values[rng.integers(len(values), size=len(values))]) for _ in range(draws)], [0.025, 0.975]).tolist()
 
 
-def to_frame_of(points: np.ndarray, target: np.ndarray) -> np.ndarray:
+def align_to(points: np.ndarray, target: np.ndarray) -> np.ndarray:
     "Map each face by the similarity that brings its points closest to those of the target; both complete, [N,15,2] px."
     a, b = (array[..., 0] + 1j * array[..., 1] for array in (points, target))
     a0, b0 = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
@@ -82,13 +82,13 @@ def to_frame_of(points: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def disagreement(kaggle: dict, other: dict) -> pd.DataFrame:
-    """Measure the distance between two annotators per keypoint on the same photographs, px in Kaggle's frame: constant offset, RMSE with it, and without it.
+    """Measure the distance between two annotators per keypoint on the same photographs, px of Kaggle's images: constant offset, RMSE with it, and without it.
 
-    The frames are aligned by a similarity per photograph, which hides what all points share, so the numbers are lower bounds."""
+    The faces are aligned by a similarity per photograph, which hides what all points share, so the numbers are lower bounds."""
     pairs = pairs_of(kaggle, other)
     first, second = kaggle["points"][pairs[:, 0]], other["points"][pairs[:, 1]]
     complete = np.isfinite(first).all(axis=(1, 2)) & np.isfinite(second).all(axis=(1, 2))
-    difference = first[complete] - to_frame_of(second[complete], first[complete])
+    difference = first[complete] - align_to(second[complete], first[complete])
 
     def rmse(values: np.ndarray) -> float:
         return float(np.sqrt(np.mean(values**2)))

@@ -8,14 +8,14 @@ Docs: https://facekp.github.io/facekp/library/data/label_evidence.html.md"""
 __all__ = ['FACES_ASKED', 'FEWEST_FACES', 'RIGHT_ERROR', 'TURNED_SHARE', 'FOREIGN_SHARE', 'PHOTOS_ASKED', 'label_error',
            'find_misfit', 'fit_to_images', 'find_resize']
 
-# %% ../../nbs/library/data/label_evidence.ipynb #5a827c14
+# %% ../../nbs/library/data/label_evidence.ipynb #2a584b45
 import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..geometry import FRAME_SCALE, Crop, crop_image, fit_crop, to_image
+from ..geometry import FACE_SCALE, Crop, crop_image, fit_crop, to_image
 from ..keypoints import IMAGE_SIZE, MEAN_FACE
 
 if TYPE_CHECKING:
@@ -118,11 +118,11 @@ def _may_show_face(crop: Crop) -> bool:
     "Tell whether a crop is large enough for a face and has its middle in the image."
     return 10 < crop.size < 400 and all(0 <= place < IMAGE_SIZE for place in crop.center)
 
-# %% ../../nbs/library/data/label_evidence.ipynb #87914622
+# %% ../../nbs/library/data/label_evidence.ipynb #a20264a1
 def _crop_of(points: np.ndarray, mean: np.ndarray) -> Crop:
     "Return the crop in which known points are placed as in the training faces of the model."
     fitted = fit_crop(mean, points)
-    return Crop(fitted.center, fitted.size / FRAME_SCALE, fitted.angle)
+    return Crop(fitted.center, fitted.size / FACE_SCALE, fitted.angle)
 
 # %% ../../nbs/library/data/label_evidence.ipynb #36d5da74
 PHOTOS_ASKED = 6  # photos per folder, evenly spread

@@ -8,20 +8,20 @@ Docs: https://facekp.github.io/facekp/library/inference/confidence.html.md"""
 __all__ = ['RIGHT_ERROR', 'CONFIDENCE_WEIGHTS', 'USUAL_SIGMA', 'HIDDEN_RATIO', 'HIDDEN_POINTS', 'face_measurements',
            'face_confidence', 'has_hidden_part']
 
-# %% ../../nbs/library/inference/confidence.ipynb #f096a232
+# %% ../../nbs/library/inference/confidence.ipynb #6cde5593
 import math
 from collections.abc import Mapping
 
 import numpy as np
 
-from ..geometry import frame_face, to_crop
+from ..geometry import face_crop, to_crop
 from ..keypoints import MEAN_FACE
 
 # %% ../../nbs/library/inference/confidence.ipynb #e8f19489
 RIGHT_ERROR = 0.15  # share of the interocular distance: the keypoints of a face count as right up to this mean error
 CONFIDENCE_WEIGHTS = {"bias": 8.88, "score": 1.9, "sigma": -7.02, "shift": -2.9, "shape": -1.79}  # log odds per unit of a measurement
 
-# %% ../../nbs/library/inference/confidence.ipynb #035cb27f
+# %% ../../nbs/library/inference/confidence.ipynb #d27b533d
 def face_measurements(
     points: np.ndarray,  # float [15,2], keypoints in the crop, pixels
     sigma: np.ndarray,  # float [15], expected errors of the keypoints, pixels of the crop
@@ -30,7 +30,7 @@ def face_measurements(
 ) -> dict[str, float]:  # one value for each term of CONFIDENCE_WEIGHTS except the bias
     "Return the four measurements from which the confidence of a face is computed."
     score = min(max(score, 0.002), 0.998)
-    shape = to_crop(points, frame_face(points)) - MEAN_FACE
+    shape = to_crop(points, face_crop(points)) - MEAN_FACE
     return {"score": math.log(score / (1 - score)), "sigma": math.log(max(float(sigma.mean()), 0.1)),
             "shift": math.log1p(shift), "shape": math.log1p(float(np.sqrt((shape**2).mean())))}
 

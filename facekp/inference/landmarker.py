@@ -10,7 +10,7 @@ __all__ = ['DETECTOR_POINTS_IN_CROP', 'SECOND_PASS_SCALE', 'CLEAR_DETECTION', 'C
            'HOPELESS_CONFIDENCE', 'USUAL_SHIFT', 'SMALL_FACE', 'TURNED_LIMIT', 'same_place', 'FaceLandmarker', 'load',
            'predict']
 
-# %% ../../nbs/library/inference/landmarker.ipynb #4293bc10
+# %% ../../nbs/library/inference/landmarker.ipynb #9931167a
 import functools
 import math
 import time
@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UserError
-from ..geometry import Crop, fit_crop, frame_face, to_image
+from ..geometry import Crop, face_crop, fit_crop, to_image
 from ..images import read_image
 from .confidence import face_confidence, face_measurements, has_hidden_part
 from .face_detector import DETECTOR_SIZE, detect_faces, find_candidates, pyramid_sizes
@@ -264,7 +264,7 @@ def _predict_points(model: KeypointModel, pyramids: Sequence[ImagePyramid], cand
         after.append(candidate._replace(points=points, sigma=error, confidence=confidence))
     return after
 
-# %% ../../nbs/library/inference/landmarker.ipynb #694089b5
+# %% ../../nbs/library/inference/landmarker.ipynb #0cfc92d5
 def _refine(landmarker: FaceLandmarker, pyramids: Sequence[ImagePyramid], places: Sequence[_Place],
             min_confidence: float | None = None, least: float = 0.5) -> list[list[Face]]:
     "Detect faces again at places, and predict their keypoints."
@@ -278,7 +278,7 @@ def _find_points(landmarker: FaceLandmarker, pyramids: Sequence[ImagePyramid], d
     candidates = [_Candidate(one, fit_crop(DETECTOR_POINTS_IN_CROP, one.points)) for one in detected]
     for number in range(landmarker.passes):
         if number:
-            candidates = [candidate._replace(crop=frame_face(candidate.points)) for candidate in candidates if candidate.confidence >= HOPELESS_CONFIDENCE * least]
+            candidates = [candidate._replace(crop=face_crop(candidate.points)) for candidate in candidates if candidate.confidence >= HOPELESS_CONFIDENCE * least]
         candidates = _predict_points(landmarker.model, pyramids, candidates)
     faces: list[list[Face]] = [[] for _ in pyramids]
     for one, crop, points, sigma, confidence in candidates:

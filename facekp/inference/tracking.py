@@ -9,7 +9,7 @@ __all__ = ['NOISE_SPEED', 'POINT_NOISE_SPEED', 'POINT_SHARE', 'VERIFY_EVERY', 'S
            'MOMENT', 'FOLLOW_SHIFT', 'FOLLOW_SCALE', 'SECOND_PASS_SHIFT', 'OneEuroFilter', 'predict_crop',
            'follow_faces', 'FaceTracker', 'TrackedFrame', 'track']
 
-# %% ../../nbs/library/inference/tracking.ipynb #4dc1bd00
+# %% ../../nbs/library/inference/tracking.ipynb #5bec2d3b
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from ..errors import UserError
-from ..geometry import Crop, crop_image, frame_face, to_image
+from ..geometry import Crop, crop_image, face_crop, to_image
 from ..images import encode_png
 from .drawing import draw_predictions
 from .keypoint_model import KeypointModel
@@ -105,7 +105,7 @@ def _may_be_same(before: _Sight, now: _Sight) -> bool:
         return likeness >= OTHER_FACE or now.seconds - before.seconds > MOMENT
     return likeness >= SAME_FACE
 
-# %% ../../nbs/library/inference/tracking.ipynb #92cbca10
+# %% ../../nbs/library/inference/tracking.ipynb #f30e28b7
 @dataclass
 class _Track:
     "A face that is or was in view."
@@ -118,7 +118,7 @@ class _Track:
 
     def update(self, face: Face, sight: _Sight, verified: bool) -> np.ndarray:
         "Continue with the face of a new frame; return its points, smoothed if the track has a filter."
-        self.before = frame_face(self.face.points) if self.missed == 1 and face is not self.face else None
+        self.before = face_crop(self.face.points) if self.missed == 1 and face is not self.face else None
         self.face, self.sight, self.missed, self.unverified = face, sight, 0, 0 if verified else self.unverified
         return self.smoother(face.points, sight.seconds, face.crop.pixel) if self.smoother else face.points
 
@@ -131,7 +131,7 @@ def _nearest_track(face: Face, sight: _Sight, tracks: dict[int, _Track], taken: 
             if distance < min(0.5 + 0.1 * tracks[number].missed, 1.5)}
     return min(near, key=lambda number: near[number]) if near else None
 
-# %% ../../nbs/library/inference/tracking.ipynb #2e8b24dd
+# %% ../../nbs/library/inference/tracking.ipynb #72cd5149
 def predict_crop(
     before: Crop | None,  # crop in the frame before the last, pixels of the image; None: unknown
     last: Crop,  # crop in the last frame
@@ -154,7 +154,7 @@ def follow_faces(
     for _ in range(2):
         inside, sigma = model.predict(np.stack([_crop_grey(image, crop) for crop in crops]))[:2]
         points = [to_image(one, crop).astype(np.float32) for one, crop in zip(inside, crops)]
-        used, crops = crops, [frame_face(one) for one in points]
+        used, crops = crops, [face_crop(one) for one in points]
         if all(_crop_change(old, new) < SECOND_PASS_SHIFT for old, new in zip(used, crops)):
             break
     followed = [replace(face, points=one, sigma=(spread * crop.pixel).astype(np.float32), box=_crop_box(crop), crop=crop)
@@ -196,7 +196,7 @@ def _share_a_place(faces: Sequence[Face]) -> bool:
     "Tell whether two faces ended in the same place."
     return any(same_place(a.crop, b.crop) for number, a in enumerate(faces) for b in faces[:number])
 
-# %% ../../nbs/library/inference/tracking.ipynb #bed3b8d0
+# %% ../../nbs/library/inference/tracking.ipynb #35c47e4c
 class FaceTracker:
     "Track faces from frame to frame."
 
@@ -248,7 +248,7 @@ class FaceTracker:
     def _look(self, image: np.ndarray, faces: Sequence[Face], seconds: float) -> list[_Sight]:
         "Return the appearance of each face in the current frame."
         thumbnail = self._thumbnail if self._thumbnail is not None else frame_thumbnail(image)
-        return [_Sight(face_thumbnail(_crop_grey(image, frame_face(face.points))), thumbnail, self._shot, seconds) for face in faces]
+        return [_Sight(face_thumbnail(_crop_grey(image, face_crop(face.points))), thumbnail, self._shot, seconds) for face in faces]
 
     def _assign(self, face: Face, sight: _Sight, taken: set[int]) -> int:
         "Return the id of the track that a face continues, or a new one."
@@ -258,7 +258,7 @@ class FaceTracker:
             self._tracks[number] = _Track(face, _new_filter(self.smoothing), sight)
         return number
 
-# %% ../../nbs/library/inference/tracking.ipynb #c4c22179
+# %% ../../nbs/library/inference/tracking.ipynb #e83f0f3a
 def _find_faces(tracker: FaceTracker, image: np.ndarray) -> tuple[list[Face], bool]:
     "Follow faces, look where they were, or search the whole frame; tell whether the detector ran."
     tracks, number = list(tracker._tracks.values()), tracker._number
@@ -267,7 +267,7 @@ def _find_faces(tracker: FaceTracker, image: np.ndarray) -> tuple[list[Face], bo
     if number % tracker.search_every == 0:
         return tracker.landmarker.find_faces(image), True
     if all(not track.missed and track.unverified + 1 < VERIFY_EVERY for track in tracks):
-        expected = [predict_crop(track.before, frame_face(track.face.points)) for track in tracks]
+        expected = [predict_crop(track.before, face_crop(track.face.points)) for track in tracks]
         followed = follow_faces(tracker.landmarker.model, image, [track.face for track in tracks], expected)
         if followed is not None:
             return followed, False

@@ -58,7 +58,7 @@ def block_measures(
     sides = np.array([1, -1])  # the subject's left is at larger x
     return {measure: (relative[:, _indices(name), axis] * (sides if axis == 0 else 1)).mean(axis=1) for measure, (name, axis) in _PLACES.items()}
 
-# %% ../../nbs/library/synthetic/blocks.ipynb #8db4d887
+# %% ../../nbs/library/synthetic/blocks.ipynb #9ed382e4
 def to_block_convention(
     points: np.ndarray,  # float [N,15,2], pixels, complete
     block: Block,  # the block with the target convention
@@ -75,10 +75,10 @@ def to_block_convention(
     nose += to_top * shift.get("nose_tip", 0) / (reference["top_lip"] - reference["nose_tip"])
     top += to_bottom * shift.get("top_lip", 0) / (reference["bottom_lip"] - reference["top_lip"])
     bottom += to_bottom * shift.get("bottom_lip", 0) / (reference["bottom_lip"] - reference["top_lip"])
-    return _from_eye_frame(relative / EYE_DISTANCE, points)
+    return _from_eye_coordinates(relative / EYE_DISTANCE, points)
 
 
-def _from_eye_frame(relative: np.ndarray, points: np.ndarray) -> np.ndarray:
+def _from_eye_coordinates(relative: np.ndarray, points: np.ndarray) -> np.ndarray:
     "Return coordinates [N,15,2] in eye distances as pixels; the inverse of eye_coordinates."
     left, right = np.asarray(points, np.float64)[:, 0], np.asarray(points, np.float64)[:, 1]
     across = left - right

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from lessons import ROOT, page_about
 
-from facekp.geometry import FRAME_SCALE
+from facekp.geometry import FACE_SCALE
 from facekp.inference.confidence import CONFIDENCE_WEIGHTS, HIDDEN_POINTS, HIDDEN_RATIO, USUAL_SIGMA
 from facekp.inference.face_detector import BEST_BOX, DETECTOR_SIZE, LEVEL_STEP, MAX_ENLARGEMENT, MIN_BOX, find_candidates, nms
 from facekp.inference.head_pose import MEAN_HEAD
@@ -113,7 +113,7 @@ def known() -> dict:
     head = np.column_stack([MEAN_HEAD, np.ones(len(KEYPOINTS))])  # the page has all keypoints, so one matrix serves every face
     numbers = {"imageSize": IMAGE_SIZE, "netSize": DETECTOR_SIZE, "seenFrom": MIN_BOX, "bestSeen": BEST_BOX, "levelStep": LEVEL_STEP,
                "maxEnlargement": MAX_ENLARGEMENT,
-               "secondLook": SECOND_PASS_SCALE, "hopeless": HOPELESS_CONFIDENCE, "sharpening": SHARPENING, "smoothing": SMOOTHING, "frameWidth": FRAME_SCALE, "clear": CLEAR_CONFIDENCE, "small": SMALL_FACE,
+               "secondLook": SECOND_PASS_SCALE, "hopeless": HOPELESS_CONFIDENCE, "sharpening": SHARPENING, "smoothing": SMOOTHING, "frameWidth": FACE_SCALE, "clear": CLEAR_CONFIDENCE, "small": SMALL_FACE,
                "turned": TURNED_LIMIT, "sure": SURE_CONFIDENCE, "turnedPlaces": TURNED_PLACES, "usualShift": USUAL_SHIFT,
                "faintScore": FAINT_SCORE, "faintSecondScore": FAINT_SECOND_SCORE, "faintPlaces": FAINT_PLACES,
                "confidence": CONFIDENCE_WEIGHTS, "hiddenRatio": HIDDEN_RATIO, "hiddenPoints": HIDDEN_POINTS, "usualSigma": USUAL_SIGMA.tolist(), "seenWell": CLEAR_DETECTION}

@@ -135,8 +135,8 @@ def test_sources_differ_in_the_meaning_of_nose_and_lip(faces):
     assert (first[:, BOTTOM_LIP, 1] > first[:, TOP_LIP, 1]).all()
 
 
-def test_truth_stays_on_the_face_when_the_picture_is_reframed():
-    from facekp.synthetic.dataset import _reframe
+def test_truth_stays_on_the_face_when_the_second_source_is_transformed():
+    from facekp.synthetic.dataset import _transform_second_source
     from facekp.synthetic.renderer import synthetic_faces
 
     drawn = synthetic_faces(3, seed=8)
@@ -145,7 +145,7 @@ def test_truth_stays_on_the_face_when_the_picture_is_reframed():
         x, y = points[0].round().astype(int)
         picture[y - 1:y + 2, x - 1:x + 2] = 255
     drawn.images[:] = marked
-    _reframe(drawn, np.arange(3), np.random.default_rng(1))
+    _transform_second_source(drawn, np.arange(3), np.random.default_rng(1))
     for picture, points in zip(drawn.images.astype(float), drawn.truth):
         center = [(picture * axis).sum() / picture.sum() for axis in np.meshgrid(np.arange(96), np.arange(96))]
         assert np.abs(center - points[0]).max() < 1
