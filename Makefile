@@ -1,5 +1,7 @@
 # make course: install everything and run the course's comparison on synthetic faces
-# make test:   lint, types, every notebook and every test; make test-long: the tests that take minutes, with a record
+# make test:   lint, types, the notebooks of the library and the tests of the code, in less than ten minutes
+# make test-all: also the lessons (test-course) and the built site and slides in a browser (test-site); continuous integration runs this
+# make test-long: the tests that take minutes each, with a record
 # make docs:   the site in _docs/; make slides: the decks of talk and units, and a PDF of each, in _docs/slides/
 # make release-check: build the release and test base and train with the oldest and the newest Python installed here; make colab-check: run every lesson as Colab does
 # make bench-peers: compare the shipped model with others on your faces (FACES=file.npz)
@@ -12,11 +14,16 @@ export FACEKP_PROFILE ?= quick
 WORKERS ?= 2
 # each process computes with one thread; with more, the threads of one process wait for a core that the other one uses
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
+# on Linux, keep freed memory, as facekp.training.memory does, also where a lesson trains with plain Keras
+KEEP_MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=2000000000
+# notebooks and tests write 0.4 GB of temporary files, which are removed; some tests read them as another user
+IN_SCRATCH := scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && chmod 755 "$$scratch" && export TMPDIR="$$scratch" $(ONE_THREAD) $(KEEP_MEMORY)
+NOTEBOOKS := nbdev-test --n-workers $(WORKERS) --timing --do-print
 # labelled real faces, which are not part of the repository
 FACES ?= $(error give FACES=, a file or folder of labelled faces)
 MORE ?= $(error give MORE=, a second file of labelled faces)
 
-.PHONY: course test lint test-long bench-peers default-model setup dev docs slides browser release-check colab-check export readme clean
+.PHONY: course test test-course test-site test-all lint test-long bench-peers default-model setup dev docs slides browser release-check colab-check export readme clean
 
 course: setup
 	$(BIN)/facekp course --profile $(FACEKP_PROFILE) --data synthetic
@@ -62,13 +69,19 @@ lint: dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# test-long runs the solutions of the exercises; lessons and tests write 0.4 GB of temporary files, which are removed; some tests read them as another user
-test: dev browser lint
-	scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && chmod 755 "$$scratch" && export TMPDIR="$$scratch" $(ONE_THREAD) && \
-		(cd nbs && ../$(BIN)/nbdev-test --skip-folder-re '^[_.]|^solutions$$' --n-workers $(WORKERS) --timing --do-print) && \
+test: dev lint
+	$(IN_SCRATCH) && (cd nbs && ../$(BIN)/$(NOTEBOOKS) --skip-folder-re '^[_.]|^(solutions|course|teaching)$$') && \
 		$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-# two of the long tests need Dask and Ray; the record is results/reliability/test_long.json
+test-course: dev
+	$(IN_SCRATCH) && cd nbs && for folder in course teaching; do ../$(BIN)/$(NOTEBOOKS) $$folder || exit 1; done
+
+test-site: dev browser
+	$(IN_SCRATCH) && $(BIN)/python -m pytest -m site
+
+test-all: test test-course test-site
+
+# the solutions of the exercises are among these
 test-long: .venv/installed-clusters
 	$(BIN)/python tools/long_tests.py
 

@@ -77,7 +77,7 @@ def run_notebook(python: Path, folder: Path, name: str) -> dict:
 def run_tests(python: Path, folder: Path, names: list[str], workers: str) -> list[dict]:
     "Run test files in parallel; return the numbers of passed, failed and skipped tests of each."
     with tempfile.TemporaryDirectory() as beside:
-        subprocess.run([python, "-m", "pytest", "-q", "-n", workers, "--dist", "loadfile", f"--junitxml={beside}/report.xml", *names], cwd=folder, check=False)
+        subprocess.run([python, "-m", "pytest", "-q", "-m", "not long", "-n", workers, "--dist", "loadfile", f"--junitxml={beside}/report.xml", *names], cwd=folder, check=False)
         cases = list(xml.etree.ElementTree.parse(f"{beside}/report.xml").iter("testcase"))
     return [told_of_tests(name, [case for case in cases if Path(name).stem in (case.get("classname") or case.get("name")).split(".")]) for name in names]
 

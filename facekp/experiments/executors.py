@@ -7,8 +7,9 @@ Docs: https://facekp.github.io/facekp/library/experiments/executors.html.md"""
 # %% auto #0
 __all__ = ['IDLE_SECONDS', 'run_jobs']
 
-# %% ../../nbs/library/experiments/executors.ipynb #67f97d70
+# %% ../../nbs/library/experiments/executors.ipynb #92e96d15
 import os
+import warnings
 from typing import Any
 
 from joblib import Parallel, parallel_config
@@ -17,7 +18,7 @@ from ..errors import UserError, requirement
 from ..interrupts import start_processes_without_interrupts
 from ..progress import progress
 
-# %% ../../nbs/library/experiments/executors.ipynb #ba3ec3c0
+# %% ../../nbs/library/experiments/executors.ipynb #09e4c079
 IDLE_SECONDS = 10  # seconds after which an idle process ends; a script waits for its processes before it exits
 
 
@@ -31,9 +32,11 @@ def run_jobs(
     threads = {name: os.environ.get(name) for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")}
     os.environ.update(dict.fromkeys(threads, "1") if workers > 1 else {})
     try:
-        with start_processes_without_interrupts():
-            done = Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1, idle_worker_timeout=IDLE_SECONDS)(jobs)
-        return list(progress(done, "training", total=len(jobs)))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "A worker stopped", UserWarning)  # an idle process ended on time; a process that crashes raises an error
+            with start_processes_without_interrupts():
+                done = Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1, idle_worker_timeout=IDLE_SECONDS)(jobs)
+            return list(progress(done, "training", total=len(jobs)))
     finally:
         for name, value in threads.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})

@@ -1,7 +1,7 @@
 """The site: built without warnings, complete, accessible, and with the package's results in the browser.
 
-Tests that need the packages of the `docs` extra or a Chromium are skipped without them. `make test` installs the packages
-and looks for a browser (`make browser` installs one if there is none).
+`make test-site` runs these tests. Those that need the packages of the `docs` extra or a Chromium are skipped without them; `make test-site` installs the
+packages and looks for a browser (`make browser` installs one if there is none).
 """
 
 import ast
@@ -52,6 +52,7 @@ from record_words import NOTES, PARTS, STAGES, in_terms
 from reference import entries, exported_names, module_name, reference_page
 from tables import MAIN, TITLES, best_rows, read_table
 
+pytestmark = pytest.mark.site
 NEEDED = ("sphinx", "myst_nb", "sphinx_book_theme", "latex2mathml", "ziamath", "sphinx_revealjs")
 needs_docs = pytest.mark.skipif(not all(map(importlib.util.find_spec, NEEDED)), reason="the `docs` extra is not installed")
 NEEDS_WORDS = re.compile(r"ndarray|NDArray|\b(?:int|float|str|dict|Mapping|Any|Callable)\b")  # types that do not describe their content

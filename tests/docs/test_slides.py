@@ -138,6 +138,7 @@ FITS = """() => { const slide = Reveal.getCurrentSlide(), parts = [...slide.quer
         enlarged: [...slide.querySelectorAll('img.figure')].map((image) => image.width / image.naturalWidth)}; }"""
 
 
+@pytest.mark.site
 def test_every_slide_fits_and_a_pdf_has_them_all(decks):
     playwright = pytest.importorskip("playwright.sync_api", reason="the `browser` extra is not installed")
     browser = deck.find_browser()

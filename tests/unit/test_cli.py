@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+from command import run_command
 
 from facekp.keypoints import MEAN_FACE
 
@@ -67,24 +68,24 @@ def test_import_and_help_are_quick_and_leave_tensorflow_asleep():
 
 
 def test_make_info_train_evaluate_compare(tmp_path):
-    made = facekp("data", "make", "synthetic:240", "--out", "faces.npz", cwd=tmp_path)
+    made = run_command("data", "make", "synthetic:240", "--out", "faces.npz", cwd=tmp_path)
     assert made.returncode == 0, made.stderr
-    assert "240 rows" in facekp("data", "info", "faces.npz", cwd=tmp_path).stdout
+    assert "240 rows" in run_command("data", "info", "faces.npz", cwd=tmp_path).stdout
     for labels in ("complete", "masked"):
-        trained = facekp("train", "--model", "mean", "--labels", labels, "--data", "faces.npz", "--out", labels, cwd=tmp_path)
+        trained = run_command("train", "--model", "mean", "--labels", labels, "--data", "faces.npz", "--out", labels, cwd=tmp_path)
         assert trained.returncode == 0, trained.stderr
-    scores = json.loads(facekp("evaluate", "--model", "masked", "--data", "faces.npz", "--json", cwd=tmp_path).stdout)
+    scores = json.loads(run_command("evaluate", "--model", "masked", "--data", "faces.npz", "--json", cwd=tmp_path).stdout)
     assert {"rmse", "mse", "mae", "accuracy", "nme_eye_centers", "nme_outer_eye_corners", "pck", "auc", "failure_rate", "n_faces", "n_points", "per_point", "model", "data"} <= set(scores)
     assert scores["n_faces"] == 240 and 1 < scores["rmse"] < 8
-    table = facekp("compare", "complete", "masked", cwd=tmp_path)
+    table = run_command("compare", "complete", "masked", cwd=tmp_path)
     assert table.returncode == 0 and table.stdout.count("mean") == 2, table.stderr
 
 
 @pytest.mark.parametrize("model", [pytest.param("baseline", marks=pytest.mark.long), pytest.param("cnn", marks=pytest.mark.long), "heatmap"])
 def test_a_trained_net_is_read_again_by_a_process_that_never_built_one(tmp_path, model):
-    trained = facekp("train", "--model", model, "--data", "synthetic:240", "--images", 64, "--out", "run", cwd=tmp_path)
+    trained = run_command("train", "--model", model, "--data", "synthetic:240", "--images", 64, "--out", "run", cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
-    scored = facekp("evaluate", "--model", "run", "--data", "synthetic:240", "--json", cwd=tmp_path)
+    scored = run_command("evaluate", "--model", "run", "--data", "synthetic:240", "--json", cwd=tmp_path)
     assert scored.returncode == 0, scored.stderr
     assert json.loads(scored.stdout)["n_faces"] == 240
 
@@ -100,21 +101,21 @@ def test_the_shipped_model_is_scored_by_its_name_and_as_a_file(tmp_path):
     shutil.copy(DEFAULT_MODEL, tmp_path / "copy.onnx")
     rmse = np.sqrt(np.mean((load_keypoint_model().predict(faces.images)[0] - faces.points) ** 2))
     for model in ("default", "copy.onnx"):
-        scored = facekp("evaluate", "--model", model, "--data", "faces.npz", "--json", cwd=tmp_path)
+        scored = run_command("evaluate", "--model", model, "--data", "faces.npz", "--json", cwd=tmp_path)
         assert scored.returncode == 0, scored.stderr
         assert json.loads(scored.stdout)["rmse"] == pytest.approx(rmse, abs=1e-4)
 
 
 def test_runs_on_different_faces_are_not_compared(tmp_path):
     for seed in (0, 1):
-        facekp("train", "--model", "mean", "--data", "synthetic:240", "--seed", seed, "--out", f"run{seed}", cwd=tmp_path)
-    answer = facekp("compare", "run0", "run1", cwd=tmp_path)
+        run_command("train", "--model", "mean", "--data", "synthetic:240", "--seed", seed, "--out", f"run{seed}", cwd=tmp_path)
+    answer = run_command("compare", "run0", "run1", cwd=tmp_path)
     assert answer.returncode == 2 and "tested on different faces" in answer.stderr
 
 
 def test_course_stopped_and_called_again_goes_on(tmp_path):
     (tmp_path / "settings.ini").write_text("[quick]\nmodels = mean baseline\nlabels = complete masked\naugment = 1\nbaseline_images = 500\n")
-    first = facekp("course", "--data", "synthetic:400", cwd=tmp_path)
+    first = run_command("course", "--data", "synthetic:400", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     records = sorted((tmp_path / "runs").glob("*/*-seed0.json"))
     assert len(records) == 2 + 4
@@ -123,7 +124,7 @@ def test_course_stopped_and_called_again_goes_on(tmp_path):
     results.unlink()
     kept = {record: record.stat().st_mtime_ns for record in records[1:]}
     records[0].unlink()
-    again = facekp("course", "--data", "synthetic:400", cwd=tmp_path)
+    again = run_command("course", "--data", "synthetic:400", "--workers", 1, cwd=tmp_path)
     assert again.returncode == 0 and records[0].exists()
     assert kept == {record: record.stat().st_mtime_ns for record in kept}
     assert [line.split(",")[0] for line in results.read_text().splitlines()] == [line.split(",")[0] for line in before.splitlines()]
