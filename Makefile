@@ -85,11 +85,11 @@ test-all: test test-course test-site
 test-long: .venv/installed-clusters
 	$(BIN)/python tools/long_tests.py
 
-# the shipped weights were trained on all photographs; on these, measure the model trained without the test set (runs/default/twin.onnx)
+# the shipped weights were trained on all photographs; on these, measure the model trained without the test set (runs/default/held_out.onnx)
 RECIPES = nouri2014 naimishnet
-TWIN ?= $(wildcard runs/default/twin.onnx)
+HELD_OUT_MODEL ?= $(wildcard runs/default/held_out.onnx)
 bench-peers: dev $(RECIPES:%=runs/peers/%/model.keras)
-	$(BIN)/python studies/peers.py --faces $(FACES) $(if $(TWIN),--model $(TWIN)) --recipes $(foreach recipe,$(RECIPES),$(recipe)=runs/peers/$(recipe))
+	$(BIN)/python studies/peers.py --faces $(FACES) $(if $(HELD_OUT_MODEL),--model $(HELD_OUT_MODEL)) --recipes $(foreach recipe,$(RECIPES),$(recipe)=runs/peers/$(recipe))
 
 runs/peers/%/model.keras: | .venv/installed-dev
 	$(BIN)/facekp train --model $* --labels truth --augment 12 --profile full --data $(FACES) --out runs/peers/$* --resume $(RECIPE_OPTIONS)
@@ -101,14 +101,14 @@ runs/mediapipe/installed:
 	runs/mediapipe/bin/pip install --quiet mediapipe==0.10.14 "numpy<2"
 	touch $@
 
-# writes runs/default/twin.onnx (trained without the test set, measured) and runs/default/default.onnx (trained on all photographs, shipped)
+# writes runs/default/held_out.onnx (trained without the test set, measured) and runs/default/default.onnx (trained on all photographs, shipped)
 TRAIN_DEFAULT = $(BIN)/python recipes/default/train.py --faces $(FACES) --more $(MORE) --out runs/default $(DEFAULT_OPTIONS)
-SHIP_DEFAULT = $(BIN)/python recipes/default/ship.py --eight-bits --watch $(FACES) --record runs/default/calibration.json --license "research only, as required by the terms of the training photographs" \
+SHIP_DEFAULT = $(BIN)/python recipes/default/ship.py --eight-bits --int8-faces $(FACES) --record runs/default/calibration.json --license "research only, as required by the terms of the training photographs" \
 	--data "$(notdir $(FACES)), $(notdir $(MORE)) and synthetic faces; labels blended with MediaPipe Attention Mesh predictions"
 default-model: dev runs/mediapipe/installed
 	$(TRAIN_DEFAULT)
 	$(TRAIN_DEFAULT) --everything
-	$(SHIP_DEFAULT) --model runs/default/twin-seed0.keras --calibrate $(FACES) --held-out --version "trained without the test set" --out runs/default/twin.onnx
+	$(SHIP_DEFAULT) --model runs/default/held_out-seed0.keras --calibrate $(FACES) --held-out --version "trained without the test set" --out runs/default/held_out.onnx
 	$(SHIP_DEFAULT) --model runs/default/everything-seed0.keras --calibration runs/default/calibration.json --version "all photographs" --out runs/default/default.onnx
 
 # settings.ini at the top is the only source of the profiles; the package ships a copy

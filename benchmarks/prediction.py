@@ -165,7 +165,7 @@ def main() -> None:
     record = {**{part: before[part] for part in jobs if part in before}, "photo": options.photo.name, "model": {"name": "default", "sha256": hash_file(options.model), **detector.model.metadata}}
     data = {"name": Path(options.data).name, "sha256": hash_faces(faces), "faces": len(faces), "part": "kept out by group"}
     command = (f"python benchmarks/prediction.py --data {Path(options.data).name} --photo {options.photo.name} --faces {options.faces}"
-               + (" --model TWIN.onnx" if options.model != DEFAULT_MODEL else ""))
+               + (" --model HELD_OUT.onnx" if options.model != DEFAULT_MODEL else ""))
     for part in options.parts:
         started = time.perf_counter()
         record[part] = jobs[part]()

@@ -1,6 +1,6 @@
 """Compare the shipped model with others on the same held-out real faces, in one run.
 
-    python studies/peers.py --faces FACES.npz [--model TWIN.onnx] [--recipes nouri2014=RUN naimishnet=RUN] [--cache FOLDER] [--out results/deploy/peers.json]
+    python studies/peers.py --faces FACES.npz [--model HELD_OUT.onnx] [--recipes nouri2014=RUN naimishnet=RUN] [--cache FOLDER] [--out results/deploy/peers.json]
 
 FACES.npz is split by split_by_group(faces, 0.2, 0); the models are scored on the test set. The shipped weights were trained on all of HELEN and AFW:
 for these, pass the ONNX file of the model trained without the test set as --model. MediaPipe's face_landmark.tflite is read from PyPI's wheel of mediapipe
@@ -140,7 +140,7 @@ def main() -> None:
 
     own = options.model or DEFAULT_MODEL
     add("facekp default", lambda: open_points(own), own.stat().st_size)
-    notes["facekp default"] = {"twin": options.model is not None} | {key: value for key, value in load_keypoint_model(own).metadata.items() if key != "calibration"}
+    notes["facekp default"] = {"held_out": options.model is not None} | {key: value for key, value in load_keypoint_model(own).metadata.items() if key != "calibration"}
     content = fetch_mediapipe(options.cache)
     add("MediaPipe face_landmark", lambda: open_mediapipe(content), len(content))
     mesh = models["MediaPipe face_landmark"]
@@ -177,7 +177,7 @@ def main() -> None:
     from facekp.experiments.measurement import write_measurement
 
     recipes = " ".join(recipe.partition("=")[0] + "=RUN" for recipe in options.recipes)
-    write_measurement(options.out, {"models": rows}, f"python studies/peers.py --faces {Path(options.faces).name}{' --model TWIN.onnx' if options.model else ''}{f' --recipes {recipes}' if recipes else ''}",
+    write_measurement(options.out, {"models": rows}, f"python studies/peers.py --faces {Path(options.faces).name}{' --model HELD_OUT.onnx' if options.model else ''}{f' --recipes {recipes}' if recipes else ''}",
                       {"name": test.name, "sha256": hash_faces(test), "faces": len(test), "part": "held out by group", "train_faces": len(train)})
     print(f"{len(test)} held-out faces of {test.name}\n{'model':<24} {'RMSE px':>8} {'95% interval':>13} {'kB':>7} {'median ms':>10} {'best ms':>8} {'load ms':>8}")
     for name, row in sorted(rows.items(), key=lambda item: item[1]["rmse"]):

@@ -29,7 +29,7 @@ from facekp.training.losses import masked_mae, masked_mse
 from facekp.training.seeds import set_seeds
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes" / "default"))
-from train import mean_answer, strong_copies
+from train import predict_with_mirror, strong_copies
 
 
 def diagnose(predicted: np.ndarray, points: np.ndarray) -> dict:
@@ -74,7 +74,7 @@ def main() -> None:
     predicted = predict_points(model, test.images)
     points = test.points if test.truth is None else test.truth
     metrics, diagnosis = evaluate_points(predicted, points, test.group), diagnose(predicted, points)
-    both = mean_answer(model, test.images)
+    both = predict_with_mirror(model, test.images)
     mirrored = {**evaluate_points(both, points, test.group), "rmse_without_offset": diagnose(both, points)["rmse_without_offset"]}
     record = {"model": options.model, "labels": "complete", "augment": options.copies, "profile": "full", "seed": options.seed,
               "budget": {"images": options.images, "learning_rate": options.learning_rate},

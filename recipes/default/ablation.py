@@ -1,6 +1,6 @@
 """Ablation of the shipped model's recipe: omit or replace one part at a time, in short training runs with more than one seed.
 
-    python recipes/default/ablation.py --faces helen_afw_96.npz --more youtube_faces_96.npz --out RUN [--parts answers more ...]
+    python recipes/default/ablation.py --faces helen_afw_96.npz --more youtube_faces_96.npz --out RUN [--parts mediapipe frames ...]
 
 Each row is one configuration, train.py --without PART or --instead PART, scored on the validation set. Parts of the first stage are omitted from a short run of that stage only; parts of
 later stages are omitted from a short run of the whole recipe. Runs that are already in RUN are not repeated. Each seed runs in its own process with one thread: three minutes per run of the
@@ -19,13 +19,13 @@ from train import LATER as STAGES
 
 from facekp.experiments.measurement import write_measurement
 
-LATER = STAGES["start"]  # parts of the stages after the first
-PARTS = {"answers": "blending labels with MediaPipe predictions", "more": "video frames of YouTube Faces", "drawn": "synthetic faces",
-         "strong": "strong augmentation (replaced by the plain recipe of unit 7)", "bent": "local warps",
-         "covered": "occluding patches", "doubt": "dropping frames whose label and MediaPipe prediction differ most", "centred": "correcting the constant offset of the labels",
-         "mae": "absolute error (replaced by squared error)", "decay": "weight decay", "window": "cropping to the window (replaced by the whole crop)",
-         "again": "stage 2, so fewer images are shown", "own": "pseudo-labels of frames", "third": "stage 3, so fewer images are shown",
-         "mean": "averaging weights of two runs, so fewer images are shown", "end": "the final stages, so fewer images are shown"}
+LATER = STAGES["first"]  # parts of the stages after the first
+PARTS = {"mediapipe": "blending labels with MediaPipe predictions", "frames": "video frames of YouTube Faces", "synthetic": "synthetic faces",
+         "strong": "strong augmentation (replaced by the plain recipe of unit 7)", "warp": "local warps",
+         "occlusion": "occluding patches", "outlier_removal": "dropping frames whose label and MediaPipe prediction differ most", "bias_correction": "correcting the constant offset of the labels",
+         "mae": "absolute error (replaced by squared error)", "weight_decay": "weight decay", "window": "cropping to the window (replaced by the whole crop)",
+         "second_stage": "stage 2, so fewer images are shown", "pseudo_labels": "pseudo-labels of frames", "third_stage": "stage 3, so fewer images are shown",
+         "averaging": "averaging weights of two runs, so fewer images are shown", "final_stage": "the final stages, so fewer images are shown"}
 INSTEAD = {"wing": "absolute error (replaced by wing loss)", "coordinates": "heatmaps and absolute error (replaced by coordinate bins and cross-entropy)"}
 
 
@@ -35,7 +35,7 @@ def train(options, part: str, seed: int) -> dict:
     without = [part] if part in PARTS else []
     budget = ["--images", str(options.images)]
     if part in LATER or part == "whole":
-        budget += ["--again-images", str(options.images), "--third-images", str(options.images), "--last-images", str(options.last_images)]
+        budget += ["--second-images", str(options.images), "--third-images", str(options.images), "--final-images", str(options.final_images)]
     else:
         without += LATER
     record = options.out / f"{'-'.join(['default', *without, *instead])}-seed{seed}.json"
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", default=[*PARTS, *INSTEAD], choices=[*PARTS, *INSTEAD])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--images", type=int, default=36_000, help="images shown in the first stage, and in each branch of the second and third")
-    parser.add_argument("--last-images", type=int, default=20_000, help="images shown in each branch of the last stage")
+    parser.add_argument("--final-images", type=int, default=20_000, help="images shown in each branch of the final stage")
     parser.add_argument("--copies", type=float, default=0.2)
     parser.add_argument("--save", type=Path, default=Path("results/deploy/ablation.json"))
     options = parser.parse_args()
@@ -85,7 +85,7 @@ def main() -> None:
         "not_run": [part for part in (*PARTS, *INSTEAD) if part not in options.parts], "rows": describe_all(trained, "", early),
         "rows_of_the_whole": describe_all(trained, "whole", late),
         "budget": first["budget"]},
-        f"python recipes/default/ablation.py --faces {options.faces.name} --more {options.more.name} --images {options.images} --last-images {options.last_images} "
+        f"python recipes/default/ablation.py --faces {options.faces.name} --more {options.more.name} --images {options.images} --final-images {options.final_images} "
                    f"--copies {options.copies:g} --seeds {' '.join(map(str, options.seeds))} --parts {' '.join(options.parts)} --out RUN", first["data"])
 
 

@@ -10,38 +10,38 @@ from keras import ops
 from facekp.keypoints import IMAGE_SIZE, KEYPOINTS
 from facekp.models.compact import build_compact
 
-STEEP, CURVE = 4.0, 1.0  # px, w and epsilon of the wing loss: the paper's 10 and 2 for images of 256 px, scaled to 96 px
-BINS, SOFT = 2 * IMAGE_SIZE, 1.5  # bins per axis, two per pixel; px, standard deviation of the soft target
-PLACES = ((np.arange(BINS) + 0.5) * IMAGE_SIZE / BINS - 0.5).astype(np.float32)
+WING_WIDTH, WING_CURVATURE = 4.0, 1.0  # px, w and epsilon of the wing loss: the paper's 10 and 2 for images of 256 px, scaled to 96 px
+BINS, TARGET_SD = 2 * IMAGE_SIZE, 1.5  # bins per axis, two per pixel; px, standard deviation of the soft target
+BIN_CENTERS = ((np.arange(BINS) + 0.5) * IMAGE_SIZE / BINS - 0.5).astype(np.float32)
 
 
 def masked_wing(points, predicted):
     "Return the mean wing loss per coordinate over labelled points."
     known = ops.logical_not(ops.isnan(points))
     difference = ops.abs(ops.where(known, predicted - ops.where(known, points, 0.0), 0.0))
-    beyond = STEEP - STEEP * np.log(1 + STEEP / CURVE)
-    each = ops.where(difference < STEEP, STEEP * ops.log(1 + difference / CURVE), difference - beyond)
+    beyond = WING_WIDTH - WING_WIDTH * np.log(1 + WING_WIDTH / WING_CURVATURE)
+    each = ops.where(difference < WING_WIDTH, WING_WIDTH * ops.log(1 + difference / WING_CURVATURE), difference - beyond)
     return ops.sum(each) / ops.maximum(ops.sum(ops.cast(known, "float32")), 1.0)
 
 
-class Remember(keras.layers.Softmax):
-    "A softmax that stores its last input, for a loss on logits."
+class SoftmaxWithLogits(keras.layers.Softmax):
+    "A softmax that keeps its logits for the loss."
 
     def call(self, inputs, mask=None):
-        self.seen = inputs
+        self.logits = inputs
         return super().call(inputs, mask)
 
 
 def build_coordinates(window: tuple) -> keras.Model:
     "Build the shipped network up to its 24x24 feature maps, followed by one classification over bins per coordinate."
     trunk = build_compact(window)
-    maps = keras.layers.Conv2D(len(KEYPOINTS), 1, name="maps")(trunk.get_layer("up3_res2_add").output)
-    rows = keras.layers.Permute((2, 1), name="keypoints_first")(keras.layers.Reshape((-1, len(KEYPOINTS)), name="cells")(maps))
-    rows = keras.layers.Reshape((len(KEYPOINTS), 2, BINS), name="rows")(keras.layers.Dense(2 * BINS, name="bins")(rows))
-    chances = keras.layers.Softmax(name="chances")(rows)
-    place = keras.layers.Dense(1, use_bias=False, trainable=False, name="place")
-    points = keras.layers.Reshape((len(KEYPOINTS), 2), name="of_the_window")(place(chances))
-    place.set_weights([PLACES[:, None]])
+    maps = keras.layers.Conv2D(len(KEYPOINTS), 1, name="feature_maps")(trunk.get_layer("up3_res2_add").output)
+    x = keras.layers.Permute((2, 1), name="permute")(keras.layers.Reshape((-1, len(KEYPOINTS)), name="flatten_maps")(maps))
+    logits = keras.layers.Reshape((len(KEYPOINTS), 2, BINS), name="split_axes")(keras.layers.Dense(2 * BINS, name="logits")(x))
+    probabilities = keras.layers.Softmax(name="probabilities")(logits)
+    expected_position = keras.layers.Dense(1, use_bias=False, trainable=False, name="expected_position")
+    points = keras.layers.Reshape((len(KEYPOINTS), 2), name="window_points")(expected_position(probabilities))
+    expected_position.set_weights([BIN_CENTERS[:, None]])
     left, top, side = window
     scale = side / IMAGE_SIZE
     points = keras.layers.Rescaling(scale, [scale / 2 - 0.5 + left, scale / 2 - 0.5 + top], name="points")(points)
@@ -50,13 +50,13 @@ def build_coordinates(window: tuple) -> keras.Model:
 
 def coordinate_loss(model: keras.Model):
     "Return the cross entropy between the logits of the last prediction and soft targets around the labels, over labelled points."
-    chances = model.get_layer("chances")
+    softmax = model.get_layer("probabilities")
 
     def loss(points, predicted):
         known = ops.logical_not(ops.isnan(points))
-        off = (ops.where(known, points, 0.0)[..., None] - PLACES) / SOFT
-        wanted = ops.softmax(-ops.square(off) / 2, axis=-1)
-        each = -ops.sum(wanted * ops.log_softmax(ops.cast(chances.seen, "float32"), axis=-1), axis=-1)
+        off = (ops.where(known, points, 0.0)[..., None] - BIN_CENTERS) / TARGET_SD
+        target = ops.softmax(-ops.square(off) / 2, axis=-1)
+        each = -ops.sum(target * ops.log_softmax(ops.cast(softmax.logits, "float32"), axis=-1), axis=-1)
         return ops.sum(ops.where(known, each, 0.0)) / ops.maximum(ops.sum(ops.cast(known, "float32")), 1.0)
 
     return loss

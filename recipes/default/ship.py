@@ -33,10 +33,10 @@ from facekp.keypoints import KEYPOINTS
 from facekp.models.files import load_model, save_model
 from facekp.training.batches import predict_points
 
-PARTS, TRUST = 5, 40  # folds of the cross-validation; weight of the common a and b in those of each keypoint, in faces
+FOLDS, COMMON_WEIGHT = 5, 40  # folds of the cross-validation; weight of the common a and b in those of each keypoint, in faces
 
 
-def surprise(numbers: np.ndarray, squared_width: np.ndarray, squared_error: np.ndarray) -> float:
+def negative_log_likelihood(numbers: np.ndarray, squared_width: np.ndarray, squared_error: np.ndarray) -> float:
     "Return the negative log-likelihood per coordinate; numbers are log a and log b."
     variance = np.exp(numbers[0]) + np.exp(numbers[1]) * squared_width
     return float(np.mean(np.log(variance) + squared_error / variance) / 2)
@@ -48,7 +48,7 @@ def fit_one(squared_width: np.ndarray, squared_error: np.ndarray, start: np.ndar
     width, error = squared_width[known], squared_error[known]
 
     def loss(numbers: np.ndarray) -> float:
-        return surprise(numbers, width, error) * len(error) + common_weight * np.sum((numbers - start) ** 2)
+        return negative_log_likelihood(numbers, width, error) * len(error) + common_weight * np.sum((numbers - start) ** 2)
 
     return minimize(loss, start, method="L-BFGS-B", bounds=[(np.log(1e-3), np.log(100.0)), (np.log(1e-4), np.log(100.0))]).x
 
@@ -59,10 +59,10 @@ def calibrate(width: np.ndarray, squared_error: np.ndarray, own: bool = True) ->
     common = fit_one(width.ravel() ** 2, capped.ravel(), np.log([0.5, 0.3]))
     if not own:
         return np.tile(np.exp(common), (len(KEYPOINTS), 1))
-    return np.exp([fit_one(width[:, k] ** 2, capped[:, k], common, TRUST) for k in range(len(KEYPOINTS))])
+    return np.exp([fit_one(width[:, k] ** 2, capped[:, k], common, COMMON_WEIGHT) for k in range(len(KEYPOINTS))])
 
 
-def spread_of(width: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+def sigma_of(width: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     "Return sigma as the exported model computes it."
     return np.sqrt(np.maximum(numbers[:, 0] + numbers[:, 1] * width**2, 0.01))
 
@@ -70,22 +70,22 @@ def spread_of(width: np.ndarray, numbers: np.ndarray) -> np.ndarray:
 def cross_validated(width: np.ndarray, squared_error: np.ndarray, group: np.ndarray, own: bool) -> np.ndarray:
     "Return sigma [N,15], each computed with a and b from the other folds."
     names, place = np.unique(group, return_inverse=True)
-    part = np.random.default_rng(0).permutation(len(names))[place] % PARTS
-    spread = np.zeros_like(width)
-    for number in range(PARTS):
-        spread[part == number] = spread_of(width[part == number], calibrate(width[part != number], squared_error[part != number], own))
-    return spread
+    part = np.random.default_rng(0).permutation(len(names))[place] % FOLDS
+    sigma = np.zeros_like(width)
+    for number in range(FOLDS):
+        sigma[part == number] = sigma_of(width[part == number], calibrate(width[part != number], squared_error[part != number], own))
+    return sigma
 
 
-def judge(spread: np.ndarray, squared_error: np.ndarray) -> dict:
+def calibration_errors(sigma: np.ndarray, squared_error: np.ndarray) -> dict:
     "Compare predicted with actual errors, by decile and by keypoint, and return the log-likelihood."
     known = np.isfinite(squared_error)
-    order = np.argsort(spread[known])
-    tenths = [{"predicted": float(np.sqrt(np.mean(spread[known][rows] ** 2))), "real": float(np.sqrt(np.mean(squared_error[known][rows]))),
+    order = np.argsort(sigma[known])
+    tenths = [{"predicted": float(np.sqrt(np.mean(sigma[known][rows] ** 2))), "real": float(np.sqrt(np.mean(squared_error[known][rows]))),
                "points": len(rows)} for rows in np.array_split(order, 10)]
-    by_point = {keypoint: {"predicted": float(np.sqrt(np.mean(spread[known[:, k], k] ** 2))), "real": float(np.sqrt(np.mean(squared_error[known[:, k], k])))}
+    by_point = {keypoint: {"predicted": float(np.sqrt(np.mean(sigma[known[:, k], k] ** 2))), "real": float(np.sqrt(np.mean(squared_error[known[:, k], k])))}
                 for k, keypoint in enumerate(KEYPOINTS)}
-    return {"tenths": tenths, "keypoints": by_point, "log_likelihood": -float(np.mean(np.log(spread[known] ** 2) + squared_error[known] / spread[known] ** 2) / 2)}
+    return {"tenths": tenths, "keypoints": by_point, "log_likelihood": -float(np.mean(np.log(sigma[known] ** 2) + squared_error[known] / sigma[known] ** 2) / 2)}
 
 
 def find_calibration(model, faces, weights: str) -> dict:
@@ -95,16 +95,16 @@ def find_calibration(model, faces, weights: str) -> dict:
     error = points - faces.points
     squared = np.mean(error**2, axis=-1)
     known = np.isfinite(squared)
-    kinds = {own: judge(cross_validated(width, squared, faces.group, own), squared) for own in (False, True)}
+    kinds = {own: calibration_errors(cross_validated(width, squared, faces.group, own), squared) for own in (False, True)}
     own = kinds[True]["log_likelihood"] >= kinds[False]["log_likelihood"]
     numbers = calibrate(width, squared, own)
     constant = np.sqrt(np.mean(squared[known]))
-    spread = cross_validated(width, squared, faces.group, own)
-    apart = np.abs(error[known]) / spread[known][:, None]
+    sigma = cross_validated(width, squared, faces.group, own)
+    apart = np.abs(error[known]) / sigma[known][:, None]
     return {"a": numbers[:, 0].tolist(), "b": numbers[:, 1].tolist(), "each_keypoint_its_own": bool(own), **kinds[own],
             "log_likelihood_common": kinds[False]["log_likelihood"], "log_likelihood_constant": -float(np.log(constant) + 0.5),
             "within_1_spread": float(np.mean(apart < 1)), "within_2_spreads": float(np.mean(apart < 2)),
-            "rank_correlation": float(np.corrcoef(np.argsort(np.argsort(spread[known])), np.argsort(np.argsort(squared[known])))[0, 1]),
+            "rank_correlation": float(np.corrcoef(np.argsort(np.argsort(sigma[known])), np.argsort(np.argsort(squared[known])))[0, 1]),
             "faces": len(faces), "data": {"name": faces.name, "sha256": hash_faces(faces), "faces": len(faces)}}
 
 
@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("--notes", default="", help="additional line for the metadata")
     parser.add_argument("--weights", default="float16", choices=("float32", "float16", "int8"))
     parser.add_argument("--eight-bits", action="store_true", help="also compute in 8 bits, except for the heatmaps")
-    parser.add_argument("--watch", metavar="FACES.npz", help="faces for the calibration of --eight-bits: 500 of the training set; default: synthetic faces")
+    parser.add_argument("--int8-faces", metavar="FACES.npz", help="faces for the calibration of --eight-bits: 500 of the training set; default: synthetic faces")
     parser.add_argument("--out", type=Path, default=DEFAULT_MODEL)
     parser.add_argument("--keras", type=Path, metavar="FILE.keras", help="also write the network for Keras: the release file recipes/default/default.keras")
     parser.add_argument("--record", type=Path, default=Path("results/deploy/calibration.json"))
@@ -143,13 +143,13 @@ def main() -> None:
     else:
         calibration = read_measurement(options.calibration)
     calibration["model_sha256"] = hash_file(options.model)
-    watched = split_by_group(load_faces(options.watch), 0.2, 0)[0].images if options.watch else None
+    int8_images = split_by_group(load_faces(options.int8_faces), 0.2, 0)[0].images if options.int8_faces else None
     notes = {"name": "default", "version": options.version, "data": options.data, "license": options.license, "notes": options.notes,
              "architecture": model.name, "source_sha256": hash_file(options.model), "weights": "8 bits" if options.eight_bits else options.weights,
              "calibration": json.dumps({"a": np.round(calibration["a"], 4).tolist(), "b": np.round(calibration["b"], 4).tolist(),
                                         "formula": "sigma = sqrt(max(a + b width^2, 0.01))", "faces": calibration["faces"], "data": calibration["data"]["name"]})}
-    rows = None if watched is None else np.random.default_rng(0).permutation(len(watched))[:500]
-    export_model(model, options.out, "onnx-int8" if options.eight_bits else "onnx", None if rows is None else watched[rows], weights=options.weights,
+    rows = None if int8_images is None else np.random.default_rng(0).permutation(len(int8_images))[:500]
+    export_model(model, options.out, "onnx-int8" if options.eight_bits else "onnx", None if rows is None else int8_images[rows], weights=options.weights,
                  calibration=(calibration["a"], calibration["b"]), notes={key: value for key, value in notes.items() if value})
     if options.keras:
         write_release_file(model, options.keras)
@@ -158,7 +158,7 @@ def main() -> None:
     print(f"{options.out}: {options.out.stat().st_size / 1e6:.3f} MB")
     if faces is not None:
         expected = predict_points(model, faces.images)
-        predicted, spread = shipped.predict(faces.images)
+        predicted, sigma = shipped.predict(faces.images)
         scores, kept = evaluate_points(predicted, faces.points, faces.group), evaluate_points(expected, faces.points, faces.group)
         calibration |= {"rmse": scores["rmse"], "rmse_interval": scores["intervals"]["rmse"], "rmse_keras": kept["rmse"], "bytes": options.out.stat().st_size,
                         "largest_difference": float(np.abs(predicted - expected).max())}
@@ -167,8 +167,8 @@ def main() -> None:
                           time.perf_counter() - started)
         for tenth in calibration["tenths"]:
             print(f"  sigma {tenth['predicted']:.2f} px: actual error {tenth['real']:.2f} px")
-        print(f"{scores['rmse']:.4f} px on {len(faces)} faces ({kept['rmse']:.4f} in Keras), spread {spread.mean():.2f} px in the mean, "
-              f"{calibration['within_1_spread']:.0%} of coordinates within one spread, {calibration['within_2_spreads']:.0%} within two; wrote {options.record}")
+        print(f"{scores['rmse']:.4f} px on {len(faces)} faces ({kept['rmse']:.4f} in Keras), sigma {sigma.mean():.2f} px in the mean, "
+              f"{calibration['within_1_spread']:.0%} of coordinates within one sigma, {calibration['within_2_spreads']:.0%} within two; wrote {options.record}")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ import joblib
 import keras
 import numpy as np
 import tensorflow as tf
-from alternatives import Remember, build_coordinates, coordinate_loss, masked_wing
+from alternatives import SoftmaxWithLogits, build_coordinates, coordinate_loss, masked_wing
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
@@ -57,42 +57,44 @@ from facekp.training.loop import fit
 from facekp.training.losses import masked_mae, masked_mse
 from facekp.training.seeds import set_seeds
 
-PARTS = ("answers", "more", "drawn", "strong", "bent", "covered", "doubt", "centred", "mae", "decay", "window", "again", "own", "third", "mean", "end")
-LATER = {"start": ("again", "own", "third", "mean", "end"), "again": ("own", "third", "end"), "third": ("end",)}  # parts of later stages, which do not change the result of a stage
-BEND = 2.0  # px, maximal standard deviation of the local warp's control points
-COVERED = 0.3  # share of the copies that are partly occluded
+PARTS = ("mediapipe", "frames", "synthetic", "strong", "warp", "occlusion", "outlier_removal", "bias_correction", "mae", "weight_decay", "window", "second_stage", "pseudo_labels", "third_stage",
+         "averaging", "final_stage")
+LATER = {"first": ("second_stage", "pseudo_labels", "third_stage", "averaging", "final_stage"), "second": ("pseudo_labels", "third_stage", "final_stage"),
+         "third": ("final_stage",)}  # parts of later stages, which do not change the result of a stage
+WARP = 2.0  # px, maximal standard deviation of the local warp's control points
+OCCLUDED = 0.3  # share of the copies that are partly occluded
 SHARES = {"photographs": 0.5, "frames": 0.7}  # weight of the MediaPipe predictions in the labels; labels of synthetic faces are exact
-STIFFNESS, FOLDS = 3_200.0, 8  # ridge regression: alpha for pixels, and folds of the cross-validated predictions
-OWN = 0.5  # weight of the network's own predictions in the labels of frames, in the third and the last stage
-DOUBTFUL = 0.03  # share of frames that are left out because label and prediction differ most
+RIDGE_ALPHA, FOLDS = 3_200.0, 8  # ridge regression: alpha for pixels, and folds of the cross-validated predictions
+PSEUDO_LABEL_SHARE = 0.5  # weight of the network's own predictions in the labels of frames, in the third and the final stage
+OUTLIER_SHARE = 0.03  # share of frames that are left out because label and prediction differ most
 # Budget of each stage: augmented copies, images shown, initial learning rate of Adam, and share of mirrored copies
-FIRST = [{"copies": {"photographs": 97_000, "frames": 58_000, "drawings": 36_000}, "images": 800_000, "learning_rate": 4e-3, "mirrored": 0.5}]
-AGAIN = [{"copies": copies, "images": 800_000, "learning_rate": 3e-3, "mirrored": 0.5}
-         for copies in ({"photographs": 193_500, "frames": 93_000}, {"photographs": 145_500, "frames": 87_000, "drawings": 54_000})]
-THIRD = 2 * [{"copies": {"photographs": 145_500, "frames": 87_000, "drawings": 54_000}, "images": 640_000, "learning_rate": 3e-3, "mirrored": 0.5}]
-LAST = 2 * [{"copies": {"photographs": 67_900, "frames": 40_600, "drawings": 25_200}, "images": 160_000, "learning_rate": 1.5e-3, "mirrored": 0.0}]
-TITLES = {"start": "the first part", "again": "the second part", "third": "the third part", "twin": "the end", "everything": "the end"}
+FIRST = [{"copies": {"photographs": 97_000, "frames": 58_000, "synthetic": 36_000}, "images": 800_000, "learning_rate": 4e-3, "mirrored": 0.5}]
+SECOND = [{"copies": copies, "images": 800_000, "learning_rate": 3e-3, "mirrored": 0.5}
+         for copies in ({"photographs": 193_500, "frames": 93_000}, {"photographs": 145_500, "frames": 87_000, "synthetic": 54_000})]
+THIRD = 2 * [{"copies": {"photographs": 145_500, "frames": 87_000, "synthetic": 54_000}, "images": 640_000, "learning_rate": 3e-3, "mirrored": 0.5}]
+FINAL = 2 * [{"copies": {"photographs": 67_900, "frames": 40_600, "synthetic": 25_200}, "images": 160_000, "learning_rate": 1.5e-3, "mirrored": 0.0}]
+TITLES = {"first": "stage 1", "second": "stage 2", "third": "stage 3", "held_out": "final stage", "everything": "final stage"}
 INSTEAD = ("wing", "coordinates")  # of alternatives.py
-DECAY = 0.02  # weight decay of convolutions, per step at a learning rate of 1
-SHOWN = 1_000  # synthetic faces with MediaPipe predictions
+WEIGHT_DECAY = 0.02  # weight decay of convolutions, per step at a learning rate of 1
+SYNTHETIC_PREDICTED = 1_000  # synthetic faces with MediaPipe predictions
 CHUNK = 2_000  # copies per job of a process
 
 
-class NormalizationInOneStep(keras.layers.BatchNormalization):
+class FusedBatchNormalization(keras.layers.BatchNormalization):
     "Keras's batch normalisation as a single fused TensorFlow operation."
 
     def call(self, inputs, training=None, mask=None):
         normalize = partial(tf.compat.v1.nn.fused_batch_norm, tf.cast(inputs, self.compute_dtype), tf.cast(self.gamma, tf.float32), tf.cast(self.beta, tf.float32), epsilon=self.epsilon)
         if not training:
             return normalize(mean=tf.cast(self.moving_mean, tf.float32), variance=tf.cast(self.moving_variance, tf.float32), is_training=False)[0]
-        normal, mean, variance = normalize(is_training=True)
+        normalised, mean, variance = normalize(is_training=True)
         count = tf.cast(tf.size(inputs) / tf.shape(inputs)[-1], tf.float32)
         for kept, seen in ((self.moving_mean, mean), (self.moving_variance, variance * (count - 1) / count)):  # TensorFlow returns the sample variance
             kept.assign(kept * self.momentum + seen * (1 - self.momentum))
-        return normal
+        return normalised
 
 
-class GrowInOneStep(keras.layers.Layer):
+class BilinearUpsampling(keras.layers.Layer):
     "Bilinear upsampling by 2, as Keras's UpSampling2D without its overflow check."
 
     def call(self, maps):
@@ -102,13 +104,13 @@ class GrowInOneStep(keras.layers.Layer):
 def make_fast(model: keras.Model, dtype: str) -> keras.Model:
     "Return the same network with faster layers for training on a CPU; the soft-argmax stays in float32, because 16 bits would round positions."
     def copy(layer):
-        config = {**layer.get_config(), "dtype": "float32" if layer.name in ("prior", "points", "heatmaps", "chances", "place") else dtype}
+        config = {**layer.get_config(), "dtype": "float32" if layer.name in ("prior", "points", "heatmaps", "probabilities", "expected_position") else dtype}
         if isinstance(layer, keras.layers.Softmax):
-            return Remember.from_config(config)
+            return SoftmaxWithLogits.from_config(config)
         if isinstance(layer, keras.layers.BatchNormalization):
-            return NormalizationInOneStep.from_config(config)
+            return FusedBatchNormalization.from_config(config)
         if isinstance(layer, keras.layers.UpSampling2D):
-            return GrowInOneStep(name=layer.name, dtype=dtype)
+            return BilinearUpsampling(name=layer.name, dtype=dtype)
         return type(layer).from_config(layer.get_config() if isinstance(layer, keras.layers.InputLayer) else config)
 
     fast = keras.models.clone_model(model, clone_function=copy)
@@ -116,20 +118,20 @@ def make_fast(model: keras.Model, dtype: str) -> keras.Model:
     return fast
 
 
-def copy_chunk(faces: Faces, seed: int, window: tuple, how: dict) -> Faces:
+def copy_chunk(faces: Faces, seed: int, window: tuple, strengths: dict) -> Faces:
     "Return one copy of each face by `strong_recipe`, cropped to a window and enlarged."
     cv2.setNumThreads(1)  # images this small do not benefit from a second thread
-    recipe = strong_recipe(seed, **how)
+    recipe = strong_recipe(seed, **strengths)
     copies = [apply_recipe(recipe, image, points) for image, points in zip(faces.images, faces.points)]
     images, points = (np.stack(arrays) for arrays in zip(*copies))
     return enlarge(replace(faces, images=images, points=points, truth=None), window)
 
 
-def strong_copies(faces: Faces, count: int, seed: int, window: tuple = FULL_WINDOW, **how) -> Faces:
-    "Make strongly augmented copies on all cores, with each face used equally often (or once more); `how` is passed to `strong_recipe`."
+def strong_copies(faces: Faces, count: int, seed: int, window: tuple = FULL_WINDOW, **strengths) -> Faces:
+    "Make strongly augmented copies on all cores, with each face used equally often (or once more); `strengths` is passed to `strong_recipe`."
     passes = [np.random.default_rng([seed, turn]).permutation(len(faces)) for turn in range(-(-count // len(faces)))]
     rows = np.concatenate(passes)[:count]
-    jobs = (joblib.delayed(copy_chunk)(faces[rows[start:start + CHUNK]], 1_000 * seed + start // CHUNK, window, how) for start in range(0, count, CHUNK))
+    jobs = (joblib.delayed(copy_chunk)(faces[rows[start:start + CHUNK]], 1_000 * seed + start // CHUNK, window, strengths) for start in range(0, count, CHUNK))
     return concatenate(joblib.Parallel(n_jobs=-1, idle_worker_timeout=5)(jobs), faces.name)
 
 
@@ -157,81 +159,81 @@ def with_window(model: keras.Model, other: keras.Model) -> keras.Model:
     return other
 
 
-def mean_answer(model, images: np.ndarray) -> np.ndarray:
+def predict_with_mirror(model, images: np.ndarray) -> np.ndarray:
     "Return the mean of the predictions for images and for their mirror images."
     turned = np.ascontiguousarray(images[:, :, ::-1])
     return (predict_points(model, images) + mirror(turned, predict_points(model, turned))[1]) / 2
 
 
-def ask(options, file: Path, rows: int | None = None) -> np.ndarray:
+def mediapipe_predictions(options, file: Path, rows: int | None = None) -> np.ndarray:
     "Return the MediaPipe predictions for the faces of a file [N,1912]: points of the image and of its mirror image, in pixels."
-    kept = options.out / "opinion" / file.name
+    kept = options.out / "mediapipe" / file.name
     if not kept.exists():
         script = Path(__file__).with_name("mediapipe_landmarks.py")
         subprocess.run([options.mediapipe, script, "--out", kept.parent, file, *(["--rows", str(rows)] if rows else [])], check=True)
-    with np.load(kept, allow_pickle=False) as saved, np.load(file, allow_pickle=False) as asked:
+    with np.load(kept, allow_pickle=False) as saved, np.load(file, allow_pickle=False) as source:
         points = saved["points"]
-        if str(saved["sha256"]) != hashlib.sha256(asked["images"][:rows].tobytes()).hexdigest():
+        if str(saved["sha256"]) != hashlib.sha256(source["images"][:rows].tobytes()).hexdigest():
             raise UserError(f"{kept}: predictions for other faces than those of {file}; delete it to predict again")
     return np.clip(points, -20, IMAGE_SIZE + 20).reshape(len(points), -1).astype(float)
 
 
-def mirrored_opinion(features: np.ndarray) -> np.ndarray:
+def mirror_predictions(features: np.ndarray) -> np.ndarray:
     "Return the MediaPipe predictions as they would be for the mirror images of the faces."
     turned = features.reshape(len(features), 2, -1, 2)[:, ::-1].copy()
     turned[..., 0] = IMAGE_SIZE - 1 - turned[..., 0]
     return turned.reshape(features.shape)
 
 
-def translate(faces: Faces, features: np.ndarray) -> tuple[Ridge, np.ndarray]:
+def fit_ridge(faces: Faces, features: np.ndarray) -> tuple[Ridge, np.ndarray]:
     "Fit the ridge regression from MediaPipe predictions to labels; return it with its cross-validated predictions [N,15,2]."
-    marks = faces.points.reshape(len(faces), -1)
-    answers = cross_val_predict(Ridge(STIFFNESS), features, marks, groups=faces.group, cv=GroupKFold(FOLDS))
-    return Ridge(STIFFNESS).fit(features, marks), answers.reshape(-1, len(KEYPOINTS), 2)
+    labels = faces.points.reshape(len(faces), -1)
+    predictions = cross_val_predict(Ridge(RIDGE_ALPHA), features, labels, groups=faces.group, cv=GroupKFold(FOLDS))
+    return Ridge(RIDGE_ALPHA).fit(features, labels), predictions.reshape(-1, len(KEYPOINTS), 2)
 
 
-def sideways(faces: Faces, features: np.ndarray) -> np.ndarray:
+def horizontal_bias(faces: Faces, features: np.ndarray) -> np.ndarray:
     "Return the bias of the labels to the right [15,2], in pixels, against a ridge regression fitted on faces and mirror images."
     turned = mirror(faces.images, faces.points)[1]
-    fair = Ridge(STIFFNESS).fit(np.concatenate([features, mirrored_opinion(features)]), np.concatenate([faces.points, turned]).reshape(2 * len(faces), -1))
-    right = np.median(faces.points - fair.predict(features).reshape(faces.points.shape), axis=0)[:, 0]
-    return np.column_stack([(right + right[FLIP_ORDER]) / 2, np.zeros(len(KEYPOINTS))]).astype(np.float32)
+    unbiased = Ridge(RIDGE_ALPHA).fit(np.concatenate([features, mirror_predictions(features)]), np.concatenate([faces.points, turned]).reshape(2 * len(faces), -1))
+    bias = np.median(faces.points - unbiased.predict(features).reshape(faces.points.shape), axis=0)[:, 0]
+    return np.column_stack([(bias + bias[FLIP_ORDER]) / 2, np.zeros(len(KEYPOINTS))]).astype(np.float32)
 
 
-def align(faces: Faces, marks: np.ndarray, answers: np.ndarray) -> Faces:
+def align(faces: Faces, labels: np.ndarray, predictions: np.ndarray) -> Faces:
     "Remove the median difference between labels and predictions of each keypoint."
-    return replace(faces, points=(faces.points + np.nanmedian(answers - marks, axis=0)).astype(np.float32), truth=None)
+    return replace(faces, points=(faces.points + np.nanmedian(predictions - labels, axis=0)).astype(np.float32), truth=None)
 
 
-def move(faces: Faces, offset: np.ndarray) -> Faces:
+def shift_labels(faces: Faces, offset: np.ndarray) -> Faces:
     "Shift the labels by an offset per keypoint."
     return replace(faces, points=faces.points + offset, truth=None)
 
 
-def mix(faces: Faces, answers: np.ndarray, share: float) -> Faces:
+def blend_labels(faces: Faces, predictions: np.ndarray, share: float) -> Faces:
     "Blend the labels with predictions; `share` is the weight of the predictions."
-    return replace(faces, points=((1 - share) * faces.points + share * answers).astype(np.float32), truth=None)
+    return replace(faces, points=((1 - share) * faces.points + share * predictions).astype(np.float32), truth=None)
 
 
-def far_apart(faces: Faces, answers: np.ndarray) -> np.ndarray:
+def rmse_per_face(faces: Faces, predictions: np.ndarray) -> np.ndarray:
     "Return the RMSE between labels and predictions of each face, in pixels."
-    return np.sqrt(np.nanmean((faces.points - answers) ** 2, axis=(1, 2)))
+    return np.sqrt(np.nanmean((faces.points - predictions) ** 2, axis=(1, 2)))
 
 
-def collect(options, photographs: Faces, opinion: np.ndarray, more: Faces, drawn: Faces) -> tuple[dict[str, Faces], Ridge]:
+def collect(options, photographs: Faces, mediapipe: np.ndarray, more: Faces, synthetic: Faces) -> tuple[dict[str, Faces], Ridge]:
     "Return all training faces before augmentation, with labels in the convention of the photographs, and the ridge regression."
-    translation, answers = translate(photographs, opinion)
-    shares = dict.fromkeys(SHARES, 0.0) if "answers" in options.without else SHARES
-    parts = {"photographs": mix(photographs, answers, shares["photographs"])}
-    if "more" not in options.without:
-        answers = translation.predict(ask(options, options.more)).reshape(-1, len(KEYPOINTS), 2)
-        aligned = align(more, more.points, answers)
-        distance = far_apart(aligned, answers)
-        parts["frames"] = mix(aligned, answers, shares["frames"])[distance <= np.quantile(distance, 1.0 if "doubt" in options.without else 1 - DOUBTFUL)]
-    if "drawn" not in options.without:
-        answers = translation.predict(ask(options, options.out / "drawn.npz", SHOWN)).reshape(-1, len(KEYPOINTS), 2)
-        parts["drawings"] = align(drawn, drawn.points[:SHOWN], answers)
-    return parts, translation
+    ridge, predictions = fit_ridge(photographs, mediapipe)
+    shares = dict.fromkeys(SHARES, 0.0) if "mediapipe" in options.without else SHARES
+    parts = {"photographs": blend_labels(photographs, predictions, shares["photographs"])}
+    if "frames" not in options.without:
+        predictions = ridge.predict(mediapipe_predictions(options, options.more)).reshape(-1, len(KEYPOINTS), 2)
+        aligned = align(more, more.points, predictions)
+        distance = rmse_per_face(aligned, predictions)
+        parts["frames"] = blend_labels(aligned, predictions, shares["frames"])[distance <= np.quantile(distance, 1.0 if "outlier_removal" in options.without else 1 - OUTLIER_SHARE)]
+    if "synthetic" not in options.without:
+        predictions = ridge.predict(mediapipe_predictions(options, options.out / "synthetic.npz", SYNTHETIC_PREDICTED)).reshape(-1, len(KEYPOINTS), 2)
+        parts["synthetic"] = align(synthetic, synthetic.points[:SYNTHETIC_PREDICTED], predictions)
+    return parts, ridge
 
 
 def window_of(options) -> tuple:
@@ -239,21 +241,21 @@ def window_of(options) -> tuple:
     return FULL_WINDOW if "window" in options.without else CLOSE_WINDOW
 
 
-def copies_of(options, parts: dict[str, Faces], seed: int, budget: dict) -> Faces:
+def augmented_copies(options, parts: dict[str, Faces], seed: int, budget: dict) -> Faces:
     "Return augmented copies of all parts of the training set, cropped to the window and enlarged as the network's first layer does it."
     window = window_of(options)
-    how = {"warp": 0.0 if "bent" in options.without else BEND, "covered": 0.0 if "covered" in options.without else COVERED, "mirrored": budget["mirrored"]}
+    strengths = {"warp": 0.0 if "warp" in options.without else WARP, "covered": 0.0 if "occlusion" in options.without else OCCLUDED, "mirrored": budget["mirrored"]}
     counts = {name: round(count * options.copies) for name, count in budget["copies"].items() if name in parts}
     if "strong" in options.without:
         copied = [enlarge(augment_faces(parts[name], max(1, count // len(parts[name])), seed)[:count], window) for name, count in counts.items()]
     else:
-        copied = [strong_copies(parts[name], count, seed + place, window, **how) for place, (name, count) in enumerate(counts.items())]
+        copied = [strong_copies(parts[name], count, seed + place, window, **strengths) for place, (name, count) in enumerate(counts.items())]
     return concatenate(copied)
 
 
-def decaying(learning_rate) -> keras.optimizers.Optimizer:
+def adam_with_weight_decay(learning_rate) -> keras.optimizers.Optimizer:
     "Return Adam with weight decay on convolutions."
-    optimizer = keras.optimizers.AdamW(learning_rate, weight_decay=DECAY)
+    optimizer = keras.optimizers.AdamW(learning_rate, weight_decay=WEIGHT_DECAY)
     optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias", "log_prior"])
     return optimizer
 
@@ -267,22 +269,22 @@ def loss_of(options, model: keras.Model):
     return masked_mse if "mae" in options.without else masked_mae
 
 
-def learn(options, model: keras.Model, parts: dict[str, Faces], validation: Faces, name: str, seed: int, budget: dict) -> None:
+def train_branch(options, model: keras.Model, parts: dict[str, Faces], validation: Faces, name: str, seed: int, budget: dict) -> None:
     "Train a network on augmented copies, set its best weights, and write the network and its history."
     set_seeds(seed)
     parts = {kind: part for kind, part in parts.items() if kind in budget["copies"]}
-    learned = copies_of(options, parts, seed, budget)
-    print(f"{name}: {', '.join(f'{len(part)} {kind}' for kind, part in parts.items())} for training, {len(learned)} augmented copies", flush=True)
+    copies = augmented_copies(options, parts, seed, budget)
+    print(f"{name}: {', '.join(f'{len(part)} {kind}' for kind, part in parts.items())} for training, {len(copies)} augmented copies", flush=True)
     fast = make_fast(with_window(model, build_for(options, FULL_WINDOW)), options.dtype)
     window = window_of(options)
-    training = fit(fast, learned, enlarge(validation, window), seed=seed, patience=10**6, resume=True, run_folder=options.out / name,
-                   images_shown=budget["images"], learning_rate=budget["learning_rate"], faces_per_epoch=min(20_000, len(learned)),
-                   loss=loss_of(options, fast), optimizer=keras.optimizers.Adam if "decay" in options.without else decaying)
+    training = fit(fast, copies, enlarge(validation, window), seed=seed, patience=10**6, resume=True, run_folder=options.out / name,
+                   images_shown=budget["images"], learning_rate=budget["learning_rate"], faces_per_epoch=min(20_000, len(copies)),
+                   loss=loss_of(options, fast), optimizer=keras.optimizers.Adam if "weight_decay" in options.without else adam_with_weight_decay)
     model.set_weights(training.model.get_weights())
     save_model(model, options.out / f"{name}.keras")
     history = [{**entry, "validation_rmse": float(entry["validation_rmse"] / enlargement(window)[1])} for entry in training.history]  # in pixels of the face, not of the window
     write_json(options.out / f"{name}.json", {"stage": name, "images_shown": training.images_shown, "seconds": round(training.seconds), "history": history,
-                                              "faces": {kind: len(part) for kind, part in parts.items()}, "copies": len(learned)})
+                                              "faces": {kind: len(part) for kind, part in parts.items()}, "copies": len(copies)})
 
 
 def name_of(options, stage: str) -> str:
@@ -294,13 +296,13 @@ def branch(options, model: keras.Model, parts: dict[str, Faces], validation: Fac
     """Continue from the weights of a model once per budget, with different copies in a different order, and set the mean of all weights (Wortsman et al. 2022, arXiv:2203.05482).
 
     Branches that are already in the folder of the run are read from there."""
-    budgets = budgets[:1] if "mean" in options.without else budgets
+    budgets = budgets[:1] if "averaging" in options.without else budgets
     names, started = [name_of(options, f"{stage}{number}") for number in range(len(budgets))], model.get_weights()
     missing = [number for number, name in enumerate(names) if not (options.out / f"{name}.json").exists()]
     for number in missing:
         if options.only in (None, number):
             model.set_weights(started)
-            learn(options, model, parts, validation, names[number], seeds[number], budgets[number])
+            train_branch(options, model, parts, validation, names[number], seeds[number], budgets[number])
     if missing and options.only is not None:
         raise SystemExit(f"{stage} {options.only} is finished; run the command again for the next branch, and without --only for the mean of all")
     branches = [load_model(options.out / f"{name}.keras").get_weights() for name in names]
@@ -311,32 +313,32 @@ def branch(options, model: keras.Model, parts: dict[str, Faces], validation: Fac
 
 def budgets_of(options) -> dict[str, list[dict]]:
     "Return the budget of each branch of each stage."
-    shown = {"first": (FIRST, options.images), "again": (AGAIN, options.again_images), "third": (THIRD, options.third_images), "last": (LAST, options.last_images)}
+    shown = {"first": (FIRST, options.images), "second": (SECOND, options.second_images), "third": (THIRD, options.third_images), "final": (FINAL, options.final_images)}
     budgets = {name: [{**budget, "images": images} for budget in branches] for name, (branches, images) in shown.items()}
     budgets["first"][0]["learning_rate"] = options.learning_rate
     return budgets
 
 
-def mix_own(options, model: keras.Model, parts: dict[str, Faces], offset: np.ndarray | float = 0.0) -> dict[str, Faces]:
+def blend_pseudo_labels(options, model: keras.Model, parts: dict[str, Faces], offset: np.ndarray | float = 0.0) -> dict[str, Faces]:
     "Blend the network's own predictions into the labels of frames; `offset` is the bias of the labels that its predictions lack."
-    if "frames" not in parts or "own" in options.without:
+    if "frames" not in parts or "pseudo_labels" in options.without:
         return parts
-    return {**parts, "frames": mix(parts["frames"], mean_answer(model, parts["frames"].images) + offset, OWN)}
+    return {**parts, "frames": blend_labels(parts["frames"], predict_with_mirror(model, parts["frames"].images) + offset, PSEUDO_LABEL_SHARE)}
 
 
-def start(options, train: Faces, opinion: np.ndarray, validation: Faces, more: Faces, drawn: Faces) -> tuple[keras.Model, list[dict], np.ndarray]:
+def train_first_stages(options, train: Faces, mediapipe: np.ndarray, validation: Faces, more: Faces, synthetic: Faces) -> tuple[keras.Model, list[dict], np.ndarray]:
     "Train the first stages from scratch, with mirrored copies and unbiased labels; return the network, the stages and the bias that was removed."
-    offset = sideways(train, opinion) if "centred" not in options.without else np.zeros((len(KEYPOINTS), 2), np.float32)
-    parts, _ = collect(options, train, opinion, more, drawn)
-    parts, validation = {kind: move(part, -offset) for kind, part in parts.items()}, move(validation, -offset)
+    offset = horizontal_bias(train, mediapipe) if "bias_correction" not in options.without else np.zeros((len(KEYPOINTS), 2), np.float32)
+    parts, _ = collect(options, train, mediapipe, more, synthetic)
+    parts, validation = {kind: shift_labels(part, -offset) for kind, part in parts.items()}, shift_labels(validation, -offset)
     budgets = budgets_of(options)
     set_seeds(options.seed)
     model = build_for(options, window_of(options))
-    stages = branch(options, model, parts, validation, "start", budgets["first"], [options.seed + 1])
-    if "again" not in options.without:
-        stages += branch(options, model, parts, validation, "again", budgets["again"], [options.seed + 101, options.seed + 202])
-    if "third" not in options.without:
-        stages += branch(options, model, mix_own(options, model, parts), validation, "third", budgets["third"], [options.seed + 303, options.seed + 404])
+    stages = branch(options, model, parts, validation, "first", budgets["first"], [options.seed + 1])
+    if "second_stage" not in options.without:
+        stages += branch(options, model, parts, validation, "second", budgets["second"], [options.seed + 101, options.seed + 202])
+    if "third_stage" not in options.without:
+        stages += branch(options, model, blend_pseudo_labels(options, model, parts), validation, "third", budgets["third"], [options.seed + 303, options.seed + 404])
     return model, stages, offset
 
 
@@ -359,12 +361,12 @@ def describe_by(faces: Faces, predicted: np.ndarray) -> dict:
     return described
 
 
-def describe_translation(translation: Ridge, opinion: np.ndarray, faces: Faces, version: str) -> dict:
+def describe_mediapipe(ridge: Ridge, mediapipe: np.ndarray, faces: Faces, version: str) -> dict:
     "Describe MediaPipe's model, with the RMSE of its predictions after the ridge regression on other faces than it was fitted on."
-    answers = translation.predict(opinion).reshape(-1, len(KEYPOINTS), 2)
-    measured = evaluate_points(answers.astype(np.float32), faces.points, faces.group)
+    predictions = ridge.predict(mediapipe).reshape(-1, len(KEYPOINTS), 2)
+    measured = evaluate_points(predictions.astype(np.float32), faces.points, faces.group)
     return {"wheel": f"mediapipe=={version}", "file": "mediapipe/modules/face_landmark/face_landmark_with_attention.tflite", "looks": "12 per face: the mean of five crops, of the image and of its mirror image",
-            "rmse": measured["rmse"], "interval": measured["intervals"]["rmse"], "by_source": {name: part["rmse"] for name, part in describe_by(faces, answers)["source"].items()}}
+            "rmse": measured["rmse"], "interval": measured["intervals"]["rmse"], "by_source": {name: part["rmse"] for name, part in describe_by(faces, predictions)["source"].items()}}
 
 
 def read_options() -> argparse.Namespace:
@@ -374,19 +376,19 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--more", required=True, type=Path, help="additional faces in another annotation convention, for training only")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--mediapipe", default="runs/mediapipe/bin/python", help="Python interpreter with mediapipe 0.10.14 (set-up: see mediapipe_landmarks.py)")
-    parser.add_argument("--drawn", type=int, default=6_000, help="number of synthetic faces")
+    parser.add_argument("--synthetic", type=int, default=6_000, help="number of synthetic faces")
     parser.add_argument("--images", type=int, default=FIRST[0]["images"], help="images shown in the first stage")
-    parser.add_argument("--again-images", type=int, default=AGAIN[0]["images"], help="images shown in each branch of the second stage")
+    parser.add_argument("--second-images", type=int, default=SECOND[0]["images"], help="images shown in each branch of the second stage")
     parser.add_argument("--third-images", type=int, default=THIRD[0]["images"], help="images shown in each branch of the third stage")
-    parser.add_argument("--last-images", type=int, default=LAST[0]["images"], help="images shown in each branch of the last stage")
-    parser.add_argument("--copies", type=float, default=1.0, help="factor on the numbers of augmented copies in FIRST, AGAIN, THIRD and LAST")
+    parser.add_argument("--final-images", type=int, default=FINAL[0]["images"], help="images shown in each branch of the final stage")
+    parser.add_argument("--copies", type=float, default=1.0, help="factor on the numbers of augmented copies in FIRST, SECOND, THIRD and FINAL")
     parser.add_argument("--learning-rate", type=float, default=FIRST[0]["learning_rate"], help="initial learning rate of the first stage")
     parser.add_argument("--without", nargs="*", default=[], choices=PARTS, help="parts to leave out")
     parser.add_argument("--instead", nargs="*", default=[], choices=INSTEAD, help="replacement of the heatmaps or of the absolute error")
     parser.add_argument("--ablation", action="store_true", help="score on the validation set and train on the training set only, as with --without")
     parser.add_argument("--everything", action="store_true", help="train on all photographs, with the test set; nothing is scored")
     parser.add_argument("--dtype", default="mixed_bfloat16", choices=("mixed_bfloat16", "float32"), help="precision of training; 16 bits are faster on CPUs with bfloat16 units (AMX)")
-    parser.add_argument("--only", type=int, choices=range(len(LAST)), help="train only this branch of a stage and stop; two processes with one thread each are faster than one with two")
+    parser.add_argument("--only", type=int, choices=range(len(FINAL)), help="train only this branch of a stage and stop; two processes with one thread each are faster than one with two")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save", type=Path, help="write the JSON record to this file")
@@ -395,11 +397,11 @@ def read_options() -> argparse.Namespace:
     return options
 
 
-def draw(options) -> Faces:
+def render_synthetic(options) -> Faces:
     "Render the synthetic faces of the run, or read them if they exist."
-    file = options.out / "drawn.npz"
+    file = options.out / "synthetic.npz"
     if not file.exists():
-        save_npz(synthetic_faces(options.drawn, seed=0), file)
+        save_npz(synthetic_faces(options.synthetic, seed=0), file)
     return load_faces(file)
 
 
@@ -409,9 +411,9 @@ def set_threads(count: int) -> None:
         set_number(count)
 
 
-def stage_of(story: dict, use: str) -> dict:
+def describe_stage(branch_record: dict, use: str) -> dict:
     "Return title, images shown and seconds of a stage."
-    return {"stage": f"{TITLES[story['stage']]} ({use})", "images_shown": story["images_shown"], "seconds": story["seconds"]}
+    return {"stage": f"{TITLES[branch_record['stage']]} ({use})", "images_shown": branch_record["images_shown"], "seconds": branch_record["seconds"]}
 
 
 def add_stages(record_file: Path, stages: list[dict]) -> None:
@@ -422,31 +424,31 @@ def add_stages(record_file: Path, stages: list[dict]) -> None:
     write_json(record_file, record)
 
 
-def finish(options, model: keras.Model, photographs: Faces, opinion: np.ndarray, validation: Faces, more: Faces, drawn: Faces, offset: np.ndarray,
-           which: str) -> tuple[list[dict], Ridge]:
-    "Train the last stage, with copies that are not mirrored and labels with their bias `offset`; return its stages and the ridge regression."
-    parts, translation = collect(options, photographs, opinion, more, drawn)
-    parts = mix_own(options, model, parts, offset)
-    budgets = budgets_of(options)["last"]
-    return branch(options, model, parts, validation, which, budgets, [options.seed + 11 + 10 * number for number in range(len(budgets))]), translation
+def train_final_stage(options, model: keras.Model, photographs: Faces, mediapipe: np.ndarray, validation: Faces, more: Faces, synthetic: Faces, offset: np.ndarray,
+           stage: str) -> tuple[list[dict], Ridge]:
+    "Train the final stage, with copies that are not mirrored and labels with their bias `offset`; return its stages and the ridge regression."
+    parts, ridge = collect(options, photographs, mediapipe, more, synthetic)
+    parts = blend_pseudo_labels(options, model, parts, offset)
+    budgets = budgets_of(options)["final"]
+    return branch(options, model, parts, validation, stage, budgets, [options.seed + 11 + 10 * number for number in range(len(budgets))]), ridge
 
 
-def describe(options, stages: list[dict], data: dict, judged: Faces, predicted: np.ndarray, mirrored: np.ndarray) -> dict:
+def describe(options, stages: list[dict], data: dict, scored: Faces, predicted: np.ndarray, mirrored: np.ndarray) -> dict:
     "Return the record of a run."
     faces, copies = stages[-1]["faces"], stages[-1]["copies"]
-    arguments = [f"--faces {options.faces.name} --more {options.more.name} --drawn {options.drawn}",
-                 f"--images {options.images} --again-images {options.again_images} --third-images {options.third_images} --last-images {options.last_images}",
+    arguments = [f"--faces {options.faces.name} --more {options.more.name} --synthetic {options.synthetic}",
+                 f"--images {options.images} --second-images {options.second_images} --third-images {options.third_images} --final-images {options.final_images}",
                  f"--copies {options.copies:g} --learning-rate {options.learning_rate:g} --seed {options.seed} --out runs/default", *(["--without", *options.without] if options.without else []),
                  *(["--instead", *options.instead] if options.instead else []), *(["--ablation"] if options.ablation else [])]
     return {"model": "-".join(["default", *options.without, *options.instead]), "labels": "complete", "augment": round(copies / sum(faces.values()), 1), "profile": "full",
             "seed": options.seed, "without": options.without, "instead": options.instead,
             "data": {**data, "measured_on": "validation" if options.ablation else "kept out", "files": {file.name: hash_file(file) for file in (options.faces, options.more)},
-                     "n_more": faces.get("frames", 0), "n_drawn": faces.get("drawings", 0), "n_with_copies": copies, "n_learned_at_the_end": faces["photographs"],
+                     "n_more": faces.get("frames", 0), "n_drawn": faces.get("synthetic", 0), "n_with_copies": copies, "n_learned_at_the_end": faces["photographs"],
                      "split": "split_by_group(faces, 0.2, 0), then split_by_group(rest, 0.15, 0): whole photographs, near duplicates on one side"},
-            "budget": {"bend": BEND, "shares": SHARES, "own": OWN, "decay": DECAY, "computed_in": options.dtype, **budgets_of(options)},
+            "budget": {"bend": WARP, "shares": SHARES, "own": PSEUDO_LABEL_SHARE, "decay": WEIGHT_DECAY, "computed_in": options.dtype, **budgets_of(options)},
             "epochs": sum(stage["history"][-1]["epoch"] for stage in stages), "images_shown": sum(stage["images_shown"] for stage in stages),
             "seconds": sum(stage["seconds"] for stage in stages), "history": [{**entry, "stage": number} for number, stage in enumerate(stages, 1) for entry in stage["history"]],
-            "metrics": evaluate_points(predicted, judged.points, judged.group), "mirrored": evaluate_points(mirrored, judged.points, judged.group), "by": describe_by(judged, predicted),
+            "metrics": evaluate_points(predicted, scored.points, scored.group), "mirrored": evaluate_points(mirrored, scored.points, scored.group), "by": describe_by(scored, predicted),
             "command": " ".join(["python recipes/default/train.py", *arguments])}
 
 
@@ -457,37 +459,37 @@ def main() -> None:
     faces, more = load_faces(options.faces), load_faces(options.more)
     rest, test = split_by_group(faces, 0.2, 0)
     train, validation = split_by_group(rest, 0.15, 0)
-    drawn = draw(options)
-    opinions = ask(options, options.faces)
+    synthetic = render_synthetic(options)
+    predictions_of_all = mediapipe_predictions(options, options.faces)
 
-    def opinion_on(part: Faces) -> np.ndarray:
-        return opinions[np.isin(faces.group, part.group)]
+    def predictions_for(part: Faces) -> np.ndarray:
+        return predictions_of_all[np.isin(faces.group, part.group)]
 
-    model, started, offset = start(options, train, opinion_on(train), validation, more, drawn)
+    model, started, offset = train_first_stages(options, train, predictions_for(train), validation, more, synthetic)
     chosen = evaluate_points(predict_points(model, validation.images) + offset, validation.points, validation.group)["rmse"]
-    print(f"before the last stage {chosen:.4f} px on the validation set", flush=True)
-    stages, which, photographs = started, "twin", train if options.ablation else rest
+    print(f"before the final stage {chosen:.4f} px on the validation set", flush=True)
+    stages, stage, photographs = started, "held_out", train if options.ablation else rest
     if options.everything:
-        which, photographs = "everything", faces
-    if "end" not in options.without:
-        ends, translation = finish(options, model, photographs, opinion_on(photographs), validation, more, drawn, offset, which)
+        stage, photographs = "everything", faces
+    if "final_stage" not in options.without:
+        ends, ridge = train_final_stage(options, model, photographs, predictions_for(photographs), validation, more, synthetic, offset, stage)
         stages, offset = [*started, *ends], 0.0
     if options.everything:
         if options.save:
-            add_stages(options.save, [stage_of(end, "all photographs, ships") for end in ends])
+            add_stages(options.save, [describe_stage(end, "all photographs, ships") for end in ends])
         return
-    judged = validation if options.ablation else test  # an ablation informs choices, so it does not use the test set
-    predicted, mirrored = predict_points(model, judged.images) + offset, mean_answer(model, judged.images) + offset
-    record = describe(options, stages, describe_data(train, validation, judged), judged, predicted, mirrored)
+    scored = validation if options.ablation else test  # an ablation informs choices, so it does not use the test set
+    predicted, mirrored = predict_points(model, scored.images) + offset, predict_with_mirror(model, scored.images) + offset
+    record = describe(options, stages, describe_data(train, validation, scored), scored, predicted, mirrored)
     record |= {"window": window_of(options), "weights": int(model.count_params()), "validation_rmse": chosen,
-               "stages": [*(stage_of(stage, "both") for stage in started), *(stage_of(end, "measured here") for end in stages[len(started):])]}
+               "stages": [*(describe_stage(stage, "both") for stage in started), *(describe_stage(end, "measured here") for end in stages[len(started):])]}
     record["seconds_in_all"] = sum(stage["seconds"] for stage in record["stages"])
-    if "end" not in options.without:
-        with np.load(options.out / "opinion" / options.faces.name, allow_pickle=False) as saved:
-            record["mediapipe"] = describe_translation(translation, opinion_on(judged), judged, str(saved["mediapipe"]))
+    if "final_stage" not in options.without:
+        with np.load(options.out / "mediapipe" / options.faces.name, allow_pickle=False) as saved:
+            record["mediapipe"] = describe_mediapipe(ridge, predictions_for(scored), scored, str(saved["mediapipe"]))
     command, data, seconds = (record.pop(key) for key in ("command", "data", "seconds"))
     write_measurement(options.save or options.out / f"{record['model']}-seed{options.seed}.json", record, command, data, seconds)
-    print(f"{record['model']}: {record['metrics']['rmse']:.3f} px on {len(judged)} photographs, averaged with mirrored predictions {record['mirrored']['rmse']:.3f} px, {seconds:.0f} s")
+    print(f"{record['model']}: {record['metrics']['rmse']:.3f} px on {len(scored)} photographs, averaged with mirrored predictions {record['mirrored']['rmse']:.3f} px, {seconds:.0f} s")
     for source, part in record["by"]["source"].items():
         print(f"  {source}: {part['rmse']:.3f} px ({part['n_faces']} faces)")
 

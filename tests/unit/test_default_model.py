@@ -20,7 +20,7 @@ def script():
 
 
 @pytest.fixture(scope="module")
-def drawn():
+def synthetic():
     return synthetic_faces(4, seed=0)
 
 
@@ -37,124 +37,124 @@ def center(image, near):
     return np.array([(mass * x).sum(), (mass * y).sum()]) / mass.sum()
 
 
-def test_a_dot_and_its_point_are_enlarged_to_one_place_and_found_there_by_the_net_with_the_window(script, drawn):
+def test_enlarging_moves_image_and_point_alike_and_the_windowed_network_undoes_it(script, synthetic):
     at = np.array([[40.0, 58.0], [54.0, 44.0]])
-    faces = replace(drawn[np.arange(2)], images=np.stack([dot(place) for place in at]), points=np.repeat(at[:, None], 15, axis=1).astype(np.float32), truth=None)
-    grown = script.enlarge(faces)
-    for image, point in zip(grown.images, grown.points[:, 0]):
+    faces = replace(synthetic[np.arange(2)], images=np.stack([dot(place) for place in at]), points=np.repeat(at[:, None], 15, axis=1).astype(np.float32), truth=None)
+    enlarged_faces = script.enlarge(faces)
+    for image, point in zip(enlarged_faces.images, enlarged_faces.points[:, 0]):
         assert np.hypot(*(center(image.astype(float), point) - point)) < 0.1
     copies = script.strong_copies(faces, 600, seed=0, window=script.CLOSE_WINDOW, warp=0.0, mirrored=0.0)
     for number in range(2):
         mean = copies.points[copies.image_id == faces.image_id[number]].mean(axis=(0, 1))
-        assert np.abs(mean - grown.points[number, 0]).max() < 1, "copies are not centred on the window"
+        assert np.abs(mean - enlarged_faces.points[number, 0]).max() < 1, "copies are not centred on the window"
     within = script.build_compact()
     around = script.with_window(within, script.build_compact(script.CLOSE_WINDOW))
     corner, enlarged = script.enlargement(script.CLOSE_WINDOW)
-    back = (script.predict_points(within, grown.images) + 0.5) / enlarged - 0.5 + corner
+    back = (script.predict_points(within, enlarged_faces.images) + 0.5) / enlarged - 0.5 + corner
     assert np.abs(script.predict_points(around, faces.images) - back).max() < 0.1
 
 
-def test_missing_points_stay_missing(script, drawn):
-    faces = replace(drawn, points=np.where(np.isnan(drawn.points), np.float32(48), drawn.points), truth=None)
+def test_missing_points_stay_missing(script, synthetic):
+    faces = replace(synthetic, points=np.where(np.isnan(synthetic.points), np.float32(48), synthetic.points), truth=None)
     faces.points[:, 3] = np.nan
     copies = script.strong_copies(faces, 8, seed=1, window=script.CLOSE_WINDOW)
     missing = {tuple(np.flatnonzero(np.isnan(points[:, 0]))) for points in copies.points}
     assert missing == {(3,), (script.FLIP_ORDER[3],)}, "the point is wrong, perhaps in mirrored copies, where it belongs to the other side"
 
 
-def test_same_seed_same_copies(script, drawn):
-    one, two = (script.strong_copies(drawn, 10, seed=3) for _ in range(2))
+def test_same_seed_same_copies(script, synthetic):
+    one, two = (script.strong_copies(synthetic, 10, seed=3) for _ in range(2))
     assert len(one) == 10 and (one.images == two.images).all() and np.array_equal(one.points, two.points, equal_nan=True)
-    assert set(one.image_id) == set(drawn.image_id), "a face is copied twice before every face is copied once"
+    assert set(one.image_id) == set(synthetic.image_id), "a face is copied twice before every face is copied once"
 
 
-def test_copies_made_on_all_cores_are_those_made_on_one(script, drawn, monkeypatch):
+def test_copies_made_on_all_cores_are_those_made_on_one(script, synthetic, monkeypatch):
     monkeypatch.setattr(script, "CHUNK", 4)
-    made = script.strong_copies(drawn, 8, seed=3)
+    made = script.strong_copies(synthetic, 8, seed=3)
     for number in range(2):
-        alone = script.copy_chunk(drawn[np.random.default_rng([3, number]).permutation(4)], 3_000 + number, script.FULL_WINDOW, {})
+        alone = script.copy_chunk(synthetic[np.random.default_rng([3, number]).permutation(4)], 3_000 + number, script.FULL_WINDOW, {})
         rows = slice(4 * number, 4 * number + 4)
         assert np.array_equal(made.images[rows], alone.images) and np.array_equal(made.points[rows], alone.points, equal_nan=True)
         assert (made.image_id[rows] == alone.image_id).all()
 
 
-def test_a_shift_of_the_marks_is_taken_out_and_single_errors_are_not(script, drawn):
+def test_a_constant_offset_of_the_labels_is_removed_and_single_errors_are_not(script, synthetic):
     "A constant offset of 2 px is removed from the labels; one wrong label of one face is not corrected."
-    shifted = replace(drawn, points=drawn.points + np.float32([2, 0]))
+    shifted = replace(synthetic, points=synthetic.points + np.float32([2, 0]))
     shifted.points[0, 5] += 20
-    aligned = script.align(shifted, shifted.points, drawn.points)
-    assert np.allclose(aligned.points[1:], drawn.points[1:], atol=1e-3)
-    assert np.allclose(aligned.points[0, 5] - drawn.points[0, 5], 20, atol=1e-3)
-    assert script.far_apart(aligned, drawn.points).argmax() == 0
+    aligned = script.align(shifted, shifted.points, synthetic.points)
+    assert np.allclose(aligned.points[1:], synthetic.points[1:], atol=1e-3)
+    assert np.allclose(aligned.points[0, 5] - synthetic.points[0, 5], 20, atol=1e-3)
+    assert script.rmse_per_face(aligned, synthetic.points).argmax() == 0
 
 
-def test_photographs_are_translated_by_what_others_taught(script, drawn):
+def test_predictions_for_a_photograph_come_from_a_fit_on_others(script, synthetic):
     "A wrong label of a photograph does not influence the prediction for this photograph."
-    faces = concatenate([replace(drawn, group=np.array([f"{turn}-{name}" for name in drawn.group])) for turn in range(10)])
+    faces = concatenate([replace(synthetic, group=np.array([f"{turn}-{name}" for name in synthetic.group])) for turn in range(10)])
     features = faces.points.reshape(len(faces), -1) + np.random.default_rng(0).normal(0, 0.01, (len(faces), 30))
     wrong = replace(faces, points=faces.points.copy(), truth=None)
     wrong.points[7] += 30
-    _, answers = script.translate(wrong, features)
+    _, predictions = script.fit_ridge(wrong, features)
     left = [row for row in range(len(faces)) if faces.group[row] != faces.group[7]]
-    assert answers.shape == faces.points.shape and np.abs(answers[7] - wrong.points[7]).mean() > 10
-    assert np.abs(answers[left] - faces.points[left]).mean() < 10
+    assert predictions.shape == faces.points.shape and np.abs(predictions[7] - wrong.points[7]).mean() > 10
+    assert np.abs(predictions[left] - faces.points[left]).mean() < 10
 
 
-def test_mixing_keeps_to_the_share(script, drawn):
-    mixed = script.mix(drawn, drawn.points + 4, 0.25)
-    assert np.allclose(mixed.points, drawn.points + 1, atol=1e-4)
+def test_blended_labels_have_the_share_of_the_predictions(script, synthetic):
+    mixed = script.blend_labels(synthetic, synthetic.points + 4, 0.25)
+    assert np.allclose(mixed.points, synthetic.points + 1, atol=1e-4)
 
 
-def test_marks_that_lie_to_one_side_are_seen_and_up_and_down_is_not(script, drawn):
+def test_the_horizontal_bias_of_the_labels_is_found_and_a_vertical_one_is_not(script, synthetic):
     "Predictions that treat images and mirror images alike reveal the horizontal bias of the labels."
     faces = synthetic_faces(300, seed=1)
     mirrored = faces.points[:, script.FLIP_ORDER].copy()
     mirrored[..., 0] = 95 - mirrored[..., 0]
     back = mirrored[:, script.FLIP_ORDER].copy()
     back[..., 0] = 95 - back[..., 0]
-    opinion = np.stack([faces.points, back], axis=1) + np.random.default_rng(0).normal(0, 0.3, (300, 2, 15, 2))
-    opinion[:, 1] = opinion[:, 1][:, script.FLIP_ORDER]  # as predicted in the mirror image, whose left is the image's right
-    offset = script.sideways(replace(faces, points=faces.points + np.float32([0.5, 0.8]), truth=None), opinion.reshape(300, -1))
+    predictions = np.stack([faces.points, back], axis=1) + np.random.default_rng(0).normal(0, 0.3, (300, 2, 15, 2))
+    predictions[:, 1] = predictions[:, 1][:, script.FLIP_ORDER]  # as predicted in the mirror image, whose left is the image's right
+    offset = script.horizontal_bias(replace(faces, points=faces.points + np.float32([0.5, 0.8]), truth=None), predictions.reshape(300, -1))
     assert np.allclose(offset[:, 0], 0.5, atol=0.15) and (offset[:, 1] == 0).all()
 
 
-def test_a_second_opinion_on_other_faces_is_refused(script, drawn, tmp_path):
+def test_mediapipe_predictions_for_other_faces_are_refused(script, synthetic, tmp_path):
     "Predictions for an earlier file of the same name are not used for its replacement."
-    file, kept = tmp_path / "faces.npz", tmp_path / "opinion" / "faces.npz"
+    file, kept = tmp_path / "faces.npz", tmp_path / "mediapipe" / "faces.npz"
     kept.parent.mkdir()
-    np.savez(file, images=drawn.images)
-    np.savez(kept, points=np.full((4, 2, 478, 2), 200, np.float32), sha256=hashlib.sha256(drawn.images.tobytes()).hexdigest())
+    np.savez(file, images=synthetic.images)
+    np.savez(kept, points=np.full((4, 2, 478, 2), 200, np.float32), sha256=hashlib.sha256(synthetic.images.tobytes()).hexdigest())
     options = argparse.Namespace(out=tmp_path)
-    assert (script.ask(options, file) == 116).all() and script.ask(options, file).shape == (4, 1912)
-    np.savez(file, images=drawn.images[::-1])
+    assert (script.mediapipe_predictions(options, file) == 116).all() and script.mediapipe_predictions(options, file).shape == (4, 1912)
+    np.savez(file, images=synthetic.images[::-1])
     with pytest.raises(script.UserError, match="other faces"):
-        script.ask(options, file)
+        script.mediapipe_predictions(options, file)
 
 
-def test_the_quicker_net_answers_and_learns_the_same(script, drawn):
+def test_the_faster_layers_predict_and_train_like_those_of_keras(script, synthetic):
     "In float32, one training step gives the same weights and the same moving averages of batch normalisation."
     keras = script.keras
     keras.utils.set_random_seed(0)
     plain = script.build_compact()
     fast = script.make_fast(plain, "float32")
     kinds = [type(layer).__name__ for layer in fast.layers]
-    assert "NormalizationInOneStep" in kinds and "GrowInOneStep" in kinds and "BatchNormalization" not in kinds
-    assert np.allclose(script.predict_points(plain, drawn.images), script.predict_points(fast, drawn.images), atol=1e-3)
+    assert "FusedBatchNormalization" in kinds and "BilinearUpsampling" in kinds and "BatchNormalization" not in kinds
+    assert np.allclose(script.predict_points(plain, synthetic.images), script.predict_points(fast, synthetic.images), atol=1e-3)
     for model in (plain, fast):
         model.compile(optimizer=keras.optimizers.SGD(0.01), loss=script.masked_mae)
-        model.fit(drawn.images, drawn.points, batch_size=4, epochs=1, verbose=0)
+        model.fit(synthetic.images, synthetic.points, batch_size=4, epochs=1, verbose=0)
     for one, other in zip(plain.get_weights(), fast.get_weights()):
         assert np.allclose(one, other, atol=2e-3), np.abs(one - other).max()
 
 
-def test_sixteen_bits_leave_places_their_fractions(script, drawn):
+def test_mixed_precision_does_not_round_positions(script, synthetic):
     fast = script.make_fast(script.build_compact(), "mixed_bfloat16")
-    points = script.predict_points(fast, drawn.images)
+    points = script.predict_points(fast, synthetic.images)
     assert points.dtype == np.float32 and len(np.unique(points)) == points.size
     assert fast.get_layer("points").compute_dtype == "float32" and fast.get_layer("up2_res_conv").compute_dtype == "bfloat16"
 
 
-def test_branches_start_from_the_same_weights_and_their_mean_goes_on_while_what_is_there_is_not_trained_again(script, tmp_path, monkeypatch):
+def test_branches_start_from_the_same_weights_which_are_averaged_and_finished_branches_are_not_trained_again(script, tmp_path, monkeypatch):
     options = argparse.Namespace(out=tmp_path, without=[], instead=[], seed=0, only=None)
     model = script.build_compact(script.CLOSE_WINDOW)
     started, trained = [weight.copy() for weight in model.get_weights()], []
@@ -168,21 +168,21 @@ def test_branches_start_from_the_same_weights_and_their_mean_goes_on_while_what_
 
     def go():
         model.set_weights(started)
-        return script.branch(options, model, {}, None, "again", [{"add": 1}, {"add": 2}], [0, 1])
+        return script.branch(options, model, {}, None, "second", [{"add": 1}, {"add": 2}], [0, 1])
 
-    monkeypatch.setattr(script, "learn", add)
+    monkeypatch.setattr(script, "train_branch", add)
     for options.only in (1, 0):
-        with pytest.raises(SystemExit, match=f"again {options.only} is finished"):
+        with pytest.raises(SystemExit, match=f"second {options.only} is finished"):
             go()
     options.only = None
-    assert [story["stage"] for story in go()] == ["again", "again"] and trained == ["again1-seed0", "again0-seed0"]
+    assert [record["stage"] for record in go()] == ["second", "second"] and trained == ["second1-seed0", "second0-seed0"]
     assert all(np.allclose(weight, before + 1.5, atol=1e-5) for weight, before in zip(model.get_weights(), started))
-    options.without = ["mean"]
-    assert len(go()) == 1 and trained[-1] == "again0-mean-seed0", "expected a single branch without averaging"
+    options.without = ["averaging"]
+    assert len(go()) == 1 and trained[-1] == "second0-averaging-seed0", "expected a single branch without averaging"
     assert all(np.allclose(weight, before + 1, atol=1e-5) for weight, before in zip(model.get_weights(), started))
 
 
-def test_training_copies_come_from_the_recipe_of_the_lesson_with_the_strengths_of_the_ablation(script, drawn, monkeypatch):
+def test_training_copies_come_from_the_recipe_of_the_lesson_with_the_strengths_of_the_ablation(script, synthetic, monkeypatch):
     "Every training image is one that strong_recipe made from the face, cropped to the window."
     from facekp.augment import apply_recipe, strong_recipe
 
@@ -191,67 +191,67 @@ def test_training_copies_come_from_the_recipe_of_the_lesson_with_the_strengths_o
     asked = []
     monkeypatch.setattr(script, "strong_recipe", lambda seed, **how: asked.append({"seed": seed, **how}) or strong_recipe(seed, **how))
     budget = {"copies": {"photographs": 4}, "mirrored": 0.0}
-    for without, expected in (([], {"warp": 2.0, "covered": 0.3}), (["bent"], {"warp": 0.0, "covered": 0.3}), (["covered"], {"warp": 2.0, "covered": 0.0})):
+    for without, expected in (([], {"warp": 2.0, "covered": 0.3}), (["warp"], {"warp": 0.0, "covered": 0.3}), (["occlusion"], {"warp": 2.0, "covered": 0.0})):
         asked.clear()
-        copies = script.copies_of(argparse.Namespace(without=without, copies=1.0), {"photographs": drawn}, 0, budget)
+        copies = script.augmented_copies(argparse.Namespace(without=without, copies=1.0), {"photographs": synthetic}, 0, budget)
         assert asked == [{"seed": 0, "mirrored": 0.0, **expected}]
-        recipe, faces = strong_recipe(**asked[0]), drawn[np.random.default_rng([0, 0]).permutation(4)]
+        recipe, faces = strong_recipe(**asked[0]), synthetic[np.random.default_rng([0, 0]).permutation(4)]
         images, points = zip(*(apply_recipe(recipe, *face) for face in zip(faces.images, faces.points)))
         again = script.enlarge(replace(faces, images=np.stack(images), points=np.stack(points), truth=None))
         assert np.array_equal(copies.images, again.images) and np.array_equal(copies.points, again.points)
 
 
-def test_a_tiny_training_with_the_recipe_writes_its_best_model_and_its_error_on_faces(script, drawn, tmp_path):
+def test_a_short_run_of_the_recipe_writes_its_best_model_and_its_error_in_pixels_of_the_face(script, synthetic, tmp_path):
     options = argparse.Namespace(without=[], instead=[], copies=1.0, dtype="float32", out=tmp_path)
     model = script.build_compact(script.CLOSE_WINDOW)
     before = [weight.copy() for weight in model.get_weights()]
-    script.learn(options, model, {"photographs": drawn}, drawn, "start0", 0, {"copies": {"photographs": 16}, "images": 96, "learning_rate": 4e-3, "mirrored": 0.5})
-    story = json.loads((tmp_path / "start0.json").read_text())
-    assert story["copies"] == 16 and story["images_shown"] == 96 and story["faces"] == {"photographs": 4}
-    error = script.evaluate_points(script.predict_points(model, drawn.images), drawn.points, drawn.group)["rmse"]
-    assert np.isclose(story["history"][-1]["validation_rmse"], error, rtol=1e-3), "expected pixels of the face, not of the window"
+    script.train_branch(options, model, {"photographs": synthetic}, synthetic, "first0", 0, {"copies": {"photographs": 16}, "images": 96, "learning_rate": 4e-3, "mirrored": 0.5})
+    record = json.loads((tmp_path / "first0.json").read_text())
+    assert record["copies"] == 16 and record["images_shown"] == 96 and record["faces"] == {"photographs": 4}
+    error = script.evaluate_points(script.predict_points(model, synthetic.images), synthetic.points, synthetic.group)["rmse"]
+    assert np.isclose(record["history"][-1]["validation_rmse"], error, rtol=1e-3), "expected pixels of the face, not of the window"
     assert any(not np.array_equal(one, other) for one, other in zip(model.get_weights(), before))
-    kept = script.load_model(tmp_path / "start0.keras")
-    assert np.allclose(script.predict_points(kept, drawn.images), script.predict_points(model, drawn.images), atol=1e-3)
+    kept = script.load_model(tmp_path / "first0.keras")
+    assert np.allclose(script.predict_points(kept, synthetic.images), script.predict_points(model, synthetic.images), atol=1e-3)
 
 
-def test_plain_copies_are_cut_to_the_window_too(script, drawn):
+def test_copies_by_the_plain_recipe_are_cropped_to_the_window_too(script, synthetic):
     options = argparse.Namespace(without=["strong"], copies=1.0)
-    copies = script.copies_of(options, {"photographs": drawn}, 0, {"copies": {"photographs": 40, "drawings": 9}, "mirrored": 0.0})
+    copies = script.augmented_copies(options, {"photographs": synthetic}, 0, {"copies": {"photographs": 40, "synthetic": 9}, "mirrored": 0.0})
     eyes = np.linalg.norm(copies.points[:, 0] - copies.points[:, 1], axis=1).mean()
-    assert len(copies) == 40 and 1.05 < eyes / np.linalg.norm(drawn.points[:, 0] - drawn.points[:, 1], axis=1).mean() < 1.25, "expected 8/7 of the value"
+    assert len(copies) == 40 and 1.05 < eyes / np.linalg.norm(synthetic.points[:, 0] - synthetic.points[:, 1], axis=1).mean() < 1.25, "expected 8/7 of the value"
 
 
-def test_without_the_window_copies_are_as_large_as_the_faces(script, drawn):
+def test_without_the_window_copies_are_as_large_as_the_faces(script, synthetic):
     "With the full window, copies are neither cropped nor enlarged."
-    options = argparse.Namespace(without=["window", "bent"], copies=1.0)
-    copies = script.copies_of(options, {"photographs": drawn}, 0, {"copies": {"photographs": 200}, "mirrored": 0.0})
+    options = argparse.Namespace(without=["window", "warp"], copies=1.0)
+    copies = script.augmented_copies(options, {"photographs": synthetic}, 0, {"copies": {"photographs": 200}, "mirrored": 0.0})
     eyes = np.linalg.norm(copies.points[:, 0] - copies.points[:, 1], axis=1).mean()
-    assert 0.95 < eyes / np.linalg.norm(drawn.points[:, 0] - drawn.points[:, 1], axis=1).mean() < 1.05
-    same = script.enlarge(drawn, script.FULL_WINDOW)
-    assert np.array_equal(same.images, drawn.images) and np.allclose(same.points, drawn.points, equal_nan=True)
+    assert 0.95 < eyes / np.linalg.norm(synthetic.points[:, 0] - synthetic.points[:, 1], axis=1).mean() < 1.05
+    same = script.enlarge(synthetic, script.FULL_WINDOW)
+    assert np.array_equal(same.images, synthetic.images) and np.allclose(same.points, synthetic.points, equal_nan=True)
 
 
-def test_a_stage_is_shared_by_all_that_leave_out_only_what_comes_after_it(script):
+def test_a_stage_is_shared_by_all_runs_that_omit_only_parts_of_later_stages(script):
     def names(without, instead=()):
-        return [script.name_of(argparse.Namespace(without=without, instead=instead, seed=3), stage) for stage in ("start0", "again", "third1", "twin2")]
+        return [script.name_of(argparse.Namespace(without=without, instead=instead, seed=3), stage) for stage in ("first0", "second", "third1", "held_out2")]
 
-    assert names([]) == ["start0-seed3", "again-seed3", "third1-seed3", "twin2-seed3"]
-    assert names(["own"]) == ["start0-seed3", "again-seed3", "third1-own-seed3", "twin2-own-seed3"]
-    assert names(["again"]) == ["start0-seed3", "again-again-seed3", "third1-again-seed3", "twin2-again-seed3"]
-    assert names(["bent", "end"], ["wing"]) == ["start0-bent-wing-seed3", "again-bent-wing-seed3", "third1-bent-wing-seed3", "twin2-bent-end-wing-seed3"]
-
-
-def test_the_nets_own_answers_go_into_the_marks_of_frames_alone(script, drawn, monkeypatch):
-    monkeypatch.setattr(script, "mean_answer", lambda model, images: drawn.points + 3)
-    parts = {"photographs": drawn, "frames": drawn}
-    mixed = script.mix_own(argparse.Namespace(without=[]), None, parts, np.float32([1, 0]))
-    assert mixed["photographs"] is drawn and np.allclose(mixed["frames"].points, drawn.points + np.float32([4, 3]) * script.OWN, atol=1e-4)
-    assert script.mix_own(argparse.Namespace(without=["own"]), None, parts) is parts
-    assert script.mix_own(argparse.Namespace(without=[]), None, {"photographs": drawn}) == {"photographs": drawn}
+    assert names([]) == ["first0-seed3", "second-seed3", "third1-seed3", "held_out2-seed3"]
+    assert names(["pseudo_labels"]) == ["first0-seed3", "second-seed3", "third1-pseudo_labels-seed3", "held_out2-pseudo_labels-seed3"]
+    assert names(["second_stage"]) == ["first0-seed3", "second-second_stage-seed3", "third1-second_stage-seed3", "held_out2-second_stage-seed3"]
+    assert names(["warp", "final_stage"], ["wing"]) == ["first0-warp-wing-seed3", "second-warp-wing-seed3", "third1-warp-wing-seed3", "held_out2-warp-final_stage-wing-seed3"]
 
 
-def test_the_wing_is_steep_near_the_mark_and_straight_away_from_it(script):
+def test_pseudo_labels_are_blended_into_the_labels_of_frames_alone(script, synthetic, monkeypatch):
+    monkeypatch.setattr(script, "predict_with_mirror", lambda model, images: synthetic.points + 3)
+    parts = {"photographs": synthetic, "frames": synthetic}
+    mixed = script.blend_pseudo_labels(argparse.Namespace(without=[]), None, parts, np.float32([1, 0]))
+    assert mixed["photographs"] is synthetic and np.allclose(mixed["frames"].points, synthetic.points + np.float32([4, 3]) * script.PSEUDO_LABEL_SHARE, atol=1e-4)
+    assert script.blend_pseudo_labels(argparse.Namespace(without=["pseudo_labels"]), None, parts) is parts
+    assert script.blend_pseudo_labels(argparse.Namespace(without=[]), None, {"photographs": synthetic}) == {"photographs": synthetic}
+
+
+def test_the_wing_loss_is_logarithmic_near_the_label_and_linear_far_from_it(script):
     "Feng et al. 2018, equation 5; missing labels have no weight."
     def wing(difference):
         points = np.full((1, 15, 2), np.nan, np.float32)
@@ -264,40 +264,40 @@ def test_the_wing_is_steep_near_the_mark_and_straight_away_from_it(script):
 
 
 @pytest.mark.parametrize("window", ["FULL_WINDOW", "CLOSE_WINDOW"])
-def test_rows_of_bins_answer_with_the_mean_place_in_the_frame_and_their_loss_is_least_at_the_mark(script, drawn, window):
+def test_coordinate_bins_predict_the_expected_position_in_the_image_and_their_loss_is_least_at_the_label(script, synthetic, window):
     keras, window = script.keras, getattr(script, window)
     plain = script.build_coordinates(window)
-    chances, start = plain.get_layer("chances"), plain.layers.index(plain.get_layer("chances"))
+    probabilities, start = plain.get_layer("probabilities"), plain.layers.index(plain.get_layer("probabilities"))
     corner, enlarged = script.enlargement(window)
     places = (np.arange(192) + 0.5) / 2 - 0.5
-    marks = np.random.default_rng(0).uniform(20, 76, (4, 15, 2))
-    logits = -((marks[..., None] - places) ** 2) / (2 * 1.5**2)
-    head = keras.Model(chances.input, plain.output)
-    assert start > 0 and np.allclose(head.predict(logits, verbose=0), (marks + 0.5) / enlarged - 0.5 + corner, atol=1e-2)
+    labels = np.random.default_rng(0).uniform(20, 76, (4, 15, 2))
+    logits = -((labels[..., None] - places) ** 2) / (2 * 1.5**2)
+    head = keras.Model(probabilities.input, plain.output)
+    assert start > 0 and np.allclose(head.predict(logits, verbose=0), (labels + 0.5) / enlarged - 0.5 + corner, atol=1e-2)
     fast = script.make_fast(script.build_coordinates(script.FULL_WINDOW), "float32")
-    loss, softmax = script.coordinate_loss(fast), fast.get_layer("chances")
+    loss, softmax = script.coordinate_loss(fast), fast.get_layer("probabilities")
 
     def at(shift):
         softmax(script.tf.constant(np.roll(logits, shift, axis=-1), "float32"))
-        missing = marks.copy()
+        missing = labels.copy()
         missing[0, 0] = np.nan
         return float(loss(script.tf.constant(missing, "float32"), None))
 
     assert at(0) < at(1) < at(6) and at(0) < at(-1) and np.isfinite(at(0))
-    before = script.predict_points(fast, drawn.images)
+    before = script.predict_points(fast, synthetic.images)
     fast.compile(optimizer=keras.optimizers.Adam(1e-3), loss=loss)
-    told = fast.fit(drawn.images, np.nan_to_num(drawn.points, nan=48), batch_size=4, epochs=3, verbose=0).history["loss"]
-    assert told[-1] < told[0] and not np.allclose(script.predict_points(fast, drawn.images), before, atol=1e-3)
+    told = fast.fit(synthetic.images, np.nan_to_num(synthetic.points, nan=48), batch_size=4, epochs=3, verbose=0).history["loss"]
+    assert told[-1] < told[0] and not np.allclose(script.predict_points(fast, synthetic.images), before, atol=1e-3)
 
 
-def test_the_ablation_knows_every_part_of_the_training(script, monkeypatch):
+def test_the_ablation_lists_every_part_of_the_recipe(script, monkeypatch):
     monkeypatch.setitem(sys.modules, "train", script)
     ablation = load_script("recipes/default/ablation.py")
     assert set(ablation.PARTS) == set(script.PARTS) and set(ablation.INSTEAD) == set(script.INSTEAD) and set(ablation.LATER) <= set(script.PARTS)
 
 
-def test_each_part_of_the_training_is_allowed_what_the_command_says(script):
-    options = argparse.Namespace(images=1, again_images=2, third_images=3, last_images=4, learning_rate=0.5)
+def test_each_stage_has_the_budget_that_the_command_gives(script):
+    options = argparse.Namespace(images=1, second_images=2, third_images=3, final_images=4, learning_rate=0.5)
     budgets = script.budgets_of(options)
-    assert [{budget["images"] for budget in budgets[name]} for name in ("first", "again", "third", "last")] == [{1}, {2}, {3}, {4}]
+    assert [{budget["images"] for budget in budgets[name]} for name in ("first", "second", "third", "final")] == [{1}, {2}, {3}, {4}]
     assert budgets["first"][0]["learning_rate"] == 0.5 and script.FIRST[0]["learning_rate"] == 4e-3 and [len(budgets[name]) for name in budgets] == [1, 2, 2, 2]
