@@ -1,9 +1,10 @@
-"Find a Chromium for the tests of the site and the PDFs of the slides; run as a script, install one if there is none."
+"Find a Chromium for the tests of the site and the PDFs of the slides: playwright's own, else the system's; run as a script, install one if there is none."
 
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 
 NAMES = ("google-chrome", "google-chrome-stable", "chromium", "chromium-browser", "chrome-headless-shell", "chromium-headless-shell", "msedge")
 
@@ -15,7 +16,7 @@ def _of_playwright() -> str | None:
 
         with sync_playwright() as started:
             return started.chromium.executable_path
-    except Exception:  # not installed, or an event loop is already running
+    except Exception:  # playwright is missing or cannot start, or an event loop is already running
         return None
 
 
@@ -28,11 +29,16 @@ def _starts(path: str) -> bool:
     return done.returncode == 0 and "Chrom" in done.stdout + done.stderr
 
 
+def _candidates() -> Iterator[str | None]:
+    "Yield where a Chromium may be, first choice first; None where there is none."
+    yield os.environ.get("FACEKP_BROWSER")
+    yield _of_playwright()
+    yield from map(shutil.which, NAMES)
+
+
 def find_browser() -> str | None:
-    "Return a Chromium that starts: FACEKP_BROWSER, the system's, or playwright's own; None if there is none."
-    found = next((path for path in filter(None, [os.environ.get("FACEKP_BROWSER"), *map(shutil.which, NAMES)]) if _starts(path)), None)
-    own = None if found else _of_playwright()
-    return found or (own if own and _starts(own) else None)
+    "Return the first Chromium that starts: FACEKP_BROWSER, playwright's own, or the system's; None if there is none."
+    return next((path for path in _candidates() if path and _starts(path)), None)
 
 
 def install_browser() -> None:
