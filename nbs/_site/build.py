@@ -29,7 +29,7 @@ from modelcard import card_page, shipped_sentence
 from prediction_page import prediction_page, prediction_records
 from reference import exported_names, module_name, module_summary, reference_page
 from reliability_page import reliability_page, reliability_records
-from tables import MAIN, best_bars, comparison_page, counts
+from tables import MAIN, best_bars, comparison_page, counts, text_table
 from tryit import has_runtime, write_try
 
 HERE = Path(__file__).parent
@@ -88,9 +88,8 @@ Solutions to the exercises are in separate notebooks, in [`nbs/course/solutions`
 
 def slides_page() -> str:
     "Return the page that lists the decks of the units and of the talk."
-    rows = "\n".join(f'| [{short_title(path)}]({page_name(path)}.ipynb) | <a href="slides/{path.stem}.html">slides</a> | '
-                     f'<a href="slides/{path.stem}.html?print-pdf">print view</a> |' for path in lesson_paths())
-    return (HERE / "slides.md").read_text(encoding="utf-8").replace("<!-- units -->", f"| unit | | |\n|---|---|---|\n{rows}")
+    rows = [(f"[{short_title(path)}]({page_name(path)}.ipynb)", f'<a href="slides/{path.stem}.html">slides</a>', f'<a href="slides/{path.stem}.html?print-pdf">print view</a>') for path in lesson_paths()]
+    return (HERE / "slides.md").read_text(encoding="utf-8").replace("<!-- units -->", text_table(rows, ("unit", "", "")))
 
 
 def extra_pages() -> list[str]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 from lessons import ROOT
-from tables import MAIN, MODELS, RANDOM_GAPS, best_rows
+from tables import MAIN, MODELS, RANDOM_GAPS, best_rows, text_table
 
 from facekp.experiments.measurement import read_measurement
 from facekp.experiments.results import read_study
@@ -160,8 +160,9 @@ def claims_page() -> str:
     lines = ["# The original claims", "", "The project that this course follows reported results on Kaggle's faces. We tested each claim on photographs with known labels. The numbers come from",
              "`results/grid_table` (gaps in the table's order; comparisons planned before the runs, Holm's correction), `results/full/helen_afw_96` (gaps in random rows; not corrected) and other records",
              "in the repository. A claim that an error is lower is *mostly supported* if it holds in more than half of the comparisons and the error is higher in at most a tenth. Where gaps in random rows contradict a supported claim, the verdict is limited to the gaps of the table. It is *contradicted* if the",
-             "error is more often higher than lower.", "", "````{container} claims", "", "| claim | what was tried | what was found | verdict |", "|---|---|---|---|"]
-    return "\n".join([*lines, *(f"| {claim.title} | {claim.tried} | {claim.found} | **{claim.verdict}** |" for claim in all_claims().values()), "", "````", ""])
+             "error is more often higher than lower.", ""]
+    rows = [(claim.title, claim.tried, claim.found, f"**{claim.verdict}**") for claim in all_claims().values()]
+    return "\n".join([*lines, "````{container} claims", "", text_table(rows, ("claim", "what was tried", "what was found", "verdict")), "", "````", ""])
 
 
 if __name__ == "__main__":

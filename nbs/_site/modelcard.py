@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lessons import ROOT, page_about
 from record_words import PARTS, STAGES, in_terms
+from tables import text_table
 
 from facekp.errors import UserError
 from facekp.evaluation import METRICS
@@ -249,7 +250,7 @@ def card_page() -> str:
     facts = {"file": "`facekp/weights/default.onnx`" + (f", {notes['bytes'] / 1e6:.2f} MB" if notes else "")}
     facts |= {_words(key).replace("license", "licence"): in_terms(notes[key]) for key in ("version", "data", "license", "notes") if notes.get(key)}
     facts |= {"input": "grey faces of 96x96 pixels, float32, 0 to 255", "outputs": "`points` [N, 15, 2] in pixels, and `sigma` [N, 15], the expected standard deviation of a coordinate"}
-    lines += ["| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in facts.items()), "",
+    lines += [text_table(list(facts.items()), ("", "")), "",
               "## Intended use", "",
               "Teaching, research and private projects. The model finds eye centres, corners of eyes and mouth, ends of the brows, nose tip and lips in roughly frontal faces.", "",
               "Do not use it to identify people or to infer emotion, age or health: fifteen points support no such conclusion. Do not use it for decisions about "
@@ -258,11 +259,10 @@ def card_page() -> str:
     data = default["data"] if isinstance(default.get("data"), dict) else {}
     counts = [f"{data[key]:,} {meaning}" for key, meaning in COUNTS.items() if _number(data.get(key))]
     second = isinstance(default.get("mediapipe"), dict)
-    lines += ["| data | labels | terms |", "| --- | --- | --- |",
-              "| HELEN, AFW: photographs from the web | the 300-W project | research only |",
-              "| YouTube Faces: video frames | a model | research only |",
-              "| synthetic faces | exact, from this package | free to use and share |",
-              *(["| photographs and video frames | blended with predictions of MediaPipe Attention Mesh, which Google trained on its own data | the model is under Apache-2.0 |"] if second else []), "",
+    sources = [("HELEN, AFW: photographs from the web", "the 300-W project", "research only"), ("YouTube Faces: video frames", "a model", "research only"),
+               ("synthetic faces", "exact, from this package", "free to use and share"),
+               *([("photographs and video frames", "blended with predictions of MediaPipe Attention Mesh, which Google trained on its own data", "the model is under Apache-2.0")] if second else [])]
+    lines += [text_table(sources, ("data", "labels", "terms")), "",
               "The package contains no images from these data sets. Weights trained on data for research only are for research only."
               + (" The metadata in the file list the data of the shipped version." if notes.get("data") else ""), "",
               *([f"In numbers: {', '.join(counts)}.", ""] if counts else []),

@@ -1,10 +1,14 @@
-"Write reference entries from the package's source, without importing it: every exported name with its docments."
+"Write reference entries from the package's source, without importing the modules described: every exported name with its docments."
 
 import ast
 import io
 import re
 import tokenize
 from pathlib import Path
+
+import pandas as pd
+
+from facekp.tables import to_markdown
 
 
 def _comments(source: str) -> dict[int, str]:
@@ -14,14 +18,14 @@ def _comments(source: str) -> dict[int, str]:
 
 
 def plain(text: str) -> str:
-    "Escape text for Markdown, except code in backticks."
+    "Escape text for Markdown, except code in backticks; the table writer escapes vertical bars."
     parts = re.split(r"(`[^`]*`)", " ".join(text.split()))
-    return "".join(part if part.startswith("`") else re.sub(r"([\\*_<>\[\]|$~^#])", r"\\\1", part) for part in parts)
+    return "".join(part if part.startswith("`") else re.sub(r"([\\*_<>\[\]$~^#])", r"\\\1", part) for part in parts)
 
 
 def code(text: str) -> str:
-    "Return text as code within a table cell."
-    return f"`{' '.join(text.split())}`".replace("|", "\\|") if text else ""
+    "Return text as code."
+    return f"`{' '.join(text.split())}`" if text else ""
 
 
 def _parameters(node: ast.FunctionDef, comments: dict[int, str]) -> list[tuple[str, str, str, str]]:
@@ -56,7 +60,7 @@ def _returned(node: ast.FunctionDef, comments: dict[int, str]) -> tuple[str, str
 
 def _table(rows: list[tuple[str, ...]], head: tuple[str, ...]) -> list[str]:
     "Return a Markdown table in a container that site.css stacks on a narrow page."
-    return ["", "`````{container} parameters", "| " + " | ".join(head) + " |", "|" + " --- |" * len(head), *("| " + " | ".join(row) + " |" for row in rows), "`````", ""]
+    return ["", "`````{container} parameters", *to_markdown(pd.DataFrame(rows, columns=list(head)), text_columns=head).splitlines(), "`````", ""]
 
 
 def _signature(node: ast.FunctionDef) -> str:

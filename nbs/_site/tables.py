@@ -1,6 +1,7 @@
 "The comparison as tables for the site, made from results/grid_table and results/full/*."
 
 import csv
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from facekp.evaluation import METRICS
 from facekp.experiments.results import read_study
 from facekp.experiments.statistics import select_configurations
 from facekp.models.registry import list_models, model_spec
+from facekp.tables import to_markdown
 
 MAIN = ROOT / "results" / "grid_table"  # the comparison that start page, claims and talk quote
 RANDOM_GAPS = ROOT / "results" / "full" / "helen_afw_96"
@@ -32,6 +34,11 @@ COLUMNS = (  # key of table.csv, heading, what it means, how a value is shown
     ("seconds", "seconds", "to train on 2 cores", lambda text: f"{float(text):,.0f}"),
     ("seeds", "seeds", "training runs averaged in this row", str),
 )
+
+
+def text_table(rows: Sequence[tuple[str, ...]], columns: Sequence[str]) -> str:
+    "Return rows of text as a Markdown table."
+    return to_markdown(pd.DataFrame(rows, columns=list(columns)), text_columns=columns)
 
 
 def read_table(folder: Path) -> list[dict]:
