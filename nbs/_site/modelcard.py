@@ -3,7 +3,9 @@
 python nbs/_site/modelcard.py prints the card's numbers as plain text, for facekp/weights/default.onnx.txt.
 """
 
+import io
 import math
+import re
 import sys
 from html import escape
 from pathlib import Path
@@ -30,6 +32,7 @@ SETTINGS = {"bend": "largest local warp, px", "own": "share of pseudo-labels in 
             "decay": "weight decay of the convolutions, per step at a learning rate of 1", "computed_in": "precision"}
 COUNTS = {"n_train": "training photographs", "n_validation": "validation photographs", "n_learned_at_the_end": "in the final stages (training and validation)", "n_test": "test photographs", "n_more": "video frames", "n_drawn": "synthetic faces",
           "n_with_copies": "images with all augmented copies"}
+CHART_COLORS = {"#0072b2": "var(--bar)", "#202020": "currentColor", "#c9d3da": "var(--line)"}  # drawn colour: colour of the page, light or dark
 GROUPINGS = {"source": "By source", "turn": "By head turn", "brightness": "By brightness", "keypoint": "By keypoint"}
 
 
@@ -128,31 +131,39 @@ def calibration_pairs(record: dict) -> list[tuple[float, float]]:
     return pairs
 
 
-def calibration_chart(pairs: list[tuple[float, float]]) -> list[str]:
-    "Return a chart of expected against measured error as SVG; on the grey line both agree."
-    pairs = sorted(pairs)
+def _draw_calibration(pairs: list[tuple[float, float]]) -> str:
+    "Draw measured over expected errors as SVG with the colours of CHART_COLORS."
+    import matplotlib
+    import seaborn as sns
+    from matplotlib.figure import Figure
+
+    bar, ink, line = CHART_COLORS
+    inked = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), ink)
     top = max(max(pair) for pair in pairs) * 1.08
-    step = next(step for step in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if top / step <= 7 or step == 100)
-    ticks = [step * k for k in range(int(top / step) + 1)]
+    file = io.StringIO()
+    with matplotlib.rc_context({**inked, "svg.fonttype": "none", "svg.hashsalt": "calibration", "font.size": 12, "grid.color": line}):
+        figure = Figure(figsize=(5, 4.6), layout="constrained")
+        axes = figure.subplots()
+        axes.grid()
+        axes.axline((0, 0), slope=1, color=ink, linestyle="--", linewidth=1.5)
+        sns.lineplot(x=[expected for expected, _ in pairs], y=[measured for _, measured in pairs], estimator=None, marker="o", markersize=8, markeredgewidth=0, color=bar, ax=axes)
+        axes.set(xlim=(0, top), ylim=(0, top), aspect="equal", xlabel="expected error, px", ylabel="measured error, px")
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    return file.getvalue()
 
-    def x(value: float) -> float:
-        return round(60 + 400 * value / top, 1)
 
-    def y(value: float) -> float:
-        return round(380 - 360 * value / top, 1)
-
+def calibration_chart(pairs: list[tuple[float, float]]) -> list[str]:
+    "Return a chart of expected against measured error as SVG in the colours of the page; on the dashed line both agree."
+    pairs = sorted(pairs)
     words = "; ".join(f"{expected:.1f} and {measured:.1f}" for expected, measured in pairs[:: max(1, len(pairs) // 6)])
     told = f"Expected error against measured error in pixels, on test faces; on the line both agree. From left to right: {words}."
-    lines = ['<figure class="chart">', f'<svg viewBox="0 0 480 430" role="img" aria-label="{escape(told)}">',
-             f'<path class="agree" d="M{x(0)} {y(0)}L{x(top)} {y(top)}"/>']
-    for tick in ticks:
-        lines += [f'<path class="grid" d="M{x(tick)} {y(0)}V{y(top)}M{x(0)} {y(tick)}H{x(top)}"/>',
-                  f'<text x="{x(tick)}" y="400" text-anchor="middle">{tick:g}</text>', f'<text x="52" y="{y(tick) + 5}" text-anchor="end">{tick:g}</text>']
-    lines += [f'<path class="line" d="M{"L".join(f"{x(a)} {y(b)}" for a, b in pairs)}"/>', *(f'<circle cx="{x(a)}" cy="{y(b)}" r="5"/>' for a, b in pairs),
-              '<text x="260" y="424" text-anchor="middle">expected error, px</text>',
-              '<text transform="translate(16 200) rotate(-90)" text-anchor="middle">measured error, px</text>', "</svg>",
-              '<p class="caption">Expected against measured error. On the dashed line both agree.</p>', "</figure>", ""]
-    return lines
+    drawn = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", _draw_calibration(pairs), flags=re.DOTALL)  # a style within the drawing would apply to the whole page
+    for fixed, of_page in CHART_COLORS.items():
+        drawn = drawn.replace(fixed, of_page)
+    box = re.search(r'viewBox="[^"]+"', drawn).group()
+    body = " ".join(drawn[drawn.index(">", drawn.index("<svg")) + 1:].split())  # an empty line would end the HTML block
+    return ['<figure class="chart">', f'<svg {box} role="img" aria-label="{escape(told)}">{body}',
+            '<p class="caption">Expected against measured error. On the dashed line both agree.</p>', "</figure>", ""]
 
 
 def _sentence(record: dict, names: dict[str, str]) -> str:
