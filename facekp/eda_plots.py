@@ -59,7 +59,7 @@ def show_missing(
     figure.suptitle(title)
     return figure
 
-# %% ../nbs/library/eda_plots.ipynb #b1bea053
+# %% ../nbs/library/eda_plots.ipynb #4cbfa29c
 def show_blocks(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where missing, in the order of the table
     cuts: Sequence[int] = (),  # first row of each block except the first, 0-based, ascending
@@ -71,7 +71,8 @@ def show_blocks(
     edges = [0, *cuts, len(points)]
     for name, color in (("nose_tip", "#009e73"), ("mouth_center_bottom_lip", "#0072b2")):
         values = height[:, KEYPOINTS.index(name)]
-        axes.plot(values, ".", markersize=2, alpha=0.4, color=color, rasterized=True)
+        sns.scatterplot(x=np.arange(len(values)), y=values, s=4, alpha=0.4, color=color, linewidth=0,
+                        rasterized=True, ax=axes)
         axes.plot([], "o", markersize=3, color=color, label=name.replace("_", " "))
         for start, stop in zip(edges, edges[1:]) if len(cuts) else ():
             median = np.nanmedian(values[start:stop])
@@ -84,7 +85,7 @@ def show_blocks(
     axes.legend(loc="lower right", markerscale=2)
     return figure
 
-# %% ../nbs/library/eda_plots.ipynb #bfa11598
+# %% ../nbs/library/eda_plots.ipynb #358e8d0c
 def show_density(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where missing
     title: str = "Where the labels are",  # title of the figure
@@ -93,8 +94,8 @@ def show_density(
     figure, axes = plt.subplots(figsize=(5.6, 5.6), layout="constrained")
     for i, color in enumerate(KEYPOINT_COLORS):
         values = points[np.isfinite(points[:, i]).all(1), i]
-        axes.scatter(values[:, 0], values[:, 1], s=4, alpha=min(1, 150 / max(len(values), 1)), color=color,
-                     linewidths=0, rasterized=True)
+        sns.scatterplot(x=values[:, 0], y=values[:, 1], s=4, alpha=min(1, 150 / max(len(values), 1)),
+                        color=color, linewidth=0, rasterized=True, ax=axes)
         if len(values) > 2:
             axes.plot(*_ellipse(values).T, color="black", linewidth=0.9)
             x, y = values.mean(0)
