@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/deploy/formats.json"))
     options = parser.parse_args()
     from facekp.experiments.measurement import write_measurement
-    from facekp.export.formats import export_model
+    from facekp.export.formats import export_network
     from facekp.models.files import load_model, save_model
 
     started = time.perf_counter()
@@ -101,7 +101,7 @@ def main() -> None:
         files = {"keras": folder / "net.keras"}
         for name, (format, further) in VARIANTS.items():
             ending = {"onnx": ".onnx", "lite": ".tflite"}.get(format[:4], "")
-            files[name] = export_model(model, folder / f"{name.replace(', ', '-').replace(' ', '-')}{ending}", format, watched, **further)
+            files[name] = export_network(model, folder / f"{name.replace(', ', '-').replace(' ', '-')}{ending}", format, watched, **further)
         sizes = {name: size_of(path) for name, path in files.items()}
         turns = [{name: in_own_process(path, folder / "images.npy", options.seconds) for name, path in files.items()} for _ in range(options.turns)]
     expected, rows = np.array(turns[0]["keras"]["points"]), {}

@@ -286,7 +286,7 @@ def compare(
     table.attrs = {"data": data[0]["name"], "n_test": data[0]["n_test"]}
     return table
 
-# %% ../nbs/library/jobs.ipynb #94410d43
+# %% ../nbs/library/jobs.ipynb #38e921a4
 def export_model(
     model: Any,  # a Keras model, or default, a .keras file, or the folder of a run
     out: str | Path,  # a file ending with .onnx or .tflite, or a folder for saved_model
@@ -301,7 +301,7 @@ def export_model(
     if isinstance(model, (str, Path)) and str(model).endswith((".onnx", ".tflite")):
         raise UserError(f"{model}: is exported already; give default, a .keras file or the folder of a run")
     from facekp.export.formats import check_target
-    from facekp.export.formats import export_model as export_network
+    from facekp.export.formats import export_network
     from facekp.export.default import load_default
     from facekp.models.files import load_model
 

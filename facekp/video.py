@@ -38,13 +38,13 @@ class Frame(NamedTuple):
     rate: float  # frames per second of the file
     total: int  # frames that the file announces; 0: unknown
 
-# %% ../nbs/library/video.ipynb #17e171f1
+# %% ../nbs/library/video.ipynb #cb6b7bbb
 def read_frames(
     source: str | Path | int,  # a video file, an animation, or the number of a webcam
     max_pixels: int = MAX_PIXELS,  # refuse larger frames
 ) -> Iterator[Frame]:  # frames in order
     "Read a video frame by frame. Raises UserError for a source that is not a readable video."
-    source = _check_source(source)
+    source = _check_video_source(source)
     if isinstance(source, str) and (animation := open_multiple(source, max_pixels)):
         yield from _read_animation(animation, source, max_pixels)
         return
@@ -73,8 +73,8 @@ def read_frames(
     finally:
         capture.release()
 
-# %% ../nbs/library/video.ipynb #4d5d8dca
-def _check_source(source: Any) -> str | int:
+# %% ../nbs/library/video.ipynb #880b61bc
+def _check_video_source(source: Any) -> str | int:
     "Return a path or the number of a webcam. Raises UserError for anything else, before OpenCV opens it."
     if isinstance(source, str) and re.fullmatch(r"webcam(:\d+)?", source) and not os.path.exists(source):
         return int(source.partition(":")[2] or "0")

@@ -154,10 +154,10 @@ def main() -> None:
             if not run:
                 raise UserError(f"--recipes {recipe}: expected NAME=RUN")
             from facekp.experiments.record import read_record
-            from facekp.export.formats import export_model
+            from facekp.export.formats import export_network
             from facekp.models.files import load_model
 
-            path = export_model(load_model(run), Path(folder) / f"{name}.onnx", weights="float32")
+            path = export_network(load_model(run), Path(folder) / f"{name}.onnx", weights="float32")
             told = read_record(Path(run) / "record.json") if Path(run).is_dir() else None
             notes[name] = told and {"labels": told.labels, "augment": told.augment, "images_shown": told.images_shown, "seed": told.seed, "seconds": round(told.seconds),
                                     **{key: value for key, value in told.data.items() if key.startswith("n_") or key == "gaps"}}

@@ -27,7 +27,7 @@ from ..errors import UserError, did_you_mean
 from ..faces import Faces, concatenate
 from ..foreign_files import describe_foreign, read_head
 
-# %% ../../nbs/library/data/sources.ipynb #b4673095
+# %% ../../nbs/library/data/sources.ipynb #6a95349a
 def load_faces(
     source: str | Path | list[str] | None = None,  # synthetic, synthetic:N, kaggle or a path; several joined by ' + ' or in a list; None: from the settings
     data_folder: str | Path | None = None,  # folder of the Kaggle files and of cached synthetic faces; None: `data`, or the settings' folder if source is None
@@ -44,12 +44,12 @@ def load_faces(
     if not names:
         raise UserError(f"no source of faces was given; expected {SOURCES}")
     for name in names:
-        _check_source(str(name))
+        _check_data_source(str(name))
     parts = [_load_one(str(name), Path(data_folder), seed) for name in names]
     return parts[0] if len(parts) == 1 else concatenate(_disambiguate_groups(parts))
 
-# %% ../../nbs/library/data/sources.ipynb #f410ae58
-def _check_source(source: str) -> None:
+# %% ../../nbs/library/data/sources.ipynb #d625ae89
+def _check_data_source(source: str) -> None:
     "Raise UserError for a source that does not exist."
     if is_word(source) or (source and _exists(source)):
         return

@@ -25,18 +25,18 @@ from ..inference.keypoint_model import KeypointModel, Keypoints, load_keypoint_m
 from ..metrics import rmse
 from ..training.batches import predict_points
 
-# %% ../../nbs/library/export/comparison.ipynb #f118685b
+# %% ../../nbs/library/export/comparison.ipynb #206896a2
 class SavedModel:
     "A keypoint model in the folder of a SavedModel, run by TensorFlow. Loading one can run code: never open a SavedModel of unknown origin."
 
     def __init__(
         self,
-        path: str | Path,  # the folder that export_model wrote
+        path: str | Path,  # the folder that export_network wrote
     ) -> None:
         import tensorflow
 
         if not (Path(path) / "saved_model.pb").is_file():
-            raise UserError(f"{path}: no SavedModel; expected a folder with saved_model.pb, as export_model writes it")
+            raise UserError(f"{path}: no SavedModel; expected a folder with saved_model.pb, as export_network writes it")
         self.name = str(path)
         self._run = tensorflow.saved_model.load(str(path)).signatures["serving_default"]
         self._constant = tensorflow.constant

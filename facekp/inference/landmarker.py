@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/inference/landmarker.html.md"""
 # %% auto #0
 __all__ = ['DETECTOR_POINTS_IN_CROP', 'SECOND_PASS_SCALE', 'CLEAR_DETECTION', 'CLEAR_CONFIDENCE', 'SURE_CONFIDENCE',
            'TURNED_PLACES', 'FAINT_SCORE', 'FAINT_SECOND_SCORE', 'FAINT_PLACES', 'IMAGES_TOGETHER',
-           'HOPELESS_CONFIDENCE', 'USUAL_SHIFT', 'SMALL_FACE', 'TURNED_LIMIT', 'same_place', 'FaceLandmarker', 'load',
+           'HOPELESS_CONFIDENCE', 'ASSUMED_SHIFT', 'SMALL_FACE', 'TURNED_LIMIT', 'same_place', 'FaceLandmarker', 'load',
            'predict']
 
 # %% ../../nbs/library/inference/landmarker.ipynb #9931167a
@@ -36,7 +36,7 @@ from .session import DETECTOR_FILE, SizedSession
 from ..keypoints import IMAGE_SIZE, KEYPOINTS
 from ..limits import MAX_PIXELS, MIN_FACE_SIZE
 
-# %% ../../nbs/library/inference/landmarker.ipynb #13b31f35
+# %% ../../nbs/library/inference/landmarker.ipynb #57a5d3ef
 DETECTOR_POINTS_IN_CROP = np.array([[30.1, 38.0], [64.7, 38.2], [48.2, 57.7], [47.6, 74.8]])  # the detector's eyes, nose and mouth in a training crop: means over 257 faces
 SECOND_PASS_SCALE = 176 / IMAGE_SIZE  # the detector is best where a face fills half of its input
 CLEAR_DETECTION = 22, 0.85  # size of the box in the detector's input and score from which an upright frontal face needs no second detection
@@ -46,7 +46,7 @@ TURNED_PLACES = 4  # number of candidates of such an image that are tried in oth
 FAINT_SCORE, FAINT_SECOND_SCORE, FAINT_PLACES = 0.08, 0.15, 8  # scores of the first and second detection from which a place counts, and how many do, in an image without a surer face
 IMAGES_TOGETHER = 16  # number of images of a batch that are in memory at the same time
 HOPELESS_CONFIDENCE = 0.06  # share of the minimum confidence: a candidate below it after the first pass is dropped before the second
-USUAL_SHIFT = 0.4  # pixels of the crop: mean distance between the points of two passes, assumed after the first pass
+ASSUMED_SHIFT = 0.4  # pixels of the crop: mean distance between the points of two passes, assumed after the first pass
 SMALL_FACE = 40  # pixels: a smaller crop contains too little detail
 TURNED_LIMIT = 0.35  # in eye distances: in a turned face, the nose is further than this from the midpoint of the eyes
 
@@ -164,7 +164,7 @@ def _turn_back(points: np.ndarray, turn: int, shape: tuple[int, ...]) -> np.ndar
         points = np.stack([last - points[..., 1], points[..., 0]], axis=-1)
     return points
 
-# %% ../../nbs/library/inference/landmarker.ipynb #8264ab70
+# %% ../../nbs/library/inference/landmarker.ipynb #de836238
 class FaceLandmarker:
     "Find faces and their keypoints in images."
 
@@ -179,7 +179,7 @@ class FaceLandmarker:
         providers: str | Sequence[str] = "cpu",  # where the networks run: cpu, cuda, coreml, directml, several in order of preference, or auto
     ):
         self._options = (model, min_face_size, min_confidence, passes, max_pixels, threads, providers)
-        _check_options(min_face_size, min_confidence, passes, max_pixels, threads)
+        _check_search(min_face_size, min_confidence, passes, max_pixels, threads)
         self.min_face_size, self.min_confidence = min_face_size, min_confidence
         self.passes, self.max_pixels = passes, max_pixels
         self.detector = SizedSession(DETECTOR_FILE, threads, providers)
@@ -230,9 +230,9 @@ class FaceLandmarker:
         "Return the pyramid in which an image is searched."
         return ImagePyramid(image, pyramid_sizes(max(image.shape[:2]), self.min_face_size)[-1])
 
-# %% ../../nbs/library/inference/landmarker.ipynb #440ccf15
-def _check_options(min_face_size: float, min_confidence: float, passes: int, max_pixels: int,
-                   threads: int | None) -> None:
+# %% ../../nbs/library/inference/landmarker.ipynb #0462a955
+def _check_search(min_face_size: float, min_confidence: float, passes: int, max_pixels: int,
+                  threads: int | None) -> None:
     "Raise UserError for an option out of range."
     for name, value, low, high in (("min_face_size", min_face_size, 0.005, 1), ("min_confidence", min_confidence, 0, 1)):
         if not low <= value <= high:
@@ -241,7 +241,7 @@ def _check_options(min_face_size: float, min_confidence: float, passes: int, max
         if count < 1:
             raise UserError(f"{name}={count}: expected 1 or more")
 
-# %% ../../nbs/library/inference/landmarker.ipynb #c447584d
+# %% ../../nbs/library/inference/landmarker.ipynb #88c86d64
 class _Candidate(NamedTuple):
     "A detected face, where it is cropped, and the keypoints of the last pass."
     detected: _Detected
@@ -259,7 +259,7 @@ def _predict_points(model: KeypointModel, pyramids: Sequence[ImagePyramid], cand
     after = []
     for candidate, one, error in zip(candidates, inside, sigma):
         points = to_image(one, candidate.crop)
-        shift = np.linalg.norm(points - candidate.points, axis=1).mean() / candidate.crop.pixel if len(candidate.points) else USUAL_SHIFT
+        shift = np.linalg.norm(points - candidate.points, axis=1).mean() / candidate.crop.pixel if len(candidate.points) else ASSUMED_SHIFT
         confidence = face_confidence(face_measurements(one, error, candidate.detected.score, float(shift)))
         after.append(candidate._replace(points=points, sigma=error, confidence=confidence))
     return after

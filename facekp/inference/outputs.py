@@ -25,7 +25,7 @@ from .writers import TABLE_COLUMNS, VideoSource, Writer, drawn_name, open_writer
 from ..progress import progress
 from ..video import VIDEO_ENDINGS, read_frames
 
-# %% ../../nbs/library/inference/outputs.ipynb #f44129b7
+# %% ../../nbs/library/inference/outputs.ipynb #7247eb11
 def predict_files(
     landmarker: FaceLandmarker,  # as load returns it
     given: Iterable[str | Path],  # images, videos, folders, webcam or webcam:N
@@ -39,7 +39,7 @@ def predict_files(
     "Predict files and write the results, continuing after a broken file. Raises UserError if out names a file, or if a file of another program would be replaced."
     folder = _results_folder(out, format)
     sources, broken, done = find_sources(given, folder), [], 0
-    _check_options(sources, folder, max_frames, overwrite, smoothing)
+    _check_output(sources, folder, max_frames, overwrite, smoothing)
     if folder and not overwrite:
         _check_results(folder, sources, format)
     try:
@@ -58,7 +58,7 @@ def predict_files(
         print_safely(f"wrote {folder / table}")
     return broken
 
-# %% ../../nbs/library/inference/outputs.ipynb #0434bb3d
+# %% ../../nbs/library/inference/outputs.ipynb #6a5304f3
 def _results_folder(out: str | Path | None, format: str) -> Path | None:
     "Return the folder for the results, or None to print them. Raises UserError for an unknown format and for the name of a file."
     if format not in FORMATS:
@@ -75,7 +75,7 @@ def _results_folder(out: str | Path | None, format: str) -> Path | None:
     return folder
 
 
-def _check_options(sources: list[Source], folder: Path | None, max_frames: int | None, overwrite: bool, smoothing: bool | OneEuroFilter) -> None:
+def _check_output(sources: list[Source], folder: Path | None, max_frames: int | None, overwrite: bool, smoothing: bool | OneEuroFilter) -> None:
     "Raise UserError for an option that would have no effect."
     videos = any(source.is_video for source in sources)
     if smoothing is not True and not videos:

@@ -131,7 +131,7 @@ def _nearest_track(face: Face, sight: _Sight, tracks: dict[int, _Track], taken: 
             if distance < min(0.5 + 0.1 * tracks[number].missed, 1.5)}
     return min(near, key=lambda number: near[number]) if near else None
 
-# %% ../../nbs/library/inference/tracking.ipynb #72cd5149
+# %% ../../nbs/library/inference/tracking.ipynb #cedd534b
 def predict_crop(
     before: Crop | None,  # crop in the frame before the last, pixels of the image; None: unknown
     last: Crop,  # crop in the last frame
@@ -159,8 +159,8 @@ def follow_faces(
             break
     followed = [replace(face, points=one, sigma=(spread * crop.pixel).astype(np.float32), box=_crop_box(crop), crop=crop)
                 for face, one, spread, crop in zip(faces, points, sigma, used)]
-    safe = all(_is_safe(old, new, spread, image) for old, new, spread in zip(faces, followed, sigma))
-    return followed if safe and not _share_a_place(followed) else None
+    reliable = all(_is_reliable(old, new, of_face, image) for old, new, of_face in zip(faces, followed, sigma))
+    return followed if reliable and not _share_a_place(followed) else None
 
 
 def _crop_grey(image: np.ndarray, crop: Crop) -> np.ndarray:
@@ -170,7 +170,7 @@ def _crop_grey(image: np.ndarray, crop: Crop) -> np.ndarray:
     part = cv2.cvtColor(image[top:max(top + 1, int(y + reach)), left:max(left + 1, int(x + reach))], cv2.COLOR_RGB2GRAY)
     return crop_image(part, replace(crop, center=(x - left, y - top)))
 
-# %% ../../nbs/library/inference/tracking.ipynb #bf30755d
+# %% ../../nbs/library/inference/tracking.ipynb #e9d936f8
 def _crop_change(old: Crop, new: Crop) -> float:
     "Return the difference of two crops: the largest of shift in sides, rotation in radians and relative change of size."
     return max(math.dist(old.center, new.center) / old.size, abs(math.remainder(new.angle - old.angle, 2 * math.pi)), abs(new.size / old.size - 1))
@@ -183,8 +183,8 @@ def _crop_box(crop: Crop) -> np.ndarray:
     return np.array([x - half, y - half, x + half, y + half], np.float32)
 
 
-def _is_safe(old: Face, new: Face, sigma: np.ndarray, image: np.ndarray) -> bool:
-    "Tell whether a face was followed safely: low sigma, small motion, similar size, inside the frame."
+def _is_reliable(old: Face, new: Face, sigma: np.ndarray, image: np.ndarray) -> bool:
+    "Tell whether the followed keypoints of a face are reliable: low sigma, small motion, similar size, inside the frame."
     size, center = np.array(image.shape[1::-1]), np.array(new.crop.center)
     inside = bool(((center > 0.35 * new.crop.size) & (center < size - 0.35 * new.crop.size)).all())
     ratio = new.crop.size / old.crop.size

@@ -54,7 +54,7 @@ UNSAFE_CLASSES = ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "Flax
                   "HashedCrossing", "function", "__lambda__")
 MAX_DESCRIPTION = 50 << 20  # largest size of config.json, bytes
 
-# %% ../../nbs/library/models/files.ipynb #d564ad74
+# %% ../../nbs/library/models/files.ipynb #cccfe57e
 def _check_classes(file: Path) -> None:
     "Raise UserError for a model file that names anything but plain layers: such names can make old versions of Keras run code."
     try:
@@ -70,7 +70,7 @@ def _check_classes(file: Path) -> None:
             name, module = ((part.get("class_name"), part.get("module")) if isinstance(part, dict)
                             else (None, None))
             if (isinstance(name, str) and name in UNSAFE_CLASSES or isinstance(module, str)
-                and not _is_safe(module)):
+                and not _is_safe_module(module)):
                 raise ValueError(f"it names {module}.{name}, which is not a plain layer")
     except (ValueError, KeyError, RecursionError, OSError, RuntimeError, NotImplementedError,
             EOFError, zipfile.BadZipFile, zlib.error) as error:
@@ -78,7 +78,7 @@ def _check_classes(file: Path) -> None:
         raise UserError(f"{file}: not a Keras model that can be loaded safely ({why}); give a .keras file of facekp train or save_model") from error
 
 
-def _is_safe(module: str) -> bool:
+def _is_safe_module(module: str) -> bool:
     "Tell whether a file may name classes of a module."
     return module in SAFE_MODULES or module.startswith(("keras.src.models.", "facekp."))
 

@@ -56,9 +56,9 @@ def _write_all(target: int, content: bytes) -> None:
         while content:
             content = content[os.write(target, content):]
 
-# %% ../../nbs/library/training/backend.ipynb #dc77c2ec
-_LOCK = threading.Lock()
-_USERS = [0]  # number of threads inside filter_stderr
+# %% ../../nbs/library/training/backend.ipynb #c634247e
+_STDERR_LOCK = threading.Lock()
+_STDERR_USERS = [0]  # number of threads inside filter_stderr
 _KEPT: list[int] = []  # a copy of standard error while the filter is installed
 _PIPES: list[tuple[int, _LineFilter]] = []  # the write end of the pipe, and the thread that forwards its lines
 
@@ -87,20 +87,20 @@ def _remove_filter() -> None:
             pass
         reader.join(timeout=1)  # not longer: a thread may be in the middle of a line, or a child process may still write
 
-# %% ../../nbs/library/training/backend.ipynb #33ca30be
+# %% ../../nbs/library/training/backend.ipynb #c03a3622
 @contextlib.contextmanager
 def filter_stderr() -> Iterator[None]:  # a context manager; standard error is restored at its end
     "Drop TensorFlow's log lines from standard error; all other lines, including those of other threads, pass."
-    with _LOCK:
-        if not _USERS[0]:
+    with _STDERR_LOCK:
+        if not _STDERR_USERS[0]:
             _install_filter()
-        _USERS[0] += 1
+        _STDERR_USERS[0] += 1
     try:
         yield
     finally:
-        with _LOCK:
-            _USERS[0] -= 1
-            if not _USERS[0]:
+        with _STDERR_LOCK:
+            _STDERR_USERS[0] -= 1
+            if not _STDERR_USERS[0]:
                 _remove_filter()
 
 # %% ../../nbs/library/training/backend.ipynb #2c48d840

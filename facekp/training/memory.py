@@ -15,13 +15,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 
-# %% ../../nbs/library/training/memory.ipynb #d3c452c2
+# %% ../../nbs/library/training/memory.ipynb #22ddbeba
 # parameters of mallopt, from glibc's malloc.h
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 _KEEP = {_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1}  # take arrays from the heap, and never shrink it
 _GIVE_BACK = {_MMAP_MAX: 65_536, _MMAP_THRESHOLD: 2**25, _TRIM_THRESHOLD: 2**26}  # glibc's own values after a large array was freed
-_LOCK = threading.Lock()
-_USERS = [0]  # number of threads inside reuse_freed_memory
+_MEMORY_LOCK = threading.Lock()
+_MEMORY_USERS = [0]  # number of threads inside reuse_freed_memory
 
 
 def _find_mallopt() -> Callable[[int, int], int] | None:
@@ -29,22 +29,22 @@ def _find_mallopt() -> Callable[[int, int], int] | None:
     chosen = "GLIBC_TUNABLES" in os.environ or any(name.startswith("MALLOC_") for name in os.environ)
     return None if chosen or not sys.platform.startswith("linux") else getattr(ctypes.CDLL(None), "mallopt", None)
 
-# %% ../../nbs/library/training/memory.ipynb #68437445
+# %% ../../nbs/library/training/memory.ipynb #8a11c08a
 @contextlib.contextmanager
 def reuse_freed_memory() -> Iterator[None]:  # a context manager or decorator
     "Keep freed memory for the next training step, on Linux with glibc; elsewhere do nothing."
     mallopt = _find_mallopt()
-    with _LOCK:
-        _USERS[0] += 1
-        if mallopt and _USERS[0] == 1:
+    with _MEMORY_LOCK:
+        _MEMORY_USERS[0] += 1
+        if mallopt and _MEMORY_USERS[0] == 1:
             for parameter, value in _KEEP.items():
                 mallopt(parameter, value)
     try:
         yield
     finally:
-        with _LOCK:
-            _USERS[0] -= 1
-            if mallopt and not _USERS[0]:
+        with _MEMORY_LOCK:
+            _MEMORY_USERS[0] -= 1
+            if mallopt and not _MEMORY_USERS[0]:
                 for parameter, value in _GIVE_BACK.items():
                     mallopt(parameter, value)
                 ctypes.CDLL(None).malloc_trim(0)

@@ -25,6 +25,7 @@ from facekp.inference.confidence import CONFIDENCE_WEIGHTS, HIDDEN_POINTS, HIDDE
 from facekp.inference.face_detector import BEST_BOX, DETECTOR_SIZE, LEVEL_STEP, MAX_ENLARGEMENT, MIN_BOX, find_candidates, nms
 from facekp.inference.head_pose import MEAN_HEAD
 from facekp.inference.landmarker import (
+    ASSUMED_SHIFT,
     CLEAR_CONFIDENCE,
     CLEAR_DETECTION,
     DETECTOR_POINTS_IN_CROP,
@@ -37,7 +38,6 @@ from facekp.inference.landmarker import (
     SURE_CONFIDENCE,
     TURNED_LIMIT,
     TURNED_PLACES,
-    USUAL_SHIFT,
     FaceLandmarker,
 )
 from facekp.inference.pyramid import SHARPENING, SMOOTHING
@@ -114,7 +114,7 @@ def known() -> dict:
     numbers = {"imageSize": IMAGE_SIZE, "netSize": DETECTOR_SIZE, "seenFrom": MIN_BOX, "bestSeen": BEST_BOX, "levelStep": LEVEL_STEP,
                "maxEnlargement": MAX_ENLARGEMENT,
                "secondLook": SECOND_PASS_SCALE, "hopeless": HOPELESS_CONFIDENCE, "sharpening": SHARPENING, "smoothing": SMOOTHING, "frameWidth": FACE_SCALE, "clear": CLEAR_CONFIDENCE, "small": SMALL_FACE,
-               "turned": TURNED_LIMIT, "sure": SURE_CONFIDENCE, "turnedPlaces": TURNED_PLACES, "usualShift": USUAL_SHIFT,
+               "turned": TURNED_LIMIT, "sure": SURE_CONFIDENCE, "turnedPlaces": TURNED_PLACES, "usualShift": ASSUMED_SHIFT,
                "faintScore": FAINT_SCORE, "faintSecondScore": FAINT_SECOND_SCORE, "faintPlaces": FAINT_PLACES,
                "confidence": CONFIDENCE_WEIGHTS, "hiddenRatio": HIDDEN_RATIO, "hiddenPoints": HIDDEN_POINTS, "usualSigma": USUAL_SIGMA.tolist(), "seenWell": CLEAR_DETECTION}
     numbers |= {"keypoints": KEYPOINTS, "colors": KEYPOINT_COLORS, "meanFace": np.round(MEAN_FACE.astype(float), 4).tolist(),

@@ -24,7 +24,7 @@ from facekp.data.split import split_by_group
 from facekp.evaluation import evaluate_points
 from facekp.experiments.measurement import read_measurement, write_measurement
 from facekp.export.comparison import open_exported
-from facekp.export.formats import export_model
+from facekp.export.formats import export_network
 from facekp.faces import hash_faces
 from facekp.files import hash_file
 from facekp.inference.keypoint_model import load_keypoint_model
@@ -91,7 +91,7 @@ def calibration_errors(sigma: np.ndarray, squared_error: np.ndarray) -> dict:
 def find_calibration(model, faces, weights: str) -> dict:
     "Score the network on faces that it was not trained on, and fit a and b for each keypoint."
     with tempfile.TemporaryDirectory() as folder:
-        points, width = open_exported(export_model(model, Path(folder) / "bare.onnx", "onnx", weights=weights)).predict(faces.images)
+        points, width = open_exported(export_network(model, Path(folder) / "bare.onnx", "onnx", weights=weights)).predict(faces.images)
     error = points - faces.points
     squared = np.mean(error**2, axis=-1)
     known = np.isfinite(squared)
@@ -149,8 +149,8 @@ def main() -> None:
              "calibration": json.dumps({"a": np.round(calibration["a"], 4).tolist(), "b": np.round(calibration["b"], 4).tolist(),
                                         "formula": "sigma = sqrt(max(a + b width^2, 0.01))", "faces": calibration["faces"], "data": calibration["data"]["name"]})}
     rows = None if int8_images is None else np.random.default_rng(0).permutation(len(int8_images))[:500]
-    export_model(model, options.out, "onnx-int8" if options.eight_bits else "onnx", None if rows is None else int8_images[rows], weights=options.weights,
-                 calibration=(calibration["a"], calibration["b"]), notes={key: value for key, value in notes.items() if value})
+    export_network(model, options.out, "onnx-int8" if options.eight_bits else "onnx", None if rows is None else int8_images[rows], weights=options.weights,
+                   calibration=(calibration["a"], calibration["b"]), notes={key: value for key, value in notes.items() if value})
     if options.keras:
         write_release_file(model, options.keras)
     shipped = load_keypoint_model(options.out, threads=1)

@@ -261,7 +261,7 @@ assert "OPENCV_FFMPEG_LOGLEVEL" not in os.environ
 
 def test_export_refuses_options_that_it_would_ignore(tmp_path):
     "kind: 30 | what: a precision of weights, calibration data or notes that the export format cannot use | gets: a one-line error that names the option"
-    from facekp.export.formats import export_model
+    from facekp.export.formats import export_network
     from facekp.models.cnn import build_cnn
 
     model = build_cnn()
@@ -269,7 +269,7 @@ def test_export_refuses_options_that_it_would_ignore(tmp_path):
                                          ("litert", "a.tflite", {"notes": {"name": "mine"}}, "only ONNX files keep"),
                                          ("onnx", "a.onnx", {"calibration": (1.0, 1.0)}, "networks with heatmaps"), ("onnx", "a.onnx", {"weights": "int4"}, "unknown")):
         with pytest.raises(UserError, match=words):
-            export_model(model, tmp_path / path, format, **options)
+            export_network(model, tmp_path / path, format, **options)
     assert not list(tmp_path.iterdir())
 
 

@@ -15,7 +15,7 @@ from facekp.cli import main
 from facekp.errors import UserError
 from facekp.export.comparison import open_exported
 from facekp.export.default import find_default_file, load_default
-from facekp.export.formats import EXPORT_FORMATS, check_target, export_model
+from facekp.export.formats import EXPORT_FORMATS, check_target, export_network
 from facekp.export.layers import PointsAndSigma, with_sigma
 from facekp.inference.keypoint_model import load_keypoint_model
 from facekp.inference.session import DEFAULT_MODEL
@@ -52,14 +52,14 @@ def net() -> keras.Model:
 @pytest.fixture(scope="module")
 def files(net, tmp_path_factory) -> dict:
     folder = tmp_path_factory.mktemp("exported")
-    return {format: export_model(net, folder / f"net-{format}{ending}", format, FACES.images, calibration=CALIBRATION,
-                                 notes=NOTES if format.startswith("onnx") else None)
+    return {format: export_network(net, folder / f"net-{format}{ending}", format, FACES.images, calibration=CALIBRATION,
+                                   notes=NOTES if format.startswith("onnx") else None)
             for format, ending in EXPORT_FORMATS.items()}
 
 
 def test_the_window_is_in_the_notes_of_the_file(net, tmp_path):
-    assert load_keypoint_model(export_model(net, tmp_path / "windowed.onnx", notes=NOTES)).metadata["window"] == "6 9 84"
-    assert "window" not in load_keypoint_model(export_model(build_compact(), tmp_path / "whole.onnx")).metadata
+    assert load_keypoint_model(export_network(net, tmp_path / "windowed.onnx", notes=NOTES)).metadata["window"] == "6 9 84"
+    assert "window" not in load_keypoint_model(export_network(build_compact(), tmp_path / "whole.onnx")).metadata
 
 
 def test_the_keras_file_of_the_shipped_network_is_that_of_the_onnx_file(tmp_path, monkeypatch):
@@ -113,7 +113,7 @@ def test_each_format_says_what_keras_says_for_one_face_and_for_many(net, files, 
 def test_eight_bits_of_the_shipped_net_say_nearly_what_keras_says(tmp_path, format):
     "Uses a trained network, since the loss from 8 bits depends on its weights, and synthetic faces."
     net, calibration = load_default()
-    predict = open_exported(export_model(net, tmp_path / f"net{EXPORT_FORMATS[format]}", format, FACES.images, calibration=calibration)).predict
+    predict = open_exported(export_network(net, tmp_path / f"net{EXPORT_FORMATS[format]}", format, FACES.images, calibration=calibration)).predict
     (points, sigma), expected = predict(FACES.images), predict_points(net, FACES.images)
     exact = with_sigma(net, calibration).predict_on_batch(FACES.images[..., None])["sigma"]
     assert np.abs(points - expected).max() < 1 and np.sqrt(np.mean((points - expected) ** 2)) < 0.15
@@ -131,7 +131,7 @@ def test_sizes(net, files):
 def test_a_net_of_one_convolution_has_nothing_to_say_in_eight_bits(tmp_path):
     grey = keras.Input((96, 96, 1), name="grey")
     tiny = keras.Model(grey, SoftArgmax(name="points")(keras.layers.Conv2D(15, 8, strides=8, name="heatmaps")(grey)), name="tiny")
-    path = export_model(tiny, tmp_path / "tiny.onnx", "onnx-int8", FACES.images, weights="float32")
+    path = export_network(tiny, tmp_path / "tiny.onnx", "onnx-int8", FACES.images, weights="float32")
     assert np.abs(open_exported(path).predict(FACES.images)[0] - predict_points(tiny, FACES.images)).max() < 0.01
 
 
@@ -160,7 +160,7 @@ def test_nets_without_heatmaps(build, format, weights, largest, tmp_path):
     keras.utils.set_random_seed(0)
     model = build()
     model.get_layer("coordinates").set_weights([np.random.default_rng(0).normal(0, 0.02, array.shape) for array in model.get_layer("coordinates").get_weights()])
-    path = export_model(model, tmp_path / f"net{EXPORT_FORMATS[format]}", format, FACES.images, weights)
+    path = export_network(model, tmp_path / f"net{EXPORT_FORMATS[format]}", format, FACES.images, weights)
     points, sigma = open_exported(path).predict(FACES.images[:7])
     expected = predict_points(model, FACES.images[:7])
     assert np.abs(points - expected).max() < largest and expected.std(axis=0).mean() > 0.1

@@ -39,6 +39,30 @@ def module_files() -> dict[str, Path]:
 FILES = module_files()
 
 
+# names with one role in each module of a family, or in any module
+SHARED_NAMES = {"__all__",  # what a module exports
+                "SPEC", "_build",  # what each module of models.zoo registers, and its builder
+                "main"}  # starts the command: in cli, and for `python -m facekp`
+
+
+def defined_names(tree: ast.Module) -> set[str]:
+    "Return the functions, classes and constants that a module defines at its top level."
+    names = {node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))}
+    for node in tree.body:
+        for target in node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []:
+            names |= {one.id for one in ast.walk(target) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)}
+    return names
+
+
+def test_no_name_is_defined_in_two_modules():
+    modules_of: dict[str, list[str]] = {}
+    for module, path in FILES.items():
+        for name in defined_names(ast.parse(path.read_text(encoding="utf-8"))) - SHARED_NAMES:
+            modules_of.setdefault(name, []).append(module)
+    assert len(modules_of) > 500
+    assert {name: found for name, found in modules_of.items() if len(found) > 1} == {}, "a name has one meaning: choose another"
+
+
 def imported_names(name: str, tree: ast.AST, is_package: bool, modules) -> set[str]:
     "Return the modules that a module imports: at its top, in functions, through importlib with a constant, or as listed in DYNAMIC."
     package = name.split(".") if is_package else name.split(".")[:-1]
