@@ -6,7 +6,7 @@ Docs: https://facekp.github.io/facekp/library/synthetic/dataset.html.md"""
 
 # %% auto #0
 __all__ = ['SECOND_SOURCE_SHIFT', 'SECOND_SOURCE_SHIFT_STD', 'SECOND_SOURCE_SCALE', 'SECOND_SOURCE_SCALE_STD',
-           'SECOND_SOURCE_ROLL_STD', 'TEST_START', 'synthetic_training_set', 'synthetic_test_set']
+           'SECOND_SOURCE_ROLL_STD', 'TEST_START', 'true_points', 'synthetic_training_set', 'synthetic_test_set']
 
 # %% ../../nbs/library/synthetic/dataset.ipynb #ccb8dc08
 from dataclasses import replace
@@ -20,11 +20,19 @@ from .gaps import TEST_ROWS, TRAINING_ROWS, synthetic_gaps
 from .labels import Flaws, RECURRING_TEST_IMAGES, _close_lips, annotate, corrupt_labels, known_flaws
 from .renderer import synthetic_faces
 
-# %% ../../nbs/library/synthetic/dataset.ipynb #ed89dae6
+# %% ../../nbs/library/synthetic/dataset.ipynb #ee82809a
 SECOND_SOURCE_SHIFT = (0.65, 1.19)  # mean shift of the eyes of source 2 to the right and down, pixels
 SECOND_SOURCE_SHIFT_STD = (0.7, 0.5)  # standard deviation of this shift, in addition to that of source 1, pixels
 SECOND_SOURCE_SCALE, SECOND_SOURCE_SCALE_STD = 0.985, 0.055  # mean and standard deviation of the size of a face relative to source 1
 SECOND_SOURCE_ROLL_STD = 3.5  # standard deviation of the roll, degrees
+
+
+def true_points(
+    faces: Faces,  # rendered faces
+) -> np.ndarray:  # float32 [N,15,2], pixels; the array itself, not a copy
+    "Return the true points, which every rendered face has."
+    assert faces.truth is not None
+    return faces.truth
 
 
 def _transform_second_source(faces: Faces, rows: np.ndarray, rng: np.random.Generator) -> None:
@@ -34,9 +42,10 @@ def _transform_second_source(faces: Faces, rows: np.ndarray, rng: np.random.Gene
     shift = np.clip(rng.normal(0, 1, (len(rows), 2)), -2.5, 2.5) * SECOND_SOURCE_SHIFT_STD + SECOND_SOURCE_SHIFT
     linear = (scale * np.array([[np.cos(angle), -np.sin(angle)],
                                 [np.sin(angle), np.cos(angle)]])).transpose(2, 0, 1)
-    middle = faces.truth[rows, :2].mean(1)
+    truth = true_points(faces)
+    middle = truth[rows, :2].mean(1)
     offset = middle + shift - np.einsum("nij,nj->ni", linear, middle)
-    faces.truth[rows] = np.einsum("nij,nkj->nki", linear, faces.truth[rows]) + offset[:, None]
+    truth[rows] = np.einsum("nij,nkj->nki", linear, truth[rows]) + offset[:, None]
     for row, matrix in zip(rows, np.concatenate([linear, offset[:, :, None]], axis=2)):
         faces.images[row] = cv2.warpAffine(faces.images[row], matrix, (96, 96),
                                            flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
@@ -58,12 +67,12 @@ def synthetic_training_set(
     return _label_set(rendered, image_index, labelled, cut, flaws, rng,
                       "synthetic" if count == TRAINING_ROWS else f"synthetic:{count}")
 
-# %% ../../nbs/library/synthetic/dataset.ipynb #d36f86bc
+# %% ../../nbs/library/synthetic/dataset.ipynb #8e6994ed
 def _label_set(rendered: Faces, image_index: np.ndarray, labelled: np.ndarray, cut: int,
                flaws: Flaws | None, rng: np.random.Generator,
                name: str) -> Faces:
     "Assign labels, sources and names to rendered images; `image_index` is the rendered face of each row."
-    truth = _close_lips(rendered.truth[image_index])
+    truth = _close_lips(true_points(rendered)[image_index])
     truth[cut:] = to_second_convention(truth[cut:])
     points = annotate(truth, cut, rng)
     if flaws is not None:
@@ -75,7 +84,7 @@ def _label_set(rendered: Faces, image_index: np.ndarray, labelled: np.ndarray, c
                  image_id=rows.astype(str), name=name, truth=truth,
                  source=np.where(rows < cut, "synthetic-1", "synthetic-2"))
 
-# %% ../../nbs/library/synthetic/dataset.ipynb #d355d4d9
+# %% ../../nbs/library/synthetic/dataset.ipynb #1bf7ac65
 TEST_START = 1_000_000  # index of the first test face in the series, beyond those of any training set
 
 
@@ -90,6 +99,6 @@ def synthetic_test_set(
     _transform_second_source(rendered, np.arange(cut, count), rng)
     known = synthetic_faces(max(1, round(count * RECURRING_TEST_IMAGES / TEST_ROWS)), seed=seed)
     for place, face in zip(rng.choice(cut, min(cut, len(known)), replace=False), range(len(known))):
-        rendered.images[place], rendered.truth[place], rendered.group[place] = known.images[face], known.truth[face], known.group[face]
+        rendered.images[place], true_points(rendered)[place], rendered.group[place] = known.images[face], true_points(known)[face], known.group[face]
     test = _label_set(rendered, np.arange(count), labelled, cut, None, rng, f"synthetic test {count}")
     return replace(test, image_id=np.arange(1, count + 1).astype(str))

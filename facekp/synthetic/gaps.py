@@ -71,7 +71,7 @@ def _allocate(counts: dict[str, int], total: int) -> dict[str, int]:
     whole[np.argsort(whole - exact, kind="stable")[:total - whole.sum()]] += 1
     return dict(zip(counts, whole.tolist()))
 
-# %% ../../nbs/library/synthetic/gaps.ipynb #dac04829
+# %% ../../nbs/library/synthetic/gaps.ipynb #f843601f
 LATE_SHARE = 0.92  # share of the first source's incomplete rows that are in its last third: 133 of 144
 
 
@@ -79,10 +79,10 @@ def _place_patterns(patterns: dict[str, int], count: int, late: float,
                     rng: np.random.Generator) -> np.ndarray:
     "Assign a pattern to each row: bool [N,15], True where labelled; `late` is the weight of the last third for incomplete rows."
     shares = _allocate(patterns, count)
-    common = max(patterns, key=patterns.get)
+    common = max(patterns, key=lambda pattern: patterns[pattern])
     rest = [pattern for pattern, rows in shares.items() for _ in range(rows) if pattern != common]
     weights = np.where(np.arange(count) < count * 2 / 3, (1 - late) / 2, late)
-    places = rng.choice(count, len(rest), replace=False, p=weights / weights.sum()) if rest else []
+    places = rng.choice(count, len(rest), replace=False, p=weights / weights.sum()) if rest else np.empty(0, int)
     labelled = np.tile(_as_mask(common), (count, 1))
     for place, pattern in zip(places, rest):
         labelled[place] = _as_mask(pattern)

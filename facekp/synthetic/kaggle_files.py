@@ -7,7 +7,8 @@ Docs: https://facekp.github.io/facekp/library/synthetic/kaggle_files.html.md"""
 # %% auto #0
 __all__ = ['write_kaggle_folder']
 
-# %% ../../nbs/library/synthetic/kaggle_files.ipynb #cfc1157d
+# %% ../../nbs/library/synthetic/kaggle_files.ipynb #2a01295f
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,11 @@ from ..faces import Faces
 from ..files import atomic_path
 from ..keypoints import COLUMNS
 from ..progress import progress
-from .dataset import synthetic_test_set, synthetic_training_set
+from .dataset import synthetic_test_set, synthetic_training_set, true_points
 from .gaps import TEST_ROWS, TRAINING_ROWS
 from .labels import known_flaws
 
-# %% ../../nbs/library/synthetic/kaggle_files.ipynb #8d06c88d
+# %% ../../nbs/library/synthetic/kaggle_files.ipynb #3a8cd2bd
 #: uint32 [256], the text of each grey value with a space, padded with zero bytes
 _GREY_TEXTS = np.frombuffer(b"".join(f"{grey} ".ljust(4, "\0").encode() for grey in range(256)),
                               np.uint32)
@@ -28,7 +29,8 @@ _GREY_TEXTS = np.frombuffer(b"".join(f"{grey} ".ljust(4, "\0").encode() for grey
 
 def _grey_text(image: np.ndarray) -> bytes:
     "Write uint8 grey values as text, separated by spaces, row by row."
-    return _GREY_TEXTS[image.ravel()].tobytes().translate(None, b"\0")[:-1]
+    texts: np.ndarray = _GREY_TEXTS[image.ravel()]
+    return texts.tobytes().translate(None, b"\0")[:-1]
 
 # %% ../../nbs/library/synthetic/kaggle_files.ipynb #6b2e997a
 def write_kaggle_folder(
@@ -51,8 +53,8 @@ def write_kaggle_folder(
                                           progress(training.images, "writing training.csv"))))
     return folder
 
-# %% ../../nbs/library/synthetic/kaggle_files.ipynb #69ae891c
-def _write_table(path: Path, header: str, lines) -> None:
+# %% ../../nbs/library/synthetic/kaggle_files.ipynb #39df18be
+def _write_table(path: Path, header: str, lines: Iterable[bytes]) -> None:
     "Write a header and lines of bytes atomically."
     with atomic_path(path) as waiting, open(waiting, "wb") as file:
         file.write(header.encode() + b"\n")
@@ -65,20 +67,20 @@ def _values_text(points: np.ndarray) -> bytes:
     return ",".join("" if np.isnan(value) else f"{value:.9g}"
                     for value in points.ravel().tolist()).encode()
 
-# %% ../../nbs/library/synthetic/kaggle_files.ipynb #8bfe875c
-def _lookup_lines(test: Faces):
+# %% ../../nbs/library/synthetic/kaggle_files.ipynb #bba3d1e5
+def _lookup_lines(test: Faces) -> Iterator[bytes]:
     "Yield the lines of IdLookupTable.csv, one per scored value."
     places = np.argwhere(np.isfinite(test.points.reshape(len(test), -1)))
     for number, (row, column) in enumerate(places.tolist(), 1):
         yield f"{number},{test.image_id[row]},{COLUMNS[column]},".encode()
 
 
-def _truth_lines(training: Faces, test: Faces, seed: int):
+def _truth_lines(training: Faces, test: Faces, seed: int) -> Iterator[bytes]:
     "Yield the lines of truth.csv: true points, source, group, and for training rows the copied row and the kind of wrong label."
     flaws = known_flaws(len(training), seed)
     copy_of, kind = dict(zip(flaws.copies, flaws.originals)), dict(zip(flaws.wrong, flaws.kinds))
     for name, faces in (("training", training), ("test", test)):
         for row in range(len(faces)):
             flaw = f"{copy_of.get(row, '')},{kind.get(row, '')}" if name == "training" else ","
-            yield f"{name},{faces.image_id[row]},".encode() + _values_text(faces.truth[row]) + \
+            yield f"{name},{faces.image_id[row]},".encode() + _values_text(true_points(faces)[row]) + \
                 f",{faces.source[row]},{faces.group[row]},{flaw}".encode()

@@ -28,7 +28,7 @@ from .painting import CANVAS_SIZE, ZOOM
 from .shape import sample_shapes
 from .skin import paint_background, paint_ears, paint_neck, paint_skin, shade_skin, template_grid
 
-# %% ../../nbs/library/synthetic/renderer.ipynb #f67d4c8e
+# %% ../../nbs/library/synthetic/renderer.ipynb #c4edc693
 def _simulate_camera(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     "Simulate optics, sensor and compression; return uint8 [96,96]."
     blur = rng.gamma(2.0, 0.22)
@@ -36,11 +36,12 @@ def _simulate_camera(picture: np.ndarray, rng: np.random.Generator) -> np.ndarra
     if rng.random() < 0.08:
         length, kernel = rng.integers(3, 9), np.zeros((9, 9), np.float32)
         angle = rng.uniform(0, np.pi)
-        cv2.line(kernel, *(tuple(int(v) for v in 4 + s * length / 2 * np.array([np.cos(angle), np.sin(angle)])) for s in (-1, 1)), 1)
+        first, last = (tuple(int(v) for v in 4 + s * length / 2 * np.array([np.cos(angle), np.sin(angle)])) for s in (-1, 1))
+        cv2.line(kernel, first, last, 1)
         picture = cv2.filter2D(picture, -1, kernel / kernel.sum())
     picture = cv2.resize(picture, (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_AREA)
     if rng.random() < 0.3:
-        small = rng.integers(36, 90)
+        small = int(rng.integers(36, 90))
         picture = cv2.resize(picture, (small, small), interpolation=cv2.INTER_AREA)
         picture = cv2.resize(picture, (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_CUBIC)
     picture = np.clip(picture, 0.0, 1.4) ** np.float32(rng.uniform(0.55, 1.05))
@@ -48,21 +49,21 @@ def _simulate_camera(picture: np.ndarray, rng: np.random.Generator) -> np.ndarra
     brightness, contrast = np.clip(rng.normal(0.48, 0.15), 0.14, 0.87), np.clip(rng.normal(0.21, 0.05), 0.08, 0.34)
     picture = (picture - middle) * (contrast / spread) + brightness
     picture += rng.standard_normal(picture.shape, np.float32) * np.float32(rng.gamma(1.2, 0.009))
-    grey = np.clip(picture * 255, 0, 255).astype(np.uint8)
+    grey: np.ndarray = np.clip(picture * 255, 0, 255).astype(np.uint8)
     if rng.random() < 0.6:
         code = cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 97))])[1]
-        grey = cv2.imdecode(code, cv2.IMREAD_GRAYSCALE)
+        grey = np.asarray(cv2.imdecode(code, cv2.IMREAD_GRAYSCALE))
     return grey
 
 # %% ../../nbs/library/synthetic/renderer.ipynb #469daa33
 _ROTATED_SHARE = 0.8  # share of the faces that are rotated further than their sampled shape
 _MAX_YAW = 0.75  # radians to either side (43 degrees); beyond it, one eye would be hidden and the head would look implausible
 
-# %% ../../nbs/library/synthetic/renderer.ipynb #ad138cc0
+# %% ../../nbs/library/synthetic/renderer.ipynb #8fa007a2
 def synthetic_face(
     seed: int,  # random seed of a series of faces, 0 or more
     index: int,  # number of the face in the series, 0 or more
-    steps: dict | None = None,  # filled with a copy of the canvas [192,192] after each layer, if given
+    steps: dict[str, np.ndarray] | None = None,  # filled with a copy of the canvas [192,192] after each layer, if given
 ) -> tuple[np.ndarray, np.ndarray]:  # image uint8 [96,96] and keypoints float32 [15,2], pixels
     "Render face `index` of series `seed`, independently of all other faces."
     rng = np.random.default_rng([seed, index])
@@ -73,12 +74,12 @@ def synthetic_face(
         points = rotate_pose(points, np.clip(sampled_yaw + yaw, -_MAX_YAW, _MAX_YAW) - sampled_yaw, pitch, roll)
     return render_face(points, appearance, rng, steps), points.astype(np.float32)
 
-# %% ../../nbs/library/synthetic/renderer.ipynb #591e773f
+# %% ../../nbs/library/synthetic/renderer.ipynb #33307bd7
 def render_face(
     points: np.ndarray,  # float [15,2], pixels
     appearance: Appearance,  # skin, hair, accessories and light
     rng: np.random.Generator,  # random number generator of strands, background and noise
-    steps: dict | None = None,  # filled with a copy of the canvas [192,192] after each layer, if given
+    steps: dict[str, np.ndarray] | None = None,  # filled with a copy of the canvas [192,192] after each layer, if given
 ) -> np.ndarray:  # uint8 [96,96], grey
     "Render a face with given keypoints and appearance."
     steps = {} if steps is None else steps
@@ -131,7 +132,7 @@ def _as_faces(seed: int, first: int, images: np.ndarray, points: np.ndarray) -> 
     return Faces(images=images, points=points, group=names, source=np.full(len(images), "drawn"), image_id=names.copy(),
                  name="synthetic:drawn", truth=points.copy())
 
-# %% ../../nbs/library/synthetic/renderer.ipynb #8cf4e11b
+# %% ../../nbs/library/synthetic/renderer.ipynb #0ed9f88c
 def synthetic_faces(
     count: int,  # number of faces, 1 or more
     seed: int = 0,  # random seed of the series of faces, 0 or more
@@ -148,7 +149,7 @@ def synthetic_faces(
     return _as_faces(seed, start, np.concatenate([images for images, _ in parts]), np.concatenate([points for _, points in parts]))
 
 
-def _run_chunks(jobs: list, workers: int) -> list:
+def _run_chunks(jobs: list[tuple[int, int, int]], workers: int) -> list[tuple[np.ndarray, np.ndarray]]:
     "Render chunks in order, in this process or in several."
     if workers == 1:
         return [_render_chunk(*job) for job in progress(jobs, "rendering faces")]

@@ -7,9 +7,10 @@ Docs: https://facekp.github.io/facekp/library/synthetic/shape.html.md"""
 # %% auto #0
 __all__ = ['SHAPE_MEAN', 'SHAPE_COMPONENTS', 'sample_shapes', 'cached_array']
 
-# %% ../../nbs/library/synthetic/shape.ipynb #2819c6bb
+# %% ../../nbs/library/synthetic/shape.ipynb #23622f75
 from collections.abc import Callable
 from functools import wraps
+from typing import Any
 
 import numpy as np
 
@@ -63,7 +64,7 @@ _SMALL_COMPONENTS = [
      -0.2, 0.01, -0.3, 0.09, 0.17, -0.17, -0.02, -0.14, -0.09, -0.16, 0.09, 0.13, 0.04, 0.21, -0.01]]
 SHAPE_COMPONENTS = np.array(_LARGE_COMPONENTS + _SMALL_COMPONENTS)
 
-# %% ../../nbs/library/synthetic/shape.ipynb #483867d2
+# %% ../../nbs/library/synthetic/shape.ipynb #9532a680
 def sample_shapes(
     count: int,  # number of shapes
     rng: np.random.Generator,  # random number generator
@@ -73,17 +74,18 @@ def sample_shapes(
     length = np.linalg.norm(weights, axis=1, keepdims=True)
     limit = 1.35 * np.sqrt(len(SHAPE_COMPONENTS))
     weights *= np.minimum(1, limit / length)
-    return (SHAPE_MEAN + weights @ SHAPE_COMPONENTS).reshape(count, 15, 2)
+    points: np.ndarray = SHAPE_MEAN + weights @ SHAPE_COMPONENTS
+    return points.reshape(count, 15, 2)
 
-# %% ../../nbs/library/synthetic/shape.ipynb #d286ed03
+# %% ../../nbs/library/synthetic/shape.ipynb #9aca9f60
 def cached_array(
-    make: Callable,  # function of hashable arguments
-) -> Callable:  # function that computes each result once; unlike that of functools.cache, it can be serialised for other processes
+    make: Callable[..., Any],  # function of hashable arguments
+) -> Callable[..., Any]:  # function that computes each result once; unlike that of functools.cache, it can be serialised for other processes
     "Cache the results of a function by its arguments."
-    cache = {}
+    cache: dict[tuple[Any, ...], Any] = {}
 
     @wraps(make)
-    def cached(*arguments):
+    def cached(*arguments: Any) -> Any:
         if arguments not in cache:
             cache[arguments] = make(*arguments)
         return cache[arguments]
