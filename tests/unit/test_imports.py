@@ -24,7 +24,7 @@ EXTRAS = ["ai_edge_litert", "albumentations", "distributed", "jax", "kagglehub",
 DYNAMIC = {"facekp.models.registry": [f"facekp.models.zoo.{module.name}" for module in pkgutil.iter_modules(facekp.models.zoo.__path__)],
            "facekp.export.tools": [], "facekp.models.backbones": [], "facekp.training.seeds": []}  # packages of the extras only
 # modules that must work in the base installation
-BASE = ("cli", "completion", "labels", "inference.formats", "export.targets", "jobs", "config", "errors", "faces", "files", "images", "video", "geometry", "keypoints", "conventions", "plots", "metrics", "evaluation",
+BASE = ("cli", "completion", "labels", "inference.formats", "export.targets", "jobs", "config", "errors", "faces", "files", "images", "video", "geometry", "keypoints", "conventions", "plots", "clear_faces", "metrics", "evaluation",
         "eda", "eda_plots", "tables", "statistics", "label_errors", "label_audit", "audit", "audit_report", "models.registry",
         "data.sources", "data.kaggle", "data.kaggle_download", "data.npz", "data.w300", "data.split", "data.duplicates", "synthetic.renderer", "synthetic.dataset",
         "inference.landmarker", "inference.outputs", "inference.prediction", "inference.results", "inference.schema", "inference.alignment", "inference.head_pose", "inference.expression", "inference.tracking", "inference.keypoint_model")
