@@ -149,7 +149,7 @@ def _train_in_folder(model: str, out: str | Path, data: "str | Path | Faces | No
         raise KeyboardInterrupt(describe_kept(out)) from stop
     return record
 
-# %% ../nbs/library/jobs.ipynb #a1c6ea9c
+# %% ../nbs/library/jobs.ipynb #65c37d02
 def _count_heads(heads: int | None, faces: Faces) -> int:
     "Return the number of heads: 2 for two annotation sources unless the caller sets 1. Raises UserError for two heads with one source."
     from facekp.conventions import has_two_sources
@@ -167,11 +167,11 @@ def _open_run(out: "str | Path", trial: "Trial", faces: Faces, settings: Setting
     from facekp.models.registry import model_spec
 
     planned = plan_trial(trial, settings)
-    told = {**asdict(trial), "profile": settings.profile, "sources": heads, "batch_size": planned.batch_size, "learning_rate": planned.learning_rate,
-            "weights": planned.weights_from, "test_share": settings.test_share, "gap_share": settings.gap_share, "data": hash_faces(faces)[:12]}
+    run_settings = {**asdict(trial), "profile": settings.profile, "sources": heads, "batch_size": planned.batch_size, "learning_rate": planned.learning_rate,
+                    "weights": planned.weights_from, "test_share": settings.test_share, "gap_share": settings.gap_share, "data": hash_faces(faces)[:12]}
     if model_spec(trial.model).pretrained:  # two stages share the budget
-        told["budget"] = planned.images
-    return open_run(out, told, {"images": planned.images, "data": faces.name, "versions": describe_versions()}, resume)
+        run_settings["budget"] = planned.images
+    return open_run(out, run_settings, {"images": planned.images, "data": faces.name, "versions": describe_versions()}, resume)
 
 
 def _train_trial(trial: "Trial", faces: Faces, settings: Settings, heads: int, out: Path, resume: bool, show_progress: bool, first_budget: int) -> "Record":

@@ -87,13 +87,13 @@ def _remove_run(folder: Path) -> None:
         with contextlib.suppress(OSError):  # it does not exist, or it contains other files
             (folder / name).parent.rmdir()
 
-# %% ../nbs/library/run_folder.ipynb #022a5315
+# %% ../nbs/library/run_folder.ipynb #e7db46a9
 def describe_kept(
     folder: str | Path,  # folder of a stopped run
 ) -> str:  # such as 'epoch 12 of 40 is kept in runs/mine; the same command with --resume continues from there'
     "Describe what a stopped run has on disk and how to continue."
     paths = [Path(folder) / name for name in STATE_FILES if (Path(folder) / name).exists()]
-    told = []
+    stages = []
     if paths:
         from facekp.training.state import read_progress
 
@@ -102,7 +102,7 @@ def describe_kept(
             epochs = (progress.get("settings") or {}).get("epochs")
             if epochs:
                 stage = "" if path.parent == Path(folder) else f" of the stage {path.parent.name}"
-                told.append(f"epoch {progress['epoch']} of {epochs}{stage}")
-    if not told:
+                stages.append(f"epoch {progress['epoch']} of {epochs}{stage}")
+    if not stages:
         return "no checkpoint was written yet; run the same command to start again"
-    return f"{' and '.join(told)} {'are' if len(told) > 1 else 'is'} kept in {folder}; the same command with --resume continues from there"
+    return f"{' and '.join(stages)} {'are' if len(stages) > 1 else 'is'} kept in {folder}; the same command with --resume continues from there"

@@ -26,7 +26,7 @@ def is_preview(
     kind = tags.get(254, 0)  # NewSubfileType; its lowest bit marks a reduced image
     return 50706 in tags or (isinstance(kind, int) and bool(kind & 1))  # DNGVersion
 
-# %% ../nbs/library/tiff_files.ipynb #609c99ba
+# %% ../nbs/library/tiff_files.ipynb #8190c078
 @contextlib.contextmanager
 def libtiff_errors(
     image: Image.Image,  # PIL image that is decoded in the block
@@ -54,8 +54,8 @@ def libtiff_errors(
             os.close(kept)
         file.seek(0)
         lines = file.read().decode(errors="replace").splitlines(keepends=True)
-    told = [line for line in lines if line.endswith(".\n")]  # libtiff ends its lines in this way; a progress bar does not
+    messages = [line for line in lines if line.endswith(".\n")]  # libtiff ends its lines in this way; a progress bar does not
     with contextlib.suppress(OSError):
-        os.write(2, "".join(line for line in lines if line not in told).encode())
-    if told or trouble:
-        raise ValueError(told[0].strip().removeprefix("tempfile.tif: ") if told else str(trouble)) from trouble
+        os.write(2, "".join(line for line in lines if line not in messages).encode())
+    if messages or trouble:
+        raise ValueError(messages[0].strip().removeprefix("tempfile.tif: ") if messages else str(trouble)) from trouble

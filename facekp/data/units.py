@@ -131,7 +131,7 @@ def _other_unit(scale: np.ndarray, shift: np.ndarray) -> Conversion:
     "Return a conversion for a unit that is not known."
     return Conversion("another unit or other pictures", f"points * [{scale[0]:.4g}, {scale[1]:.4g}] + [{shift[0]:.4g}, {shift[1]:.4g}], about", scale, shift)
 
-# %% ../../nbs/library/data/units.ipynb #46f3768f
+# %% ../../nbs/library/data/units.ipynb #1eba9a78
 USUAL_SCALE, USUAL_SHIFT, USUAL_STRETCH = 1.07, 2.5, 1.2  # limits of a usual median face (factor of the mean face, pixels, ratio): accepted without looking at the images
 FAR = 1.75, 16.0, 1.6  # limits beyond which labels are rejected unless the images support them
 FAR_WITHOUT_IMAGES, FACES_FOR_STRICT = (1.2, 7.0, 1.35), 30  # the same limits for at least this many faces without images
@@ -149,22 +149,22 @@ def raise_units(
     codes = find_missing_codes(points)
     plain = np.where(codes[..., None] | ~(np.abs(points) < 1e6), np.nan, points)
     fits = fit_faces(plain)
-    for rows in _sets_to_judge(fits):
-        _judge(where, plain, images, rows, fits)
+    for rows in _size_groups(fits):
+        _raise_wrong_unit(where, plain, images, rows, fits)
     mirrored = np.flatnonzero(fits.mirrored)
     if len(mirrored) > MIRRORED_SHARE * len(points) and len(mirrored) >= min(3, len(points)):
         _raise_mirrored(where, plain, mirrored)
     _raise_codes(where, points, codes)
 
 
-def _sets_to_judge(fits: FaceFits) -> list[np.ndarray]:
+def _size_groups(fits: FaceFits) -> list[np.ndarray]:
     "Return the rows of all fitted faces, and those of much smaller and of much larger faces if there are enough of them."
     fitted = np.flatnonzero(np.isfinite(fits.scale))
     odd = [fitted[chosen] for chosen in (fits.scale[fitted] < ODD_SCALES[0], fits.scale[fitted] > ODD_SCALES[1])]
     return [rows for rows in (fitted, *odd) if len(rows) and (rows is fitted or len(rows) >= max(3, ODD_SHARE * len(fitted)))]
 
-# %% ../../nbs/library/data/units.ipynb #c54e30c1
-def _judge(where: str, points: np.ndarray, images: np.ndarray | None, rows: np.ndarray, fits: FaceFits) -> None:
+# %% ../../nbs/library/data/units.ipynb #68eff73d
+def _raise_wrong_unit(where: str, points: np.ndarray, images: np.ndarray | None, rows: np.ndarray, fits: FaceFits) -> None:
     "Raise UserError if the median face of some rows shows that the labels are not in pixels."
     if np.isfinite(points[rows]).all(axis=-1).sum() < 15:  # fewer points than a complete face has are too few to judge
         return

@@ -54,26 +54,26 @@ def read_pts(
                         "and y in pixels")
     return np.array(values).reshape(68, 2) - 1
 
-# %% ../../nbs/library/data/w300.ipynb #15839c42
+# %% ../../nbs/library/data/w300.ipynb #d1996311
 PHOTO_ENDINGS = (".jpg", ".jpeg", ".png", *sorted(IMAGE_ENDINGS - {".jpg", ".jpeg", ".png"}))  # the first one that exists is read
 
 
-def _image_of(marks: Path) -> Path:
+def _find_image(pts_file: Path) -> Path:
     "Find the photo of a .pts file: same folder, same name, any suffix of `PHOTO_ENDINGS` in any case."
-    stem = marks.name[:-len(".pts")]
+    stem = pts_file.name[:-len(".pts")]
     found = [path for ending in PHOTO_ENDINGS
-             for path in (marks.with_name(stem + ending), marks.with_name(stem + ending.upper()), marks.with_name(stem + ending.title()))
+             for path in (pts_file.with_name(stem + ending), pts_file.with_name(stem + ending.upper()), pts_file.with_name(stem + ending.title()))
              if path.is_file()]
     if not found:
-        raise UserError(f"{marks}: there is no picture with the same name beside it; expected "
+        raise UserError(f"{pts_file}: there is no picture with the same name beside it; expected "
                         f"{stem}.jpg or {stem}.png")
     other = next((path for path in found[1:] if not path.samefile(found[0])), None)  # a disk that ignores case shows one file under several names
     if other:
-        raise UserError(f"{marks}: {found[0].name} and {other.name} have its name; remove the picture to which the points do not belong")
+        raise UserError(f"{pts_file}: {found[0].name} and {other.name} have its name; remove the picture to which the points do not belong")
     return found[0]
 
 
-def _marks_in(folder: Path) -> Iterator[Path]:
+def _find_pts_files(folder: Path) -> Iterator[Path]:
     "Yield the .pts files below a folder, through links to folders, without hidden files and folders."
     seen = set()
     for place, folders, names in os.walk(folder, followlinks=True):
@@ -85,30 +85,30 @@ def _marks_in(folder: Path) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not is_system_name(name))
         yield from (Path(place) / name for name in names if name.lower().endswith(".pts") and not is_system_name(name))
 
-# %% ../../nbs/library/data/w300.ipynb #b0cdab6e
+# %% ../../nbs/library/data/w300.ipynb #755a3265
 def load_300w(
     folder: str | Path,  # folder with photos and a .pts file for each, subfolders included
     name: str | None = None,  # name of the set; None: the folder's name
 ) -> Faces:  # faces in Kaggle's framing; groups are those of groups.csv, else one per photo (`facekp.data.groups`)
     "Load a 300-W folder: crop each face to Kaggle's framing and map its 68 landmarks to 15 keypoints."
     folder = Path(folder)
-    marks = sorted(_marks_in(folder))
-    if not marks:
+    pts_files = sorted(_find_pts_files(folder))
+    if not pts_files:
         other = next((path for path in sorted(folder.glob("training.*")) if describe_foreign(read_head(path))), None)
         if other:
             raise UserError(f"{other}: {describe_foreign(read_head(other))}")
         raise UserError(f"{folder}: holds neither training.csv nor .pts files; expected a Kaggle "
                         "folder or a 300-W folder")
-    pictures = [_image_of(path) for path in marks]
-    files = [path for pair in zip(marks, pictures) for path in pair]
-    faces = cached_files(files, lambda: _load_300w(folder, marks, pictures), name or folder.name, folder)
+    pictures = [_find_image(path) for path in pts_files]
+    files = [path for pair in zip(pts_files, pictures) for path in pair]
+    faces = cached_files(files, lambda: _load_300w(folder, pts_files, pictures), name or folder.name, folder)
     return state_groups(faces, folder)
 
-# %% ../../nbs/library/data/w300.ipynb #2c913a35
-def _load_300w(folder: Path, marks: list[Path], pictures: list[Path]) -> Faces:
+# %% ../../nbs/library/data/w300.ipynb #43005e22
+def _load_300w(folder: Path, pts_files: list[Path], pictures: list[Path]) -> Faces:
     "Read and crop all faces of a 300-W folder."
     images, points, places, digests = [], [], [], []
-    for path, picture in progress(list(zip(marks, pictures)),
+    for path, picture in progress(list(zip(pts_files, pictures)),
                                   f"cutting the faces of {folder.name}"):
         found = from_68_points(read_pts(path))
         photo = read_image(picture, MAX_PIXELS, grey=True)
@@ -120,7 +120,7 @@ def _load_300w(folder: Path, marks: list[Path], pictures: list[Path]) -> Faces:
         digests.append(hashlib.sha256(photo.tobytes() + bytes(str(photo.shape), "ascii")).hexdigest())
     raise_images(str(folder), np.stack(images))
     _check_resize(folder, pictures, places, label_error(np.stack(images), np.stack(points)))
-    names = [path.relative_to(folder).with_suffix("").as_posix() for path in marks]
+    names = [path.relative_to(folder).with_suffix("").as_posix() for path in pts_files]
     return Faces(images=np.stack(images), points=np.stack(points).astype(np.float32),
                  image_id=np.array(names),
                  group=photo_groups(names, digests), source=np.full(len(names), folder.name))

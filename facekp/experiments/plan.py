@@ -176,7 +176,7 @@ def plan_trial(
     return PlannedTrial(trial, images, settings.batch_size, spec.learning_rate, weights, describe_weights(weights) if spec.budget else "",
                         minutes, gpu_count > 0 or minutes <= settings.minutes_per_trial)
 
-# %% ../../nbs/library/experiments/plan.ipynb #6daec1d7
+# %% ../../nbs/library/experiments/plan.ipynb #cce77e64
 @dataclass(frozen=True, eq=False)
 class Experiment:
     "A comparison on one data set, as plan_experiment creates it."
@@ -198,8 +198,8 @@ class Experiment:
         "Return the folder for the training state of a long run, which depends on data, budget and initial weights; None for short runs."
         if not model_spec(planned.trial.model).pretrained:
             return None
-        told = [self.data["sha256"], planned.budget, planned.weights_from]
-        return self.runs_folder / f"{planned.name}-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:8]}"
+        identity = [self.data["sha256"], planned.budget, planned.weights_from]
+        return self.runs_folder / f"{planned.name}-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]}"
 
 # %% ../../nbs/library/experiments/plan.ipynb #efd6c345
 def plan_experiment(

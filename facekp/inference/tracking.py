@@ -80,7 +80,7 @@ def _smoothing_factor(cutoff: Any, step: float) -> Any:
     "Return the weight of a new value in a first-order low-pass filter with a cutoff in hertz, after a step in seconds."
     return 1 / (1 + 1 / (2 * math.pi * cutoff * step))
 
-# %% ../../nbs/library/inference/tracking.ipynb #fd7e5f34
+# %% ../../nbs/library/inference/tracking.ipynb #8c4ede93
 VERIFY_EVERY = 8  # frames between two confirmations of a face by the detector
 SEARCH_EVERY = 30  # frames between two searches of the whole frame: at 30 frames per second, a new face is found within a second
 THOROUGH_EVERY = 12  # frames from one thorough search for turned, blurred and faint faces to the next, while no face or a lost one is looked for
@@ -90,7 +90,7 @@ FOLLOW_SHIFT, FOLLOW_SCALE = 0.25, 1.25  # sides of the crop, and ratio of sizes
 SECOND_PASS_SHIFT = 0.006  # sides of the crop, radians and share of the size: if the crop was off by more, the keypoints are predicted again
 
 
-class _Sight(NamedTuple):
+class _Appearance(NamedTuple):
     "The appearance of a face in a frame."
     face: np.ndarray  # float32 [16,16], thumbnail of the face
     frame: np.ndarray  # float32 [24,32,3], thumbnail of the frame
@@ -98,40 +98,40 @@ class _Sight(NamedTuple):
     seconds: float  # time of the frame
 
 
-def _may_be_same(before: _Sight, now: _Sight) -> bool:
+def _may_be_same(before: _Appearance, now: _Appearance) -> bool:
     "Tell whether a face may be the one seen before. In another shot, only a similar appearance counts; a shot that continues after black frames is the same."
     likeness = face_similarity(before.face, now.face)
     if before.shot == now.shot or frame_similarity(before.frame, now.frame) >= SAME_SHOT:
         return likeness >= OTHER_FACE or now.seconds - before.seconds > MOMENT
     return likeness >= SAME_FACE
 
-# %% ../../nbs/library/inference/tracking.ipynb #f30e28b7
+# %% ../../nbs/library/inference/tracking.ipynb #49307d3f
 @dataclass
 class _Track:
     "A face that is or was in view."
     face: Face  # as last seen, not smoothed
     smoother: OneEuroFilter | None  # None: no smoothing
-    sight: _Sight  # as last seen
+    appearance: _Appearance  # as last seen
     before: Crop | None = None  # crop of the face one frame earlier; None if it was not seen then
     missed: int = 0  # frames since it was seen
     unverified: int = 0  # frames since the detector confirmed it
 
-    def update(self, face: Face, sight: _Sight, verified: bool) -> np.ndarray:
+    def update(self, face: Face, appearance: _Appearance, verified: bool) -> np.ndarray:
         "Continue with the face of a new frame; return its points, smoothed if the track has a filter."
         self.before = face_crop(self.face.points) if self.missed == 1 and face is not self.face else None
-        self.face, self.sight, self.missed, self.unverified = face, sight, 0, 0 if verified else self.unverified
-        return self.smoother(face.points, sight.seconds, face.crop.pixel) if self.smoother else face.points
+        self.face, self.appearance, self.missed, self.unverified = face, appearance, 0, 0 if verified else self.unverified
+        return self.smoother(face.points, appearance.seconds, face.crop.pixel) if self.smoother else face.points
 
 
-def _nearest_track(face: Face, sight: _Sight, tracks: dict[int, _Track], taken: set[int]) -> int | None:
+def _nearest_track(face: Face, appearance: _Appearance, tracks: dict[int, _Track], taken: set[int]) -> int | None:
     "Return the id of the track that a face continues, or None if all are too far away or look different. A lost face may have moved further."
     distances = {number: math.dist(track.face.crop.center, face.crop.center) / face.crop.size
-                 for number, track in tracks.items() if number not in taken and _may_be_same(track.sight, sight)}
+                 for number, track in tracks.items() if number not in taken and _may_be_same(track.appearance, appearance)}
     near = {number: distance for number, distance in distances.items()
             if distance < min(0.5 + 0.1 * tracks[number].missed, 1.5)}
     return min(near, key=lambda number: near[number]) if near else None
 
-# %% ../../nbs/library/inference/tracking.ipynb #cedd534b
+# %% ../../nbs/library/inference/tracking.ipynb #d1b53de8
 def predict_crop(
     before: Crop | None,  # crop in the frame before the last, pixels of the image; None: unknown
     last: Crop,  # crop in the last frame
@@ -157,9 +157,9 @@ def follow_faces(
         used, crops = crops, [face_crop(one) for one in points]
         if all(_crop_change(old, new) < SECOND_PASS_SHIFT for old, new in zip(used, crops)):
             break
-    followed = [replace(face, points=one, sigma=(spread * crop.pixel).astype(np.float32), box=_crop_box(crop), crop=crop)
-                for face, one, spread, crop in zip(faces, points, sigma, used)]
-    reliable = all(_is_reliable(old, new, of_face, image) for old, new, of_face in zip(faces, followed, sigma))
+    followed = [replace(face, points=one, sigma=(face_sigma * crop.pixel).astype(np.float32), box=_crop_box(crop), crop=crop)
+                for face, one, face_sigma, crop in zip(faces, points, sigma, used)]
+    reliable = all(_is_reliable(old, new, face_sigma, image) for old, new, face_sigma in zip(faces, followed, sigma))
     return followed if reliable and not _share_a_place(followed) else None
 
 
@@ -196,7 +196,7 @@ def _share_a_place(faces: Sequence[Face]) -> bool:
     "Tell whether two faces ended in the same place."
     return any(same_place(a.crop, b.crop) for number, a in enumerate(faces) for b in faces[:number])
 
-# %% ../../nbs/library/inference/tracking.ipynb #35c47e4c
+# %% ../../nbs/library/inference/tracking.ipynb #0988e158
 class FaceTracker:
     "Track faces from frame to frame."
 
@@ -228,34 +228,34 @@ class FaceTracker:
         cut = self._thumbnail is not None and frame_similarity(self._thumbnail, thumbnail) < SAME_SHOT
         self._thumbnail, self._shot = thumbnail, self._shot + cut
         faces, verified = (self.landmarker.find_faces(image), True) if cut else _find_faces(self, image)
-        sights = self._look(image, faces, seconds)
-        if not verified and not all(_may_be_same(track.sight, sight) for track, sight in zip(self._tracks.values(), sights)):
+        appearances = self._appearances(image, faces, seconds)
+        if not verified and not all(_may_be_same(track.appearance, appearance) for track, appearance in zip(self._tracks.values(), appearances)):
             faces, verified = self.landmarker.find_faces(image), True
-            sights = self._look(image, faces, seconds)
+            appearances = self._appearances(image, faces, seconds)
         self._number += 1
         for track in self._tracks.values():
             track.missed += 1
             track.unverified += 1
         seen, taken = [], set[int]()
-        for face, sight in zip(faces, sights):
-            number = self._assign(face, sight, taken)
+        for face, appearance in zip(faces, appearances):
+            number = self._assign(face, appearance, taken)
             taken.add(number)
-            points = self._tracks[number].update(face, sight, verified)
+            points = self._tracks[number].update(face, appearance, verified)
             seen.append(replace(face, points=points, track_id=number))
         self._tracks = {number: track for number, track in self._tracks.items() if track.missed <= self.max_lost}
         return seen
 
-    def _look(self, image: np.ndarray, faces: Sequence[Face], seconds: float) -> list[_Sight]:
+    def _appearances(self, image: np.ndarray, faces: Sequence[Face], seconds: float) -> list[_Appearance]:
         "Return the appearance of each face in the current frame."
         thumbnail = self._thumbnail if self._thumbnail is not None else frame_thumbnail(image)
-        return [_Sight(face_thumbnail(_crop_grey(image, face_crop(face.points))), thumbnail, self._shot, seconds) for face in faces]
+        return [_Appearance(face_thumbnail(_crop_grey(image, face_crop(face.points))), thumbnail, self._shot, seconds) for face in faces]
 
-    def _assign(self, face: Face, sight: _Sight, taken: set[int]) -> int:
+    def _assign(self, face: Face, appearance: _Appearance, taken: set[int]) -> int:
         "Return the id of the track that a face continues, or a new one."
-        number = _nearest_track(face, sight, self._tracks, taken)
+        number = _nearest_track(face, appearance, self._tracks, taken)
         if number is None:
             number, self._next_id = self._next_id, self._next_id + 1
-            self._tracks[number] = _Track(face, _new_filter(self.smoothing), sight)
+            self._tracks[number] = _Track(face, _new_filter(self.smoothing), appearance)
         return number
 
 # %% ../../nbs/library/inference/tracking.ipynb #e83f0f3a

@@ -19,7 +19,7 @@ from facekp.data.checks import raise_images
 from facekp.data.kaggle import _read_lookup
 from facekp.data.kaggle_table import read_table
 from facekp.data.units import raise_units
-from facekp.data.w300 import _image_of, _marks_in
+from facekp.data.w300 import _find_image, _find_pts_files
 from facekp.errors import UserError
 from facekp.images import read_image, read_images
 from facekp.inference.sources import find_sources
@@ -207,9 +207,9 @@ def fill(folder: Path, rng) -> dict[str, set[str]]:
 def folders(rng, folder) -> str:
     "List a folder with random contents for prediction and for training: exactly the user's photos and .pts files."
     expected, own = fill(folder, rng), folder / "own"
-    marks = list(_marks_in(own))
-    assert {str(path.relative_to(own)) for path in marks} == expected["marks"]
-    assert all(_image_of(path).is_file() for path in marks)
+    pts_files = list(_find_pts_files(own))
+    assert {str(path.relative_to(own)) for path in pts_files} == expected["marks"]
+    assert all(_find_image(path).is_file() for path in pts_files)
     try:
         found = find_sources([own])
     except UserError:

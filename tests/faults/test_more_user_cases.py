@@ -23,7 +23,7 @@ from facekp.data.label_evidence import find_misfit
 from facekp.data.npz import load_npz, save_npz
 from facekp.data.sources import load_faces
 from facekp.data.units import raise_units
-from facekp.data.w300 import _image_of
+from facekp.data.w300 import _find_image
 from facekp.errors import UserError
 from facekp.folder_lock import lock_folder
 from facekp.images import read_image
@@ -315,9 +315,9 @@ def test_an_image_with_two_files_is_refused(desk):
     for name in ("face.jpg", "face.png", "face.pts"):
         Path(name).touch()
     with pytest.raises(UserError, match="face.jpg and face.png have its name"):
-        _image_of(Path("face.pts"))
+        _find_image(Path("face.pts"))
     Path("face.png").unlink()
-    assert _image_of(Path("face.pts")).name == "face.jpg"
+    assert _find_image(Path("face.pts")).name == "face.jpg"
 
 
 def test_a_damaged_state_is_not_mistaken_for_another_run(faces, desk):
@@ -423,12 +423,12 @@ def test_a_phone_video_that_is_rotated_by_metadata_is_upright(desk):
 
 def test_hidden_folders_among_points_are_skipped(desk):
     "kind: 6, 13 | what: .ipynb_checkpoints, __MACOSX and ._face.pts in a folder of .pts files | gets: the photos only"
-    from facekp.data.w300 import _marks_in
+    from facekp.data.w300 import _find_pts_files
 
     for name in (".ipynb_checkpoints/face-checkpoint.pts", "__MACOSX/face.pts", "._face.pts", "face.pts"):
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).touch()
-    assert [path.name for path in _marks_in(Path("."))] == ["face.pts"]
+    assert [path.name for path in _find_pts_files(Path("."))] == ["face.pts"]
 
 
 def test_load_npz_names_a_pointer(desk):
