@@ -7,10 +7,9 @@ Docs: https://facekp.github.io/facekp/library/cli_jobs.html.md"""
 # %% auto #0
 __all__ = ['RUN']
 
-# %% ../nbs/library/cli_jobs.ipynb #86bcfbbe
+# %% ../nbs/library/cli_jobs.ipynb #94855106
 import argparse
 import contextlib
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -113,7 +112,7 @@ def _export_data(source: str, options: argparse.Namespace) -> None:
         raise UserError("data export: no destination; give --out FOLDER for the images and annotations")
     print(f"wrote {export_data(options.out, source, options.format or 'coco', options.seed)}")
 
-# %% ../nbs/library/cli_jobs.ipynb #64d03637
+# %% ../nbs/library/cli_jobs.ipynb #2c715344
 def _run_train(options: argparse.Namespace) -> None:
     "Train one model and print its score."
     from facekp.jobs import train
@@ -142,6 +141,8 @@ def _run_evaluate(options: argparse.Namespace) -> None:
 
     scores = evaluate(options.model, options.data)
     if options.json:
+        import json
+
         print(json.dumps(to_plain(scores)))
         return
     print(f"{scores['model']} on {scores['n_faces']} faces, {scores['n_points']} labelled points of {scores['data']}")

@@ -8,26 +8,25 @@ Docs: https://facekp.github.io/facekp/library/config.html.md"""
 __all__ = ['PROFILES', 'WORDS', 'ANNOTATION_FORMATS', 'SOURCES', 'Settings', 'find_settings_file', 'load_settings', 'is_word',
            'check_setting']
 
-# %% ../nbs/library/config.ipynb #6310aebd
+# %% ../nbs/library/config.ipynb #fb5f0735
 import configparser
-import difflib
 import os
 import re
 from dataclasses import dataclass, fields, replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import facekp
 from .errors import UserError, did_you_mean
 
-# %% ../nbs/library/config.ipynb #8e6b55e7
+# %% ../nbs/library/config.ipynb #553ff062
 def _parser() -> configparser.ConfigParser:
     "Return a parser of settings.ini that allows comments after values."
     return configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#",))
 
 
 _SHIPPED = _parser()  # the copy of the repository's settings.ini in the package
-_SHIPPED.read_string(resources.files("facekp").joinpath("settings.ini").read_text(encoding="utf-8"))
+_SHIPPED.read_string(Path(facekp.__file__).with_name("settings.ini").read_text(encoding="utf-8"))
 PROFILES = tuple(name for name in _SHIPPED.sections() if name not in ("course", "paths"))
 
 
@@ -60,7 +59,7 @@ class Settings:
     minutes_per_trial: int = int(_shipped("minutes_per_trial"))  # minutes; runs with a longer estimate are listed, not started
     batch_size: int = int(_shipped("batch_size"))  # faces per step
 
-# %% ../nbs/library/config.ipynb #32aa8caf
+# %% ../nbs/library/config.ipynb #963766e1
 _SECTIONS = ("course", "paths", *PROFILES)
 _KEYS = tuple(field.name for field in fields(Settings))
 _LARGEST_FILE = 1 << 20  # bytes that are read at most; settings are small
@@ -68,6 +67,8 @@ _LARGEST_FILE = 1 << 20  # bytes that are read at most; settings are small
 
 def _looks_like(name: str, names: tuple[str, ...]) -> bool:
     "Tell whether a name equals or resembles one of several names."
+    import difflib
+
     return bool(difflib.get_close_matches(name, names, n=1, cutoff=0.75))
 
 # %% ../nbs/library/config.ipynb #73a3fe4b

@@ -7,8 +7,7 @@ Docs: https://facekp.github.io/facekp/library/errors.html.md"""
 # %% auto #0
 __all__ = ['ON_PYPI', 'REPOSITORY', 'UserError', 'RunError', 'did_you_mean', 'requirement', 'require_train']
 
-# %% ../nbs/library/errors.ipynb #3faadf5d
-import difflib
+# %% ../nbs/library/errors.ipynb #3f3a7bc2
 import importlib.util
 from collections.abc import Iterable
 
@@ -20,12 +19,14 @@ class UserError(ValueError):
 class RunError(RuntimeError):
     "Raised if the input was valid but the work failed. The message names what failed and how to continue."
 
-# %% ../nbs/library/errors.ipynb #a9890542
+# %% ../nbs/library/errors.ipynb #0c170473
 def did_you_mean(
     wrong: str,  # name as the user wrote it
     names: Iterable[str],  # valid names
 ) -> str:  # "; did you mean 'seed'? Known: ...", the end of a message
     "Return the end of an error message that suggests the valid name nearest to a misspelt one."
+    import difflib  # here, so that the help of the command does not wait for it
+
     names = list(names)
     lower = {name.lower(): name for name in names}
     near = difflib.get_close_matches(wrong.lower(), lower, n=1, cutoff=0.5)
