@@ -9,17 +9,18 @@ with at least twice the shuffled T²; `kept` marks those with at least ten times
 
 import argparse
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from facekp.eda import eye_coordinates, find_change_points, hotelling_t2
+from facekp.evaluation import rmse_by_keypoint
 from facekp.experiments.measurement import write_measurement
 from facekp.keypoints import COLUMNS, KEYPOINTS
 from facekp.label_errors import find_suspects
+from facekp.metrics import rmse
+from facekp.statistics import bootstrap_statistic, confidence_interval
 
 FOLDER = Path(__file__).parents[1] / "results" / "annotation_blocks"
 
@@ -66,12 +67,6 @@ def same_photographs(kaggle: dict, other: dict, elsewhere: dict) -> tuple[pd.Dat
     return table, {"pairs": len(gap), "lip_gap_difference": float(np.median(gap)), "ci95": np.quantile(draws, [0.025, 0.975]).tolist()}
 
 
-def interval(values: np.ndarray, statistic: Callable[..., Any], draws: int = 2000) -> list[float]:
-    "Return the 95% bootstrap interval of a statistic of rows."
-    rng = np.random.default_rng(0)
-    return np.quantile([statistic(values[rng.integers(len(values), size=len(values))]) for _ in range(draws)], [0.025, 0.975]).tolist()
-
-
 def align_to(points: np.ndarray, target: np.ndarray) -> np.ndarray:
     "Map each face by the similarity that brings its points closest to those of the target; both complete, [N,15,2] px."
     a, b = (array[..., 0] + 1j * array[..., 1] for array in (points, target))
@@ -90,17 +85,19 @@ def disagreement(kaggle: dict, other: dict) -> pd.DataFrame:
     complete = np.isfinite(first).all(axis=(1, 2)) & np.isfinite(second).all(axis=(1, 2))
     difference = first[complete] - align_to(second[complete], first[complete])
 
-    def rmse(values: np.ndarray) -> float:
-        return float(np.sqrt(np.mean(values**2)))
+    def errors(values: np.ndarray) -> np.ndarray:
+        "Return the RMSE of each keypoint, and of all together [16]."
+        return np.append(rmse_by_keypoint(values, np.zeros_like(values)), rmse(values, np.zeros_like(values)))
 
-    rows = []
-    for name, values in [*zip(KEYPOINTS, difference.transpose(1, 0, 2)), ("all", difference)]:
-        free = values - np.median(values, axis=0)
-        (low, high), (free_low, free_high) = interval(values, rmse), interval(values, lambda drawn: rmse(drawn - np.median(drawn, axis=0)))
-        offset = np.median(values, axis=0) if name != "all" else [np.nan, np.nan]
-        rows.append({"keypoint": name, "photographs": len(difference), "offset_x": offset[0], "offset_y": offset[1], "rmse": rmse(values), "low": low, "high": high,
-                     "rmse_without_offset": rmse(free), "without_low": free_low, "without_high": free_high})
-    return pd.DataFrame(rows)
+    def errors_without_offset(values: np.ndarray) -> np.ndarray:
+        return errors(values - np.median(values, axis=0))
+
+    table = pd.DataFrame({"keypoint": [*KEYPOINTS, "all"], "photographs": len(difference)})
+    table[["offset_x", "offset_y"]] = [*np.median(difference, axis=0), [np.nan, np.nan]]
+    for names, statistic in ((("rmse", "low", "high"), errors), (("rmse_without_offset", "without_low", "without_high"), errors_without_offset)):
+        table[names[0]] = statistic(difference)
+        table[list(names[1:])] = [confidence_interval(column) for column in bootstrap_statistic(difference, statistic).T]
+    return table
 
 
 def moved(points: np.ndarray, edges: list[int]) -> pd.DataFrame:

@@ -9,6 +9,7 @@ projected, have the least squared distance to the labels. It is made symmetric a
 of the labels, which are a subset of the 68 points (eye centres: means of them). The record contains numbers only.
 """
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +26,10 @@ from facekp.inference.keypoint_model import load_keypoint_model
 from facekp.inference.session import DEFAULT_MODEL
 from facekp.keypoints import FLIP_ORDER, IMAGE_SIZE, KEYPOINTS, MEAN_FACE
 from facekp.normalization import interocular_distance
+from facekp.statistics import bootstrap_statistic, confidence_interval
 
 INTEROCULAR = 35.0  # pixels, interocular distance of the mean head
 ANGLES = ("yaw", "pitch", "roll")
-RESAMPLES = 2000  # number of bootstrap resamples
 
 
 def read_pair(faces_path: str, poses_path: str) -> tuple[Faces, np.ndarray]:
@@ -59,11 +60,9 @@ def fit_mean_head(points: np.ndarray, rotations: np.ndarray, steps: int = 50) ->
     return (head + head[FLIP_ORDER] * [-1, 1, 1]) / 2
 
 
-def interval(values: np.ndarray, statistic) -> list[float]:
+def interval(values: np.ndarray, statistic: Callable[[np.ndarray], float]) -> list[float]:
     "Return the 95% interval of a statistic, by bootstrap over rows."
-    rng = np.random.default_rng(0)
-    drawn = [statistic(values[rng.integers(0, len(values), len(values))]) for _ in range(RESAMPLES)]
-    return [round(float(end), 4) for end in np.percentile(drawn, [2.5, 97.5])]
+    return [round(end, 4) for end in confidence_interval(bootstrap_statistic(values, statistic))]
 
 
 def correlation(pairs: np.ndarray) -> float:
