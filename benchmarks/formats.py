@@ -25,6 +25,7 @@ from facekp.data.sources import load_faces
 from facekp.data.split import split_by_group
 from facekp.faces import hash_faces
 from facekp.files import hash_file
+from facekp.metrics import rmse
 
 VARIANTS = {  # name -> format, further options
     "onnx": ("onnx", {"weights": "float16"}), "onnx, float32 weights": ("onnx", {"weights": "float32"}),
@@ -109,7 +110,7 @@ def main() -> None:
         points = np.array(turns[0][name]["points"])
         times = np.concatenate([turn[name]["times"] for turn in turns])
         rows[name] = {"bytes": sizes[name], "largest_difference": float(np.abs(points - expected).max()),
-                      "mean_difference": float(np.abs(points - expected).mean()), "rmse": float(np.sqrt(np.nanmean((points - faces.points) ** 2))),
+                      "mean_difference": float(np.abs(points - expected).mean()), "rmse": rmse(points, faces.points),
                       "median_ms": float(np.median(times)), "best_ms": float(times.min()), "load_ms": min(turn[name]["load_ms"] for turn in turns)}
         rows[name]["error_against_keras"] = rows[name]["rmse"] / rows["keras"]["rmse"] - 1 if name != "keras" else 0.0
     write_measurement(options.out, {"formats": rows, "model": {"name": model.name, "weights": int(model.count_params()), "sha256": hash_file(options.model)}},

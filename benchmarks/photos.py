@@ -233,6 +233,7 @@ def measure(options: argparse.Namespace) -> None:
     "Measure all methods on all pictures, print the table and write the record."
     from facekp.experiments.measurement import write_measurement
     from facekp.files import hash_file
+    from facekp.images import read_image
 
     methods = {"facekp": Facekp(), "facekp, min_face_size=0.1": Facekp(min_face_size=0.1)}
     if options.mediapipe:
@@ -243,7 +244,7 @@ def measure(options: argparse.Namespace) -> None:
     rows: dict[str, dict[str, list[dict]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for kind, path, truth in pictures_of(options, Path(folder)):
-            image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+            image = read_image(path)
             for name, method in methods.items():
                 if kind not in rows:
                     method(path, image)  # the first call of a kind includes set-up and does not count

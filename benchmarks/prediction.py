@@ -26,8 +26,10 @@ from facekp.experiments.measurement import read_measurement, write_measurement
 from facekp.faces import hash_faces
 from facekp.files import hash_file
 from facekp.geometry import Crop, crop_image, face_crop, to_image
+from facekp.images import read_image
 from facekp.inference.session import DEFAULT_MODEL
 from facekp.keypoints import IMAGE_SIZE
+from facekp.metrics import rmse
 
 MIDDLE = (IMAGE_SIZE - 1) / 2
 CHANGES = {"shift": (0, 2, 4, 8, 12, 16, 24), "scale": (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5), "roll": (0, 5, 10, 15, 20, 30, 45)}
@@ -44,11 +46,6 @@ def changed_frames(kind: str, amount: float, count: int, rng: np.random.Generato
     else:
         crops[:, 3] = np.radians(amount) * rng.choice([-1, 1], count)
     return [Crop((x, y), size, angle) for x, y, size, angle in crops.tolist()]
-
-
-def rmse(points: np.ndarray, truth: np.ndarray) -> float:
-    "Return the RMSE over labelled points, in pixels of Kaggle's framing."
-    return float(np.sqrt(np.nanmean((points - truth) ** 2)))
 
 
 def passes_from(model, images: np.ndarray, crops: list[Crop], passes: int = 3) -> list[np.ndarray]:
@@ -89,7 +86,7 @@ def measure_detection(detector, faces) -> dict:
                 truth.append(label)
                 confidence.append(answer[0].confidence)
                 uncertain += bool(answer[0].flags)
-        errors = np.sqrt(np.nanmean((np.array(points) - np.array(truth)) ** 2, axis=(1, 2))) if points else np.zeros(0)
+        errors = np.array([rmse(predicted[None], label[None]) for predicted, label in zip(points, truth)])
         result[str(width)] = {"found": found / len(faces), "rmse": rmse(np.array(points), np.array(truth)) if points else None,
                               "median_face_rmse": float(np.median(errors)) if points else None,
                               "faces_beyond_5_px": float((errors > 5).mean()) if points else None,
@@ -115,7 +112,7 @@ def cold_start(photo: Path) -> dict:
 def measure_speed(photo: Path, repeats: int = 40) -> dict:
     "Measure images per second of CPU time on one thread, with files read from disk, for several sizes of the photo."
     detector, result = facekp.load(threads=1), {}
-    picture = Image.open(photo).convert("RGB")
+    picture = Image.fromarray(read_image(photo))
     with tempfile.TemporaryDirectory() as folder:
         for side in (128, 160, 256, 512, 1024, 2048):
             path = Path(folder) / f"{side}.jpg"
@@ -137,7 +134,7 @@ def measure_speed(photo: Path, repeats: int = 40) -> dict:
 def measure_memory(photo: Path, count: int) -> dict:
     "Measure the peak memory of the process after 100 images and after all."
     detector = facekp.load(threads=1)
-    picture = np.asarray(Image.open(photo).convert("RGB").resize((128, 128)))
+    picture = np.asarray(Image.fromarray(read_image(photo)).resize((128, 128)))
     for index in range(count):
         detector.predict(np.roll(picture, index % 7, axis=1))
         if index == 99:

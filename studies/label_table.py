@@ -73,7 +73,7 @@ def accuracy(points: np.ndarray) -> dict:
         "protocol": "complete rows of the table; the constant face is their mean",
         "constant_face": {"accuracy": keras_accuracy(mean_face, complete), "rmse": rmse(mean_face, complete)},
         "every_point_20_px_off": {"accuracy": keras_accuracy(complete + 20, complete), "rmse": rmse(complete + 20, complete)},
-        "column_means_all_rows_rmse": float(np.sqrt(np.nanmean((points - np.nanmean(points, axis=0)) ** 2))),
+        "column_means_all_rows_rmse": rmse(np.repeat(np.nanmean(points, axis=0)[None], len(points), axis=0), points),
     }
 
 

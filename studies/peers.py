@@ -34,6 +34,7 @@ from facekp.faces import hash_faces
 from facekp.inference.keypoint_model import load_keypoint_model
 from facekp.inference.session import DEFAULT_MODEL
 from facekp.keypoints import IMAGE_SIZE, KEYPOINTS, MEAN_FACE
+from facekp.metrics import rmse
 
 WHEEL, FILE = "mediapipe==0.10.14", "mediapipe/modules/face_landmark/face_landmark.tflite"
 BORDER, SIDE = 16, 192
@@ -169,7 +170,7 @@ def main() -> None:
     rows = {}
     for name, points in predicted.items():
         scores = evaluate_points(points, test.points, test.group)
-        by_source = {str(source): float(np.sqrt(np.nanmean((points - test.points)[test.source == source] ** 2))) for source in np.unique(test.source)}
+        by_source = {str(source): rmse(points[test.source == source], test.points[test.source == source]) for source in np.unique(test.source)}
         rows[name] = {"rmse": scores["rmse"], "interval": scores["intervals"]["rmse"], "by_source": by_source, "keypoints": scores["per_point"],
                       "bytes": sizes[name], "load_ms": loads[name], **times.get(name, {"median_ms": 0.0, "best_ms": 0.0}), "notes": notes.get(name) or {}}
         if name != "facekp default":

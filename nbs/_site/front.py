@@ -59,12 +59,13 @@ def peers_sentence() -> str:
 def first_result() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     "Return images, points, predictions and RMSE per face of the median and the worst of FACES new synthetic faces."
     from facekp.inference.keypoint_model import load_keypoint_model
+    from facekp.metrics import rmse
     from facekp.synthetic.renderer import synthetic_faces
 
     faces = synthetic_faces(FACES, seed=SEED)
     images, points = faces.images, faces.points
     predicted = load_keypoint_model().predict(images).points
-    errors = np.sqrt(np.nanmean((predicted - points) ** 2, axis=(1, 2)))
+    errors = np.array([rmse(found[None], true[None]) for found, true in zip(predicted, points)])
     order = np.argsort(errors)
     chosen = order[[len(order) // 2, -1]]
     return images[chosen], points[chosen], predicted[chosen], errors[chosen]

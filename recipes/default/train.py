@@ -48,6 +48,7 @@ from facekp.experiments.record import describe_data
 from facekp.faces import Faces, concatenate
 from facekp.files import hash_file, write_json
 from facekp.keypoints import FLIP_ORDER, IMAGE_SIZE, KEYPOINTS
+from facekp.metrics import rmse
 from facekp.models.compact import build_compact
 from facekp.models.files import load_model, save_model
 from facekp.models.layers import CLOSE_WINDOW, FULL_WINDOW
@@ -217,7 +218,7 @@ def blend_labels(faces: Faces, predictions: np.ndarray, share: float) -> Faces:
 
 def rmse_per_face(faces: Faces, predictions: np.ndarray) -> np.ndarray:
     "Return the RMSE between labels and predictions of each face, in pixels."
-    return np.sqrt(np.nanmean((faces.points - predictions) ** 2, axis=(1, 2)))
+    return np.array([rmse(predicted[None], points[None]) for predicted, points in zip(predictions, faces.points)])
 
 
 def collect(options, photographs: Faces, mediapipe: np.ndarray, more: Faces, synthetic: Faces) -> tuple[dict[str, Faces], Ridge]:
