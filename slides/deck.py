@@ -6,7 +6,6 @@ import csv
 import functools
 import importlib.util
 import io
-import json
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from mathml import font_data
 from modelcard import shipped_sentence
 from tables import MAIN, MODELS, RANDOM_GAPS, WITH_FRAMES, best_rows, counts, read_table
 
+from facekp.experiments.measurement import read_measurement
 from facekp.experiments.results import read_study
 
 STRATEGIES = {"complete": "noNA", "ffill": "forward fill", "knn": "KNN", "masked": "masked loss"}
@@ -65,7 +65,7 @@ def best(model: str = "") -> dict:
     return next(row for row in best_rows(MAIN) if row["model"] == model or not model)
 
 
-def taps() -> list[dict]:
+def feature_level_errors() -> list[dict]:
     "Return the errors of frozen MobileNetV2 by feature map, worst first: mean over seeds, and number of seeds."
     names = {"imagenet-12x12": "12x12 map", "imagenet-6x6": "6x6 map", "imagenet-3x3": "3x3 map, the last", "random-12x12": "random, 12x12 map"}
     rows, transfer = [], read_study(ROOT / "results" / "transfer").runs
@@ -106,7 +106,7 @@ def verdict_bar(question: str, folder: Path) -> str:
 
 def record(name: str) -> dict:
     "Return a JSON record of results/."
-    return json.loads((ROOT / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    return read_measurement(ROOT / "results" / f"{name}.json")
 
 
 def run(study: str, name: str) -> dict:
@@ -129,7 +129,7 @@ def facts() -> dict:
             "moved": {source["keypoint"]: source["moved"] for source in labels["sources"]},
             "imputed": {name: values["mean"] for name, values in record("kaggle_labels/imputers")["rmse"].items()},
             "accuracy": record("kaggle_labels/accuracy"), "main": _sizes(MAIN), "random_gaps": RANDOM_GAPS, "with_frames": WITH_FRAMES, "sizes": _sizes,
-            "taps": taps(), "record": record, "run": run, "repository": repository_url(), "best_of_each": rows[::-1], "shipped": shipped_sentence()}
+            "feature_levels": feature_level_errors(), "record": record, "run": run, "repository": repository_url(), "best_of_each": rows[::-1], "shipped": shipped_sentence()}
 
 
 def split_slides(text: str) -> list[tuple[str, str, str]]:

@@ -8,7 +8,6 @@ first stage on two cores. A short run shows what helps early and does not predic
 Needs: make dev, and the MediaPipe predictions (see train.py)
 """
 import argparse
-import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from train import LATER as STAGES
 
-from facekp.experiments.measurement import write_measurement
+from facekp.experiments.measurement import read_measurement, write_measurement
 
 LATER = STAGES["first"]  # parts of the stages after the first
 PARTS = {"mediapipe": "blending labels with MediaPipe predictions", "frames": "video frames of YouTube Faces", "synthetic": "synthetic faces",
@@ -42,7 +41,7 @@ def train(options, part: str, seed: int) -> dict:
     if not record.exists():
         subprocess.run([sys.executable, Path(__file__).with_name("train.py"), "--faces", options.faces, "--more", options.more, "--out", options.out, "--mediapipe", options.mediapipe,
                         "--copies", str(options.copies), "--threads", "1", "--seed", str(seed), "--ablation", *budget, "--without", *without, "--instead", *instead], check=True)
-    return json.loads(record.read_text(encoding="utf-8"))
+    return read_measurement(record)
 
 
 def describe(part: str, records: list[dict], complete: list[dict]) -> dict:

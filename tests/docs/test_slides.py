@@ -45,9 +45,9 @@ def test_what_the_slides_say_still_holds():
     assert few["lower"] > sum(few.values()) / 2 and more["higher"] > sum(more.values()) / 2
     assert 0.7 < float(deck.best("mean")["rmse"]) - float(deck.best("baseline")["rmse"]) < 1.3
     assert float(deck.best("heatmap")["rmse"]) < float(deck.best("cnn")["rmse"]) and int(deck.best("heatmap")["parameters"]) < int(deck.best("cnn")["parameters"])
-    places = {row["labels"].split(",")[0]: row["rmse"] for row in deck.taps()}
+    places = {row["labels"].split(",")[0]: row["rmse"] for row in deck.feature_level_errors()}
     assert list(places.values()) == sorted(places.values(), reverse=True) and places["3x3 map"] > places["6x6 map"] > places["12x12 map"]
-    assert places["random"] > places["12x12 map"] + 1 and len({row["seeds"] for row in deck.taps()}) == 1
+    assert places["random"] > places["12x12 map"] + 1 and len({row["seeds"] for row in deck.feature_level_errors()}) == 1
     filled = deck.facts()["imputed"]
     assert filled["ffill"] > filled["mean"] > filled["knn"] > filled["ridge"]
 
