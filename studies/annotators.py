@@ -34,6 +34,7 @@ from facekp.experiments.record import describe_data, record_run
 from facekp.experiments.results import add_runs, has_study, read_study
 from facekp.faces import Faces, concatenate
 from facekp.keypoints import KEYPOINTS
+from facekp.metrics import rmse
 from facekp.models.annotator_heads import add_heads, add_offsets, choose_by_annotator, fit_by_annotator
 from facekp.models.cnn import build_heatmap
 from facekp.synthetic.blocks import BLOCKS, impose_conventions, impose_table
@@ -76,10 +77,10 @@ def synthetic_table(count: int, seed: int) -> Data:
     train, validation = (Part(part, block[part.image_id.astype(int)]) for part in split_by_group(rows, 0.15, seed))
     test_count = round(count * TEST_ROWS / TRAINING_ROWS)
     test = synthetic_faces(test_count, seed=seed, start=1_000_000)
-    asked, cut = synthetic_gaps(test_count, seed, test=True)
+    requested, cut = synthetic_gaps(test_count, seed, test=True)
     place = np.concatenate([np.random.default_rng([seed, 9]).permutation(cut) * (SOURCE_CUT / TRAINING_ROWS) / cut,
                             SOURCE_CUT / TRAINING_ROWS + np.random.default_rng([seed, 10]).permutation(test_count - cut) * (1 - SOURCE_CUT / TRAINING_ROWS) / (test_count - cut)])
-    truth = np.where(asked[..., None], impose_conventions(test.points, place), np.nan).astype(np.float32)
+    truth = np.where(requested[..., None], impose_conventions(test.points, place), np.nan).astype(np.float32)
     number = np.searchsorted([block.start / TRAINING_ROWS for block in BLOCKS], place, side="right") - 1
     return Data(train, validation, Part(replace(test, points=truth, truth=None, name="synthetic, Kaggle's seven blocks"), number),
                 [f"block {number + 1}" for number in range(len(BLOCKS))], SECOND_SOURCE.astype(int))
@@ -147,7 +148,7 @@ def probabilities_of(classifier: keras.Model, data: Data) -> np.ndarray:
     return found / found.sum(axis=1, keepdims=True)
 
 
-def answers_of(variant: str, model: keras.Model, data: Data, probabilities: np.ndarray) -> dict[str, np.ndarray]:
+def predict_test_faces(variant: str, model: keras.Model, data: Data, probabilities: np.ndarray) -> dict[str, np.ndarray]:
     "Return the predicted points of the test faces with the annotator predicted, known and averaged over."
     predicted = predict_points(model, data.test.faces.images)
     if variant in ("one", "own"):
@@ -159,19 +160,15 @@ def answers_of(variant: str, model: keras.Model, data: Data, probabilities: np.n
             "averaged": np.einsum("na,nakc->nkc", probabilities, by_head)}
 
 
-def rmse_of(predicted: np.ndarray, points: np.ndarray) -> float:
-    return float(np.sqrt(np.nanmean(np.square(predicted - points))))
-
-
 def run(variant: str, data: Data, probabilities: np.ndarray, options: argparse.Namespace, seed: int) -> Any:
     "Train, score and record a variant."
     training, test = train_variant(variant, data, options, seed), data.test
-    answers = answers_of(variant, training.model, data, probabilities)
-    metrics: dict[str, Any] = evaluate_points(answers["predicted"], test.faces.points, test.faces.group)
-    metrics |= {f"annotator_{name}": {"all": rmse_of(points, test.faces.points), **{
-        annotator: rmse_of(points[rows], test.faces.points[rows]) for number, annotator in enumerate(data.names) for rows in [test.annotator == number]}} for name, points in answers.items()}
+    predictions = predict_test_faces(variant, training.model, data, probabilities)
+    metrics: dict[str, Any] = evaluate_points(predictions["predicted"], test.faces.points, test.faces.group)
+    metrics |= {f"annotator_{name}": {"all": rmse(points, test.faces.points), **{
+        annotator: rmse(points[rows], test.faces.points[rows]) for number, annotator in enumerate(data.names) for rows in [test.annotator == number]}} for name, points in predictions.items()}
     metrics["annotator_found"] = float((probabilities.argmax(axis=1) == test.annotator).mean())
-    squared = np.nanmean(np.square(answers["predicted"] - test.faces.points), axis=(1, 2))
+    squared = np.nanmean(np.square(predictions["predicted"] - test.faces.points), axis=(1, 2))
     description = {"model": "heatmap", "labels": "masked", "augment": options.augment, "profile": "full", "seed": seed,
                    "data": {**describe_data(data.train.faces, data.validation.faces, test.faces), "variant": variant, "annotators": data.names,
                             "n_test_of_annotator": np.bincount(test.annotator).tolist()},

@@ -55,7 +55,7 @@ RATES = (1 / 3, 1, 3)  # factors of a model's default learning rate
 
 
 @dataclass(frozen=True)
-class Cell:
+class GridTrial:
     "One training run."
     model: str
     labels: str
@@ -80,10 +80,10 @@ def split_photographs(helen_afw: Faces, lfpw: Faces, settings: Settings) -> tupl
     rest, former = split_by_group(helen_afw, settings.test_share, settings.seed)
     more, added = split_by_group(lfpw, settings.test_share, settings.seed)
     test = concatenate([former, added], name="HELEN, AFW and LFPW")
-    learned = concatenate([rest, more], name=test.name)
-    copies = near_duplicates(np.concatenate([learned.images, test.images]))
-    learned = learned[~np.isin(copies[:len(learned)], copies[len(learned):])]  # a copy in the other set of photographs
-    train, validation = split_by_group(learned, 0.15, settings.seed)
+    remaining = concatenate([rest, more], name=test.name)
+    copies = near_duplicates(np.concatenate([remaining.images, test.images]))
+    remaining = remaining[~np.isin(copies[:len(remaining)], copies[len(remaining):])]  # a copy in the other set of photographs
+    train, validation = split_by_group(remaining, 0.15, settings.seed)
     return train, validation, test
 
 
@@ -151,94 +151,94 @@ def tuned_rate(work: Work, model: str) -> float:
     return float(runs.loc[runs.validation_rmse.idxmin(), "rate"]) if len(runs) else 1.0
 
 
-def train_cell(cell: Cell, stage: str, work: Work) -> Any:
-    "Train and score one cell; return its record."
-    spec, split = model_spec(cell.model), work.split
+def train_trial(trial: GridTrial, stage: str, work: Work) -> Any:
+    "Train and score one trial; return its record."
+    spec, split = model_spec(trial.model), work.split
     chosen = np.arange(len(split.train))
-    if cell.photos:
+    if trial.photos:
         photos = np.unique(split.train.group)
-        chosen = np.isin(split.train.group, np.random.default_rng([cell.photos, 8]).permutation(photos)[:cell.photos])
-    train = apply_label_strategy(split.train[chosen], cell.labels, seed=cell.seed)
+        chosen = np.isin(split.train.group, np.random.default_rng([trial.photos, 8]).permutation(photos)[:trial.photos])
+    train = apply_label_strategy(split.train[chosen], trial.labels, seed=trial.seed)
     images = spec.images_shown(work.settings) // (4 if stage == "tune" else 1)
-    copies = min(cell.augment, -(-images // len(train)))
-    drawn = 0 if spec.pretrained else cell.seed  # a frozen backbone sees the same copies with every seed, so that its features are computed once
-    train = augment_faces(train, copies, seed=drawn, workers=1) if copies else train
-    weights, factor = find_weights(cell.model, work.settings.weights), cell.rate or tuned_rate(work, cell.model)
-    set_seeds(cell.seed)
-    model = build_variant(cell.variant) if cell.variant else build_model(cell.model, train, weights)
-    options: dict[str, Any] = {"images_shown": images, "batch_size": work.settings.batch_size, "learning_rate": factor * spec.learning_rate, "seed": cell.seed}
-    more = {"fine_tune_share": cell.fine_tune_share} if spec.pretrained else {}
-    run_folder = work.runs / stage / cell.name if spec.pretrained else None
+    copies = min(trial.augment, -(-images // len(train)))
+    augment_seed = 0 if spec.pretrained else trial.seed  # a frozen backbone sees the same copies with every seed, so that its features are computed once
+    train = augment_faces(train, copies, seed=augment_seed, workers=1) if copies else train
+    weights, factor = find_weights(trial.model, work.settings.weights), trial.rate or tuned_rate(work, trial.model)
+    set_seeds(trial.seed)
+    model = build_variant(trial.variant) if trial.variant else build_model(trial.model, train, weights)
+    options: dict[str, Any] = {"images_shown": images, "batch_size": work.settings.batch_size, "learning_rate": factor * spec.learning_rate, "seed": trial.seed}
+    more = {"fine_tune_share": trial.fine_tune_share} if spec.pretrained else {}
+    run_folder = work.runs / stage / trial.name if spec.pretrained else None
     training = fit_model(model, train, split.validation, work.cache, **options, **more, run_folder=run_folder, resume=True, show_progress=False)
     data = {**describe_data(split.train, split.validation, split.test), "gaps": split.gaps, "n_used": len(train), "photos": len(np.unique(split.train.group[chosen])),
-            "variant": cell.variant or "as in the registry"}
+            "variant": trial.variant or "as in the registry"}
     budget = {"images": images, "batch_size": work.settings.batch_size, "learning_rate": factor * spec.learning_rate, "rate": factor, **more}
-    return make_record(training, split.test, {"model": cell.model, "labels": cell.labels, "augment": cell.augment, "profile": "full", "seed": cell.seed, "data": data,
+    return make_record(training, split.test, {"model": trial.model, "labels": trial.labels, "augment": trial.augment, "profile": "full", "seed": trial.seed, "data": data,
                                               "budget": budget, "weights_from": describe_weights(weights) if spec.budget else ""})
 
 
-def run_cells(cells: list[Cell], stage: str, work: Work) -> None:
-    "Train the cells that have no result, the longest first, and write each result at once."
-    def cost(cell: Cell) -> float:
-        frozen = model_spec(cell.model).pretrained and not cell.fine_tune_share
-        return model_spec(cell.model).images_shown(work.settings) / model_spec(cell.model).images_per_second / (4 if frozen else 1)
+def run_trials(trials: list[GridTrial], stage: str, work: Work) -> None:
+    "Train the trials that have no result, the longest first, and write each result at once."
+    def cost(trial: GridTrial) -> float:
+        frozen = model_spec(trial.model).pretrained and not trial.fine_tune_share
+        return model_spec(trial.model).images_shown(work.settings) / model_spec(trial.model).images_per_second / (4 if frozen else 1)
 
     study = work.study(stage)
     done = set(study.runs.index) if study is not None else set()
-    for cell in sorted((cell for cell in dict.fromkeys(cells) if cell.name not in done), key=cost, reverse=True):
-        if model_spec(cell.model).pretrained and find_weights(cell.model, work.settings.weights) is None:
-            print(f"{stage}: {cell.name} waits for weights", flush=True)
+    for trial in sorted((trial for trial in dict.fromkeys(trials) if trial.name not in done), key=cost, reverse=True):
+        if model_spec(trial.model).pretrained and find_weights(trial.model, work.settings.weights) is None:
+            print(f"{stage}: {trial.name} waits for weights", flush=True)
             continue
-        record = train_cell(cell, stage, work)
-        add_runs(work.study_folder(stage), {cell.name: record}, work.split.test.group)
-        print(f"{stage}: {cell.name} {record.metrics['rmse']:.3f} px, {record.seconds:.0f} s", flush=True)
+        record = train_trial(trial, stage, work)
+        add_runs(work.study_folder(stage), {trial.name: record}, work.split.test.group)
+        print(f"{stage}: {trial.name} {record.metrics['rmse']:.3f} px, {record.seconds:.0f} s", flush=True)
 
 
 # Stages
 
-def grid_cells(work: Work, seeds: tuple[int, ...] = (0,)) -> list[Cell]:
+def grid_trials(work: Work, seeds: tuple[int, ...] = (0,)) -> list[GridTrial]:
     "List the main grid."
     copies = (0, work.settings.augment)
-    return [Cell(model, labels, augment, seed) for seed in seeds for model in work.settings.models.split() for labels in STRATEGIES
+    return [GridTrial(model, labels, augment, seed) for seed in seeds for model in work.settings.models.split() for labels in STRATEGIES
             for augment in (copies if model_spec(model).budget else (0,)) if not seed or model_spec(model).budget]
 
 
-def more_seeds(work: Work) -> Iterator[Cell]:
-    "Yield a second seed for every cell, and a third for the quick ones."
+def more_seeds(work: Work) -> Iterator[GridTrial]:
+    "Yield a second seed for every trial, and a third for the quick ones."
     study = work.study("grid")
-    for cell in grid_cells(work) if study is not None else []:
-        if model_spec(cell.model).budget and cell.name in study.runs.index:
-            quick = study.runs.seconds[cell.name] < 60 * QUICK_MINUTES
-            yield from (replace(cell, seed=seed) for seed in range(1, min(3 if quick else 2, work.settings.seeds)))
+    for trial in grid_trials(work) if study is not None else []:
+        if model_spec(trial.model).budget and trial.name in study.runs.index:
+            quick = study.runs.seconds[trial.name] < 60 * QUICK_MINUTES
+            yield from (replace(trial, seed=seed) for seed in range(1, min(3 if quick else 2, work.settings.seeds)))
 
 
-def best_cells(work: Work) -> list[Cell]:
+def best_trials(work: Work) -> list[GridTrial]:
     "Return the configuration of each model with the lowest validation error, averaged over its seeds."
     study = work.study("grid")
     if study is None:
         return []
     trained = [model for model in list_models() if model_spec(model).budget]
     mean = study.runs[study.runs.model.isin(trained)].groupby(["model", "labels", "augment"]).validation_rmse.mean().reset_index()
-    return [Cell(row.model, row.labels, int(row.augment)) for row in mean.loc[mean.groupby("model").validation_rmse.idxmin()].itertuples()]
+    return [GridTrial(row.model, row.labels, int(row.augment)) for row in mean.loc[mean.groupby("model").validation_rmse.idxmin()].itertuples()]
 
 
 def run_stage(stage: str, work: Work) -> None:
     "Run what a stage lacks."
     models, augment, seeds = work.settings.models.split(), work.settings.augment, range(min(3, work.settings.seeds))
     if stage == "tune":
-        run_cells([Cell(model, "masked", augment, rate=rate) for model in models if model_spec(model).budget for rate in RATES], stage, work)
+        run_trials([GridTrial(model, "masked", augment, rate=rate) for model in models if model_spec(model).budget for rate in RATES], stage, work)
     elif stage == "grid":
-        run_cells(grid_cells(work), stage, work)
-        run_cells(list(more_seeds(work)), stage, work)
+        run_trials(grid_trials(work), stage, work)
+        run_trials(list(more_seeds(work)), stage, work)
     elif stage == "headline":
-        run_cells([replace(cell, seed=seed) for cell in best_cells(work) for seed in range(min(5, work.settings.seeds))], "grid", work)
+        run_trials([replace(trial, seed=seed) for trial in best_trials(work) for seed in range(min(5, work.settings.seeds))], "grid", work)
     elif stage == "fine_tuned":
-        run_cells([replace(cell, seed=seed, fine_tune_share=0.5) for cell in best_cells(work) if model_spec(cell.model).pretrained for seed in range(min(2, work.settings.seeds))], stage, work)
+        run_trials([replace(trial, seed=seed, fine_tune_share=0.5) for trial in best_trials(work) if model_spec(trial.model).pretrained for seed in range(min(2, work.settings.seeds))], stage, work)
     elif stage == "ablation":
         changes = [{"variant": "unchanged"}, {"variant": "coordinates"}, {"variant": "no_batch_normalisation"}, {"variant": "unchanged", "labels": "complete"}, {"variant": "unchanged", "augment": 0}]
-        run_cells([replace(Cell("heatmap", "masked", augment, seed, rate=rate), **change) for change in changes for seed in seeds for rate in RATES], stage, work)
+        run_trials([replace(GridTrial("heatmap", "masked", augment, seed, rate=rate), **change) for change in changes for seed in seeds for rate in RATES], stage, work)
     elif stage == "curves":
-        run_cells([Cell(model, "masked", augment, seed, photos=photos) for model in ("cnn", "heatmap", "mobilenetv2") if model in models
+        run_trials([GridTrial(model, "masked", augment, seed, photos=photos) for model in ("cnn", "heatmap", "mobilenetv2") if model in models
                    for photos in (200, 400, 800, 0) for seed in seeds], stage, work)
     else:
         report(work)
@@ -252,9 +252,9 @@ def report(work: Work) -> None:
     write_report(study, work.folder)
     answers = compare_as_planned(study, read_plan(Path(__file__).with_name("planned_comparisons.csv")))
     write_text(work.folder / "planned.csv", answers.round(6).to_csv(index=False, lineterminator="\n"))
-    missing = [cell.name for cell in grid_cells(work) if cell.name not in study.runs.index]
+    missing = [trial.name for trial in grid_trials(work) if trial.name not in study.runs.index]
     write_text(work.folder / "not_run.md", "".join(f"- {name}\n" for name in missing))
-    print(pd.DataFrame(answers).verdict.value_counts().to_string(), f"\n{len(study)} runs, {len(missing)} cells of the grid missing", flush=True)
+    print(pd.DataFrame(answers).verdict.value_counts().to_string(), f"\n{len(study)} runs, {len(missing)} trials of the grid missing", flush=True)
 
 
 def settings_of(options: argparse.Namespace) -> Settings:
@@ -273,7 +273,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--weights", type=Path, default=Path("data/weights"), help="folder with initial weights of pretrained models")
     parser.add_argument("--gaps", nargs="+", default=["table", "random"], choices=("table", "random"))
     parser.add_argument("--models", help="names, separated by spaces (default: those of the full profile)")
-    parser.add_argument("--seeds", type=int, default=5, help="maximum number of seeds per cell")
+    parser.add_argument("--seeds", type=int, default=5, help="maximum number of seeds per trial")
     parser.add_argument("--augment", type=int, default=12, help="augmented copies per face")
     parser.add_argument("--images", type=int, help="images shown in every run, for testing the command")
     parser.add_argument("--results", type=Path, default=Path(__file__).parents[1] / "results")

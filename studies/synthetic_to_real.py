@@ -15,10 +15,11 @@ import numpy as np
 
 from facekp.augment_bulk import augment_faces
 from facekp.data.sources import load_faces
-from facekp.evaluation import evaluate_points
+from facekp.evaluation import evaluate_points, rmse_by_keypoint
 from facekp.experiments.measurement import write_measurement
 from facekp.files import hash_file
 from facekp.keypoints import KEYPOINTS
+from facekp.metrics import rmse
 from facekp.models.cnn import build_heatmap
 from facekp.models.compact import build_compact
 from facekp.models.files import save_model
@@ -35,14 +36,14 @@ from train import predict_with_mirror, strong_copies
 def diagnose(predicted: np.ndarray, points: np.ndarray) -> dict:
     "Return the error without each keypoint's constant offset, and the share of the points' variation that the predictions follow (1: all of it)."
     offset = np.nanmean(predicted - points, axis=0)
-    squared = np.square(predicted - offset - points)
+    shifted = predicted - offset
     slopes = {}
     for number, keypoint in enumerate(KEYPOINTS):
         for axis, name in enumerate("xy"):
             known = ~np.isnan(points[:, number, axis])
             slopes[f"{keypoint}_{name}"] = np.polyfit(points[known, number, axis], predicted[known, number, axis], 1)[0]
-    return {"rmse_without_offset": np.sqrt(np.nanmean(squared)),
-            "per_point_without_offset": dict(zip(KEYPOINTS, np.sqrt(np.nanmean(squared, axis=(0, 2))))),
+    return {"rmse_without_offset": rmse(shifted, points),
+            "per_point_without_offset": dict(zip(KEYPOINTS, rmse_by_keypoint(shifted, points))),
             "offset": {keypoint: offset[number] for number, keypoint in enumerate(KEYPOINTS)}, "slope": slopes}
 
 
@@ -61,15 +62,15 @@ def main() -> None:
     options = parser.parse_args()
     test = load_faces(options.test)
     started = time.perf_counter()
-    drawn = synthetic_faces(options.faces, seed=options.seed)
-    drawing = time.perf_counter() - started
-    print(f"{options.faces} faces rendered in {drawing:.0f} s", flush=True)
+    synthetic = synthetic_faces(options.faces, seed=options.seed)
+    rendering_seconds = time.perf_counter() - started
+    print(f"{options.faces} faces rendered in {rendering_seconds:.0f} s", flush=True)
     held_out = max(options.faces // 20, 1)
-    learned = drawn[held_out:]
-    train = strong_copies(learned, options.copies * len(learned), options.seed) if options.strong else augment_faces(learned, copies=options.copies, seed=options.seed)
+    rest = synthetic[held_out:]
+    train = strong_copies(rest, options.copies * len(rest), options.seed) if options.strong else augment_faces(rest, copies=options.copies, seed=options.seed)
     set_seeds(options.seed)
     model = build_compact() if options.model == "compact" else build_heatmap()
-    training = fit(model, train, drawn[:held_out], images_shown=options.images, learning_rate=options.learning_rate, seed=options.seed,
+    training = fit(model, train, synthetic[:held_out], images_shown=options.images, learning_rate=options.learning_rate, seed=options.seed,
                    patience=10**6 if options.strong else 6, loss=masked_mae if options.strong else masked_mse, faces_per_epoch=20_000 if options.strong else None)
     predicted = predict_points(model, test.images)
     points = test.points if test.truth is None else test.truth
@@ -79,9 +80,9 @@ def main() -> None:
     record = {"model": options.model, "labels": "complete", "augment": options.copies, "profile": "full", "seed": options.seed,
               "budget": {"images": options.images, "learning_rate": options.learning_rate},
               "weights": model.count_params(), "epochs": training.epochs, "images_shown": training.images_shown,
-              "seconds_drawing": drawing, "metrics": metrics, "mirrored": mirrored, "diagnosis": diagnosis, "history": training.history}
+              "seconds_drawing": rendering_seconds, "metrics": metrics, "mirrored": mirrored, "diagnosis": diagnosis, "history": training.history}
     data = {"name": test.name, "sha256": hash_file(options.test) if Path(options.test).is_file() else None, "n_train": options.faces - held_out,
-            "n_validation": held_out, "n_test": len(test), "train": drawn.name}
+            "n_validation": held_out, "n_test": len(test), "train": synthetic.name}
     command = (f"python studies/synthetic_to_real.py --test {Path(options.test).name} --model {options.model} --faces {options.faces} "
                f"--copies {options.copies} --images {options.images} --learning-rate {options.learning_rate} --seed {options.seed}{' --strong' if options.strong else ''}")
     print(f"{metrics['rmse']:.3f} px on {len(test)} photographs ({diagnosis['rmse_without_offset']:.3f} px without constant offsets), "

@@ -1,6 +1,6 @@
 """Measure what it is worth to model Kaggle's two annotation sources separately, on synthetic faces, whose true points are known.
 
-python studies/two_sources.py --folder kaggle_drawn --lookup IdLookupTable.csv --out results/two_sources [--seeds 0 1 2] [--variants one two_heads]
+python studies/two_sources.py --folder kaggle_synthetic --lookup IdLookupTable.csv --out results/two_sources [--seeds 0 1 2] [--variants one two_heads]
 
 Trains variants of the heatmap network on a synthetic training.csv (7,049 rows) with the same budget of images, and predicts the values that
 IdLookupTable.csv requests for the 1,783 test faces. The test set selects nothing; it is scored once per run. Runs that are already in the study are
@@ -23,11 +23,13 @@ from facekp.data.kaggle import load_kaggle_test
 from facekp.data.npz import load_npz, save_npz
 from facekp.data.sources import load_faces
 from facekp.data.split import split_by_group
+from facekp.evaluation import rmse_by_keypoint, rmse_by_source
 from facekp.experiments.kaggle import read_requests
 from facekp.experiments.record import Record, describe_data, describe_machine, describe_versions
 from facekp.experiments.results import add_runs, has_study, read_study
 from facekp.files import hash_file
 from facekp.keypoints import COLUMNS, KEYPOINTS
+from facekp.metrics import rmse
 from facekp.models.annotator_heads import add_heads, choose_by_annotator, fit_by_annotator
 from facekp.models.cnn import build_heatmap
 from facekp.synthetic.dataset import synthetic_test_set
@@ -39,22 +41,17 @@ from facekp.training.seeds import set_seeds
 VARIANTS = ("one", "two_heads", "two_nets", "offset")
 
 
-def rmse(squared: np.ndarray) -> float:
-    "Return the root of the mean of squared errors."
-    return float(np.sqrt(squared.mean()))
-
-
 def train_one(faces, validation, images: int, options, seed: int, heads: int = 1):
     "Train a network on augmented faces within a budget of images."
     copies = min(options.augment, -(-images // len(faces)))
     augmented = augment_faces(faces, copies, seed=seed)
     set_seeds(seed)
     model = build_heatmap()
-    teach, model = (fit_by_annotator, add_heads(model)) if heads == 2 else (fit, model)
-    return teach(model, augmented, validation, images_shown=images, batch_size=32, learning_rate=2e-3, seed=seed)
+    train_model, model = (fit_by_annotator, add_heads(model)) if heads == 2 else (fit, model)
+    return train_model(model, augmented, validation, images_shown=images, batch_size=32, learning_rate=2e-3, seed=seed)
 
 
-def answer(variant: str, train, validation, others: list, options, seed: int, state: dict):
+def train_variant(variant: str, train, validation, others: list, options, seed: int, state: dict):
     "Train a variant; return its predictions for other sets of faces, its training runs, and notes."
     if variant == "one":
         training = train_one(train, validation, options.images, options, seed)
@@ -78,23 +75,22 @@ def answer(variant: str, train, validation, others: list, options, seed: int, st
             for points, (faces, second) in zip(from_first, others)], [first, other], {}
 
 
-def score(predicted: np.ndarray, points: np.ndarray, asked: np.ndarray, second: np.ndarray) -> dict:
+def score(predicted: np.ndarray, points: np.ndarray, requested: np.ndarray, second: np.ndarray) -> dict:
     "Return the RMSE over the requested values: overall, by source and by keypoint."
-    squared = np.square(np.clip(predicted, 0, 96) - points)
-    by_source = {f"source {number + 1}": rmse(squared[asked & (second == number)[:, None, None]]) for number in (0, 1)}
-    by_keypoint = {f"source {number + 1}": {keypoint: rmse(squared[rows, place][asked[rows, place]]) for place, keypoint in enumerate(KEYPOINTS)
-                                            if asked[rows, place].any()} for number in (0, 1) for rows in [second == number]}
-    return {"all": rmse(squared[asked]), **by_source, "values": int(asked.sum()), "by_keypoint": by_keypoint}
+    predicted, points = np.clip(predicted, 0, 96), np.where(requested, points, np.nan)
+    by_keypoint = {f"source {number + 1}": {keypoint: error for keypoint, error in zip(KEYPOINTS, rmse_by_keypoint(predicted[rows], points[rows]).tolist()) if np.isfinite(error)}
+                   for number in (0, 1) for rows in [second == number]}
+    return {"all": rmse(predicted, points), **rmse_by_source(predicted, points, second), "values": int(requested.sum()), "by_keypoint": by_keypoint}
 
 
-def mean_shift(predicted: np.ndarray, points: np.ndarray, asked: np.ndarray, second: np.ndarray) -> dict:
+def mean_shift(predicted: np.ndarray, points: np.ndarray, requested: np.ndarray, second: np.ndarray) -> dict:
     "Return the mean error of the predictions in x and y, pixels, by source and keypoint."
-    shift = np.where(asked, predicted - points, np.nan)
+    shift = np.where(requested, predicted - points, np.nan)
     return {f"source {number + 1}": {keypoint: np.nanmean(shift[second == number, place], axis=0) for place, keypoint in enumerate(KEYPOINTS)
-                                     if asked[second == number, place].any()} for number in (0, 1)}
+                                     if requested[second == number, place].any()} for number in (0, 1)}
 
 
-def load_drawn(folder: Path, seed: int):
+def load_synthetic(folder: Path, seed: int):
     "Load the synthetic training set from Kaggle's files, its test set with annotated points, and the true points."
     if not (folder / "training.csv").exists():
         write_kaggle_folder(folder, seed=seed)
@@ -116,12 +112,12 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=40_000, help="images shown in total over all training runs of a variant")
     parser.add_argument("--augment", type=int, default=12, help="augmented copies per face, limited by the budget of images")
     options = parser.parse_args()
-    faces, test, truth, labels, groups = load_drawn(options.folder, 0)
+    faces, test, truth, labels, groups = load_synthetic(options.folder, 0)
     lookup_path = options.lookup or options.folder / "IdLookupTable.csv"
-    questions = read_requests(pd.read_csv(lookup_path), test.image_id, str(lookup_path.parent))
-    asked, second = questions.asked, questions.second
+    requests = read_requests(pd.read_csv(lookup_path), test.image_id, str(lookup_path.parent))
+    requested, second = requests.asked, requests.second
     train, validation = split_by_group(faces, 0.15, seed=0)
-    print(f"{len(train)} training rows, {len(validation)} validation rows, {asked.sum()} requested values of {len(test)} test faces, "
+    print(f"{len(train)} training rows, {len(validation)} validation rows, {requested.sum()} requested values of {len(test)} test faces, "
           f"{second.sum()} of them of the second source", flush=True)
     for seed in options.seeds:
         state: dict = {}
@@ -129,12 +125,12 @@ def main() -> None:
             name = f"{variant}-seed{seed}"
             if has_study(options.out) and name in read_study(options.out).runs.index:
                 continue
-            (held_out, answers), trainings, _ = answer(variant, train, validation, [(validation, is_second_source(validation)), (test, second)],
+            (held_out, predicted), trainings, _ = train_variant(variant, train, validation, [(validation, is_second_source(validation)), (test, second)],
                                                        options, seed, state)
             known = np.isfinite(validation.points)
-            squared = np.where(asked, np.square(np.clip(answers, 0, 96) - truth), 0).sum(axis=(1, 2))
-            values = asked.sum(axis=(1, 2))
-            scores = score(answers, truth, asked, second)
+            squared = np.where(requested, np.square(np.clip(predicted, 0, 96) - truth), 0).sum(axis=(1, 2))
+            values = requested.sum(axis=(1, 2))
+            scores = score(predicted, truth, requested, second)
             held_out_scores = score(held_out, np.nan_to_num(validation.points), known, is_second_source(validation))
             record = Record(
                 "heatmap", "masked", options.augment, "full", seed,
@@ -146,8 +142,8 @@ def main() -> None:
                 weights=sum(training.model.count_params() for training in trainings), epochs=sum(training.epochs for training in trainings),
                 images_shown=sum(training.images_shown for training in trainings), seconds=round(sum(training.seconds for training in trainings), 1),
                 metrics={"rmse": scores["all"], "by_source": {part: scores[part] for part in ("source 1", "source 2")}, "by_keypoint": scores["by_keypoint"],
-                         "against_labels": score(answers, labels, np.isfinite(labels), second), "validation": held_out_scores,
-                         "mean_shift": mean_shift(answers, truth, asked, second)},
+                         "against_labels": score(predicted, labels, np.isfinite(labels), second), "validation": held_out_scores,
+                         "mean_shift": mean_shift(predicted, truth, requested, second)},
                 history=[{"stage": str(number), **entry} for number, training in enumerate(trainings) for entry in training.history],
                 machine=describe_machine(), versions=describe_versions(), squared_errors=(squared / values).tolist())
             add_runs(options.out, {name: record}, np.arange(len(test)))

@@ -46,17 +46,17 @@ def test_a_photograph_with_two_annotators_is_in_one_part():
 
 
 @pytest.mark.parametrize("variant, known", [("heads", [0, 1, 2, 3, 4, 5, 6]), ("sources", [0, 0, 0, 1, 1, 1, 1])])
-def test_the_convention_of_the_predicted_annotator_is_answered(table, monkeypatch, variant, known):
+def test_predictions_follow_the_convention_of_the_predicted_annotator(table, monkeypatch, variant, known):
     head_of = annotators.head_numbers(variant, table)
     assert head_of.tolist() == known
     by_head = np.concatenate([MEAN_FACE + number for number in range(max(known) + 1)]).astype(np.float32)
     monkeypatch.setattr(annotators, "predict_points", lambda model, images: np.repeat(by_head[None], len(images), axis=0))
     probabilities = np.zeros((len(table.test.faces), 7))
     probabilities[:, 1] = probabilities[:, 4] = 0.5
-    answers = annotators.answers_of(variant, None, table, probabilities)
-    assert np.allclose(answers["predicted"], MEAN_FACE + known[1])  # the first of two equal probabilities
-    assert np.allclose(answers["averaged"], MEAN_FACE + (known[1] + known[4]) / 2, atol=1e-4)
-    assert np.allclose(answers["known"] - MEAN_FACE, np.array(known)[table.test.annotator][:, None, None], atol=1e-4)
+    predictions = annotators.predict_test_faces(variant, None, table, probabilities)
+    assert np.allclose(predictions["predicted"], MEAN_FACE + known[1])  # the first of two equal probabilities
+    assert np.allclose(predictions["averaged"], MEAN_FACE + (known[1] + known[4]) / 2, atol=1e-4)
+    assert np.allclose(predictions["known"] - MEAN_FACE, np.array(known)[table.test.annotator][:, None, None], atol=1e-4)
 
 
 def test_annotators_of_the_other_source_are_ruled_out(table):

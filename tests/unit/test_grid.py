@@ -51,7 +51,7 @@ def test_a_queue_continues_where_it_stopped(photographs, tmp_path, capsys):
     command = ["--helen-afw", str(tmp_path / "helen_afw.npz"), "--lfpw", str(tmp_path / "lfpw.npz"), "--models", "mean baseline", "--images", "32", "--seeds", "1",
                "--augment", "1", "--gaps", "table", "--results", str(tmp_path), "--cache", str(tmp_path / "cache")]
     grid.main(["grid", "report", *command])
-    assert "15 runs, 0 cells of the grid missing" in capsys.readouterr().out
+    assert "15 runs, 0 trials of the grid missing" in capsys.readouterr().out
     assert (tmp_path / "grid_table" / "not_run.md").read_text() == "" and len(read_study(tmp_path / "grid_table")) == 15
     before = (tmp_path / "grid_table" / "runs.csv").read_text()
     grid.main(["grid", *command])
