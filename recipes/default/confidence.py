@@ -27,10 +27,10 @@ from facekp.metrics import interocular_distance
 
 MASK = cv2.GaussianBlur(cv2.ellipse(np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.float32), (48, 48), (44, 47), 0, 0, 360, 1, -1), (0, 0), 2.5)
 SKIN = np.array([1.12, 0.97, 0.88], np.float32)  # tint for grey faces
-SPOILS = {"none": 0.34, "sunglasses": 0.1, "blur": 0.12, "roll": 0.16, "hidden": 0.08, "dark": 0.05, "noise": 0.07, "small": 0.08}
+DEGRADATIONS = {"none": 0.34, "sunglasses": 0.1, "blur": 0.12, "roll": 0.16, "hidden": 0.08, "dark": 0.05, "noise": 0.07, "small": 0.08}
 
 
-def spoil(kind: str, image: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def degrade(kind: str, image: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     "Degrade a face [96,96] in one of several ways."
     image = image.copy()
     if kind == "sunglasses":
@@ -76,12 +76,12 @@ def blend(scene: np.ndarray, image: np.ndarray, points: np.ndarray, size: int, a
 def scenes(faces: Faces, pictures: list[np.ndarray], rng: np.random.Generator):
     "Yield scene, points or None, and kind: every face once, and half as many scenes without a face."
     for image, points in zip(faces.images, faces.points):
-        kind = str(rng.choice(list(SPOILS), p=list(SPOILS.values())))
+        kind = str(rng.choice(list(DEGRADATIONS), p=list(DEGRADATIONS.values())))
         scene = piece(pictures, rng)
         size = int(rng.integers(22, 44) if kind == "small" else np.exp(rng.uniform(np.log(48), np.log(380))))
         known = points.astype(float)
-        spoiled = spoil(kind, image, np.nan_to_num(known), rng)
-        truth = blend(scene, spoiled, known, size, rng.uniform(0, 360) if kind == "roll" else rng.normal(0, 8), rng)
+        degraded = degrade(kind, image, np.nan_to_num(known), rng)
+        truth = blend(scene, degraded, known, size, rng.uniform(0, 360) if kind == "roll" else rng.normal(0, 8), rng)
         yield scene, truth, kind
         if rng.random() < 0.12:
             yield 255 - scene, truth, "negative"

@@ -1,6 +1,6 @@
 """Count faces found and flagged in degraded copies of the same scenes, compared with MediaPipe: sunglasses, strong blur, roll, half-hidden and turned faces, and scenes without a face.
 
-    python benchmarks/robustness.py --faces FACES.npz --backgrounds FOLDER [--mediapipe PYTHON] [--out results/prediction/robustness.json]
+    python studies/robustness.py --faces FACES.npz --backgrounds FOLDER [--mediapipe PYTHON] [--out results/prediction/robustness.json]
 
 Real 96x96 faces that the model was not trained on are enlarged and blended into images without faces of 1200x900, one each; the copies differ only in the degradation. Turned faces are the most turned of the
 set by the head pose of their labels. MediaPipe 0.10.14 runs in a separate environment. Counts do not depend on the load of the machine; no time is recorded.
@@ -21,10 +21,10 @@ from facekp.faces import Faces
 from facekp.files import hash_file
 from facekp.images import IMAGE_ENDINGS, read_image
 from facekp.inference.head_pose import head_pose
-from photos import FOUND, Facekp, Worker, judge, save
+from photos import FOUND, Facekp, Worker, save, score_faces
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "recipes" / "default"))
-from confidence import blend, piece, spoil
+from confidence import blend, degrade, piece
 
 WIDTH, HEIGHT = 1200, 900  # pixels of a scene
 SIDES = 220, 420  # pixels, range of the size of a face's crop
@@ -36,34 +36,34 @@ def strong_blur(image: np.ndarray, points: np.ndarray, rng: np.random.Generator)
     return cv2.GaussianBlur(image, (0, 0), BLUR)
 
 
-def spoiled_by(kind: str) -> Callable:
-    return lambda image, points, rng: spoil(kind, image, points, rng)
+def degrade_by(kind: str) -> Callable:
+    return lambda image, points, rng: degrade(kind, image, points, rng)
 
 
-SPOILS: dict[str, Callable] = {"unspoiled": spoiled_by("none"), "sunglasses": spoiled_by("sunglasses"), "strong blur": strong_blur, "half hidden": spoiled_by("hidden")}
+DEGRADATIONS: dict[str, Callable] = {"unspoiled": degrade_by("none"), "sunglasses": degrade_by("sunglasses"), "strong blur": strong_blur, "half hidden": degrade_by("hidden")}
 TURNS = {"roll 90": (cv2.ROTATE_90_CLOCKWISE, lambda points: np.stack([HEIGHT - 1 - points[:, 1], points[:, 0]], axis=1)),
          "roll 180": (cv2.ROTATE_180, lambda points: np.array([WIDTH - 1, HEIGHT - 1]) - points)}
 
 
-def scene(faces: Faces, row: int, pictures: list[np.ndarray], spoiler: Callable) -> tuple[np.ndarray, np.ndarray]:
+def scene(faces: Faces, row: int, pictures: list[np.ndarray], degrade_face: Callable) -> tuple[np.ndarray, np.ndarray]:
     "Return a scene and the points of its face; the same row gives the same position in the same image."
-    rng, spoil_rng = np.random.default_rng(row), np.random.default_rng(row)
+    rng, degrade_rng = np.random.default_rng(row), np.random.default_rng(row)
     picture, points = piece(pictures, rng, WIDTH, HEIGHT), faces.points[row].astype(float)
-    return picture, blend(picture, spoiler(faces.images[row], points, spoil_rng), points, int(rng.uniform(*SIDES)), rng.normal(0, 6), rng)
+    return picture, blend(picture, degrade_face(faces.images[row], points, degrade_rng), points, int(rng.uniform(*SIDES)), rng.normal(0, 6), rng)
 
 
 def scenes(faces: Faces, pictures: list[np.ndarray], count: int, empty: int):
     "Yield kind, scene and points [F,15,2]."
     rows = np.random.default_rng(0).permutation(len(faces))[:count]
-    for kind, spoiler in SPOILS.items():
-        yield from ((kind, *scene(faces, int(row), pictures, spoiler)) for row in rows)
+    for kind, degrade_face in DEGRADATIONS.items():
+        yield from ((kind, *scene(faces, int(row), pictures, degrade_face)) for row in rows)
     for kind, (turn, move) in TURNS.items():
         for row in rows:
-            picture, points = scene(faces, int(row), pictures, SPOILS["unspoiled"])
+            picture, points = scene(faces, int(row), pictures, DEGRADATIONS["unspoiled"])
             yield kind, cv2.rotate(picture, turn), move(points)
     yaw = np.array([abs(head_pose(points).yaw) for points in faces.points])
     for row in [row for row in np.argsort(-yaw)[:count] if yaw[row] >= TURNED]:
-        yield f"turned {TURNED} degrees or more", *scene(faces, int(row), pictures, SPOILS["unspoiled"])
+        yield f"turned {TURNED} degrees or more", *scene(faces, int(row), pictures, DEGRADATIONS["unspoiled"])
     rng = np.random.default_rng(1)
     for _ in range(empty):
         yield "no face", piece(pictures, rng, WIDTH, HEIGHT), np.zeros((0, 2))
@@ -73,10 +73,10 @@ def row_of(answers: list[tuple[dict, np.ndarray]]) -> dict:
     "Return the counts of a kind: faces found, found faces with a flag, false detections, and false detections without a flag."
     row = {"scenes": len(answers), "found": 0, "found_flagged": 0, "false": 0, "false_unflagged": 0}
     for answer, truth in answers:
-        judged = judge(answer, truth[None] if len(truth) else np.zeros((0, 15, 2)))
-        row["false"] += judged["false"]
-        row["false_unflagged"] += judged["unflagged"]
-        if len(truth) and judged["errors"][0] < FOUND:
+        scores = score_faces(answer, truth[None] if len(truth) else np.zeros((0, 15, 2)))
+        row["false"] += scores["false"]
+        row["false_unflagged"] += scores["unflagged"]
+        if len(truth) and scores["errors"][0] < FOUND:
             nearest = np.linalg.norm(answer["points"] - truth, axis=-1).mean(axis=-1).argmin()
             row["found"] += 1
             row["found_flagged"] += int(answer["flagged"][nearest])
@@ -110,7 +110,7 @@ def main() -> None:
     for kind, table in record["tables"].items():
         print(kind, *table.items(), sep="\n  ")
     if options.out:
-        command = "python benchmarks/robustness.py " + " ".join(Path(word).name if "/" in word else word for word in sys.argv[1:])
+        command = "python studies/robustness.py " + " ".join(Path(word).name if "/" in word else word for word in sys.argv[1:])
         write_measurement(options.out, record, command, {"name": options.faces.name, "sha256": hash_file(options.faces)})
 
 

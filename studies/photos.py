@@ -1,8 +1,8 @@
 """Compare prediction on whole photographs with MediaPipe and dlib in one run: faces found, error, false detections, milliseconds.
 
-    python benchmarks/photos.py --photos FOLDER [--faceless FOLDER] --out results/prediction/photos.json
-    python benchmarks/photos.py --composed FACES.npz --backgrounds FOLDER [--faceless FOLDER] --out results/prediction/photos_composed.json
-    python benchmarks/photos.py --synthetic --out results/prediction/photos_synthetic.json
+    python studies/photos.py --photos FOLDER [--faceless FOLDER] --out results/prediction/photos.json
+    python studies/photos.py --composed FACES.npz --backgrounds FOLDER [--faceless FOLDER] --out results/prediction/photos_composed.json
+    python studies/photos.py --synthetic --out results/prediction/photos_synthetic.json
 
 --photos FOLDER contains your own photographs, each with the 68 landmarks of its faces in .pts files (300-W, HELEN). --composed enlarges real 96x96 faces that the model was not trained on and blends
 them into images without faces; --synthetic does so with synthetic faces. Each record states which of the three was used. MediaPipe runs in a separate environment
@@ -155,7 +155,7 @@ def save(path: Path, image: np.ndarray) -> Path:
 
 # ---------------------------------------------------------------- measuring
 
-def judge(answer: dict, truth: np.ndarray) -> dict:
+def score_faces(answer: dict, truth: np.ndarray) -> dict:
     "Return the error of each true face as a share of the interocular distance, false detections, false detections without a flag, and times."
     from facekp.metrics import interocular_distance
 
@@ -250,7 +250,7 @@ def measure(options: argparse.Namespace) -> None:
                     method(path, image)  # the first call of a kind includes set-up and does not count
                 rows.setdefault(kind, {}).setdefault(name, [])
             for name, method in methods.items():
-                rows[kind][name].append(judge(method(path, image), truth))
+                rows[kind][name].append(score_faces(method(path, image), truth))
             if Path(folder) in path.parents:
                 path.unlink()
     source = "photographs" if options.photos else "real 96x96 faces, enlarged and blended into images without faces" if options.composed else "synthetic faces"
@@ -264,7 +264,7 @@ def measure(options: argparse.Namespace) -> None:
             print(f"  {name:36}", *(f"{key} {value}" for key, value in row.items()), sep="  ")
     if options.out:
         data = {"name": Path(options.composed).name, "sha256": hash_file(options.composed)} if options.composed else None
-        write_measurement(options.out, record, "python benchmarks/photos.py " + " ".join(Path(word).name if "/" in word else word for word in sys.argv[1:]), data)
+        write_measurement(options.out, record, "python studies/photos.py " + " ".join(Path(word).name if "/" in word else word for word in sys.argv[1:]), data)
 
 
 if __name__ == "__main__":
