@@ -181,7 +181,7 @@ def _run_compare(options: argparse.Namespace) -> None:
     formats = {"RMSE px": "{:.2f}".format, "accuracy": "{:.1%}".format, "seconds": "{:.0f}".format}
     print(shown[list(columns)].rename(columns=columns).to_string(index=False, formatters=formats))
 
-# %% ../nbs/library/cli_jobs.ipynb #6dc618e7
+# %% ../nbs/library/cli_jobs.ipynb #c8f48a3f
 def _run_course(options: argparse.Namespace) -> None:
     "Run the whole comparison and print its tables."
     from facekp.audit import audit
@@ -196,12 +196,12 @@ def _run_course(options: argparse.Namespace) -> None:
     faces = faces_of(None, settings)
     print(audit_text(audit(faces)), "\n", flush=True)
     try:
-        table, answers, folder = run_course(faces, settings, options.workers)
+        table, comparisons, folder = run_course(faces, settings, options.workers)
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(str(stop) or f"finished trials are kept in {settings.runs_folder}; run the same command to continue from there") from stop
     print(table_text(table), "\n")
     print((folder / "not_run.md").read_text(encoding="utf-8"))
-    for row in answers.itertuples():
+    for row in comparisons.itertuples():
         print(f"{row.model:>14} {row.labels:>8} {'augmented' if row.augment else 'as it is':>9}  {row.question}: MSE {row.mse_difference:+.2f} px2 "
               f"({row.low:+.2f} to {row.high:+.2f}): {row.verdict}")
     print(f"\nprofile {settings.profile}, {time.perf_counter() - started:.0f} s; records, tables and chart are in {folder}")

@@ -100,7 +100,7 @@ def verdict_bar(question: str, folder: Path) -> str:
     "Return the counted verdicts of a comparison with gaps in random rows as a bar."
     looks = {"lower": "lower", "no difference seen": "none", "higher": "higher"}
     parts = [f'<span class="{looks[verdict]}" style="flex:{count}"><b>{count}</b>{verdict.removesuffix(" seen")}</span>'
-             for verdict, count in count_verdicts(question, folder / "answers.csv").items()]
+             for verdict, count in count_verdicts(question, folder / "comparisons.csv").items()]
     return '<div class="verdicts">' + "".join(parts) + "</div>"
 
 

@@ -100,34 +100,34 @@ def _check_requested_faces(asked: npt.NDArray[Any], image_id: npt.NDArray[Any], 
         raise UserError(f"{where}: IdLookupTable.csv has {rows:,} rows, expected "
                         f"{REQUESTED_VALUES:,}, the number that the competition requests; download the complete table")
 
-# %% ../../nbs/library/experiments/kaggle.ipynb #1506f304
+# %% ../../nbs/library/experiments/kaggle.ipynb #4adfab7f
 def write_submission(
     predicted: npt.NDArray[Any],  # float [N,15,2], pixels, a prediction for every test face
     requests: Requests,  # the requested values
     path: str | Path,  # target file, replaced if it exists
 ) -> Path:  # the path written: RowId,Location in the order of the table, clipped to 0-96 pixels
     "Write a submission atomically. Raises UserError for a requested prediction that is not a finite number."
-    answers = predicted.reshape(len(predicted), -1)[requests.face, requests.column].astype(float)
-    bad = ~np.isfinite(answers)
+    values = predicted.reshape(len(predicted), -1)[requests.face, requests.column].astype(float)
+    bad = ~np.isfinite(values)
     if bad.any():
         row = int(np.argmax(bad))
         raise UserError(f"{path}: not written: the prediction for ImageId "
                         f"{requests.image_id[requests.face[row]]}, "
-                        f"{COLUMNS[requests.column[row]]} is {answers[row]:g} (such values in "
+                        f"{COLUMNS[requests.column[row]]} is {values[row]:g} (such values in "
                         f"all: {bad.sum():,}); use a model that was trained on this keypoint")
-    lines = (f"{row_id},{answer:.4f}\n"
-             for row_id, answer in zip(requests.row_id.tolist(),
-                                       np.clip(answers, 0, IMAGE_SIZE).tolist()))
+    lines = (f"{row_id},{value:.4f}\n"
+             for row_id, value in zip(requests.row_id.tolist(),
+                                       np.clip(values, 0, IMAGE_SIZE).tolist()))
     return write_text(path, "RowId,Location\n" + "".join(lines))
 
-# %% ../../nbs/library/experiments/kaggle.ipynb #6c7e0bf6
+# %% ../../nbs/library/experiments/kaggle.ipynb #a8b9df8e
 def score_submission(
     submission: str | Path,  # CSV file with the columns RowId and Location, pixels
     requests: Requests,  # the requested values
     truth: str | Path,  # truth.csv, as write_kaggle_folder writes it
 ) -> dict[str, float]:  # RMSE in pixels of all, source 1 and source 2
     "Compute the leaderboard's RMSE of a submission from the true points."
-    answers = _read_answers(Path(submission), requests)
+    locations = _read_locations(Path(submission), requests)
     table = read_truth(Path(truth))
     table = table[table["Set"] == "test"].drop_duplicates("Row").set_index("Row")
     missing = [name for name in requests.image_id.tolist() if name not in table.index]
@@ -135,17 +135,17 @@ def score_submission(
         raise UserError(f"{truth}: has no test row {missing[0]}; write the folder again with write_kaggle_folder")
     true = table.loc[requests.image_id, list(COLUMNS)].to_numpy(float).reshape(requests.asked.shape)
     predicted: npt.NDArray[Any] = np.zeros((len(true), len(COLUMNS)))
-    predicted[requests.face, requests.column] = answers
+    predicted[requests.face, requests.column] = locations
     predicted, points = predicted.reshape(true.shape), np.where(requests.asked, true, np.nan)
     return {"all": rmse(predicted, points), **rmse_by_source(predicted, points, requests.second)}
 
 
-def _read_answers(path: Path, requests: Requests) -> npt.NDArray[np.float64]:
+def _read_locations(path: Path, requests: Requests) -> npt.NDArray[np.float64]:
     "Read the predictions [R] of a submission, in pixels. Raises UserError for a row that is missing, repeated or empty."
     with reading(path):
         table = read_small_table(path.read_bytes(), ("RowId", "Location"), str(path))
-    row_id, answers = whole_numbers(table["RowId"], str(path)), real_numbers(table, ("Location",), str(path))[:, 0]
-    found = pd.Series(answers, index=row_id)
+    row_id, locations = whole_numbers(table["RowId"], str(path)), real_numbers(table, ("Location",), str(path))[:, 0]
+    found = pd.Series(locations, index=row_id)
     if found.index.has_duplicates or not found.index.isin(requests.row_id).all() or not np.isfinite(found.reindex(requests.row_id)).all():
         raise UserError(f"{path}: expected one Location for each of the {len(requests.row_id):,} requested rows and no other row")
     return np.asarray(found.reindex(requests.row_id), float)

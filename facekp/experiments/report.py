@@ -18,22 +18,22 @@ from .statistics import compare_trials, summarize_runs
 from .tables import table_markdown
 from ..files import atomic_path, write_text
 
-# %% ../../nbs/library/experiments/report.ipynb #669d80ab
+# %% ../../nbs/library/experiments/report.ipynb #1350c2a8
 def write_report(
     study: Study,  # runs on the same test faces
     folder: str | Path,  # target folder, usually results/<profile>/<name>; existing files are replaced
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # the table of configurations and the paired comparisons
-    "Write table.csv, table.md, answers.csv and comparison.png."
+    "Write table.csv, table.md, comparisons.csv and comparison.png."
     import matplotlib.pyplot as plt
 
     folder = Path(folder)
-    table, answers = summarize_runs(study), compare_trials(study)
+    table, comparisons = summarize_runs(study), compare_trials(study)
     write_text(folder / "table.csv", table.round(6).to_csv(index=False, lineterminator="\n"))
     write_text(folder / "table.md", table_markdown(table))
-    write_text(folder / "answers.csv", answers.round(6).to_csv(index=False, lineterminator="\n"))
+    write_text(folder / "comparisons.csv", comparisons.round(6).to_csv(index=False, lineterminator="\n"))
     data = study.meta["data"]
     figure = show_comparison(table, f"{data['name']}: {data['n_train']} training faces, {data['n_test']} held out, 95% intervals")
     with atomic_path(folder / "comparison.png") as unfinished:
         figure.savefig(unfinished, dpi=120)
     plt.close(figure)
-    return table, answers
+    return table, comparisons

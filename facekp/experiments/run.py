@@ -166,7 +166,7 @@ def _run_and_write(planned: PlannedTrial, experiment: Experiment) -> str:
         return f"{planned.name}: {type(error).__name__}: {error}"
     return ""
 
-# %% ../../nbs/library/experiments/run.ipynb #6a8dfc8f
+# %% ../../nbs/library/experiments/run.ipynb #f7afc85d
 def run_course(
     faces: Faces,  # the whole data set
     settings: Settings,  # grid, budgets and folders
@@ -175,7 +175,7 @@ def run_course(
     "Run the missing trials of a comparison, and write results, tables, chart and the list of trials not run."
     experiment = plan_experiment(faces, settings)
     study = run_experiment(experiment, workers)
-    table, answers = write_report(study, experiment.results_folder)
+    table, comparisons = write_report(study, experiment.results_folder)
     missing = [planned for planned in experiment.trials if planned.name not in study.runs.index]
     write_text(experiment.results_folder / "not_run.md", not_run_text(experiment, missing))
-    return table, answers, experiment.results_folder
+    return table, comparisons, experiment.results_folder

@@ -62,13 +62,13 @@ def compare_trials(
                      "verdict": "lower" if high < 0 else "higher" if low > 0 else "no difference seen"})
     return pd.DataFrame(rows)
 
-# %% ../../nbs/library/experiments/statistics.ipynb #b1a338cb
+# %% ../../nbs/library/experiments/statistics.ipynb #858890fb
 def count_verdicts(
-    answers: pd.DataFrame,  # as compare_trials returns it
+    comparisons: pd.DataFrame,  # as compare_trials returns it
 ) -> pd.DataFrame:  # one row per question and trained model: comparisons, lower, no difference seen, higher (counts), least and most (relative difference)
     "Count the verdicts of each question by model."
     rows: list[dict[str, Any]] = []
-    for (question, model), part in answers[answers.model != "mean"].groupby(["question", "model"]):
+    for (question, model), part in comparisons[comparisons.model != "mean"].groupby(["question", "model"]):
         counts = part.verdict.value_counts()
         rows.append({"question": question, "model": model, "comparisons": len(part),
                      **{verdict: int(counts.get(verdict, 0)) for verdict in ("lower", "no difference seen", "higher")},

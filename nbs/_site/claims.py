@@ -37,7 +37,7 @@ def planned_answers() -> pd.DataFrame:
 
 def random_gap_answers() -> pd.DataFrame:
     "Return the paired comparisons of trained networks with gaps in random rows; not corrected."
-    return pd.read_csv(RANDOM_GAPS / "answers.csv").query("model != 'mean'")
+    return pd.read_csv(RANDOM_GAPS / "comparisons.csv").query("model != 'mean'")
 
 
 def studied_faces() -> int:

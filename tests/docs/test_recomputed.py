@@ -42,7 +42,7 @@ def test_each_paired_difference_is_that_of_the_mean_squared_errors(study):
     folder, runs, errors, _ = study
     means = {key: np.mean([errors[name] for name in names]) for key, names in runs.items()}
     checked = 0
-    for row in read_rows(folder / "answers.csv"):
+    for row in read_rows(folder / "comparisons.csv"):
         model, labels, augment = row["model"], row["labels"], row["augment"]
         if row["question"] == "augmented against not":
             first, second = means[model, labels, augment], means[model, labels, "0"]
@@ -59,9 +59,9 @@ def test_each_planned_difference_is_that_of_the_mean_squared_errors():
     folder = RESULTS / "grid_table"
     with np.load(folder / "errors.npz", allow_pickle=False) as file:
         runs, squared = file["run"], file["squared_errors"]
-    answers = read_rows(folder / "planned.csv")
-    assert len(answers) == len(read_rows(RESULTS.parent / "studies" / "planned_comparisons.csv"))
-    for row in answers:
+    comparisons = read_rows(folder / "planned.csv")
+    assert len(comparisons) == len(read_rows(RESULTS.parent / "studies" / "planned_comparisons.csv"))
+    for row in comparisons:
         first, second = (squared[np.char.startswith(runs, f"{row[side]}-seed")] for side in ("first", "second"))
         assert (len(first), len(second)) == (int(row["runs_first"]), int(row["runs_second"]))
         assert first.mean() - second.mean() == pytest.approx(float(row["mse_difference"]), abs=1e-5), row["name"]

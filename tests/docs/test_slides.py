@@ -39,9 +39,9 @@ def test_what_the_slides_say_still_holds():
     error = {row["labels"]: float(row["rmse"]) for row in deck.cells("cnn", 0)}
     assert error["complete"] < min(error["ffill"], error["knn"], error["ridge"])
     assert set(deck.count_verdicts("noNA against forward fill")) == {"lower"} and "higher" not in deck.count_verdicts("noNA against KNN")
-    random_gaps = deck.count_verdicts("complete against knn", deck.RANDOM_GAPS / "answers.csv")
+    random_gaps = deck.count_verdicts("complete against knn", deck.RANDOM_GAPS / "comparisons.csv")
     assert random_gaps["higher"] > sum(random_gaps.values()) / 2 and random_gaps.get("lower", 0) <= 1
-    few, more = (deck.count_verdicts("augmented against not", folder / "answers.csv") for folder in (deck.RANDOM_GAPS, deck.WITH_FRAMES))
+    few, more = (deck.count_verdicts("augmented against not", folder / "comparisons.csv") for folder in (deck.RANDOM_GAPS, deck.WITH_FRAMES))
     assert few["lower"] > sum(few.values()) / 2 and more["higher"] > sum(more.values()) / 2
     assert 0.7 < float(deck.best("mean")["rmse"]) - float(deck.best("baseline")["rmse"]) < 1.3
     assert float(deck.best("heatmap")["rmse"]) < float(deck.best("cnn")["rmse"]) and int(deck.best("heatmap")["parameters"]) < int(deck.best("cnn")["parameters"])

@@ -260,14 +260,14 @@ def test_table_fits_a_terminal_and_says_what_rows_do_not():
 
 
 def test_claims_are_counted_for_every_model():
-    answers = compare_trials(full_study())
-    counts = count_verdicts(answers).set_index(["question", "model"])
+    comparisons = compare_trials(full_study())
+    counts = count_verdicts(comparisons).set_index(["question", "model"])
     assert "mean" not in counts.index.get_level_values("model")
     for model in MODELS[1:]:
         assert counts.loc[("complete against knn", model), "lower"] == 2  # the MSE of every knn row is half a square pixel higher
         assert counts.loc[("augmented against not", model), "lower"] == 3
         assert counts.loc[("augmented against not", model), "most"] < 0
-    against = answers[(answers.question == "complete against knn") & (answers.model == "cnn")]
+    against = comparisons[(comparisons.question == "complete against knn") & (comparisons.model == "cnn")]
     assert against.mse_difference.to_numpy() == pytest.approx(-0.5, abs=0.1) and (against.high < 0).all()
 
 
@@ -299,7 +299,7 @@ def test_listing_is_short_when_all_is_there(settings):
 
 def test_paired_differences_see_what_the_errors_alone_do_not():
     study = full_study()
-    table, answers = summarize_runs(study), compare_trials(study)
-    row = answers[(answers.question == "augmented against not") & (answers.model == "cnn") & (answers.labels == "masked")].iloc[0]
+    table, comparisons = summarize_runs(study), compare_trials(study)
+    row = comparisons[(comparisons.question == "augmented against not") & (comparisons.model == "cnn") & (comparisons.labels == "masked")].iloc[0]
     both = table[(table.model == "cnn") & (table.labels == "masked")]
     assert both.low.max() < both.high.min() and row.high < 0

@@ -189,7 +189,7 @@ def test_tables_are_what_the_records_say(folder):
     table = summarize_runs(study)
     assert (folder / "table.md").read_text() == table_markdown(table)
     assert (folder / "table.csv").read_text() == table.round(6).to_csv(index=False)
-    assert (folder / "answers.csv").read_text() == compare_trials(study).round(6).to_csv(index=False)
+    assert (folder / "comparisons.csv").read_text() == compare_trials(study).round(6).to_csv(index=False)
 
 
 def test_readme_is_made_from_the_index_notebook(tmp_path):
