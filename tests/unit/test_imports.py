@@ -192,7 +192,8 @@ photo[100:484, 200:584] = cv2.resize(face, (384, 384))
 cv2.imwrite("photo.png", photo)
 assert main(["predict", "photo.png", "--out", "out"]) in (None, 0)
 assert main(["data", "info", "synthetic:20"]) in (None, 0)
-assert len(facekp.predict("photo.png")) >= 0
+assert len(facekp.predict("photo.png")) == 1
+assert len(facekp.predict(numpy.full((600, 800), 90, numpy.uint8))) == 0
 try:
     facekp.build_model("baseline")
 except facekp.UserError as error:
@@ -210,6 +211,10 @@ def test_the_base_requires_no_package_of_the_extras():
     assert "numpy" in base and not base & {"tensorflow", "keras", "albumentations", "scikit-learn", "scipy", "onnx", "tf2onnx", "ai-edge-litert"}
 
 
-def test_every_public_name_is_typed_and_listed():
+def test_every_public_name_is_typed_and_can_be_loaded():
     assert importlib.resources.files("facekp").joinpath("py.typed").is_file()
-    assert len(dir(facekp)) >= 20
+    stub = ast.parse((PACKAGE / "__init__.pyi").read_text(encoding="utf-8"))
+    typed = {one.asname: (node.module, one.name) for node in stub.body if isinstance(node, ast.ImportFrom) for one in node.names}
+    assert set(dir(facekp)) == typed.keys() >= {"predict", "load_faces", "Faces", "train"}
+    for name, (module, original) in typed.items():
+        assert getattr(facekp, name) is getattr(importlib.import_module(f"facekp.{module}"), original), name
