@@ -1,5 +1,7 @@
 "facekp.augment and facekp.augment_bulk: points move with the grey values, fifteen stay fifteen, and the bulk computation equals the plain recipe."
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -269,3 +271,10 @@ def test_nothing_to_do_and_wrong_amounts():
         augment_faces(faces, copies=-1)
     with pytest.raises(UserError, match="workers = 0, expected 1 or more"):
         augment_faces(faces, workers=0)
+
+
+def test_the_notebook_of_the_bulk_computation_states_the_recorded_speed():
+    root = Path(__file__).resolve().parents[2]
+    record = json.loads((root / "results" / "benchmarks" / "augmentation.json").read_text(encoding="utf-8"))
+    cells = json.loads((root / "nbs" / "library" / "augment_bulk.ipynb").read_text(encoding="utf-8"))["cells"]
+    assert f"{record['ratios']['one worker / albumentations']:.1f} times as many copies" in "".join(cells[0]["source"])
