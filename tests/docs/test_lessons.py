@@ -47,14 +47,14 @@ def test_exercises_have_a_starter_a_check_and_a_solution_that_is_not_shown(path)
 
 
 @each_lesson
-def test_a_lesson_is_no_library(path):
+def test_a_lesson_has_little_visible_code(path):
     visible = [line for cell in read_cells(path) if cell["cell_type"] == "code" and not set(FOLDED) & set(tags(cell)) and not has_figure(cell)
                for line in cell["source"].splitlines() if line.strip() and not line.startswith("#|")]
     assert len(visible) <= 120, f"{len(visible)} lines of visible code without a figure"
 
 
 @each_lesson
-def test_a_lesson_takes_a_session(path):
+def test_a_lesson_has_the_size_of_a_session(path):
     cells = read_cells(path)
     assert 25 <= len(cells) <= 40
     assert 3 <= sum(cell["source"].count("**Quiz") for cell in cells if cell["cell_type"] == "markdown") <= 5

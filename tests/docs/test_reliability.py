@@ -22,7 +22,7 @@ def tool(name: str):
 
 
 @pytest.mark.parametrize(("record", "parts"), [("reliability", "reliability"), ("load", "load")])
-def test_every_part_was_measured_and_says_on_what(record, parts, monkeypatch):
+def test_every_part_was_measured_and_names_its_machine(record, parts, monkeypatch):
     monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
     planned, measured = list(tool(parts).PARTS), RECORDS[record]
     assert sorted(measured) == sorted(planned), f"run tools/{parts}.py --part for what is missing"
@@ -63,7 +63,7 @@ def test_no_recorded_test_failed():
         assert not part["notebooks_failed"] and not part["tests_failed"], f"{which}: {[row for row in part['rows'] if row['failed']]}"
 
 
-def test_threads_stayed_within_the_bounds_that_are_told():
+def test_threads_stayed_within_the_stated_bounds():
     told = RECORDS["reliability"]["threads"]
     for row in told["rows"]:
         first, second = row["threads"].split(" and ")

@@ -28,14 +28,14 @@ def test_every_measured_number_is_filled_in_from_a_record():
     assert numbers <= GIVEN, f"fill these in from results/: {numbers - GIVEN}"
 
 
-def test_the_pictures_of_the_talk_exist_and_have_words():
+def test_the_pictures_of_the_talk_exist_and_have_alternative_text():
     pictures = re.findall(r'picture\("(.+?)", "(.+?)"(?:, \(.+?\))?\)', SOURCE)
     assert len(pictures) == SOURCE.count("picture(") and pictures and SOURCE.count("figure(") >= 5
     for name, alternative in pictures:
         assert (ROOT / "photos" / name).is_file() and alternative.strip(), name
 
 
-def test_what_the_slides_say_still_holds():
+def test_statements_of_the_slides_hold_for_the_records():
     error = {row["labels"]: float(row["rmse"]) for row in deck.cells("cnn", 0)}
     assert error["complete"] < min(error["ffill"], error["knn"], error["ridge"])
     assert set(deck.count_verdicts("noNA against forward fill")) == {"lower"} and "higher" not in deck.count_verdicts("noNA against KNN")

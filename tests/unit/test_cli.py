@@ -101,7 +101,7 @@ def test_make_info_train_evaluate_compare(tmp_path):
 
 
 @pytest.mark.parametrize("model", [pytest.param("baseline", marks=pytest.mark.long), pytest.param("cnn", marks=pytest.mark.long), "heatmap"])
-def test_a_trained_net_is_read_again_by_a_process_that_never_built_one(tmp_path, model):
+def test_a_trained_network_is_loaded_by_a_process_that_never_built_one(tmp_path, model):
     trained = run_command("train", "--model", model, "--data", "synthetic:240", "--images", 64, "--out", "run", cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
     scored = run_command("evaluate", "--model", "run", "--data", "synthetic:240", "--json", cwd=tmp_path)
@@ -132,7 +132,7 @@ def test_runs_on_different_faces_are_not_compared(tmp_path):
     assert answer.returncode == 2 and "tested on different faces" in answer.stderr
 
 
-def test_course_stopped_and_called_again_goes_on(tmp_path):
+def test_a_stopped_course_resumes(tmp_path):
     (tmp_path / "settings.ini").write_text("[quick]\nmodels = mean baseline\nlabels = complete masked\naugment = 1\nbaseline_images = 500\n")
     first = run_command("course", "--data", "synthetic:400", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
@@ -160,7 +160,7 @@ def test_check_names_every_broken_row(tmp_path):
     assert "row 1" in answer.stdout and "row 3" in answer.stdout and "row 2" not in answer.stdout
 
 
-def test_an_npz_of_ones_own(tmp_path):
+def test_training_on_an_npz_file_of_the_user(tmp_path):
     rng = np.random.default_rng(0)
     points = (MEAN_FACE + rng.normal(0, 2, (40, 15, 2))).astype(np.float32)
     np.savez(tmp_path / "own.npz", images=rng.integers(0, 255, (40, 96, 96), dtype=np.uint8), points=points,

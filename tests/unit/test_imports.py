@@ -126,7 +126,7 @@ for name in names:  # each in a separate process, which starts without any modul
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_importing_a_module_loads_only_what_the_graph_says():
+def test_importing_a_module_loads_only_what_its_source_imports():
     graph = import_graph()
 
     def reachable(name):
@@ -167,7 +167,7 @@ def run_without_extras(code: str, *arguments: str, cwd: Path = ROOT) -> str:
     return done.stdout
 
 
-def test_the_base_installation_imports_its_modules_and_the_others_say_what_they_need():
+def test_the_base_installation_imports_its_modules_and_the_others_name_their_extra():
     told = json.loads(run_without_extras("""
 told = {}
 for name in json.loads(sys.argv[1]):
