@@ -9,7 +9,7 @@ from .inference.landmarker import load as load
 from .inference.landmarker import predict as predict
 from .inference.prediction import Prediction as Prediction
 from .inference.results import Face as Face
-from .inference.tracking import track as track
+from .inference.tracked_video import track as track
 from .jobs import compare as compare
 from .jobs import evaluate as evaluate
 from .jobs import export_model as export_model

@@ -7,13 +7,12 @@ Docs: https://facekp.github.io/facekp/library/inference/tracking.html.md"""
 # %% auto #0
 __all__ = ['NOISE_SPEED', 'POINT_NOISE_SPEED', 'POINT_SHARE', 'VERIFY_EVERY', 'SEARCH_EVERY', 'THOROUGH_EVERY', 'FOLLOW_SIGMA',
            'MOMENT', 'FOLLOW_SHIFT', 'FOLLOW_SCALE', 'SECOND_PASS_SHIFT', 'OneEuroFilter', 'predict_crop',
-           'follow_faces', 'FaceTracker', 'TrackedFrame', 'track']
+           'follow_faces', 'FaceTracker']
 
-# %% ../../nbs/library/inference/tracking.ipynb #5bec2d3b
+# %% ../../nbs/library/inference/tracking.ipynb #3eb8fc41
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
@@ -21,13 +20,10 @@ import numpy as np
 
 from ..errors import UserError
 from ..geometry import Crop, crop_image, face_crop, to_image
-from ..images import encode_png
-from .drawing import draw_predictions
 from .keypoint_model import KeypointModel
-from .landmarker import FaceLandmarker, load, same_place
+from .landmarker import FaceLandmarker, same_place
 from .results import Face
 from .shots import OTHER_FACE, SAME_FACE, SAME_SHOT, face_similarity, face_thumbnail, frame_similarity, frame_thumbnail
-from ..video import read_frames
 
 # %% ../../nbs/library/inference/tracking.ipynb #736938fd
 NOISE_SPEED, POINT_NOISE_SPEED = 2.0, 6.0  # pixels of the crop per second: apparent speed at rest of all points together, and of a single point
@@ -285,32 +281,3 @@ def _new_filter(smoothing: bool | OneEuroFilter) -> OneEuroFilter | None:
     if isinstance(smoothing, OneEuroFilter):
         return OneEuroFilter(smoothing.min_cutoff, smoothing.beta, smoothing.derivative_cutoff)
     return OneEuroFilter() if smoothing else None
-
-# %% ../../nbs/library/inference/tracking.ipynb #545df4cd
-class TrackedFrame(NamedTuple):
-    "A frame of a video with its faces."
-    number: int  # 0 for the first frame
-    seconds: float  # presentation time since the first frame
-    image: np.ndarray  # uint8 [H,W,3], RGB
-    faces: list[Face]  # with track_id: one face in one shot
-
-    def draw(self) -> np.ndarray:  # uint8 [H,W,3], RGB
-        "Return the frame with boxes, keypoints and track ids."
-        return draw_predictions(self.image, self.faces)
-
-    def _repr_png_(self) -> bytes:
-        "Return the PNG that a notebook shows, at most 1200 pixels wide."
-        return encode_png(self.draw())
-
-
-def track(
-    source: str | Path | int,  # a video file, an animated GIF, WebP or PNG, or the number of a webcam
-    landmarker: FaceLandmarker | None = None,  # finds the faces; None: a landmarker with the default model
-    smoothing: bool | OneEuroFilter = True,  # False: leave the points as predicted; a filter: use its settings for every face
-    search_every: int = SEARCH_EVERY,  # frames between two searches of the whole frame, 1 or more
-) -> Iterator[TrackedFrame]:  # the frames in order
-    "Track the faces of a video frame by frame. Raises UserError for a source that is not a video."
-    landmarker = landmarker or load()
-    tracker = FaceTracker(landmarker, search_every, smoothing)
-    for number, frame in enumerate(read_frames(source, landmarker.max_pixels)):
-        yield TrackedFrame(number, frame.seconds, frame.image, tracker.next(frame.image, frame.seconds))

@@ -15,7 +15,7 @@ from facekp.errors import UserError
 from facekp.experiments.plan import list_trials
 from facekp.inference.landmarker import load
 from facekp.inference.outputs import predict_files
-from facekp.inference.tracking import track
+from facekp.inference.tracked_video import track
 from facekp.jobs import settings_with
 from facekp.options import jobs_of
 from facekp.synthetic.kaggle_files import write_kaggle_folder

@@ -18,7 +18,8 @@ from facekp.images import read_image
 from facekp.inference.drawing import draw_predictions
 from facekp.inference.landmarker import load
 from facekp.inference.outputs import predict_files
-from facekp.inference.tracking import FaceTracker, OneEuroFilter, track
+from facekp.inference.tracked_video import track
+from facekp.inference.tracking import FaceTracker, OneEuroFilter
 from facekp.inference.video_file import VideoFile
 from facekp.keypoints import MEAN_FACE
 from facekp.synthetic.head import estimate_pose

@@ -27,7 +27,7 @@ DYNAMIC = {"facekp.models.registry": [f"facekp.models.zoo.{module.name}" for mod
 BASE = ("cli", "completion", "labels", "inference.formats", "export.targets", "jobs", "config", "errors", "faces", "files", "images", "video", "geometry", "keypoints", "conventions", "plots", "clear_faces", "metrics", "evaluation",
         "eda", "eda_plots", "tables", "statistics", "label_errors", "label_audit", "audit", "audit_report", "models.registry",
         "data.sources", "data.kaggle", "data.kaggle_download", "data.npz", "data.w300", "data.split", "data.duplicates", "synthetic.renderer", "synthetic.dataset",
-        "inference.landmarker", "inference.outputs", "inference.prediction", "inference.results", "inference.schema", "inference.alignment", "inference.head_pose", "inference.expression", "inference.tracking", "inference.keypoint_model")
+        "inference.landmarker", "inference.outputs", "inference.prediction", "inference.results", "inference.schema", "inference.alignment", "inference.head_pose", "inference.expression", "inference.tracking", "inference.tracked_video", "inference.keypoint_model")
 
 
 def module_files() -> dict[str, Path]:
