@@ -232,7 +232,7 @@ def evaluate(
         scores["by_source"] = rmse_by_source(predicted, faces.points, second)
     return scores
 
-# %% ../nbs/library/jobs.ipynb #96c751f8
+# %% ../nbs/library/jobs.ipynb #72f0796d
 @dataclass(frozen=True)
 class Submission:
     "A submission file and its score, if the truth is known."
@@ -252,7 +252,8 @@ def submit(
 ) -> Submission:  # the file, its counts and scores
     "Predict every row of IdLookupTable.csv in one file. Raises UserError for data without a test set and for an existing file."
     from facekp.data.kaggle import load_kaggle_test
-    from facekp.experiments.kaggle import read_requests, score_submission, write_submission
+    from facekp.experiments.kaggle import read_requests, write_submission
+    from facekp.experiments.kaggle_score import score_submission
 
     _check_free([Path(out)], overwrite)
     check_folder(Path(out).parent)
@@ -272,12 +273,12 @@ def submit(
     scores = score_submission(path, requests, truth) if truth.is_file() else {}
     return Submission(Path(path), len(requests.row_id), len(test), int(requests.second.sum()), 1 + (models.models[0] is not models.models[1]), scores)
 
-# %% ../nbs/library/jobs.ipynb #833a7d6d
+# %% ../nbs/library/jobs.ipynb #1b8c00d3
 def compare(
     runs: "list[str | Path]",  # folders of runs, record.json files, or folders of results with runs.csv
 ) -> pd.DataFrame:  # one row per run, best first: model, labels, augment, seed, rmse with low and high in px, accuracy, seconds; attrs: data, n_test
     "Compare runs that were scored on the same test faces. Raises UserError for other runs."
-    from facekp.experiments.statistics import rows_of_runs
+    from facekp.experiments.results import rows_of_runs
 
     rows, data = rows_of_runs(runs)
     if len({described["sha256"]["test"] for described in data}) > 1:

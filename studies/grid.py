@@ -32,7 +32,8 @@ from facekp.data.duplicates import near_duplicates
 from facekp.data.npz import load_npz
 from facekp.data.split import split_by_group
 from facekp.experiments.plan import Split, describe_weights, find_weights
-from facekp.experiments.planned import compare_as_planned, read_plan
+from facekp.experiments.planned import compare_as_planned
+from facekp.experiments.planned_table import read_plan
 from facekp.experiments.record import describe_data, make_record
 from facekp.experiments.report import write_report
 from facekp.experiments.results import Study, add_runs, has_study, read_study

@@ -6,13 +6,13 @@ Docs: https://facekp.github.io/facekp/library/experiments/results.html.md"""
 
 # %% auto #0
 __all__ = ['STUDY_SCHEMA', 'HISTORY_COLUMNS', 'Study', 'study_from_records', 'merge_studies', 'write_study', 'read_study',
-           'add_runs', 'has_study']
+           'add_runs', 'has_study', 'rows_of_runs']
 
-# %% ../../nbs/library/experiments/results.ipynb #cf1002eb
+# %% ../../nbs/library/experiments/results.ipynb #133b28c9
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,10 @@ import pandas as pd
 
 from ..errors import UserError
 from ..evaluation import METRICS
-from .record import Record
+from .record import Record, read_record
 from ..files import atomic_path, write_json, write_text
 from ..keypoints import KEYPOINTS
+from ..statistics import bootstrap_means, confidence_interval
 
 # %% ../../nbs/library/experiments/results.ipynb #84437b48
 STUDY_SCHEMA = 2  # version of the files; a reader refuses newer ones. 2: NME names its normaliser, nme -> nme_eye_centers
@@ -205,3 +206,30 @@ def has_study(
 ) -> bool:  # True if runs.csv exists
     "Tell whether a folder contains the results of a study."
     return (Path(folder) / "runs.csv").is_file()
+
+# %% ../../nbs/library/experiments/results.ipynb #e11e0418
+def rows_of_runs(
+    places: Iterable[str | Path],  # folders of runs with record.json, record.json files, or folders of studies with runs.csv
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:  # one row per run: model, labels, augment, seed, rmse, low and high in pixels, accuracy, seconds; and the description of the data of each place
+    "Read single runs and whole studies as rows of one table. Raises UserError for a place that contains neither."
+    rows, data = [], []
+    for place in {Path(place).resolve(): Path(place) for place in places}.values():  # each once
+        record_path = place / "record.json" if place.is_dir() else place
+        if record_path.is_file():
+            record = read_record(record_path)
+            low, high = record.metrics["intervals"]["rmse"]
+            rows.append({"model": record.model, "labels": record.labels, "augment": record.augment, "seed": record.seed,
+                         "rmse": record.metrics["rmse"], "low": low, "high": high, "accuracy": record.metrics["accuracy"], "seconds": record.seconds})
+            data.append(record.data)
+            continue
+        if not place.exists():
+            raise UserError(f"{place}: no such file or folder; expected the folder of a run or of a study")
+        if place.is_dir() and not (place / "meta.json").exists():
+            raise UserError(f"{place}: not the results of a study or of a finished run; expected record.json, as facekp train writes it at the end, or runs.csv and meta.json")
+        study = read_study(place)
+        for run, row in study.runs.iterrows():
+            low, high = np.sqrt(confidence_interval(bootstrap_means(study.errors_of(str(run)), study.groups)))
+            rows.append({name: row[name] for name in ("model", "labels", "augment", "seed", "rmse")} | {"low": low, "high": high}
+                        | {name: row[name] for name in ("accuracy", "seconds")})
+        data.append(study.meta["data"])
+    return rows, data

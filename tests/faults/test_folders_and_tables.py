@@ -356,7 +356,8 @@ def test_lists_of_values_are_not_mistaken_for_faces(competition):
 @pytest.mark.parametrize("text", ["", "RowId,Location\n", "RowId,Location\n1,2\n1,2\n", "RowId;Location\n1;2\n", "RowId,Location\n1,x\n", "RowId,Location\n-5,3\n", "Row,Location\n1,2\n"])
 def test_invalid_submissions_are_not_scored(text, competition):
     "kind: 16 | what: a submission that is empty, truncated, repeated or has other columns | gets: a one-line error that names the file"
-    from facekp.experiments.kaggle import read_requests, score_submission
+    from facekp.experiments.kaggle import read_requests
+    from facekp.experiments.kaggle_score import score_submission
 
     test, lookup = load_kaggle_test(competition)
     (competition / "answers.csv").write_text(text)

@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facekp.experiments.planned import bootstrap_difference, bootstrap_p_value, holm_adjust, read_plan
+from facekp.experiments.planned import bootstrap_difference, bootstrap_p_value, holm_adjust
+from facekp.experiments.planned_table import read_plan
 from facekp.models.registry import list_models
 from facekp.statistics import bootstrap_means, confidence_interval
 
