@@ -7,9 +7,10 @@ Docs: https://facekp.github.io/facekp/library/cli_jobs.html.md"""
 # %% auto #0
 __all__ = ['RUN']
 
-# %% ../nbs/library/cli_jobs.ipynb #94855106
+# %% ../nbs/library/cli_jobs.ipynb #e24f5d15
 import argparse
 import contextlib
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -155,7 +156,7 @@ def _run_evaluate(options: argparse.Namespace) -> None:
     if "by_source" in scores:
         print(_by_source(scores["by_source"]))
 
-# %% ../nbs/library/cli_jobs.ipynb #05d9a09c
+# %% ../nbs/library/cli_jobs.ipynb #08797997
 def _run_submit(options: argparse.Namespace) -> None:
     "Write a submission and print what it contains."
     from facekp.jobs import submit
@@ -175,11 +176,11 @@ def _run_compare(options: argparse.Namespace) -> None:
 
     table = compare(options.runs)
     print(f"tested on {table.attrs['n_test']} faces of {table.attrs['data']}")
-    shown = table.assign(interval=[f"{low:.2f}-{high:.2f}" for low, high in zip(table.low, table.high)])
+    shown = table.assign(interval=["-" if math.isnan(low) else f"{low:.2f}-{high:.2f}" for low, high in zip(table.low, table.high)])
     columns = {"model": "model", "labels": "labels", "augment": "copies", "seed": "seed", "rmse": "RMSE px", "interval": "95% interval",
                "accuracy": "accuracy", "seconds": "seconds"}
     formats = {"RMSE px": "{:.2f}".format, "accuracy": "{:.1%}".format, "seconds": "{:.0f}".format}
-    print(shown[list(columns)].rename(columns=columns).to_string(index=False, formatters=formats))
+    print(shown[list(columns)].rename(columns=columns).to_string(index=False, formatters=formats, na_rep="-"))
 
 # %% ../nbs/library/cli_jobs.ipynb #c8f48a3f
 def _run_course(options: argparse.Namespace) -> None:

@@ -273,10 +273,10 @@ def submit(
     scores = score_submission(path, requests, truth) if truth.is_file() else {}
     return Submission(Path(path), len(requests.row_id), len(test), int(requests.second.sum()), 1 + (models.models[0] is not models.models[1]), scores)
 
-# %% ../nbs/library/jobs.ipynb #1b8c00d3
+# %% ../nbs/library/jobs.ipynb #af89064d
 def compare(
     runs: "list[str | Path]",  # folders of runs, record.json files, or folders of results with runs.csv
-) -> pd.DataFrame:  # one row per run, best first: model, labels, augment, seed, rmse with low and high in px, accuracy, seconds; attrs: data, n_test
+) -> pd.DataFrame:  # one row per run, best first: model, labels, augment, seed, rmse with low and high in px, accuracy, seconds (NaN where the records lack them); attrs: data, n_test
     "Compare runs that were scored on the same test faces. Raises UserError for other runs."
     from facekp.experiments.results import rows_of_runs
 

@@ -207,10 +207,10 @@ def has_study(
     "Tell whether a folder contains the results of a study."
     return (Path(folder) / "runs.csv").is_file()
 
-# %% ../../nbs/library/experiments/results.ipynb #e11e0418
+# %% ../../nbs/library/experiments/results.ipynb #12c43375
 def rows_of_runs(
     places: Iterable[str | Path],  # folders of runs with record.json, record.json files, or folders of studies with runs.csv
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:  # one row per run: model, labels, augment, seed, rmse, low and high in pixels, accuracy, seconds; and the description of the data of each place
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:  # one row per run: model, labels, augment, seed, rmse, low and high in pixels, accuracy, seconds (NaN where the records lack them); and the description of the data of each place
     "Read single runs and whole studies as rows of one table. Raises UserError for a place that contains neither."
     rows, data = [], []
     for place in {Path(place).resolve(): Path(place) for place in places}.values():  # each once
@@ -228,8 +228,10 @@ def rows_of_runs(
             raise UserError(f"{place}: not the results of a study or of a finished run; expected record.json, as facekp train writes it at the end, or runs.csv and meta.json")
         study = read_study(place)
         for run, row in study.runs.iterrows():
-            low, high = np.sqrt(confidence_interval(bootstrap_means(study.errors_of(str(run)), study.groups)))
+            squared = study.errors_of(str(run))
+            same = np.isclose(np.sqrt(squared.mean()), row.rmse, rtol=1e-4)  # not where test labels are missing: the RMSE weights labels, these errors weight faces
+            low, high = np.sqrt(confidence_interval(bootstrap_means(squared, study.groups))) if same else (np.nan, np.nan)
             rows.append({name: row[name] for name in ("model", "labels", "augment", "seed", "rmse")} | {"low": low, "high": high}
-                        | {name: row[name] for name in ("accuracy", "seconds")})
+                        | {name: row.get(name, np.nan) for name in ("accuracy", "seconds")})
         data.append(study.meta["data"])
     return rows, data

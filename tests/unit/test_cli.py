@@ -4,12 +4,17 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from command import run_command
 
+from facekp.cli import main
+from facekp.jobs import compare
 from facekp.keypoints import MEAN_FACE
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def facekp(*arguments, cwd=None):
@@ -98,6 +103,19 @@ def test_make_info_train_evaluate_compare(tmp_path):
     assert scores["n_faces"] == 240 and 1 < scores["rmse"] < 8
     table = run_command("compare", "complete", "masked", cwd=tmp_path)
     assert table.returncode == 0 and table.stdout.count("mean") == 2, table.stderr
+
+
+@pytest.mark.parametrize("folder", sorted(path.parent for path in (ROOT / "results").rglob("runs.csv")), ids=lambda path: path.name)
+def test_every_published_study_can_be_compared(folder, capsys, monkeypatch):
+    table = compare([folder])
+    assert len(table) == len((folder / "runs.csv").read_text().splitlines()) - 1 and table.rmse.is_monotonic_increasing
+    known = table.low.notna()
+    assert ((table.low < table.rmse) & (table.rmse < table.high))[known].all()
+    monkeypatch.setattr("facekp.jobs.compare", lambda runs: table)  # its bootstrap takes a while
+    assert main(["compare", str(folder)]) == 0
+    rows = capsys.readouterr().out.splitlines()[2:]
+    assert len(rows) == len(table) and "nan" not in "".join(rows).lower()
+    assert [" - " in row for row in rows] == (table.accuracy.isna() | ~known).tolist()
 
 
 @pytest.mark.parametrize("model", [pytest.param("baseline", marks=pytest.mark.long), pytest.param("cnn", marks=pytest.mark.long), "heatmap"])
