@@ -93,7 +93,7 @@ def main() -> None:
     rest, faces = split_by_group(load_faces(options.faces), 0.2, 0)
     rng = np.random.default_rng(0)
     faces = faces[np.sort(rng.permutation(len(faces))[:options.count])]
-    watched = rest.images[rng.permutation(len(rest))[:500]]
+    calibration_images = rest.images[rng.permutation(len(rest))[:500]]
     model = load_model(options.model)
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
@@ -102,7 +102,7 @@ def main() -> None:
         files = {"keras": folder / "net.keras"}
         for name, (format, further) in VARIANTS.items():
             ending = {"onnx": ".onnx", "lite": ".tflite"}.get(format[:4], "")
-            files[name] = export_network(model, folder / f"{name.replace(', ', '-').replace(' ', '-')}{ending}", format, watched, **further)
+            files[name] = export_network(model, folder / f"{name.replace(', ', '-').replace(' ', '-')}{ending}", format, calibration_images, **further)
         sizes = {name: size_of(path) for name, path in files.items()}
         turns = [{name: in_own_process(path, folder / "images.npy", options.seconds) for name, path in files.items()} for _ in range(options.turns)]
     expected, rows = np.array(turns[0]["keras"]["points"]), {}

@@ -78,14 +78,14 @@ def measure_detection(detector, faces) -> dict:
             scale = width / IMAGE_SIZE
             small = cv2.resize(image, (width, width), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
             border = int(width * 0.6)
-            picture = cv2.copyMakeBorder(small, border, border, border, border, cv2.BORDER_REPLICATE)
-            answer = detector.predict(picture)
-            if answer.faces:
+            padded = cv2.copyMakeBorder(small, border, border, border, border, cv2.BORDER_REPLICATE)
+            prediction = detector.predict(padded)
+            if prediction.faces:
                 found += 1
-                points.append(((answer[0].points + 0.5 - border) / scale) - 0.5)
+                points.append(((prediction[0].points + 0.5 - border) / scale) - 0.5)
                 truth.append(label)
-                confidence.append(answer[0].confidence)
-                uncertain += bool(answer[0].flags)
+                confidence.append(prediction[0].confidence)
+                uncertain += bool(prediction[0].flags)
         errors = np.array([rmse(predicted[None], label[None]) for predicted, label in zip(points, truth)])
         result[str(width)] = {"found": found / len(faces), "rmse": rmse(np.array(points), np.array(truth)) if points else None,
                               "median_face_rmse": float(np.median(errors)) if points else None,
@@ -112,11 +112,11 @@ def cold_start(photo: Path) -> dict:
 def measure_speed(photo: Path, repeats: int = 40) -> dict:
     "Measure images per second of CPU time on one thread, with files read from disk, for several sizes of the photo."
     detector, result = facekp.load(threads=1), {}
-    picture = Image.fromarray(read_image(photo))
+    image = Image.fromarray(read_image(photo))
     with tempfile.TemporaryDirectory() as folder:
         for side in (128, 160, 256, 512, 1024, 2048):
             path = Path(folder) / f"{side}.jpg"
-            picture.resize((side, side), Image.Resampling.LANCZOS).save(path, quality=92)
+            image.resize((side, side), Image.Resampling.LANCZOS).save(path, quality=92)
             assert len(detector.predict(path)) == 1, f"{side}: the face is not found"
             times = []
             for _ in range(max(5, repeats * 256 // max(side, 256))):
@@ -134,9 +134,9 @@ def measure_speed(photo: Path, repeats: int = 40) -> dict:
 def measure_memory(photo: Path, count: int) -> dict:
     "Measure the peak memory of the process after 100 images and after all."
     detector = facekp.load(threads=1)
-    picture = np.asarray(Image.fromarray(read_image(photo)).resize((128, 128)))
+    image = np.asarray(Image.fromarray(read_image(photo)).resize((128, 128)))
     for index in range(count):
-        detector.predict(np.roll(picture, index % 7, axis=1))
+        detector.predict(np.roll(image, index % 7, axis=1))
         if index == 99:
             early = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"pictures": count, "mb_after_100": early, "mb_after_all": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}

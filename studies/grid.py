@@ -9,7 +9,7 @@ The photographs are split by photo; the test set of the earlier comparison (HELE
   fine_tuned  the best frozen configuration of each pretrained model, fine-tuned for half of the budget
   ablation    coordinates or heatmaps on one trunk, batch normalisation, masked loss, augmentation, one at a time
   curves      200, 400, 800 and all photographs for cnn, heatmap and mobilenetv2
-  report      tables, and the answers to planned_comparisons.csv
+  report      tables, and the results of planned_comparisons.csv
 Without one, all are done in this order. Each run is written to results/grid_<gaps>[_<stage>]/ at once and never trained again, so the same command
 continues after an interruption. One process at a time. Backbones stay frozen in the grid; their features are computed once per data set and kept in --cache,
 outside the repository (some GB). A pretrained model without a file in --weights is listed in not_run.md: make it with studies/transfer.py pretrain.
@@ -246,16 +246,16 @@ def run_stage(stage: str, work: Work) -> None:
 
 
 def report(work: Work) -> None:
-    "Write tables, the answers to the planned comparisons, and what is missing."
+    "Write tables, the results of the planned comparisons, and what is missing."
     study = work.study("grid")
     if study is None:
         return
     write_report(study, work.folder)
-    answers = compare_as_planned(study, read_plan(Path(__file__).with_name("planned_comparisons.csv")))
-    write_text(work.folder / "planned.csv", answers.round(6).to_csv(index=False, lineterminator="\n"))
+    comparisons = compare_as_planned(study, read_plan(Path(__file__).with_name("planned_comparisons.csv")))
+    write_text(work.folder / "planned.csv", comparisons.round(6).to_csv(index=False, lineterminator="\n"))
     missing = [trial.name for trial in grid_trials(work) if trial.name not in study.runs.index]
     write_text(work.folder / "not_run.md", "".join(f"- {name}\n" for name in missing))
-    print(pd.DataFrame(answers).verdict.value_counts().to_string(), f"\n{len(study)} runs, {len(missing)} trials of the grid missing", flush=True)
+    print(pd.DataFrame(comparisons).verdict.value_counts().to_string(), f"\n{len(study)} runs, {len(missing)} trials of the grid missing", flush=True)
 
 
 def settings_of(options: argparse.Namespace) -> Settings:

@@ -43,12 +43,12 @@ def run(name: str, seed: int, rest: Faces, test: Faces, images: int, copies: int
     train, validation = split_by_group(rest, 0.2, seed)
     options = {"images_shown": images, "batch_size": 32, "learning_rate": model_spec(name).learning_rate, "seed": seed, "patience": 1000, "show_progress": False}
     result: dict[str, Any] = {"model": name, "seed": seed, "images": images, "copies": copies, "photographs": len(np.unique(rest.group))}
-    for kind, learned, held in (("copies split at random", mixed[:cut], mixed[cut:]), ("photographs split first", augment_faces(train, copies, seed=seed, workers=1), validation)):
+    for kind, training_faces, held in (("copies split at random", mixed[:cut], mixed[cut:]), ("photographs split first", augment_faces(train, copies, seed=seed, workers=1), validation)):
         set_seeds(seed)
-        done = fit(build_model(name, learned), learned, held, **options)
-        first = np.unique(learned.group, return_index=True)[1]
-        result[kind] = {"training rows": scores(done.model, learned[np.sort(first)]), "validation rows": scores(done.model, held), "unseen photographs": scores(done.model, test),
-                        "validation photographs also in training": float(np.isin(held.group, learned.group).mean()), "seconds": round(done.seconds, 1), "epochs": done.epochs}
+        done = fit(build_model(name, training_faces), training_faces, held, **options)
+        first = np.unique(training_faces.group, return_index=True)[1]
+        result[kind] = {"training rows": scores(done.model, training_faces[np.sort(first)]), "validation rows": scores(done.model, held), "unseen photographs": scores(done.model, test),
+                        "validation photographs also in training": float(np.isin(held.group, training_faces.group).mean()), "seconds": round(done.seconds, 1), "epochs": done.epochs}
     return result
 
 
@@ -79,9 +79,9 @@ def main(arguments: list[str] | None = None) -> None:
             entry = run(name, seed, rest, test, options.images, options.copies)
             record["runs"].append(entry)
             write_measurement(options.out, {"runs": record["runs"]}, f"{command}", data)
-            told = {kind: {part: round(entry[kind][part]["mse"], 2) for part in ("training rows", "validation rows", "unseen photographs")}
+            errors = {kind: {part: round(entry[kind][part]["mse"], 2) for part in ("training rows", "validation rows", "unseen photographs")}
                     for kind in ("copies split at random", "photographs split first")}
-            print(name, seed, told, flush=True)
+            print(name, seed, errors, flush=True)
 
 
 if __name__ == "__main__":

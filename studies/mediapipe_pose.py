@@ -61,7 +61,7 @@ def main() -> None:
         padded = cv2.resize(cv2.copyMakeBorder(image, BORDER, BORDER, BORDER, BORDER, cv2.BORDER_REPLICATE), (side, side), interpolation=cv2.INTER_CUBIC)
         found = mesh.process(np.repeat(padded[..., None], 3, axis=2)).multi_face_landmarks
         if found:
-            seen = np.array([(mark.x, mark.y, -mark.z) for mark in (found[0].landmark[number] for number in numbers)])
+            seen = np.array([(landmark.x, landmark.y, -landmark.z) for landmark in (found[0].landmark[number] for number in numbers)])
             rotations[row] = fit_rotation(head, seen, weights)
     np.savez_compressed(options.out, rotation=rotations, mediapipe=mediapipe.__version__)
     print(f"{np.isfinite(rotations[:, 0, 0]).sum()} of {len(images)} faces found")

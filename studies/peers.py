@@ -159,9 +159,9 @@ def main() -> None:
             from facekp.models.files import load_model
 
             path = export_network(load_model(run), Path(folder) / f"{name}.onnx", weights="float32")
-            told = read_record(Path(run) / "record.json") if Path(run).is_dir() else None
-            notes[name] = told and {"labels": told.labels, "augment": told.augment, "images_shown": told.images_shown, "seed": told.seed, "seconds": round(told.seconds),
-                                    **{key: value for key, value in told.data.items() if key.startswith("n_") or key == "gaps"}}
+            run_record = read_record(Path(run) / "record.json") if Path(run).is_dir() else None
+            notes[name] = run_record and {"labels": run_record.labels, "augment": run_record.augment, "images_shown": run_record.images_shown, "seed": run_record.seed, "seconds": round(run_record.seconds),
+                                    **{key: value for key, value in run_record.data.items() if key.startswith("n_") or key == "gaps"}}
             add(name, lambda path=path: open_points(path), path.stat().st_size)
         mean = np.nanmean(train.points, axis=0)
         models["mean face"], sizes["mean face"], loads["mean face"] = lambda images: np.tile(mean, (len(images), 1, 1)), MEAN_FACE.nbytes, 0.0

@@ -40,7 +40,7 @@ def open_mediapipe(attention: bool):
 
     def find(image: np.ndarray) -> list:
         size = np.array(image.shape[1::-1])
-        faces = [np.array([[mark.x, mark.y] for mark in face.landmark]) * size - 0.5 for face in mesh.process(image).multi_face_landmarks or []]
+        faces = [np.array([[landmark.x, landmark.y] for landmark in face.landmark]) * size - 0.5 for face in mesh.process(image).multi_face_landmarks or []]
         return [[np.mean(face[rows], axis=0).tolist() for rows in MESH] for face in faces]
 
     return find
@@ -77,14 +77,14 @@ class Worker:
     def __call__(self, path: Path, image: np.ndarray) -> dict:
         self.process.stdin.write(f"{path}\n")
         self.process.stdin.flush()
-        answer = json.loads(self.process.stdout.readline())
-        points = np.array(answer["points"], float)
+        result = json.loads(self.process.stdout.readline())
+        points = np.array(result["points"], float)
         if points.ndim == 3 and points.shape[1] == 68:
             from facekp.conventions import from_68_points
 
             points = np.stack([from_68_points(face) for face in points])
         points = points if points.ndim == 3 else np.zeros((0, 15, 2))
-        return {**answer, "points": points, "flagged": np.zeros(len(points), bool)}
+        return {**result, "points": points, "flagged": np.zeros(len(points), bool)}
 
 
 class Facekp:
@@ -102,7 +102,7 @@ class Facekp:
         return {**times, "points": np.array([face.points for face in faces]).reshape(-1, 15, 2), "flagged": np.array([bool(face.flags) for face in faces], bool)}
 
 
-# ---------------------------------------------------------------- pictures
+# ---------------------------------------------------------------- images
 
 def photographs(folder: Path) -> Iterator[tuple[str, Path, np.ndarray]]:
     "Return the photographs of a folder with the 15 points of their faces, from .pts files named photo.pts or photo_1.pts."
@@ -110,19 +110,19 @@ def photographs(folder: Path) -> Iterator[tuple[str, Path, np.ndarray]]:
     from facekp.data.w300 import read_pts
 
     for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png")):
-        marks = sorted([*path.parent.glob(f"{path.stem}.pts"), *path.parent.glob(f"{path.stem}_[0-9]*.pts")])
-        if marks:
-            yield "photographs", path, np.stack([from_68_points(read_pts(mark)) for mark in marks])
+        point_files = sorted([*path.parent.glob(f"{path.stem}.pts"), *path.parent.glob(f"{path.stem}_[0-9]*.pts")])
+        if point_files:
+            yield "photographs", path, np.stack([from_68_points(read_pts(file)) for file in point_files])
 
 
-def composed(faces, pictures: list[np.ndarray], folder: Path, portraits: int, sheets: int) -> Iterator[tuple[str, Path, np.ndarray]]:
+def composed(faces, backgrounds: list[np.ndarray], folder: Path, portraits: int, sheets: int) -> Iterator[tuple[str, Path, np.ndarray]]:
     "Write images of 10 megapixels with one face each, and collages of 30 faces, to a folder."
     sys.path.insert(0, str(Path(__file__).parents[1] / "recipes" / "default"))
-    from confidence import blend, piece
+    from confidence import blend, random_crop
 
     rng, rows = np.random.default_rng(0), np.arange(len(faces))
     for number in range(portraits):
-        scene, row = piece(pictures, rng, 3888, 2592), rng.choice(rows)
+        scene, row = random_crop(backgrounds, rng, 3888, 2592), rng.choice(rows)
         points = blend(scene, faces.images[row], faces.points[row].astype(float), int(rng.uniform(370, 1500)), rng.normal(0, 6), rng)
         yield "one face, 10 megapixels", save(folder / f"one{number}.bmp", scene), points[None]
     for interocular in (67, 34, 17, 11):
@@ -130,21 +130,21 @@ def composed(faces, pictures: list[np.ndarray], folder: Path, portraits: int, sh
             side = round(interocular / 34.6 * 96)
             tiles, points = [], []
             for row in rng.permutation(rows)[:30]:
-                tile = piece(pictures, rng, round(1.5 * side) + 1, round(1.5 * side) + 1)
+                tile = random_crop(backgrounds, rng, round(1.5 * side) + 1, round(1.5 * side) + 1)
                 points.append(blend(tile, faces.images[row], faces.points[row].astype(float), side, 0.0, rng) + np.array(divmod(len(tiles), 6))[::-1] * len(tile))
                 tiles.append(tile)
             sheet = np.concatenate([np.concatenate(tiles[start:start + 6], axis=1) for start in range(0, 30, 6)])
             yield f"collages, {interocular} px between the eyes", save(folder / f"sheet{interocular}_{number}.bmp", sheet), np.stack(points)
 
 
-def faceless(pictures: list[np.ndarray], folder: Path, count: int) -> Iterator[tuple[str, Path, np.ndarray]]:
+def faceless(backgrounds: list[np.ndarray], folder: Path, count: int) -> Iterator[tuple[str, Path, np.ndarray]]:
     "Return pieces of images without faces."
     sys.path.insert(0, str(Path(__file__).parents[1] / "recipes" / "default"))
-    from confidence import piece
+    from confidence import random_crop
 
     rng = np.random.default_rng(1)
     for number in range(count):
-        yield "no face", save(folder / f"no{number}.bmp", piece(pictures, rng, 1200, 900)), np.zeros((0, 15, 2))
+        yield "no face", save(folder / f"no{number}.bmp", random_crop(backgrounds, rng, 1200, 900)), np.zeros((0, 15, 2))
 
 
 def save(path: Path, image: np.ndarray) -> Path:
@@ -155,17 +155,17 @@ def save(path: Path, image: np.ndarray) -> Path:
 
 # ---------------------------------------------------------------- measuring
 
-def score_faces(answer: dict, truth: np.ndarray) -> dict:
+def score_faces(result: dict, truth: np.ndarray) -> dict:
     "Return the error of each true face as a share of the interocular distance, false detections, false detections without a flag, and times."
     from facekp.metrics import interocular_distance
 
-    found, limit = answer["points"], BOX_FOUND / FOUND if answer["points"].shape[1] == 1 else 1
+    found, limit = result["points"], BOX_FOUND / FOUND if result["points"].shape[1] == 1 else 1
     compared = truth.mean(axis=1, keepdims=True) if limit != 1 else truth
     distances = np.linalg.norm(found[None] - compared[:, None], axis=-1).mean(axis=-1).reshape(len(truth), len(found))
     errors = distances / limit / interocular_distance(truth)[:, None] if len(truth) else distances
     false = ~(errors < FOUND).any(axis=0) if len(truth) else np.ones(len(found), bool)
-    return {"errors": errors.min(axis=1, initial=np.inf), "false": int(false.sum()), "unflagged": int((false & ~answer["flagged"]).sum()), "boxes": limit != 1,
-            "ms": answer["ms"], "cpu_ms": answer["cpu_ms"]}
+    return {"errors": errors.min(axis=1, initial=np.inf), "false": int(false.sum()), "unflagged": int((false & ~result["flagged"]).sum()), "boxes": limit != 1,
+            "ms": result["ms"], "cpu_ms": result["cpu_ms"]}
 
 
 def summarise(rows: dict[str, list[dict]]) -> dict[str, dict]:
@@ -209,7 +209,7 @@ def main() -> None:
         measure(options)
 
 
-def pictures_of(options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, Path, np.ndarray]]:
+def labelled_images(options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, Path, np.ndarray]]:
     "Return all images of a run: kind, file, true points."
     from facekp.data.sources import load_faces
     from facekp.images import IMAGE_ENDINGS, read_image
@@ -230,7 +230,7 @@ def pictures_of(options: argparse.Namespace, folder: Path) -> Iterator[tuple[str
 
 
 def measure(options: argparse.Namespace) -> None:
-    "Measure all methods on all pictures, print the table and write the record."
+    "Measure all methods on all images, print the table and write the record."
     from facekp.experiments.measurement import write_measurement
     from facekp.files import hash_file
     from facekp.images import read_image
@@ -243,7 +243,7 @@ def measure(options: argparse.Namespace) -> None:
         methods[name] = Worker(options.dlib, name, options.dlib_model)
     rows: dict[str, dict[str, list[dict]]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for kind, path, truth in pictures_of(options, Path(folder)):
+        for kind, path, truth in labelled_images(options, Path(folder)):
             image = read_image(path)
             for name, method in methods.items():
                 if kind not in rows:

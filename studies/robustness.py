@@ -24,7 +24,7 @@ from facekp.inference.head_pose import head_pose
 from photos import FOUND, Facekp, Worker, save, score_faces
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "recipes" / "default"))
-from confidence import blend, degrade, piece
+from confidence import blend, degrade, random_crop
 
 WIDTH, HEIGHT = 1200, 900  # pixels of a scene
 SIDES = 220, 420  # pixels, range of the size of a face's crop
@@ -45,41 +45,41 @@ TURNS = {"roll 90": (cv2.ROTATE_90_CLOCKWISE, lambda points: np.stack([HEIGHT - 
          "roll 180": (cv2.ROTATE_180, lambda points: np.array([WIDTH - 1, HEIGHT - 1]) - points)}
 
 
-def scene(faces: Faces, row: int, pictures: list[np.ndarray], degrade_face: Callable) -> tuple[np.ndarray, np.ndarray]:
+def scene(faces: Faces, row: int, backgrounds: list[np.ndarray], degrade_face: Callable) -> tuple[np.ndarray, np.ndarray]:
     "Return a scene and the points of its face; the same row gives the same position in the same image."
     rng, degrade_rng = np.random.default_rng(row), np.random.default_rng(row)
-    picture, points = piece(pictures, rng, WIDTH, HEIGHT), faces.points[row].astype(float)
-    return picture, blend(picture, degrade_face(faces.images[row], points, degrade_rng), points, int(rng.uniform(*SIDES)), rng.normal(0, 6), rng)
+    image, points = random_crop(backgrounds, rng, WIDTH, HEIGHT), faces.points[row].astype(float)
+    return image, blend(image, degrade_face(faces.images[row], points, degrade_rng), points, int(rng.uniform(*SIDES)), rng.normal(0, 6), rng)
 
 
-def scenes(faces: Faces, pictures: list[np.ndarray], count: int, empty: int):
+def scenes(faces: Faces, backgrounds: list[np.ndarray], count: int, empty: int):
     "Yield kind, scene and points [F,15,2]."
     rows = np.random.default_rng(0).permutation(len(faces))[:count]
     for kind, degrade_face in DEGRADATIONS.items():
-        yield from ((kind, *scene(faces, int(row), pictures, degrade_face)) for row in rows)
+        yield from ((kind, *scene(faces, int(row), backgrounds, degrade_face)) for row in rows)
     for kind, (turn, move) in TURNS.items():
         for row in rows:
-            picture, points = scene(faces, int(row), pictures, DEGRADATIONS["unspoiled"])
-            yield kind, cv2.rotate(picture, turn), move(points)
+            image, points = scene(faces, int(row), backgrounds, DEGRADATIONS["unspoiled"])
+            yield kind, cv2.rotate(image, turn), move(points)
     yaw = np.array([abs(head_pose(points).yaw) for points in faces.points])
     for row in [row for row in np.argsort(-yaw)[:count] if yaw[row] >= TURNED]:
-        yield f"turned {TURNED} degrees or more", *scene(faces, int(row), pictures, DEGRADATIONS["unspoiled"])
+        yield f"turned {TURNED} degrees or more", *scene(faces, int(row), backgrounds, DEGRADATIONS["unspoiled"])
     rng = np.random.default_rng(1)
     for _ in range(empty):
-        yield "no face", piece(pictures, rng, WIDTH, HEIGHT), np.zeros((0, 2))
+        yield "no face", random_crop(backgrounds, rng, WIDTH, HEIGHT), np.zeros((0, 2))
 
 
-def row_of(answers: list[tuple[dict, np.ndarray]]) -> dict:
+def row_of(results: list[tuple[dict, np.ndarray]]) -> dict:
     "Return the counts of a kind: faces found, found faces with a flag, false detections, and false detections without a flag."
-    row = {"scenes": len(answers), "found": 0, "found_flagged": 0, "false": 0, "false_unflagged": 0}
-    for answer, truth in answers:
-        scores = score_faces(answer, truth[None] if len(truth) else np.zeros((0, 15, 2)))
+    row = {"scenes": len(results), "found": 0, "found_flagged": 0, "false": 0, "false_unflagged": 0}
+    for result, truth in results:
+        scores = score_faces(result, truth[None] if len(truth) else np.zeros((0, 15, 2)))
         row["false"] += scores["false"]
         row["false_unflagged"] += scores["unflagged"]
         if len(truth) and scores["errors"][0] < FOUND:
-            nearest = np.linalg.norm(answer["points"] - truth, axis=-1).mean(axis=-1).argmin()
+            nearest = np.linalg.norm(result["points"] - truth, axis=-1).mean(axis=-1).argmin()
             row["found"] += 1
-            row["found_flagged"] += int(answer["flagged"][nearest])
+            row["found_flagged"] += int(result["flagged"][nearest])
     return row
 
 
@@ -93,17 +93,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     files = sorted(path for path in options.backgrounds.iterdir() if path.suffix.lower() in IMAGE_ENDINGS)
-    pictures, faces = [read_image(path) for path in files], load_faces(options.faces)
+    backgrounds, faces = [read_image(path) for path in files], load_faces(options.faces)
     faces = faces[np.flatnonzero(np.isfinite(faces.points).all(axis=(1, 2)))]
     methods = {"facekp": Facekp()} | ({"MediaPipe FaceMesh": Worker(options.mediapipe, "MediaPipe FaceMesh")} if options.mediapipe else {})
-    answers: dict[str, dict[str, list]] = {}
+    results: dict[str, dict[str, list]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for kind, picture, truth in scenes(faces, pictures, options.count, options.empty):
-            path = save(Path(folder) / "scene.bmp", picture)
+        for kind, image, truth in scenes(faces, backgrounds, options.count, options.empty):
+            path = save(Path(folder) / "scene.bmp", image)
             for name, method in methods.items():
-                answers.setdefault(kind, {}).setdefault(name, []).append((method(path, picture), truth))
+                results.setdefault(kind, {}).setdefault(name, []).append((method(path, image), truth))
     record = {"what": "faces found and flagged in degraded copies of scenes of 1200x900 with one real face, enlarged and blended into images without faces",
-              "tables": {kind: {name: row_of(found) for name, found in table.items()} for kind, table in answers.items()}, "backgrounds": len(pictures),
+              "tables": {kind: {name: row_of(found) for name, found in table.items()} for kind, table in results.items()}, "backgrounds": len(backgrounds),
               "found_from": f"mean error under {FOUND} of the interocular distance",
               "spoils": {"sunglasses": "dark ellipses over the eyes and a bar", "strong blur": f"Gaussian, standard deviation of {BLUR} pixels of the 96x96 crop",
                          "half hidden": "left, right, lower or upper half of the crop in uniform grey", "roll 90": "the whole scene", "roll 180": "the whole scene"}}

@@ -112,8 +112,8 @@ def main() -> None:
     parser.add_argument("--measure", nargs=2, required=True, metavar=("FACES", "POSES"))
     parser.add_argument("--out", default="results/prediction/uses.json")
     options = parser.parse_args()
-    learned, turned = read_pair(*options.fit)
-    head = fit_mean_head(learned.points.astype(float), turned)
+    fit_faces, turned = read_pair(*options.fit)
+    head = fit_mean_head(fit_faces.points.astype(float), turned)
     print("mean head:", np.round(head, 1).tolist())
     assert np.abs(head - MEAN_HEAD).max() < 0.06, "facekp.inference.head_pose.MEAN_HEAD is not the head that these faces give"
     faces, rotations = read_pair(*options.measure)
@@ -121,7 +121,7 @@ def main() -> None:
     expression = [{"measure": name, **agreement(measure(predicted), measure(faces.points))} for name, measure in MEASURES.items()]
     error = np.linalg.norm(predicted - faces.points, axis=2).mean(axis=1) / interocular_distance(faces.points)
     record = {
-        "mean_head": {"data": Path(options.fit[0]).name, "faces": len(learned)}, "mediapipe": "0.10.14",
+        "mean_head": {"data": Path(options.fit[0]).name, "faces": len(fit_faces)}, "mediapipe": "0.10.14",
         "model": {"name": "default", "sha256": hash_file(DEFAULT_MODEL), **load_keypoint_model().metadata}, "nme": float(error.mean()),
         "pose": measure_pose(predicted, faces, rotations), "expression": expression, "alignment": measure_alignment(predicted, faces)}
     data = {"name": Path(options.measure[0]).name, "sha256": hash_faces(faces), "faces": len(faces), "total": len(load_faces(options.measure[0])),

@@ -43,7 +43,7 @@ def run_file(path: str) -> list[dict]:
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-m", "pytest", "-m", "long", f"--junitxml={folder}/report.xml", path], cwd=ROOT, check=False,
                        env={**os.environ, "no_proxy": "127.0.0.1,localhost"})
-        return [told(case) for case in xml.etree.ElementTree.parse(f"{folder}/report.xml").iter("testcase")]
+        return [describe_case(case) for case in xml.etree.ElementTree.parse(f"{folder}/report.xml").iter("testcase")]
 
 
 def rows_kept(out: Path, path: str, rows: list[dict]) -> list[dict]:
@@ -65,7 +65,7 @@ def in_all(rows: list[dict]) -> dict:
     return {**{outcome: sum(row["outcome"] == outcome for row in rows) for outcome in ("passed", "failed", "skipped")}, "rows": rows}
 
 
-def told(case: xml.etree.ElementTree.Element) -> dict:
+def describe_case(case: xml.etree.ElementTree.Element) -> dict:
     "Return name, outcome and seconds of one test in the report."
     amiss = [kind for kind in ("failure", "error", "skipped") if case.find(kind) is not None]
     outcome = "passed" if not amiss else "skipped" if amiss == ["skipped"] else "failed"

@@ -116,10 +116,10 @@ def try_base(wheel: Path, folder: Path, environment: dict[str, str], python: str
     if not list((desk / "out").rglob("*.png")):
         raise SystemExit("facekp predict wrote no image")
     print(run(scripts / "facekp", "data", "info", "synthetic:20", cwd=desk, env=environment, timeout=300))
-    told = subprocess.run([scripts / "facekp", "course"], cwd=desk, env=environment, capture_output=True, text=True, check=False)
-    if told.returncode != 2 or "pip install" not in told.stderr or "Traceback" in told.stderr:
-        raise SystemExit(f"without the extra `train`, facekp course ended with {told.returncode}: {told.stderr}")
-    print(told.stderr.strip())
+    done = subprocess.run([scripts / "facekp", "course"], cwd=desk, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 2 or "pip install" not in done.stderr or "Traceback" in done.stderr:
+        raise SystemExit(f"without the extra `train`, facekp course ended with {done.returncode}: {done.stderr}")
+    print(done.stderr.strip())
 
 
 def try_wheel(wheel: Path, folder: Path, python: str) -> None:

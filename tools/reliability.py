@@ -31,19 +31,19 @@ def run_tests(*names: str) -> dict[str, dict]:
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not long", f"--junitxml={folder}/report.xml", *names], cwd=ROOT / "tests" / "faults",
                        check=False, stdout=subprocess.DEVNULL, env={**os.environ, "no_proxy": "127.0.0.1"})
-        told: dict[str, dict] = {}
+        outcomes: dict[str, dict] = {}
         for case in xml.etree.ElementTree.parse(f"{folder}/report.xml").iter("testcase"):
-            entry = told.setdefault(case.get("name").split("[")[0].removeprefix("test_").replace("_", " "), {"tried": 0, "lost": 0})
+            entry = outcomes.setdefault(case.get("name").split("[")[0].removeprefix("test_").replace("_", " "), {"tried": 0, "lost": 0})
             skipped = case.find("skipped") is not None
             entry["tried"] += not skipped
             entry["lost"] += case.find("failure") is not None or case.find("error") is not None
-    return told
+    return outcomes
 
 
 def count_inputs(_) -> dict:
     "Count the cases of malformed input."
-    told = run_tests("test_bad_input.py", "test_bad_files.py")
-    return in_all([{"kind": name, **part} for name, part in told.items() if re.match("bad ", name)])
+    outcomes = run_tests("test_bad_input.py", "test_bad_files.py")
+    return in_all([{"kind": name, **part} for name, part in outcomes.items() if re.match("bad ", name)])
 
 
 def in_all(rows: list[dict]) -> dict:
@@ -53,8 +53,8 @@ def in_all(rows: list[dict]) -> dict:
 
 def count_faults(_) -> dict:
     "Count the injected faults, one row per test function."
-    told = {**run_tests("test_faults.py"), **{name: part for name, part in run_tests("test_fetch_kaggle.py").items() if "not work" in name or "disk" in name or "goes on" in name}}
-    return in_all([{"fault": name, **part} for name, part in told.items()])
+    outcomes = {**run_tests("test_faults.py"), **{name: part for name, part in run_tests("test_fetch_kaggle.py").items() if "not work" in name or "disk" in name or "goes on" in name}}
+    return in_all([{"fault": name, **part} for name, part in outcomes.items()])
 
 
 def spoil(options) -> dict:
@@ -73,17 +73,17 @@ def kill(options) -> dict:
     "Kill a training run at random moments and while it writes."
     import test_stop_anywhere as stop
 
-    told, turn = {"kills": 0, "runs": 0, "largest_difference_of_weights": 0.0, "records_that_differ": 0}, 0
-    while told["kills"] < options.kills and turn < 12:
+    outcomes, turn = {"kills": 0, "runs": 0, "largest_difference_of_weights": 0.0, "records_that_differ": 0}, 0
+    while outcomes["kills"] < options.kills and turn < 12:
         with tempfile.TemporaryDirectory() as folder:
             once = stop.kill_and_compare(Path(folder), 8, stop.MOMENTS if turn == 0 else [], seed=turn)
-        told["kills"] += once["kills"]
-        told["runs"] += 1
-        told["largest_difference_of_weights"] = max(told["largest_difference_of_weights"], once["largest_difference_of_weights"])
-        told["records_that_differ"] += not once["same_record"]
+        outcomes["kills"] += once["kills"]
+        outcomes["runs"] += 1
+        outcomes["largest_difference_of_weights"] = max(outcomes["largest_difference_of_weights"], once["largest_difference_of_weights"])
+        outcomes["records_that_differ"] += not once["same_record"]
         turn += 1
         print(once, flush=True)
-    return told
+    return outcomes
 
 
 def kill_course(options) -> dict:

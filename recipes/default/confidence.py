@@ -50,13 +50,13 @@ def degrade(kind: str, image: np.ndarray, points: np.ndarray, rng: np.random.Gen
     return image
 
 
-def piece(pictures: list[np.ndarray], rng: np.random.Generator, width: int = 640, height: int = 480) -> np.ndarray:
+def random_crop(backgrounds: list[np.ndarray], rng: np.random.Generator, width: int = 640, height: int = 480) -> np.ndarray:
     "Return a random crop of an image without faces, at any scale."
-    picture = pictures[rng.integers(len(pictures))]
-    scale = min(picture.shape[0] / height, picture.shape[1] / width) * rng.uniform(0.35, 1)
+    background = backgrounds[rng.integers(len(backgrounds))]
+    scale = min(background.shape[0] / height, background.shape[1] / width) * rng.uniform(0.35, 1)
     breadth, tall = int(width * scale), int(height * scale)
-    x, y = rng.integers(0, picture.shape[1] - breadth + 1), rng.integers(0, picture.shape[0] - tall + 1)
-    part = picture[y:y + tall, x:x + breadth, :]
+    x, y = rng.integers(0, background.shape[1] - breadth + 1), rng.integers(0, background.shape[0] - tall + 1)
+    part = background[y:y + tall, x:x + breadth, :]
     part = part[:, ::-1] if rng.random() < 0.5 else part
     return cv2.resize(part, (width, height), interpolation=cv2.INTER_CUBIC)
 
@@ -73,11 +73,11 @@ def blend(scene: np.ndarray, image: np.ndarray, points: np.ndarray, size: int, a
     return ((points @ turn[:, :2].T + turn[:, 2]) + 0.5) * size / IMAGE_SIZE - 0.5 + [x, y]
 
 
-def scenes(faces: Faces, pictures: list[np.ndarray], rng: np.random.Generator):
+def scenes(faces: Faces, backgrounds: list[np.ndarray], rng: np.random.Generator):
     "Yield scene, points or None, and kind: every face once, and half as many scenes without a face."
     for image, points in zip(faces.images, faces.points):
         kind = str(rng.choice(list(DEGRADATIONS), p=list(DEGRADATIONS.values())))
-        scene = piece(pictures, rng)
+        scene = random_crop(backgrounds, rng)
         size = int(rng.integers(22, 44) if kind == "small" else np.exp(rng.uniform(np.log(48), np.log(380))))
         known = points.astype(float)
         degraded = degrade(kind, image, np.nan_to_num(known), rng)
@@ -86,10 +86,10 @@ def scenes(faces: Faces, pictures: list[np.ndarray], rng: np.random.Generator):
         if rng.random() < 0.12:
             yield 255 - scene, truth, "negative"
         if rng.random() < 0.5:
-            yield piece(pictures, rng), None, "no face"
+            yield random_crop(backgrounds, rng), None, "no face"
 
 
-def collect(faces: Faces, pictures: list[np.ndarray], seed: int) -> tuple[list[dict], list[list]]:
+def collect(faces: Faces, backgrounds: list[np.ndarray], seed: int) -> tuple[list[dict], list[list]]:
     "Return a row for each found face (measurements, whether it is correct, kind), and for each scene its kind, errors and confidences."
     measured = {}
 
@@ -101,7 +101,7 @@ def collect(faces: Faces, pictures: list[np.ndarray], seed: int) -> tuple[list[d
 
     landmarker, rows, per_scene = facekp.load(min_confidence=0.0), [], []
     landmarker_module.face_confidence = record
-    for scene, truth, kind in scenes(faces, pictures, np.random.default_rng(seed)):
+    for scene, truth, kind in scenes(faces, backgrounds, np.random.default_rng(seed)):
         found, errors = landmarker.find_faces(scene), []
         for face in found:
             error = np.inf if truth is None else float(np.nanmean(np.linalg.norm(face.points - truth, axis=1)) / interocular_distance(truth[None])[0])
@@ -145,12 +145,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     files = sorted(path for path in options.backgrounds.iterdir() if path.suffix.lower() in IMAGE_ENDINGS)
-    pictures, rng, sets = [read_image(path) for path in files], np.random.default_rng(0), [load_faces(path) for path in options.data]
+    backgrounds, rng, sets = [read_image(path) for path in files], np.random.default_rng(0), [load_faces(path) for path in options.data]
     rows, scenes_of = {"fit": [], "test": []}, {"fit": [], "test": []}
     for number, faces in enumerate(sets):
         chosen = faces[rng.permutation(len(faces))[:options.faces // len(sets)]]
         odd = np.array([number_of % 2 for number_of in np.unique(chosen.group, return_inverse=True)[1]], bool)
-        for name, part, shown in (("fit", ~odd, pictures[::2]), ("test", odd, pictures[1::2])):  # other faces and other backgrounds
+        for name, part, shown in (("fit", ~odd, backgrounds[::2]), ("test", odd, backgrounds[1::2])):  # other faces and other backgrounds
             found, seen = collect(chosen[np.flatnonzero(part)], shown, seed=number)
             rows[name] += found
             scenes_of[name] += seen
@@ -162,7 +162,7 @@ def main() -> None:
     confidence = 1 / (1 + np.exp(-(values @ np.array([CONFIDENCE_WEIGHTS[name] for name in names]) + CONFIDENCE_WEIGHTS["bias"])))
     usual = np.median([np.expm1(row["shift"]) for row in rows["fit"] if row["right"]])
     record = {"what": f"logistic regression: is the mean error of a found face at most {RIGHT_ERROR} of the interocular distance; real faces blended into images without faces",
-              "faces": {"fit": len(rows["fit"]), "test": len(rows["test"])}, "backgrounds": len(pictures), "weights": CONFIDENCE_WEIGHTS, "weights_fitted_again": weights, "usual_shift_px": round(float(usual), 3),
+              "faces": {"fit": len(rows["fit"]), "test": len(rows["test"])}, "backgrounds": len(backgrounds), "weights": CONFIDENCE_WEIGHTS, "weights_fitted_again": weights, "usual_shift_px": round(float(usual), 3),
               "brier_test": round(float(np.mean((confidence - right) ** 2)), 4), "reliability_test": reliability(confidence, right),
               "by_kind_test": summary(scenes_of["test"])}
     names = [Path(path).name for path in options.data]
