@@ -32,7 +32,7 @@ def share(count: int, of: int, wanted: float) -> Measured:
     return Measured(f"{count} of {of} ({count / of:.1%})", count / of >= wanted)
 
 
-def spoiled(kind: str, wanted: float) -> Callable[[dict], Measured]:
+def degraded(kind: str, wanted: float) -> Callable[[dict], Measured]:
     "Judge the faces found in degraded scenes."
     return lambda record: share(*(record["tables"][kind]["facekp"][name] for name in ("found", "scenes")), wanted)
 
@@ -104,9 +104,9 @@ GOALS = [
     Goal("149 of 150 faces of HELEN's photographs found", "photos_composed.json", whole, COMPOSED),
     Goal("118 of 120 faces found in collages, 17 px between the eyes", "photos_composed.json", collage, COMPOSED),
     Goal("min_face_size=0.1: at most 0.8 of MediaPipe's time in the same run", "speed.json", time_ratio, COMPOSED_TEN),
-    Goal("sunglasses: 59 of 60 found", "robustness.json", spoiled("sunglasses", 59 / 60), COMPOSED),
-    Goal("strong blur: 49 of 60 found", "robustness.json", spoiled("strong blur", 49 / 60), COMPOSED),
-    Goal("roll of 90 degrees: 59 of 60 found", "robustness.json", spoiled("roll 90", 59 / 60), COMPOSED),
+    Goal("sunglasses: 59 of 60 found", "robustness.json", degraded("sunglasses", 59 / 60), COMPOSED),
+    Goal("strong blur: 49 of 60 found", "robustness.json", degraded("strong blur", 49 / 60), COMPOSED),
+    Goal("roll of 90 degrees: 59 of 60 found", "robustness.json", degraded("roll 90", 59 / 60), COMPOSED),
     Goal("roll of 180 degrees: found or flagged", "robustness.json", upside_down, COMPOSED),
     Goal("at most 2 false detections without a flag per 150 photographs", "robustness.json", unflagged, "crops of images without faces"),
     Goal("faces in profile flagged", "robustness.json", flagged("turned 30 degrees or more"), "faces turned by 30 degrees or more; we have no labelled profiles"),

@@ -70,8 +70,8 @@ def speed_lines(record: dict) -> list[str]:
 def robustness_lines(record: dict) -> list[str]:
     "Return the section on degraded scenes: a row per kind and method."
     rows = [{"kind": in_terms(kind), "method": method, **values} for kind, methods in record["tables"].items() for method, values in methods.items()]
-    spoils = "; ".join(f"{kind}: {text}" for kind, text in record["spoils"].items())
-    return ["## Degraded scenes", "", in_terms(f"{record['what'][0].upper()}{record['what'][1:]}. A face counts as found with a {record['found_from']}. The copies of a scene differ only in the degradation ({spoils})."), "",
+    degradations = "; ".join(f"{kind}: {text}" for kind, text in record["spoils"].items())
+    return ["## Degraded scenes", "", in_terms(f"{record['what'][0].upper()}{record['what'][1:]}. A face counts as found with a {record['found_from']}. The copies of a scene differ only in the degradation ({degradations})."), "",
             *table(rows, "kind", "Faces found and flagged in degraded scenes"),
             "We tried five changes for these cases. The confidence was fitted to faces with and without degradation; it replaces a rule of thumb that discarded good points. Images without a confident detection are "
             "searched in four orientations, then again in sharpened crops, and last at places to which the detector gives a low score. The limits of this last search were chosen on other faces, those of HELEN and AFW. Faces whose points are uncertain on one side are flagged. We did not train the detector: its weights come from MediaPipe.", "", *_made(record)]

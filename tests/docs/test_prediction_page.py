@@ -64,7 +64,7 @@ def test_each_goal_is_judged_by_its_record():
     assert all(row["met"] == "unknown" and row["measured"] == "not measured" for row in goal_rows({}))
 
 
-def test_the_counts_of_spoiled_scenes_are_those_of_their_scenes():
+def test_the_counts_of_degraded_scenes_are_those_of_their_scenes():
     if record := RECORDS.get("robustness.json"):
         for methods in record["tables"].values():
             assert all(row["found_flagged"] <= row["found"] <= row["scenes"] and row["false_unflagged"] <= row["false"] for row in methods.values())
