@@ -29,10 +29,10 @@ from facekp.training.batches import predict_points
 
 FACES = synthetic_faces(24, seed=8, workers=1)
 CALIBRATION = (np.linspace(0.1, 1.5, 15), np.linspace(0.2, 0.9, 15))
-NOTES = {"data": "drawn faces", "calibration": json.dumps({"a": CALIBRATION[0].tolist(), "b": CALIBRATION[1].tolist()})}
+NOTES = {"data": "synthetic faces", "calibration": json.dumps({"a": CALIBRATION[0].tolist(), "b": CALIBRATION[1].tolist()})}
 
 
-def shaken(model: keras.Model) -> keras.Model:
+def with_varied_weights(model: keras.Model) -> keras.Model:
     "Return a network with weights as varied as after training, so that no operation cancels out by chance."
     rng = np.random.default_rng(0)
     for layer in model.layers:
@@ -44,21 +44,21 @@ def shaken(model: keras.Model) -> keras.Model:
 
 
 @pytest.fixture(scope="module")
-def net() -> keras.Model:
+def network() -> keras.Model:
     keras.utils.set_random_seed(0)
-    return shaken(build_compact(CLOSE_WINDOW))
+    return with_varied_weights(build_compact(CLOSE_WINDOW))
 
 
 @pytest.fixture(scope="module")
-def files(net, tmp_path_factory) -> dict:
+def files(network, tmp_path_factory) -> dict:
     folder = tmp_path_factory.mktemp("exported")
-    return {format: export_network(net, folder / f"net-{format}{ending}", format, FACES.images, calibration=CALIBRATION,
+    return {format: export_network(network, folder / f"net-{format}{ending}", format, FACES.images, calibration=CALIBRATION,
                                    notes=NOTES if format.startswith("onnx") else None)
             for format, ending in EXPORT_FORMATS.items()}
 
 
-def test_the_window_is_in_the_notes_of_the_file(net, tmp_path):
-    assert load_keypoint_model(export_network(net, tmp_path / "windowed.onnx", notes=NOTES)).metadata["window"] == "6 9 84"
+def test_the_window_is_in_the_metadata_of_the_file(network, tmp_path):
+    assert load_keypoint_model(export_network(network, tmp_path / "windowed.onnx", notes=NOTES)).metadata["window"] == "6 9 84"
     assert "window" not in load_keypoint_model(export_network(build_compact(), tmp_path / "whole.onnx")).metadata
 
 
@@ -67,7 +67,7 @@ def test_the_keras_file_of_the_shipped_network_is_that_of_the_onnx_file(tmp_path
     exported = load_keypoint_model("default")
     assert model.get_layer("points").window == tuple(map(int, exported.metadata["window"].split()))
     assert json.loads(exported.metadata["calibration"])["a"] == calibration[0]
-    monkeypatch.setattr("facekp.export.default.find_default_file", lambda: save_model(shaken(build_compact(CLOSE_WINDOW)), tmp_path / "default.keras"))
+    monkeypatch.setattr("facekp.export.default.find_default_file", lambda: save_model(with_varied_weights(build_compact(CLOSE_WINDOW)), tmp_path / "default.keras"))
     with pytest.raises(UserError, match="predictions differ from those of the shipped network"):
         load_default()
 
@@ -81,16 +81,16 @@ def test_without_the_keras_file_the_message_says_where_it_is(tmp_path, monkeypat
     assert find_default_file().name == "default.keras"
 
 
-def test_a_compressed_file_is_the_same_model_in_the_same_bytes(net, tmp_path):
-    first, second = (save_model(net, tmp_path / name, compress=True) for name in ("first.keras", "second.keras"))
-    plain = save_model(net, tmp_path / "plain.keras")
-    assert np.array_equal(predict_points(load_model(first), FACES.images), predict_points(net, FACES.images))
+def test_a_compressed_file_is_the_same_model_in_the_same_bytes(network, tmp_path):
+    first, second = (save_model(network, tmp_path / name, compress=True) for name in ("first.keras", "second.keras"))
+    plain = save_model(network, tmp_path / "plain.keras")
+    assert np.array_equal(predict_points(load_model(first), FACES.images), predict_points(network, FACES.images))
     assert first.stat().st_size < 0.95 * plain.stat().st_size
     with zipfile.ZipFile(first) as one, zipfile.ZipFile(second) as other:
         assert one.read("model.weights.h5") == other.read("model.weights.h5")
 
 
-def test_cells_far_below_the_top_of_a_map_do_not_count():
+def test_heatmap_values_far_below_the_peak_have_no_weight():
     maps = np.full((1, 24, 24, 15), -100.0, np.float32)
     maps[:, 10, 12] = 5.0
     points, sigma = PointsAndSigma()(maps)
@@ -98,44 +98,44 @@ def test_cells_far_below_the_top_of_a_map_do_not_count():
 
 
 @pytest.mark.parametrize("format, largest", [("onnx", 0.1), ("litert", 2e-3), ("saved_model", 2e-3)])
-def test_each_format_says_what_keras_says_for_one_face_and_for_many(net, files, format, largest):
-    predict, expected = open_exported(files[format]).predict, predict_points(net, FACES.images)
+def test_each_format_predicts_what_keras_predicts_for_one_face_and_for_many(network, files, format, largest):
+    predict, expected = open_exported(files[format]).predict, predict_points(network, FACES.images)
     points, sigma = predict(FACES.images)
     assert points.shape == (24, 15, 2) and sigma.shape == (24, 15) and points.dtype == np.float32
     assert np.abs(points - expected).max() < largest
     alone = np.concatenate([predict(image[None])[0] for image in FACES.images[:2]])
     assert np.abs(alone - points[:2]).max() < 1e-2
-    exact = with_sigma(net, CALIBRATION).predict_on_batch(FACES.images[..., None])["sigma"]
+    exact = with_sigma(network, CALIBRATION).predict_on_batch(FACES.images[..., None])["sigma"]
     assert np.abs(sigma - exact).max() < max(largest, 0.01) and np.std(exact) > 0.1
 
 
 @pytest.mark.parametrize("format", ["onnx-int8", "litert-int8"])
-def test_eight_bits_of_the_shipped_net_say_nearly_what_keras_says(tmp_path, format):
+def test_int8_predictions_of_the_shipped_network_are_near_those_of_keras(tmp_path, format):
     "Uses a trained network, since the loss from 8 bits depends on its weights, and synthetic faces."
-    net, calibration = load_default()
-    predict = open_exported(export_network(net, tmp_path / f"net{EXPORT_FORMATS[format]}", format, FACES.images, calibration=calibration)).predict
-    (points, sigma), expected = predict(FACES.images), predict_points(net, FACES.images)
-    exact = with_sigma(net, calibration).predict_on_batch(FACES.images[..., None])["sigma"]
+    network, calibration = load_default()
+    predict = open_exported(export_network(network, tmp_path / f"net{EXPORT_FORMATS[format]}", format, FACES.images, calibration=calibration)).predict
+    (points, sigma), expected = predict(FACES.images), predict_points(network, FACES.images)
+    exact = with_sigma(network, calibration).predict_on_batch(FACES.images[..., None])["sigma"]
     assert np.abs(points - expected).max() < 1 and np.sqrt(np.mean((points - expected) ** 2)) < 0.15
     assert np.abs(sigma - exact).max() < 1 and np.std(exact) > 0.1
     alone = np.concatenate([predict(image[None])[0] for image in FACES.images[:2]])
     assert np.abs(alone - points[:2]).max() < 1e-2
 
 
-def test_sizes(net, files):
+def test_sizes(network, files):
     size = {format: file.stat().st_size for format, file in files.items() if file.is_file()}
-    bare = net.count_params() * 4
+    bare = network.count_params() * 4
     assert size["onnx"] < 0.75 * bare and size["litert"] < 1.3 * bare and max(size["onnx-int8"], size["litert-int8"]) < 0.6 * bare
 
 
-def test_a_net_of_one_convolution_has_nothing_to_say_in_eight_bits(tmp_path):
+def test_a_network_of_one_convolution_is_not_quantised(tmp_path):
     grey = keras.Input((96, 96, 1), name="grey")
     tiny = keras.Model(grey, SoftArgmax(name="points")(keras.layers.Conv2D(15, 8, strides=8, name="heatmaps")(grey)), name="tiny")
     path = export_network(tiny, tmp_path / "tiny.onnx", "onnx-int8", FACES.images, weights="float32")
     assert np.abs(open_exported(path).predict(FACES.images)[0] - predict_points(tiny, FACES.images)).max() < 0.01
 
 
-def test_eight_bits_end_before_the_heatmaps(files):
+def test_quantisation_ends_before_the_heatmaps(files):
     graph = onnx.load(files["onnx-int8"]).graph
     made = {output: node.op_type for node in graph.node for output in node.output}
     soft = next(node for node in graph.node if node.op_type == "Softmax")
@@ -144,19 +144,19 @@ def test_eight_bits_end_before_the_heatmaps(files):
     assert [made.get(node.input[1]) == "DequantizeLinear" for node in convolutions] == [False] + [True] * (len(convolutions) - 2) + [False]
 
 
-def test_sigma_is_the_width_of_the_hill():
-    hill = np.zeros((1, 24, 24, 15), np.float32)
-    hill[:] = -1e9
-    hill[0, 10, 4], hill[0, 10, 8] = 0, 0  # two cells, 16 px apart: 8 px either way, in x only
-    points, sigma = PointsAndSigma()(hill)
+def test_sigma_is_the_width_of_the_peak():
+    heatmap = np.zeros((1, 24, 24, 15), np.float32)
+    heatmap[:] = -1e9
+    heatmap[0, 10, 4], heatmap[0, 10, 8] = 0, 0  # two cells, 16 px apart: 8 px either way, in x only
+    points, sigma = PointsAndSigma()(heatmap)
     assert np.allclose(points[0], [(6.5 * 4) - 0.5, 10.5 * 4 - 0.5], atol=1e-3) and np.allclose(sigma[0], np.sqrt(8**2 / 2), atol=1e-3)
-    points, sigma = PointsAndSigma(offset=2.0, slope=0.5)(hill)
+    points, sigma = PointsAndSigma(offset=2.0, slope=0.5)(heatmap)
     assert np.allclose(sigma[0], np.sqrt(2 + 0.5 * 32), atol=1e-3)
 
 
 @pytest.mark.parametrize("build, format, weights, largest", [(build_cnn, "onnx", "int8", 0.5), (build_cnn, "litert-int8", None, 2),
                                                              (build_baseline, "onnx-int8", "float16", 2)])
-def test_nets_without_heatmaps(build, format, weights, largest, tmp_path):
+def test_networks_without_heatmaps(build, format, weights, largest, tmp_path):
     keras.utils.set_random_seed(0)
     model = build()
     model.get_layer("coordinates").set_weights([np.random.default_rng(0).normal(0, 0.02, array.shape) for array in model.get_layer("coordinates").get_weights()])

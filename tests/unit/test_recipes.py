@@ -10,11 +10,11 @@ def layers_of(model, kind: str) -> list:
     return [layer for layer in model.layers if type(layer).__name__ == kind]
 
 
-@pytest.mark.parametrize("build, filters, kernels, dropouts, features, hidden, bends", [
+@pytest.mark.parametrize("build, filters, kernels, dropouts, features, hidden, activations", [
     (build_nouri2014, [32, 64, 128], [3, 2, 2], [0.1, 0.2, 0.3, 0.5], 11 * 11 * 128, 500, ["relu"] * 3 + ["relu", "relu"]),
     (build_naimishnet, [32, 64, 128, 256], [4, 3, 2, 1], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], 5 * 5 * 256, 1000, ["elu"] * 4 + ["elu", "linear"]),
 ], ids=["nouri2014", "naimishnet"])
-def test_layers_are_those_of_the_description(build, filters, kernels, dropouts, features, hidden, bends):
+def test_layers_are_those_of_the_description(build, filters, kernels, dropouts, features, hidden, activations):
     model = build()
     convolutions, dense = layers_of(model, "Conv2D"), layers_of(model, "Dense")
     assert [layer.filters for layer in convolutions] == filters
@@ -23,11 +23,11 @@ def test_layers_are_those_of_the_description(build, filters, kernels, dropouts, 
     assert {layer.pool_size for layer in layers_of(model, "MaxPooling2D")} == {(2, 2)}
     assert [layer.rate for layer in layers_of(model, "Dropout")] == pytest.approx(dropouts)
     assert [layer.units for layer in dense] == [hidden, hidden, 30]
-    assert [layer.activation.__name__ for layer in [*convolutions, *dense[:2]]] == bends
+    assert [layer.activation.__name__ for layer in [*convolutions, *dense[:2]]] == activations
     assert model.get_layer("features").output.shape[1] == features
 
 
-def test_wide_version_of_nouris_net():
+def test_wide_version_of_nouris_network():
     assert build_nouri2014(hidden=1000).count_params() == 16_561_502
 
 

@@ -21,7 +21,7 @@ from facekp.training.seeds import set_seeds
 from facekp.training.transfer import compute_features, fit_transfer, layerwise_rates
 
 SMALL = {"feature_level": "conv_pw_3_relu", "alpha": 0.25}  # options for MobileNet, which builds three times as fast as MobileNetV2
-TAPS = {"resnet50": "conv4_block6_out", "efficientnetb7": "block6a_expand_activation", "mobilenetv2": "block_13_expand_relu"}
+FEATURE_LEVELS = {"resnet50": "conv4_block6_out", "efficientnetb7": "block6a_expand_activation", "mobilenetv2": "block_13_expand_relu"}
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +41,12 @@ def small(tmp_path_factory):
     return model, save_model(model, tmp_path_factory.mktemp("model") / "model.keras")
 
 
-@pytest.mark.parametrize("name", TAPS)
-def test_every_backbone_is_cut_at_its_tap_and_learns(name, faces):
+@pytest.mark.parametrize("name", FEATURE_LEVELS)
+def test_every_backbone_ends_at_its_feature_level_and_trains(name, faces):
     set_seeds(0)
     model = build_transfer(name)
     backbone, head = split_backbone(model)
-    assert backbone.layers[-1].name == TAPS[name] and backbone.output_shape[1:3] == (6, 6)
+    assert backbone.layers[-1].name == FEATURE_LEVELS[name] and backbone.output_shape[1:3] == (6, 6)
     assert not [layer for layer in model.layers if layer.name in ("conv5_block1_out", "top_conv", "Conv_1", "block7a_expand_conv")]
     images, points = faces.images[:1, ..., None], faces.points[:1]
     before = [array.numpy() for array in (model.trainable_variables[0], model.trainable_variables[-1])]
@@ -62,12 +62,12 @@ def test_every_backbone_is_cut_at_its_tap_and_learns(name, faces):
 def test_every_application_of_keras_has_its_own_scaling():
     from facekp.models.backbones import _applications, _own_scaling
 
-    picture = np.full((1, 1, 1, 3), 200, np.float32)
+    image = np.full((1, 1, 1, 3), 200, np.float32)
     for name, module in (("resnet50", keras.applications.resnet50), ("resnet50v2", keras.applications.resnet_v2),
                          ("mobilenetv2", keras.applications.mobilenet_v2), ("densenet121", keras.applications.densenet),
                          ("efficientnetb7", keras.applications.efficientnet)):
         slope, offset = _own_scaling(_applications()[name])
-        assert np.allclose(np.array(slope) * 200 + offset, module.preprocess_input(picture.copy()).ravel(), atol=1e-3), name
+        assert np.allclose(np.array(slope) * 200 + offset, module.preprocess_input(image.copy()).ravel(), atol=1e-3), name
 
 
 def test_the_scaling_is_inside(small, faces):
@@ -76,7 +76,7 @@ def test_the_scaling_is_inside(small, faces):
     assert np.allclose(scaled[..., 1], faces.images[:1] / 127.5 - 1, atol=1e-4)
 
 
-def test_a_model_survives_the_disk_and_can_be_taken_apart_again(small, faces):
+def test_a_saved_model_predicts_the_same_and_splits_into_backbone_and_head(small, faces):
     model, path = small
     again = load_model(path)
     assert np.array_equal(predict_points(model, faces.images), predict_points(again, faces.images))
@@ -84,7 +84,7 @@ def test_a_model_survives_the_disk_and_can_be_taken_apart_again(small, faces):
     assert backbone.layers[-1].name == SMALL["feature_level"] and head.output_shape == (None, 15, 2)
 
 
-def test_weights_come_from_a_file_of_the_same_net_only(small, faces, tmp_path):
+def test_weights_are_loaded_from_a_file_of_the_same_network_only(small, faces, tmp_path):
     model, path = small
     taken = build_transfer("mobilenet", path, **SMALL)
     assert np.array_equal(predict_points(model, faces.images), predict_points(taken, faces.images))
@@ -120,12 +120,12 @@ def test_imagenet_weights_without_internet_and_from_a_file(tmp_path, monkeypatch
     normalization.adapt_variance.assign([0.229, 0.224, 0.225])
     net.save_weights(file)
     monkeypatch.setattr(file_utils, "get_file", lambda *arguments, **options: str(file))
-    picture = np.full((1, 96, 96, 1), 90, np.uint8)
-    fetched, given = (split_backbone(build_transfer("efficientnetb0", weights, feature_level="stem_activation"))[0](picture) for weights in ("imagenet", file))
+    image = np.full((1, 96, 96, 1), 90, np.uint8)
+    fetched, given = (split_backbone(build_transfer("efficientnetb0", weights, feature_level="stem_activation"))[0](image) for weights in ("imagenet", file))
     assert np.allclose(fetched[0], given[0], rtol=1e-4, atol=1e-4)
 
 
-def test_thawing_keeps_normalization_as_it_is_slows_down_towards_the_picture_and_can_be_taken_up_again(small, faces):
+def test_fine_tuning_keeps_batch_statistics_lowers_rates_towards_the_input_and_resumes(small, faces):
     _, path = small
     model = load_model(path)
     unfreeze(model, first_layer="conv_dw_2")
@@ -141,9 +141,9 @@ def test_thawing_keeps_normalization_as_it_is_slows_down_towards_the_picture_and
     assert {entry["stage"] for entry in fine_tuned.history} == {"head", "fine_tuning"} and fine_tuned.images_shown == 64
     error = np.sqrt(masked_mse(faces.points[32:], predict_points(model, faces.images[32:])))
     assert abs(error - min(entry["validation_rmse"] for entry in fine_tuned.history)) < 1e-2
-    taken_up = load_model(path)
-    assert fit_transfer(freeze(taken_up), faces[:32], faces[32:], resume=True, **options).history == fine_tuned.history
-    assert np.array_equal(predict_points(taken_up, faces.images), predict_points(model, faces.images))
+    resumed = load_model(path)
+    assert fit_transfer(freeze(resumed), faces[:32], faces[32:], resume=True, **options).history == fine_tuned.history
+    assert np.array_equal(predict_points(resumed, faces.images), predict_points(model, faces.images))
     with pytest.raises(UserError, match="at most 0.0002"):
         fit_transfer(model, faces[:32], faces[32:], fine_tune_learning_rate=1e-3)
     with pytest.raises(UserError, match="no layer 'conv_dv_2'"):
@@ -165,14 +165,14 @@ def test_the_pooled_head_starts_at_the_mean_face(faces):
     assert np.allclose(predict_points(model, faces.images[:2]), MEAN_FACE, atol=1e-3)
 
 
-def test_sixteen_bits_only_with_a_graphics_card():
-    for cards, expected in ((0, "float32"), (1, "mixed_float16")):
-        with automatic_precision(cards):
+def test_mixed_precision_only_with_a_gpu():
+    for gpus, expected in ((0, "float32"), (1, "mixed_float16")):
+        with automatic_precision(gpus):
             assert keras.config.dtype_policy().name == expected
     assert keras.config.dtype_policy().name == "float32"
 
 
-def test_unknown_names_are_named():
+def test_errors_suggest_the_nearest_name():
     for arguments, words in ((("resnet",), "did you mean 'resnet50'"), (("vgg16", None, "block5_pol"), "did you mean 'block5_pool'"),
                              (("mobilenet", None, None, "dense"), "head 'dense' is unknown")):
         with pytest.raises(UserError, match=words):
@@ -184,7 +184,7 @@ def test_old_records_without_the_origin_of_weights_are_read(tmp_path):
     metrics = dict.fromkeys(("rmse", "accuracy", "nme_eye_centers", "pck"), 1.0) | {"intervals": {}}
     record = Record("cnn", "masked", 0, "quick", 0, data, {}, 1, 1, 1, 1.0, metrics)
     path = write_record(record, tmp_path / "record.json")
-    story = json.loads(path.read_text())
-    assert story.pop("weights_from") == ""
-    path.write_text(json.dumps(story))
+    saved = json.loads(path.read_text())
+    assert saved.pop("weights_from") == ""
+    path.write_text(json.dumps(saved))
     assert read_record(path) == record
