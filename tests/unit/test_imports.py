@@ -26,7 +26,7 @@ DYNAMIC = {"facekp.models.registry": [f"facekp.models.zoo.{module.name}" for mod
 # modules that must work in the base installation
 BASE = ("cli", "completion", "labels", "inference.formats", "export.targets", "jobs", "config", "errors", "faces", "files", "images", "video", "geometry", "keypoints", "conventions", "plots", "clear_faces", "metrics", "evaluation",
         "eda", "eda_plots", "tables", "statistics", "label_errors", "label_audit", "audit", "audit_report", "models.registry",
-        "data.sources", "data.kaggle", "data.kaggle_download", "data.npz", "data.w300", "data.split", "data.duplicates", "synthetic.renderer", "synthetic.dataset",
+        "data.sources", "data.kaggle", "data.kaggle_download", "data.npz", "data.w300", "data.label_columns", "data.split", "data.duplicates", "synthetic.renderer", "synthetic.dataset",
         "inference.landmarker", "inference.outputs", "inference.prediction", "inference.results", "inference.schema", "inference.alignment", "inference.head_pose", "inference.expression", "inference.tracking", "inference.tracked_video", "inference.keypoint_model")
 
 
@@ -218,3 +218,29 @@ def test_every_public_name_is_typed_and_can_be_loaded():
     assert set(dir(facekp)) == typed.keys() >= {"predict", "load_faces", "Faces", "train"}
     for name, (module, original) in typed.items():
         assert getattr(facekp, name) is getattr(importlib.import_module(f"facekp.{module}"), original), name
+
+
+# modules that only compute: they neither read files nor draw nor read the command line; `label_audit` and `kaggle_score` call the modules that do
+COMPUTES = ("annotation_sources", "audit", "clear_faces", "conventions", "eda", "error_curves", "evaluation", "experiments.by_source", "experiments.kaggle_score", "experiments.planned",
+            "experiments.statistics", "geometry", "impute", "inference.alignment", "inference.confidence", "inference.expression", "inference.head_pose", "inference.shots", "inference.tracking",
+            "label_audit", "label_errors", "metrics", "normalization", "statistics")
+DRAWS = ("eda_plots", "experiments.charts", "inference.drawing", "plots")
+READING = {"read_csv", "read_bytes", "read_text", "open", "load", "loadtxt", "imread", "read_frames", "VideoCapture", "imdecode", "read_parquet", "read_record", "read_study"}
+DRAWING = {"subplots", "imshow", "scatter", "plot", "circle", "line", "rectangle", "putText", "draw_predictions", "encode_png", "savefig", "show_faces"}
+COMMAND = {"ArgumentParser", "add_argument", "parse_args", "print", "input"}
+
+
+def called_names(tree: ast.AST) -> set[str]:
+    "Return the names of the functions and methods that a module calls."
+    return {getattr(node.func, "attr", getattr(node.func, "id", "")) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+
+
+@pytest.mark.parametrize("module, others", [*((name, READING | DRAWING | COMMAND) for name in COMPUTES), *((name, READING | COMMAND) for name in DRAWS)])
+def test_no_module_mixes_computing_reading_drawing_and_the_command_line(module, others):
+    assert called_names(ast.parse(FILES[f"facekp.{module}"].read_text(encoding="utf-8"))) & others == set()
+
+
+@pytest.mark.parametrize("text, found", [("frame = pd.read_csv(path)", "read_csv"), ("with open(path) as file:\n    pass", "open"), ("def f():\n    axis.imshow(image)", "imshow"),
+                                         ("parser.add_argument('--out')", "add_argument")])
+def test_calls_that_read_draw_or_parse_options_are_found(text, found):
+    assert found in called_names(ast.parse(text)) & (READING | DRAWING | COMMAND)
