@@ -15,21 +15,33 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "nbs" / "_site"))
 
-from lessons import FIGURE, FOLDED, has_figure, lesson_paths, library_paths, read_cells, summary_of
+from lessons import FIGURE, FOLDED, course_paths, has_figure, lesson_paths, library_paths, read_cells, summary_of
 from run import cell_ids, compress_png, kept_outputs
 
 each_lesson = pytest.mark.parametrize("path", lesson_paths(), ids=lambda path: path.stem)
-each_notebook = pytest.mark.parametrize("path", [*lesson_paths(), *library_paths(), ROOT / "nbs" / "index.ipynb"], ids=lambda path: path.relative_to(ROOT / "nbs").as_posix())
+each_course_notebook = pytest.mark.parametrize("path", course_paths(), ids=lambda path: path.stem)  # the lessons and the capstone
+each_notebook = pytest.mark.parametrize("path", [*course_paths(), *library_paths(), ROOT / "nbs" / "index.ipynb"], ids=lambda path: path.relative_to(ROOT / "nbs").as_posix())
 
 
 def tags(cell: dict) -> list[str]:
     return cell["metadata"].get("tags", [])
 
 
-@each_lesson
-def test_a_lesson_opens_with_its_promise_and_the_time_it_takes(path):
+@each_course_notebook
+def test_a_header_states_the_promise_the_objectives_and_the_time(path):
     opening = read_cells(path)[0]["source"]
     assert summary_of(path) and re.search(r"\btime\b", opening, re.IGNORECASE) and "Prerequisites" in opening and "minutes" in opening
+    objectives = re.search(r"^\*\*After this \w+ you can\*\*\n\n((?:- .+\n)+)", opening, re.MULTILINE)
+    assert objectives and len(objectives.group(1).splitlines()) >= 3
+
+
+@each_course_notebook
+def test_a_notebook_of_the_course_has_25_to_40_cells(path):
+    assert 25 <= len(read_cells(path)) <= 40
+
+
+@each_lesson
+def test_a_lesson_closes_with_take_aways_and_exercises(path):
     headings = [line for cell in read_cells(path) if cell["cell_type"] == "markdown" for line in cell["source"].splitlines() if line.startswith("## ")]
     assert {"## Take-aways", "## Exercises"} <= set(headings)
 
@@ -56,7 +68,6 @@ def test_a_lesson_has_little_visible_code(path):
 @each_lesson
 def test_a_lesson_has_the_size_of_a_session(path):
     cells = read_cells(path)
-    assert 25 <= len(cells) <= 40
     assert 3 <= sum(cell["source"].count("**Quiz") for cell in cells if cell["cell_type"] == "markdown") <= 5
     assert "**Open task.**" in cells[-1]["source"]
     row = next(line for line in cells[0]["source"].splitlines() if "minutes" in line)
