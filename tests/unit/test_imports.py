@@ -221,7 +221,7 @@ def test_every_public_name_is_typed_and_can_be_loaded():
 
 
 # modules that only compute: they neither read files nor draw nor read the command line; `label_audit` and `kaggle_score` call the modules that do
-COMPUTES = ("annotation_sources", "audit", "clear_faces", "conventions", "eda", "error_curves", "evaluation", "experiments.by_source", "experiments.kaggle_score", "experiments.planned",
+COMPUTES = ("annotation_sources", "audit", "clear_faces", "conventions", "eda", "error_curves", "evaluation", "experiments.kaggle_score", "experiments.planned",
             "experiments.statistics", "geometry", "impute", "inference.alignment", "inference.confidence", "inference.expression", "inference.head_pose", "inference.shots", "inference.tracking",
             "label_audit", "label_errors", "metrics", "normalization", "statistics")
 DRAWS = ("eda_plots", "experiments.charts", "inference.drawing", "plots")
@@ -244,3 +244,10 @@ def test_no_module_mixes_computing_reading_drawing_and_the_command_line(module, 
                                          ("parser.add_argument('--out')", "add_argument")])
 def test_calls_that_read_draw_or_parse_options_are_found(text, found):
     assert found in called_names(ast.parse(text)) & (READING | DRAWING | COMMAND)
+
+
+def test_the_package_lists_each_module_and_folder_once():
+    listed = re.findall(r"^facekp\.(\w+) ", facekp.__doc__, re.MULTILINE)
+    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    modules = {path.stem for path in PACKAGE.glob("*.py") if not path.stem.startswith("_")}
+    assert sorted(listed) == sorted(modules | folders)
