@@ -63,6 +63,35 @@ def test_no_name_is_defined_in_two_modules():
     assert {name: found for name, found in modules_of.items() if len(found) > 1} == {}, "a name has one meaning: choose another"
 
 
+def is_there(dotted: str) -> bool:
+    "Tell whether a name of the package, of one of its modules or classes, or of another package exists."
+    first, *rest = (dotted if dotted.startswith(("facekp.", "albumentations.")) else f"facekp.{dotted}").split(".")
+    found = importlib.import_module(first)
+    for part in rest:
+        name = f"{getattr(found, '__name__', '')}.{part}"
+        if name in FILES:
+            found = importlib.import_module(name)
+        elif hasattr(found, part):
+            found = getattr(found, part)
+        else:
+            return part in getattr(found, "__dataclass_fields__", {})
+    return True
+
+
+@pytest.mark.parametrize(("dotted", "there"), [("config.SOURCES", True), ("config.HELP", False), ("experiments.plan.PlannedTrial.budget", True), ("experiments.plan.Trial.size", False),
+                                               ("experiments.plan.Experiment.results_folder", True), ("albumentations.Affine", True), ("nowhere.SOURCES", False)])
+def test_names_are_looked_up(dotted, there):
+    assert is_there(dotted) == there
+
+
+def test_the_changelog_names_what_is_there():
+    rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    names = {name for row in rows for name in re.findall(r"`([a-z_]\w*(?:\.\w+)+)[`(,]", row[1])}
+    assert len(rows) > 300 and len(names) > 250
+    assert [row for row in rows if len(row) == 2 and not re.match(r"`[a-z_]\w*(\.\w+)+`|removed", row[1])] == [], "a row names the new place of a name, or states that it was removed"
+    assert [name for name in sorted(names) if not name.endswith(".csv") and not is_there(name)] == []
+
+
 def imported_names(name: str, tree: ast.AST, is_package: bool, modules) -> set[str]:
     "Return the modules that a module imports: at its top, in functions, through importlib with a constant, or as listed in DYNAMIC."
     package = name.split(".") if is_package else name.split(".")[:-1]
