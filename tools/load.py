@@ -35,7 +35,7 @@ def memory_mb() -> float:
     return round(int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) / 1024, 1)
 
 
-def spread_of(memory: list[float]) -> dict:
+def memory_use(memory: list[float]) -> dict:
     "Return the memory after a tenth of the work, at the end, and its maximum."
     settled = memory[max(1, len(memory) // 10) - 1:]
     return {"memory_after_a_tenth_mb": settled[0], "memory_at_the_end_mb": settled[-1], "most_mb": max(settled), "growth_mb": round(settled[-1] - settled[0], 1)}
@@ -57,7 +57,7 @@ def stream(count: int, copies: int, block: int = 64, batch_size: int = 64) -> di
         if step % 10 == 0:
             print(f"{seen:,} faces, {memory[-1]:.0f} MB, {seen / (time.perf_counter() - started):.0f} a second", file=sys.stderr, flush=True)
     return {"faces": seen, "drawn": step * block, "copies": copies, "batches": batches, "points": labelled, "sha256_of_pictures": digest.hexdigest(),
-            "faces_a_second": round(seen / (time.perf_counter() - started)), **spread_of(memory)}
+            "faces_a_second": round(seen / (time.perf_counter() - started)), **memory_use(memory)}
 
 
 class Watched(FaceLandmarker):
@@ -91,7 +91,7 @@ def predict_folder(count: int, broken_at: int | None = None) -> dict:
         rows = list(csv.DictReader((out / "predictions.csv").open(encoding="utf-8")))
     return {"pictures": count, "broken": len(broken), "message": broken[0].replace(f"{folder}/", "") if broken else "", "pictures_in_the_table": len({row["file"] for row in rows}),
             "with_a_face": len({row["file"] for row in rows if row["face"]}), "lost": count - len(broken) - len({row["file"] for row in rows}),
-            "pictures_a_second": pace, **spread_of(detector.memory)}
+            "pictures_a_second": pace, **memory_use(detector.memory)}
 
 
 PARTS = {"stream": lambda options: stream(options.faces, options.copies), "folder": lambda options: predict_folder(options.pictures)}

@@ -57,7 +57,7 @@ def count_faults(_) -> dict:
     return in_all([{"fault": name, **part} for name, part in outcomes.items()])
 
 
-def spoil(options) -> dict:
+def count_fuzz(options) -> dict:
     "Damage files at random for a given time per kind. Any error other than the reader's own one-line message stops the script, so a record means that there was none."
     import test_fuzz
 
@@ -149,7 +149,7 @@ def processor_seconds() -> float:
     return sum(os.times()[:4])
 
 
-PARTS = {"inputs": count_inputs, "faults": count_faults, "fuzz": spoil, "kills": kill, "course": kill_course, "threads": count_threads, "workers": two_workers,
+PARTS = {"inputs": count_inputs, "faults": count_faults, "fuzz": count_fuzz, "kills": kill, "course": kill_course, "threads": count_threads, "workers": two_workers,
          "scaling": scale, "dask": lambda _: on_cluster("dask"), "ray": lambda _: on_cluster("ray")}
 
 
