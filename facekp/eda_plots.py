@@ -24,7 +24,7 @@ from .faces import Faces
 from .keypoints import KEYPOINT_COLORS, KEYPOINTS
 from .plots import show_faces
 
-# %% ../nbs/library/eda_plots.ipynb #41484358
+# %% ../nbs/library/eda_plots.ipynb #e88692ab
 NAMES = [keypoint.replace("_", " ") for keypoint in KEYPOINTS]
 
 
@@ -32,7 +32,7 @@ def show_missing(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where missing
     cuts: Sequence[int] = (),  # rows to mark with a line, 0-based
     title: str = "Which keypoints are labelled, and which are missing together",  # title of the figure
-) -> Figure:
+) -> Figure:  # two panels: labelled share by row, and pairs of keypoints
     "Draw the share of labelled keypoints by row, and how often two keypoints are missing together."
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 6.4), layout="constrained")
     blocks = min(len(points), 240)
@@ -59,12 +59,12 @@ def show_missing(
     figure.suptitle(title)
     return figure
 
-# %% ../nbs/library/eda_plots.ipynb #4cbfa29c
+# %% ../nbs/library/eda_plots.ipynb #b41f2f9a
 def show_blocks(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where missing, in the order of the table
     cuts: Sequence[int] = (),  # first row of each block except the first, 0-based, ascending
     title: str = "Nose tip and bottom lip, measured from the eyes",  # title of the figure
-) -> Figure:
+) -> Figure:  # a panel for the nose tip and one for the bottom lip
     "Draw how far nose tip and bottom lip are below the eyes, row by row, with each block's median if there are cuts."
     height = 35 * eye_coordinates(points)[:, :, 1]
     figure, axes = plt.subplots(figsize=(9, 3.6), layout="constrained")
@@ -85,11 +85,11 @@ def show_blocks(
     axes.legend(loc="lower right", markerscale=2)
     return figure
 
-# %% ../nbs/library/eda_plots.ipynb #358e8d0c
+# %% ../nbs/library/eda_plots.ipynb #e90200cd
 def show_density(
     points: np.ndarray,  # float [N,15,2], pixels, NaN where missing
     title: str = "Where the labels are",  # title of the figure
-) -> Figure:
+) -> Figure:  # one panel, x and y in pixels
     "Draw all labels as dots, with the mean and the two-sigma ellipse of each keypoint."
     figure, axes = plt.subplots(figsize=(5.6, 5.6), layout="constrained")
     for i, color in enumerate(KEYPOINT_COLORS):
@@ -112,10 +112,10 @@ def _ellipse(values: np.ndarray, deviations: float = 2) -> np.ndarray:
     circle = np.stack([np.cos(angle), np.sin(angle)], 1)
     return np.asarray(values.mean(0) + deviations * (circle * np.sqrt(np.maximum(variances, 0))) @ axes.T)
 
-# %% ../nbs/library/eda_plots.ipynb #101096b4
+# %% ../nbs/library/eda_plots.ipynb #bbc7eccc
 def show_correlation(
     points: np.ndarray,  # float [N,15,2], pixels; only complete rows are used
-) -> Figure:
+) -> Figure:  # one panel of 30x30 correlations, -1 to 1
     "Draw the correlation matrix of all x and all y coordinates."
     complete = points[np.isfinite(points).all((1, 2))]
     if len(complete) < 3:
@@ -132,7 +132,7 @@ def show_correlation(
     axes.set_title(f"Correlation of the labels of {len(complete):,} complete rows")
     return figure
 
-# %% ../nbs/library/eda_plots.ipynb #85487ae2
+# %% ../nbs/library/eda_plots.ipynb #b01e95d7
 FACE_LINES = ((9, 8), (6, 7), (5, 1, 4), (2, 0, 3), (12, 13, 11, 14, 12))  # keypoints to join: brows, eyes, mouth
 
 
@@ -140,7 +140,7 @@ def show_principal_shapes(
     points: np.ndarray,  # float [N,15,2], pixels; only complete rows are used
     count: int = 4,  # number of components, 1-30
     title: str = "",  # title of the figure
-) -> Figure:
+) -> Figure:  # one panel per component
     "Draw the mean face moved by two standard deviations in either direction along each principal component."
     mean, shapes, shares = principal_shapes(points)
     columns = min(count, 4)
@@ -165,12 +165,12 @@ def _draw_outline(axis: Any, points: np.ndarray, color: str, style: str, label: 
         axis.plot(*points[list(line)].T, color=color, linestyle=style, linewidth=1.8)
     axis.plot(*points[10], marker="o", markersize=5, color=color, linestyle=style, label=label)
 
-# %% ../nbs/library/eda_plots.ipynb #647ccef7
+# %% ../nbs/library/eda_plots.ipynb #a4932423
 def show_suspects(
     faces: Faces,  # the set that was audited
     suspects: Sequence[dict[str, Any]],  # output of `find_suspects`
     count: int = 12,  # largest number of faces to show
-) -> Figure:
+) -> Figure:  # one panel per face, the most suspect first
     "Draw the faces whose labels are most suspect."
     shown = suspects[:count]
     if not shown:
@@ -181,10 +181,10 @@ def show_suspects(
     return show_faces(faces.images[rows], faces.points[rows], titles=titles,
                       title="The most suspect labels")
 
-# %% ../nbs/library/eda_plots.ipynb #add54cab
+# %% ../nbs/library/eda_plots.ipynb #2d7a4b31
 def show_grey_values(
     images: np.ndarray,  # uint8 [N,96,96], grey values 0-255
-) -> Figure:
+) -> Figure:  # a histogram of brightness and one of contrast
     "Draw histograms of the brightness and the contrast of images."
     flat = images.reshape(len(images), -1)
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")

@@ -26,11 +26,11 @@ def is_preview(
     kind = tags.get(254, 0)  # NewSubfileType; its lowest bit marks a reduced image
     return 50706 in tags or (isinstance(kind, int) and bool(kind & 1))  # DNGVersion
 
-# %% ../nbs/library/tiff_files.ipynb #8190c078
+# %% ../nbs/library/tiff_files.ipynb #42caf3d4
 @contextlib.contextmanager
 def libtiff_errors(
     image: Image.Image,  # PIL image that is decoded in the block
-) -> Iterator[None]:
+) -> Iterator[None]:  # a context manager
     "Raise ValueError with the message that libtiff writes to standard error; do nothing if other threads may write there too."
     by_libtiff = any(tile[0] == "libtiff" for tile in getattr(image, "tile", ()))
     others = [thread for thread in threading.enumerate() if thread is not threading.current_thread() and thread.name != "tqdm_monitor"]

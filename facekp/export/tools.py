@@ -70,7 +70,7 @@ def silence_converters() -> Iterator[None]:  # a context manager
             for handler in set(logging.root.handlers) - set(of_root):  # a converter logs through the root logger, which adds a handler
                 logging.root.removeHandler(handler)
 
-# %% ../../nbs/library/export/tools.ipynb #b5b7a3df
+# %% ../../nbs/library/export/tools.ipynb #5f1f81da
 def float_layers(
     model: keras.Model,  # any keypoint network
 ) -> list[str]:  # in the order of model.layers
@@ -84,7 +84,7 @@ def float_layers(
 def belongs_to_layer(
     name: str,  # name of a node or tensor; converters write network_1/layer_1/step, and separate several by semicolons
     layers: list[str],  # names of Keras layers
-) -> bool:
+) -> bool:  # True if the name contains one of the layers
     "Tell whether a node of a converted graph comes from one of these layers."
     return any(part == layer or part.startswith(f"{layer}_") and part[len(layer) + 1:].isdigit()
                for whole in name.split(";") for part in whole.split("/") for layer in layers)

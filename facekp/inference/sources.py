@@ -21,7 +21,7 @@ from ..foreign_files import is_system_name
 from ..images import IMAGE_ENDINGS
 from ..video import VIDEO_ENDINGS
 
-# %% ../../nbs/library/inference/sources.ipynb #5e27db1d
+# %% ../../nbs/library/inference/sources.ipynb #eaa6a033
 RESULT_SUFFIX = "-points"  # suffix of the name of a drawn image or video
 
 
@@ -38,7 +38,7 @@ class Source(NamedTuple):
 
 def is_webcam(
     path: str,  # a file, webcam or webcam:N
-) -> bool:
+) -> bool:  # False for a file named webcam
     "Tell whether a source is a webcam; a file of that name takes precedence."
     return path.partition(":")[0] == "webcam" and not Path(path).exists()
 

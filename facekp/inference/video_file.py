@@ -20,7 +20,7 @@ import numpy as np
 
 from ..errors import RunError
 
-# %% ../../nbs/library/inference/video_file.ipynb #701e39b7
+# %% ../../nbs/library/inference/video_file.ipynb #2f19ba2d
 VIDEO_TAG = b"drawn by facekp"  # at the end of a video
 MAX_REPEATS = 600  # frames: a longer pause between two frames of a source is shortened to this
 _MPEG4_REMARK = "MPEG-4 Part 2, which browsers do not play, since this OpenCV has no H.264 encoder; ffmpeg -i FILE -c:v libx264 NEW.mp4 converts it"
@@ -37,7 +37,7 @@ sys.exit(0 if capture.read()[0] else 1)
 
 
 @functools.cache
-def has_h264() -> bool:
+def has_h264() -> bool:  # False also if the trial fails
     "Tell whether OpenCV can write H.264. Try it once, in a separate process, since encoders print to the terminal."
     with tempfile.TemporaryDirectory() as folder:
         try:
