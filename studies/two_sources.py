@@ -115,7 +115,7 @@ def main() -> None:
     faces, test, truth, labels, groups = load_synthetic(options.folder, 0)
     lookup_path = options.lookup or options.folder / "IdLookupTable.csv"
     requests = read_requests(pd.read_csv(lookup_path), test.image_id, str(lookup_path.parent))
-    requested, second = requests.asked, requests.second
+    requested, second = requests.mask, requests.second
     train, validation = split_by_group(faces, 0.15, seed=0)
     print(f"{len(train)} training rows, {len(validation)} validation rows, {requested.sum()} requested values of {len(test)} test faces, "
           f"{second.sum()} of them of the second source", flush=True)

@@ -24,7 +24,7 @@ from ..files import write_text
 from ..keypoints import COLUMNS, IMAGE_SIZE, KEYPOINTS
 from ..synthetic.gaps import TEST_ROWS
 
-# %% ../../nbs/library/experiments/kaggle.ipynb #8a74080e
+# %% ../../nbs/library/experiments/kaggle.ipynb #e86eec30
 REQUESTED_VALUES = 27_124  # rows of Kaggle's IdLookupTable.csv
 
 
@@ -34,15 +34,15 @@ class Requests:
     row_id: npt.NDArray[np.int64]  # [R], RowId of each requested value
     face: npt.NDArray[np.int64]  # [R], index of the test face, 0 to N-1
     column: npt.NDArray[np.int64]  # [R], index into COLUMNS, 0-29
-    asked: npt.NDArray[np.bool_]  # [N,15,2], True for the requested coordinates of each face
+    mask: npt.NDArray[np.bool_]  # [N,15,2], True for the requested coordinates of each face
     image_id: npt.NDArray[Any]  # str [N], ImageId of each test face
 
     @property
     def second(self) -> npt.NDArray[np.bool_]:  # [N], True for a face of the second annotation source
         "Return a mask of the test faces with requests for the second source's four keypoints only."
-        return np.asarray(annotation_source(np.where(self.asked, 0.0, np.nan)) == "kaggle-2")
+        return np.asarray(annotation_source(np.where(self.mask, 0.0, np.nan)) == "kaggle-2")
 
-# %% ../../nbs/library/experiments/kaggle.ipynb #98859edb
+# %% ../../nbs/library/experiments/kaggle.ipynb #b2ecb0dd
 def read_requests(
     lookup: pd.DataFrame | None,  # IdLookupTable.csv, as load_kaggle_test returns it; None raises UserError
     image_id: npt.NDArray[Any],  # str [N], ImageId of each test face
@@ -57,12 +57,12 @@ def read_requests(
     face_of = {name: number for number, name in enumerate(image_id.tolist())}
     face = np.array([face_of.get(str(name), -1) for name in asked_id])
     _check_requests(lookup, row_id, asked_id, column, face, image_id, where)
-    asked = np.zeros((len(image_id), len(COLUMNS)), bool)
-    asked[face, column] = True
-    _check_requested_faces(asked, image_id, len(lookup), where)
-    return Requests(row_id, face, column, asked.reshape(-1, len(KEYPOINTS), 2), image_id)
+    requested = np.zeros((len(image_id), len(COLUMNS)), bool)
+    requested[face, column] = True
+    _check_requested_faces(requested, image_id, len(lookup), where)
+    return Requests(row_id, face, column, requested.reshape(-1, len(KEYPOINTS), 2), image_id)
 
-# %% ../../nbs/library/experiments/kaggle.ipynb #f9702dbe
+# %% ../../nbs/library/experiments/kaggle.ipynb #62cef138
 def _check_requests(lookup: pd.DataFrame, row_id: npt.NDArray[Any], asked_id: npt.NDArray[Any], column: npt.NDArray[Any], face: npt.NDArray[Any],
                     image_id: npt.NDArray[Any], where: str) -> None:
     "Raise UserError for unknown keypoints, repeated ids, and ids without a test face."
@@ -86,9 +86,9 @@ def _check_requests(lookup: pd.DataFrame, row_id: npt.NDArray[Any], asked_id: np
                         "them, so download the complete test.csv")
 
 
-def _check_requested_faces(asked: npt.NDArray[Any], image_id: npt.NDArray[Any], rows: int, where: str) -> None:
+def _check_requested_faces(requested: npt.NDArray[Any], image_id: npt.NDArray[Any], rows: int, where: str) -> None:
     "Raise UserError for an incomplete table: a face without requested values, or too few rows for the competition."
-    idle = image_id[~asked.any(axis=1)]
+    idle = image_id[~requested.any(axis=1)]
     if len(idle):
         raise UserError(f"{where}: IdLookupTable.csv asks for nothing of ImageId {idle[0]} (such "
                         f"faces in all: {len(idle)}); it was cut short or belongs to another "

@@ -21,7 +21,7 @@ from .kaggle import Requests, read_submission
 from ..keypoints import COLUMNS
 from ..metrics import rmse
 
-# %% ../../nbs/library/experiments/kaggle_score.ipynb #50dcc86d
+# %% ../../nbs/library/experiments/kaggle_score.ipynb #e7f696c9
 def score_submission(
     submission: str | Path,  # CSV file with the columns RowId and Location, pixels
     requests: Requests,  # the requested values
@@ -34,8 +34,8 @@ def score_submission(
     missing = [name for name in requests.image_id.tolist() if name not in table.index]
     if missing:
         raise UserError(f"{truth}: has no test row {missing[0]}; write the folder again with write_kaggle_folder")
-    true = table.loc[requests.image_id, list(COLUMNS)].to_numpy(float).reshape(requests.asked.shape)
+    true = table.loc[requests.image_id, list(COLUMNS)].to_numpy(float).reshape(requests.mask.shape)
     predicted: npt.NDArray[Any] = np.zeros((len(true), len(COLUMNS)))
     predicted[requests.face, requests.column] = locations
-    predicted, points = predicted.reshape(true.shape), np.where(requests.asked, true, np.nan)
+    predicted, points = predicted.reshape(true.shape), np.where(requests.mask, true, np.nan)
     return {"all": rmse(predicted, points), **rmse_by_source(predicted, points, requests.second)}

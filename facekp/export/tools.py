@@ -35,9 +35,9 @@ def require_packages(
             raise UserError(f"this format needs the package {package.replace('_', '-')}: "
                             f"pip install '{requirement('deploy')}'") from error
 
-# %% ../../nbs/library/export/tools.ipynb #78e3f519
+# %% ../../nbs/library/export/tools.ipynb #64b8f8d2
 _CONVERTER_MODULES = r"(keras|tensorflow|tf2onnx|onnx|onnxruntime|ai_edge_litert|numpy)(\.|$)"
-_ONE_AT_A_TIME = threading.RLock()  # Python's list of warning filters belongs to the whole process
+_WARNINGS_LOCK = threading.RLock()  # Python's list of warning filters belongs to the whole process
 
 
 def _all_handlers() -> list[logging.Handler]:
@@ -55,7 +55,7 @@ def silence_converters() -> Iterator[None]:  # a context manager
     def passes(record: logging.LogRecord) -> bool:
         return record.levelno > logging.WARNING or record.thread != mine
 
-    with _ONE_AT_A_TIME, filter_stderr(), warnings.catch_warnings():
+    with _WARNINGS_LOCK, filter_stderr(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=_CONVERTER_MODULES)
         handlers, of_root, level = _all_handlers(), list(logging.root.handlers), os.environ.get("TF_CPP_MIN_LOG_LEVEL")
         for handler in handlers:

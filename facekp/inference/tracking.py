@@ -127,7 +127,7 @@ def _nearest_track(face: Face, appearance: _Appearance, tracks: dict[int, _Track
             if distance < min(0.5 + 0.1 * tracks[number].missed, 1.5)}
     return min(near, key=lambda number: near[number]) if near else None
 
-# %% ../../nbs/library/inference/tracking.ipynb #d1b53de8
+# %% ../../nbs/library/inference/tracking.ipynb #5803f86a
 def predict_crop(
     before: Crop | None,  # crop in the frame before the last, pixels of the image; None: unknown
     last: Crop,  # crop in the last frame
@@ -156,7 +156,7 @@ def follow_faces(
     followed = [replace(face, points=one, sigma=(face_sigma * crop.pixel).astype(np.float32), box=_crop_box(crop), crop=crop)
                 for face, one, face_sigma, crop in zip(faces, points, sigma, used)]
     reliable = all(_is_reliable(old, new, face_sigma, image) for old, new, face_sigma in zip(faces, followed, sigma))
-    return followed if reliable and not _share_a_place(followed) else None
+    return followed if reliable and not _have_overlap(followed) else None
 
 
 def _crop_grey(image: np.ndarray, crop: Crop) -> np.ndarray:
@@ -166,7 +166,7 @@ def _crop_grey(image: np.ndarray, crop: Crop) -> np.ndarray:
     part = cv2.cvtColor(image[top:max(top + 1, int(y + reach)), left:max(left + 1, int(x + reach))], cv2.COLOR_RGB2GRAY)
     return crop_image(part, replace(crop, center=(x - left, y - top)))
 
-# %% ../../nbs/library/inference/tracking.ipynb #e9d936f8
+# %% ../../nbs/library/inference/tracking.ipynb #8627215b
 def _crop_change(old: Crop, new: Crop) -> float:
     "Return the difference of two crops: the largest of shift in sides, rotation in radians and relative change of size."
     return max(math.dist(old.center, new.center) / old.size, abs(math.remainder(new.angle - old.angle, 2 * math.pi)), abs(new.size / old.size - 1))
@@ -188,7 +188,7 @@ def _is_reliable(old: Face, new: Face, sigma: np.ndarray, image: np.ndarray) -> 
             and math.dist(old.crop.center, new.crop.center) < FOLLOW_SHIFT * old.crop.size and 1 / FOLLOW_SCALE < ratio < FOLLOW_SCALE)
 
 
-def _share_a_place(faces: Sequence[Face]) -> bool:
+def _have_overlap(faces: Sequence[Face]) -> bool:
     "Tell whether two faces ended in the same place."
     return any(same_place(a.crop, b.crop) for number, a in enumerate(faces) for b in faces[:number])
 

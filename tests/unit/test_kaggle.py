@@ -63,8 +63,8 @@ def own(folder, tmp_path):
 
 def whole_lookup():
     "Return a table with the size and pattern of Kaggle's: 27,124 requested values for 1,783 images."
-    asked = np.repeat(synthetic_gaps(1783, test=True)[0], 2, axis=1)
-    face, column = np.nonzero(asked)
+    requested = np.repeat(synthetic_gaps(1783, test=True)[0], 2, axis=1)
+    face, column = np.nonzero(requested)
     return pd.DataFrame({"RowId": np.arange(1, len(face) + 1), "ImageId": face + 1, "FeatureName": np.array(COLUMNS)[column], "Location": np.nan})
 
 
@@ -143,14 +143,14 @@ def test_a_table_of_kaggles_size_is_answered_in_order_and_clipped(tmp_path):
     lookup = whole_lookup()
     lookup = lookup.sample(frac=1, random_state=0)  # Kaggle's order is kept, whatever it is
     questions = read_requests(lookup, IDS)
-    assert questions.asked.sum() == 27_124 and questions.second.sum() == 1192 and questions.second[591:].all()
+    assert questions.mask.sum() == 27_124 and questions.second.sum() == 1192 and questions.second[591:].all()
     predicted = np.random.default_rng(0).normal(48, 40, (1783, 15, 2))
     written = pd.read_csv(write_submission(predicted, questions, tmp_path / "submission.csv"))
     assert list(written.columns) == ["RowId", "Location"] and written["RowId"].tolist() == lookup["RowId"].tolist()
     assert written["Location"].min() == 0 and written["Location"].max() == 96
     for row in (0, 5000, 27_123):
-        asked = lookup.iloc[row]
-        answer = predicted[asked.ImageId - 1].ravel()[COLUMNS.index(asked.FeatureName)]
+        requested = lookup.iloc[row]
+        answer = predicted[requested.ImageId - 1].ravel()[COLUMNS.index(requested.FeatureName)]
         assert written["Location"][row] == pytest.approx(np.clip(answer, 0, 96), abs=1e-4)
 
 
