@@ -7,9 +7,9 @@ Docs: https://facekp.github.io/facekp/library/geometry.html.md"""
 # %% auto #0
 __all__ = ['FACE_SCALE', 'Crop', 'fit_crop', 'face_crop', 'to_image', 'to_crop', 'crop_image']
 
-# %% ../nbs/library/geometry.ipynb #1ab7449d
+# %% ../nbs/library/geometry.ipynb #678b75fd
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -52,17 +52,18 @@ def fit_crop(
     x, y = points.mean(axis=0) + scale * _rotation(angle) @ to_center
     return Crop((float(x), float(y)), float(scale * IMAGE_SIZE), angle)
 
-# %% ../nbs/library/geometry.ipynb #119c3845
+# %% ../nbs/library/geometry.ipynb #a0f75020
 FACE_SCALE = 0.97  # size of a face in the training crops relative to the mean face
 
 
 def face_crop(
     points: np.ndarray,  # float [15,2], pixels of the image
     rotation: bool = True,  # False: the crop stays upright, as in the training sets
+    training: bool = False,  # True: the crop of a labelled training face, with the least error in pixels of the crop; False: of a face of a photograph
 ) -> Crop:  # the crop that the keypoint models expect
     "Return the crop in which the keypoints lie as they do in the training faces."
-    fitted = fit_crop(MEAN_FACE, points, rotation)
-    return Crop(fitted.center, fitted.size / FACE_SCALE, fitted.angle)
+    fitted = fit_crop(MEAN_FACE, points, rotation, error_in_crop=training)
+    return fitted if training else replace(fitted, size=fitted.size / FACE_SCALE)
 
 # %% ../nbs/library/geometry.ipynb #7df7765e
 def to_image(

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/data/w300.html.md"""
 # %% auto #0
 __all__ = ['PHOTO_ENDINGS', 'RESIZE_ERROR_LIMIT', 'read_pts', 'load_300w']
 
-# %% ../../nbs/library/data/w300.ipynb #2177145b
+# %% ../../nbs/library/data/w300.ipynb #405f230b
 import hashlib
 import os
 import re
@@ -25,9 +25,9 @@ from .label_evidence import SAMPLED_PHOTOS, find_resize, label_error
 from ..errors import UserError
 from ..faces import Faces
 from ..foreign_files import describe_foreign, is_system_name, read_head
-from ..geometry import crop_image, fit_crop, to_crop
+from ..geometry import crop_image, face_crop, to_crop
 from ..images import IMAGE_ENDINGS, read_image
-from ..keypoints import IMAGE_SIZE, MEAN_FACE
+from ..keypoints import IMAGE_SIZE
 from ..limits import MAX_PIXELS
 from ..progress import progress
 
@@ -104,7 +104,7 @@ def load_300w(
     faces = cached_files(files, lambda: _load_300w(folder, pts_files, pictures), name or folder.name, folder)
     return state_groups(faces, folder)
 
-# %% ../../nbs/library/data/w300.ipynb #7a23595d
+# %% ../../nbs/library/data/w300.ipynb #e5f18d0f
 def _load_300w(folder: Path, pts_files: list[Path], pictures: list[Path]) -> Faces:
     "Read and crop all faces of a 300-W folder."
     images, points, places, digests = [], [], [], []
@@ -112,7 +112,7 @@ def _load_300w(folder: Path, pts_files: list[Path], pictures: list[Path]) -> Fac
                                   f"cutting the faces of {folder.name}"):
         found = from_68_points(read_pts(path))
         photo = read_image(picture, MAX_PIXELS, grey=True)
-        crop = fit_crop(MEAN_FACE, found, rotation=False, error_in_crop=True)
+        crop = face_crop(found, rotation=False, training=True)
         _check_place(path, picture, found, crop.size, np.array(photo.shape[::-1]))
         images.append(crop_image(photo, crop))
         points.append(to_crop(found, crop))
