@@ -27,8 +27,19 @@ def _wrong(answer):
         yield from (answer[:-1], [value for value in answer] + [0])
         if all(isinstance(value, (int, float, np.number)) for value in answer):
             yield from ([value + 1 for value in answer], [-value - 1 for value in answer])
+            yield from (type(answer)(value + (place == wrong) for place, value in enumerate(answer)) for wrong in range(len(answer)))
+    elif isinstance(answer, dict):
+        for key, value in answer.items():
+            if isinstance(value, (int, float, np.number)):
+                yield {**answer, key: value * 1.02 + 0.01}
+            yield {other: kept for other, kept in answer.items() if other != key}
     elif isinstance(answer, np.ndarray) and answer.dtype.kind in "fiu":
         yield from (answer + 1, answer[:-1] if answer.ndim and len(answer) > 1 else answer + 2)
+        for column in range(answer[0].size if answer.ndim > 1 and len(answer) else 0):
+            changed = answer.reshape(len(answer), -1).copy()
+            if not np.isnan(changed[:, column]).all():
+                changed[:, column] += 1
+                yield changed.reshape(answer.shape)
 
 
 def _probe(check, answer):
