@@ -49,6 +49,7 @@ facekp.video               read the frames of videos and webcams
 facekp.tiff_files          previews and decoding errors in TIFF files
 facekp.geometry            crops, and points between image and crop
 facekp.limits              the smallest face and the largest image
+facekp.supervision_points  keypoints for the package supervision
 facekp.plots               grids of faces with labels and predictions
 facekp.clear_faces         faces that suit a figure
 

@@ -7,7 +7,7 @@ Docs: https://facekp.github.io/facekp/library/faces.html.md"""
 # %% auto #0
 __all__ = ['Faces', 'concatenate', 'hash_faces']
 
-# %% ../nbs/library/faces.ipynb #fee75533
+# %% ../nbs/library/faces.ipynb #1018c7e9
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -17,6 +17,7 @@ import numpy as np
 
 from .errors import UserError
 from .keypoints import COLUMNS, IMAGE_SIZE, KEYPOINTS
+from .supervision_points import to_keypoints
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,7 +81,7 @@ class _FaceArrays:
     def __repr__(self) -> str:
         return _summarise(self)
 
-# %% ../nbs/library/faces.ipynb #a5ce32cf
+# %% ../nbs/library/faces.ipynb #75cde5c4
 class Faces(_FaceArrays):
     "A set of face images with keypoints; its base class declares the fields."
 
@@ -107,6 +108,10 @@ class Faces(_FaceArrays):
     def to_pandas(self) -> "pd.DataFrame":  # columns image_id, group, source, the 30 coordinates in pixels, and true_... if truth is known
         "Return everything but the images as a table, one row per face."
         return _to_table(self)
+
+    def to_supervision(self) -> Any:  # supervision.KeyPoints with source, group and image_id as data; points that are not labelled have confidence 0
+        "Return the labels for the package supervision. Raises UserError if it is not installed."
+        return to_keypoints(self.points, np.ones(len(self), np.float32), image_id=self.image_id, group=self.group, source=self.source)
 
     @classmethod
     def from_pandas(

@@ -8,9 +8,8 @@ Docs: https://facekp.github.io/facekp/library/inference/results.html.md"""
 __all__ = ['FACE_COLUMNS', 'Face', 'face_to_pandas', 'face_to_html', 'face_to_dict', 'face_from_dict', 'face_to_row',
            'faces_to_supervision']
 
-# %% ../../nbs/library/inference/results.ipynb #b042ff93
+# %% ../../nbs/library/inference/results.ipynb #bbf3b991
 import base64
-import inspect
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from .alignment import align_face
 from .expression import MEASURES, measure_expression
 from .head_pose import HeadPose, head_pose
 from ..keypoints import COLUMNS, KEYPOINTS
+from ..supervision_points import to_keypoints
 
 if TYPE_CHECKING:
     import pandas
@@ -174,7 +174,7 @@ def face_from_dict(
                 tuple(values["flags"]), Crop((x, y), crop["size"], crop["angle"]),
                 values.get("track_id"))
 
-# %% ../../nbs/library/inference/results.ipynb #d9b8ae6c
+# %% ../../nbs/library/inference/results.ipynb #af460acb
 FACE_COLUMNS = ("left", "top", "right", "bottom", "confidence", "flags", *COLUMNS,
                 *(f"{keypoint}_sigma" for keypoint in KEYPOINTS),
                 "crop_x", "crop_y", "crop_size", "crop_angle", *HeadPose._fields, *MEASURES)  # of the CSV table and of to_pandas
@@ -195,17 +195,8 @@ def faces_to_supervision(
     faces: Iterable[Face],  # faces of an image or frame
 ) -> Any:  # supervision.KeyPoints of class 0; the confidence of a keypoint is that of its face; tracks as data["tracker_id"]
     "Return faces for the package supervision. Raises UserError if it is not installed."
-    try:
-        import supervision
-    except ImportError as error:
-        raise UserError("to_supervision needs the package supervision: pip install supervision") from error
     faces = list(faces)
     points = np.array([face.points for face in faces], np.float32).reshape(-1, len(KEYPOINTS), 2)
-    confidence = np.array([face.confidence for face in faces], np.float32)
-    by_keypoint = np.repeat(confidence[:, None], len(KEYPOINTS), axis=1)
-    known = inspect.signature(supervision.KeyPoints).parameters
-    named = ({"keypoint_confidence": by_keypoint, "detection_confidence": confidence} if "keypoint_confidence" in known
-             else {"confidence": by_keypoint})  # the old name, before supervision 0.29
     tracks = [face.track_id for face in faces if face.track_id is not None]
-    data = {"data": {"tracker_id": np.array(tracks)}} if tracks and len(tracks) == len(faces) else {}
-    return supervision.KeyPoints(xy=points, class_id=np.zeros(len(faces), int), **named, **data)
+    return to_keypoints(points, np.array([face.confidence for face in faces], np.float32),
+                        **({"tracker_id": np.array(tracks)} if tracks and len(tracks) == len(faces) else {}))
