@@ -21,7 +21,7 @@ from ..keypoints import IMAGE_SIZE
 SMALLEST_LEVEL = 128  # pixels: lower limit for the longer side of a level
 PIXELS_PER_PIXEL = 1.0  # minimum number of pixels of a level, along a side, per pixel of the result
 
-# %% ../../nbs/library/inference/pyramid.ipynb #44d683d8
+# %% ../../nbs/library/inference/pyramid.ipynb #2755989e
 class ImagePyramid:
     "An image at several sizes, each half of the previous one."
 
@@ -40,7 +40,7 @@ class ImagePyramid:
         longest: int,  # pixels: the longer side of the result
     ) -> np.ndarray:  # uint8 [h,w,3], RGB
         "Return the image at a size, computed from the smallest level that is large enough."
-        factor = self._factor(self.longest / longest)
+        factor = _level_factor(self.levels, self.longest / longest)
         level, scale = self.levels[factor], longest * factor / self.longest
         size = [max(1, round(side * scale)) for side in level.shape[1::-1]]
         return np.asarray(cv2.resize(level, size, interpolation=cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR))
@@ -53,23 +53,28 @@ class ImagePyramid:
         oversample: bool = True,  # False: one sample per pixel of the result, which takes a third of the time and is enough for the detector
     ) -> np.ndarray:  # uint8 [size,size,3] or [size,size]; the edge of the image is repeated outside it
         "Cut out a crop, from the image reduced as far as the crop allows."
-        wanted = crop.size / size / PIXELS_PER_PIXEL
-        factor = self._factor(wanted)
-        level, shrink = self.levels[factor], min(4, _power_of_two(wanted / factor))
-        x, y = ((value + 0.5) / factor - 0.5 for value in crop.center)
-        if shrink > 1:
-            level, (left, top) = _reduced_region(level, x, y, crop.size / factor, shrink)
-            x, y = (x - left + 0.5) / shrink - 0.5, (y - top + 0.5) / shrink - 0.5
-        reduced = replace(crop, center=(x, y), size=crop.size / factor / shrink)
+        level, reduced = _fit_level(self.levels, crop, crop.size / size / PIXELS_PER_PIXEL)
         return self._finish(crop_image(level, reduced, size, grey, oversample or self.always_oversamples))
 
     def _finish(self, cut: np.ndarray) -> np.ndarray:
         "Return a crop unchanged; subclasses override this."
         return cut
 
-    def _factor(self, most: float) -> int:
-        "Return the factor of the smallest level that is not reduced more than wanted."
-        return max((factor for factor in self.levels if factor <= most), default=1)
+# %% ../../nbs/library/inference/pyramid.ipynb #232e94dc
+def _level_factor(levels: dict[int, np.ndarray], most: float) -> int:
+    "Return the factor of the smallest level that is not reduced more than wanted."
+    return max((factor for factor in levels if factor <= most), default=1)
+
+
+def _fit_level(levels: dict[int, np.ndarray], crop: Crop, wanted: float) -> tuple[np.ndarray, Crop]:
+    "Return an image reduced at most as far as wanted, and the crop in its pixels."
+    factor = _level_factor(levels, wanted)
+    level, shrink = levels[factor], min(4, _power_of_two(wanted / factor))
+    x, y = ((value + 0.5) / factor - 0.5 for value in crop.center)
+    if shrink > 1:
+        level, (left, top) = _reduced_region(level, x, y, crop.size / factor, shrink)
+        x, y = (x - left + 0.5) / shrink - 0.5, (y - top + 0.5) / shrink - 0.5
+    return level, replace(crop, center=(x, y), size=crop.size / factor / shrink)
 
 # %% ../../nbs/library/inference/pyramid.ipynb #6e510ef9
 def _make_levels(image: np.ndarray, first: float) -> dict[int, np.ndarray]:

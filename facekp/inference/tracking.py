@@ -192,7 +192,7 @@ def _have_overlap(faces: Sequence[Face]) -> bool:
     "Tell whether two faces ended in the same place."
     return any(same_place(a.crop, b.crop) for number, a in enumerate(faces) for b in faces[:number])
 
-# %% ../../nbs/library/inference/tracking.ipynb #0988e158
+# %% ../../nbs/library/inference/tracking.ipynb #3d36f4bf
 class FaceTracker:
     "Track faces from frame to frame."
 
@@ -203,11 +203,7 @@ class FaceTracker:
         smoothing: bool | OneEuroFilter = True,  # False: leave the points as predicted; a filter: use its settings for every face
         max_lost: int = 30,  # frames after which a lost face is forgotten, 0 or more
     ):
-        for name, value, least in (("search_every", search_every, 1), ("max_lost", max_lost, 0)):
-            if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
-                raise UserError(f"{name}={value!r}: expected a whole number of frames, {least} or more")
-        if not isinstance(smoothing, (bool, np.bool_, OneEuroFilter)):
-            raise UserError(f"smoothing={smoothing!r}: expected True, False or a OneEuroFilter")
+        _check_options(search_every, smoothing, max_lost)
         self.landmarker, self.search_every = landmarker, search_every
         self.smoothing, self.max_lost = smoothing, max_lost
         self._number, self._next_id, self._shot = 0, 1, 0
@@ -224,35 +220,46 @@ class FaceTracker:
         cut = self._thumbnail is not None and frame_similarity(self._thumbnail, thumbnail) < SAME_SHOT
         self._thumbnail, self._shot = thumbnail, self._shot + cut
         faces, verified = (self.landmarker.find_faces(image), True) if cut else _find_faces(self, image)
-        appearances = self._appearances(image, faces, seconds)
+        appearances = _appearances(self, image, faces, seconds)
         if not verified and not all(_may_be_same(track.appearance, appearance) for track, appearance in zip(self._tracks.values(), appearances)):
             faces, verified = self.landmarker.find_faces(image), True
-            appearances = self._appearances(image, faces, seconds)
+            appearances = _appearances(self, image, faces, seconds)
         self._number += 1
         for track in self._tracks.values():
             track.missed += 1
             track.unverified += 1
-        seen, taken = [], set[int]()
-        for face, appearance in zip(faces, appearances):
-            number = self._assign(face, appearance, taken)
-            taken.add(number)
-            points = self._tracks[number].update(face, appearance, verified)
-            seen.append(replace(face, points=points, track_id=number))
+        seen = _update_tracks(self, faces, appearances, verified)
         self._tracks = {number: track for number, track in self._tracks.items() if track.missed <= self.max_lost}
         return seen
 
-    def _appearances(self, image: np.ndarray, faces: Sequence[Face], seconds: float) -> list[_Appearance]:
-        "Return the appearance of each face in the current frame."
-        thumbnail = self._thumbnail if self._thumbnail is not None else frame_thumbnail(image)
-        return [_Appearance(face_thumbnail(_crop_grey(image, face_crop(face.points))), thumbnail, self._shot, seconds) for face in faces]
+# %% ../../nbs/library/inference/tracking.ipynb #21e78dfc
+def _check_options(search_every: int, smoothing: bool | OneEuroFilter, max_lost: int) -> None:
+    "Raise UserError for an option of another type or out of range."
+    for name, value, least in (("search_every", search_every, 1), ("max_lost", max_lost, 0)):
+        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
+            raise UserError(f"{name}={value!r}: expected a whole number of frames, {least} or more")
+    if not isinstance(smoothing, (bool, np.bool_, OneEuroFilter)):
+        raise UserError(f"smoothing={smoothing!r}: expected True, False or a OneEuroFilter")
 
-    def _assign(self, face: Face, appearance: _Appearance, taken: set[int]) -> int:
-        "Return the id of the track that a face continues, or a new one."
-        number = _nearest_track(face, appearance, self._tracks, taken)
+
+def _appearances(tracker: FaceTracker, image: np.ndarray, faces: Sequence[Face], seconds: float) -> list[_Appearance]:
+    "Return the appearance of each face in the current frame."
+    thumbnail = tracker._thumbnail if tracker._thumbnail is not None else frame_thumbnail(image)
+    return [_Appearance(face_thumbnail(_crop_grey(image, face_crop(face.points))), thumbnail, tracker._shot, seconds) for face in faces]
+
+
+def _update_tracks(tracker: FaceTracker, faces: Sequence[Face], appearances: Sequence[_Appearance], verified: bool) -> list[Face]:
+    "Continue the track of each face or begin a new one; return the faces with their ids and smoothed points."
+    seen, taken = [], set[int]()
+    for face, appearance in zip(faces, appearances):
+        number = _nearest_track(face, appearance, tracker._tracks, taken)
         if number is None:
-            number, self._next_id = self._next_id, self._next_id + 1
-            self._tracks[number] = _Track(face, _new_filter(self.smoothing), appearance)
-        return number
+            number, tracker._next_id = tracker._next_id, tracker._next_id + 1
+            tracker._tracks[number] = _Track(face, _new_filter(tracker.smoothing), appearance)
+        taken.add(number)
+        points = tracker._tracks[number].update(face, appearance, verified)
+        seen.append(replace(face, points=points, track_id=number))
+    return seen
 
 # %% ../../nbs/library/inference/tracking.ipynb #e83f0f3a
 def _find_faces(tracker: FaceTracker, image: np.ndarray) -> tuple[list[Face], bool]:
