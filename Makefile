@@ -1,6 +1,6 @@
 # make course: install everything and run the course's comparison on synthetic faces
 # make test:   lint, types, the notebooks of the library and the tests of the code, in less than ten minutes
-# make test-all: also the lessons (test-course) and the built site and slides in a browser (test-site); continuous integration runs this
+# make test-all: also the tests that take over ten seconds (test-slow), the lessons (test-course), and site and slides in a browser (test-site); CI runs this
 # make test-long: the tests that take minutes each, with a record
 # make docs:   the site in _docs/; make slides: the decks of talk and units, and a PDF of each, in _docs/slides/
 # make release-check: build the release and test base and train with the oldest and the newest Python installed here; make colab-check: run every lesson as Colab does
@@ -23,7 +23,7 @@ NOTEBOOKS := nbdev-test --n-workers $(WORKERS) --timing --do-print
 FACES ?= $(error give FACES=, a file or folder of labelled faces)
 MORE ?= $(error give MORE=, a second file of labelled faces)
 
-.PHONY: course test test-course test-site test-all lint test-long bench-peers default-model setup dev docs slides browser release-check colab-check export readme clean
+.PHONY: course test test-slow test-course test-site test-all lint test-long bench-peers default-model setup dev docs slides browser release-check colab-check export readme clean
 
 course: setup
 	$(BIN)/facekp course --profile $(FACEKP_PROFILE) --data synthetic
@@ -76,10 +76,13 @@ test: dev lint
 test-course: dev
 	$(IN_SCRATCH) && cd nbs && for folder in course teaching; do ../$(BIN)/$(NOTEBOOKS) $$folder || exit 1; done
 
+test-slow: dev
+	$(IN_SCRATCH) && $(BIN)/python -m pytest -m slow -n $(WORKERS) --dist load
+
 test-site: dev browser
 	$(IN_SCRATCH) && $(BIN)/python -m pytest -m site
 
-test-all: test test-course test-site
+test-all: test test-slow test-course test-site
 
 # the solutions of the exercises are among these
 test-long: .venv/installed-clusters

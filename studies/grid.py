@@ -123,7 +123,7 @@ def build_variant(variant: str) -> keras.Model:
         def without(layer: keras.Layer) -> keras.Layer:
             return keras.layers.Identity(name=layer.name) if isinstance(layer, keras.layers.BatchNormalization) else layer.__class__.from_config(layer.get_config())
 
-        model = keras.models.clone_model(model, clone_function=without)
+        model = keras.models.clone_model(model, clone_function=without, call_function=lambda layer, *inputs, **_: layer(*inputs))  # Identity takes no mask
     return model
 
 

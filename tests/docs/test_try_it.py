@@ -46,6 +46,7 @@ def pictures() -> list[np.ndarray]:
     return [np.repeat(grey[..., None], 3, axis=2) for grey in greys]
 
 
+@pytest.mark.site
 @pytest.mark.skipif(not shutil.which("node"), reason="Node.js is not installed")
 def test_browser_gives_what_python_gives(tmp_path):
     "The faces are the same, points agree within 0.5 px of the 96-pixel crop, measures within 0.02 (of the faint face: points within the predicted sigma), and the pose of the same points is equal. The script crops the image itself, Python a reduced copy."

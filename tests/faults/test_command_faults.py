@@ -290,6 +290,7 @@ def interrupt_when(words: list, ready, cwd: Path, group: bool = False) -> tuple[
     return process.returncode, error
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="SIGINT to one process is a POSIX matter")
 def test_an_interrupted_training_run_keeps_its_last_checkpoint_and_names_it(tmp_path):
     "kind: 7 | what: Ctrl-C during train | gets: the number of the epoch that was kept; the same command continues with --resume"

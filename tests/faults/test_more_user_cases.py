@@ -351,7 +351,7 @@ def random_draws():
     return [random.random(), np.random.random(), *np.array(keras.random.uniform((2,))), *np.array(tensorflow.random.uniform((2,)))]  # noqa: NPY002  the global state is what is looked at
 
 
-@pytest.mark.parametrize("way", ["fit", "fit_transfer", "fit_shards", "run_trial"])
+@pytest.mark.parametrize("way", ["fit", pytest.param("fit_transfer", marks=pytest.mark.slow), "fit_shards", "run_trial"])
 def test_functions_that_train_restore_the_random_state_of_the_program(way, faces, desk):
     "kind: 15 | what: a program draws random numbers before and after facekp.fit, fit_transfer, fit_shards or run_trial | gets: the same random numbers as without training, and the same weights for the same seed"
     from facekp.config import load_settings

@@ -146,6 +146,7 @@ def kill_and_compare(folder: Path, random_kills: int, moments: list, seed: int =
             "seconds_undisturbed": undisturbed["seconds"], "seconds_with_kills": disturbed["seconds"]}
 
 
+@pytest.mark.slow
 def test_a_training_killed_while_it_saves_ends_as_if_nothing_had_happened(tmp_path):
     told = kill_and_compare(tmp_path, 0, MOMENTS[:4:3] + [("replace", 2)])
     assert told["kills"] == 3 and told["largest_difference_of_weights"] == 0 and told["same_record"], told

@@ -150,6 +150,7 @@ def test_runs_on_different_faces_are_not_compared(tmp_path):
     assert answer.returncode == 2 and "tested on different faces" in answer.stderr
 
 
+@pytest.mark.slow
 def test_a_stopped_course_resumes(tmp_path):
     (tmp_path / "settings.ini").write_text("[quick]\nmodels = mean baseline\nlabels = complete masked\naugment = 1\nbaseline_images = 500\n")
     first = run_command("course", "--data", "synthetic:400", cwd=tmp_path)

@@ -201,6 +201,7 @@ def test_training_copies_come_from_the_recipe_of_the_lesson_with_the_strengths_o
         assert np.array_equal(copies.images, again.images) and np.array_equal(copies.points, again.points)
 
 
+@pytest.mark.slow
 def test_a_short_run_of_the_recipe_writes_its_best_model_and_its_error_in_pixels_of_the_face(script, synthetic, tmp_path):
     options = argparse.Namespace(without=[], instead=[], copies=1.0, dtype="float32", out=tmp_path)
     model = script.build_compact(script.CLOSE_WINDOW)

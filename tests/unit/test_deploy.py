@@ -109,7 +109,7 @@ def test_each_format_predicts_what_keras_predicts_for_one_face_and_for_many(netw
     assert np.abs(sigma - exact).max() < max(largest, 0.01) and np.std(exact) > 0.1
 
 
-@pytest.mark.parametrize("format", ["onnx-int8", "litert-int8"])
+@pytest.mark.parametrize("format", ["onnx-int8", pytest.param("litert-int8", marks=pytest.mark.slow)])
 def test_int8_predictions_of_the_shipped_network_are_near_those_of_keras(tmp_path, format):
     "Uses a trained network, since the loss from 8 bits depends on its weights, and synthetic faces."
     network, calibration = load_default()

@@ -45,6 +45,16 @@ def test_forward_fill_of_the_table_copies_one_face(photographs):
     assert np.isfinite(table.test.points).all() and np.array_equal(table.test.images, parts[2].images)
 
 
+@pytest.mark.parametrize("variant, layer", [("unchanged", "SoftArgmax"), ("coordinates", "Dense"), ("no_batch_normalisation", "SoftArgmax")])
+def test_each_variant_of_the_ablation_changes_one_part(variant, layer, photographs):
+    model = grid.build_variant(variant)
+    kinds = [type(part).__name__ for part in model.layers]
+    assert layer in kinds and ("BatchNormalization" in kinds) == (variant != "no_batch_normalisation")
+    points = model.predict_on_batch(photographs[0].images[:2, ..., None])
+    assert points.shape == (2, 15, 2) and np.isfinite(points).all()
+
+
+@pytest.mark.slow
 def test_a_queue_continues_where_it_stopped(photographs, tmp_path, capsys):
     for name, faces in zip(("helen_afw", "lfpw"), photographs):
         save_npz(faces, tmp_path / f"{name}.npz")

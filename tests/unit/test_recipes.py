@@ -41,6 +41,7 @@ def test_scaling_is_inside():
         assert np.allclose(predict_points(model, np.full((1, 96, 96), 200, np.uint8))[0], MEAN_FACE, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_learns_a_few_faces():
     from facekp.synthetic.renderer import synthetic_faces
     from facekp.training.batches import predict_points

@@ -41,7 +41,7 @@ def small(tmp_path_factory):
     return model, save_model(model, tmp_path_factory.mktemp("model") / "model.keras")
 
 
-@pytest.mark.parametrize("name", FEATURE_LEVELS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "efficientnetb7")) for name in FEATURE_LEVELS])
 def test_every_backbone_ends_at_its_feature_level_and_trains(name, faces):
     set_seeds(0)
     model = build_transfer(name)
