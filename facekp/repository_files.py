@@ -7,16 +7,15 @@ Docs: https://facekp.github.io/facekp/library/repository_files.html.md"""
 # %% auto #0
 __all__ = ['fetch_file']
 
-# %% ../nbs/library/repository_files.ipynb #6c5a82d6
+# %% ../nbs/library/repository_files.ipynb #1117528f
 import os
-import urllib.error
 import urllib.request
 from pathlib import Path
 
 from .errors import REPOSITORY, RunError, UserError
 from .files import atomic_path
 
-# %% ../nbs/library/repository_files.ipynb #1f94ecb9
+# %% ../nbs/library/repository_files.ipynb #28fd249f
 def fetch_file(
     name: str,  # path inside the repository, such as results/two_sources/runs.csv
     target: str | Path,  # path where the file is needed
@@ -32,7 +31,7 @@ def fetch_file(
     source = os.environ.get("FACEKP_REPOSITORY_FILES") or f"{REPOSITORY}/raw/v{__version__}"
     try:
         content = _read(source, name)
-    except (OSError, urllib.error.URLError) as error:
+    except (OSError, ValueError) as error:  # ValueError: neither a folder nor a URL
         raise RunError(f"{source}/{name}: cannot be fetched ({getattr(error, 'reason', error)}); connect to the internet, or clone the repository and set "
                        "FACEKP_REPOSITORY_FILES to its folder") from error
     with atomic_path(target) as unfinished:
