@@ -18,7 +18,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 
 KEEP_MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=2000000000
 # notebooks and tests write 0.4 GB of temporary files, which are removed; some tests read them as another user
 IN_SCRATCH := scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && chmod 755 "$$scratch" && export TMPDIR="$$scratch" $(ONE_THREAD) $(KEEP_MEMORY)
-NOTEBOOKS := nbdev-test --n-workers $(WORKERS) --timing --do-print
+NOTEBOOKS := nbdev-test --n-workers $(WORKERS) --timing --do-print --skip-folder-re
 # labelled real faces, which are not part of the repository
 FACES ?= $(error give FACES=, a file or folder of labelled faces)
 MORE ?= $(error give MORE=, a second file of labelled faces)
@@ -70,11 +70,11 @@ lint: dev
 	$(BIN)/mypy
 
 test: dev lint
-	$(IN_SCRATCH) && (cd nbs && ../$(BIN)/$(NOTEBOOKS) --skip-folder-re '^[_.]|^(solutions|course|teaching)$$') && \
+	$(IN_SCRATCH) && (cd nbs && ../$(BIN)/$(NOTEBOOKS) '^[_.]|^(solutions|course|teaching)$$') && \
 		$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-course: dev
-	$(IN_SCRATCH) && cd nbs && for folder in course teaching; do ../$(BIN)/$(NOTEBOOKS) $$folder || exit 1; done
+	$(IN_SCRATCH) && cd nbs && for folder in course teaching; do ../$(BIN)/$(NOTEBOOKS) '^[_.]|^solutions$$' $$folder || exit 1; done
 
 test-slow: dev
 	$(IN_SCRATCH) && $(BIN)/python -m pytest -m slow -n $(WORKERS) --dist load
