@@ -113,7 +113,7 @@ def _export_data(source: str, options: argparse.Namespace) -> None:
         raise UserError("data export: no destination; give --out FOLDER for the images and annotations")
     print(f"wrote {export_data(options.out, source, options.format or 'coco', options.seed)}")
 
-# %% ../nbs/library/cli_jobs.ipynb #2c715344
+# %% ../nbs/library/cli_jobs.ipynb #3feea7a1
 def _run_train(options: argparse.Namespace) -> None:
     "Train one model and print its score."
     from facekp.jobs import train
@@ -131,7 +131,7 @@ def _by_source(scores: dict[str, float]) -> str:
     "Return the errors by annotation source in one line."
     return "by annotation source: " + ", ".join(f"{name} {rmse:.2f} px" for name, rmse in scores.items())
 
-
+# %% ../nbs/library/cli_jobs.ipynb #ab39ef0b
 def _run_evaluate(options: argparse.Namespace) -> None:
     "Print every metric with its interval."
     import numpy as np

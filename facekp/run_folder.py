@@ -22,7 +22,7 @@ RUN_FILE = "run.json"  # the settings of a run
 STATE_FILES = ("state.npz", "whole/state.npz", "head/state.npz", "fine_tuning/state.npz")  # states of the stages of a training run
 RESULT_FILES = ("model.keras", "source-2.keras", "record.json")
 
-# %% ../nbs/library/run_folder.ipynb #cfef9442
+# %% ../nbs/library/run_folder.ipynb #2f9285e7
 def holds_run(
     folder: str | Path,  # any folder; it need not exist
 ) -> bool:  # True if it contains a state, a model or a record
@@ -35,7 +35,7 @@ def check_run_folder(
     resume: bool,  # True: continue the run in the folder
     overwrite: bool,  # True: replace the run in the folder
 ) -> None:
-    "Check a folder before any work. Raises UserError for a file, and for a run that the caller wants neither to resume nor to replace."
+    "Check a folder before any work. Raises UserError for a file, and for a run that is neither to be resumed nor replaced."
     if resume and overwrite:
         raise UserError("resume and overwrite exclude each other: --resume continues the run in the folder, --overwrite replaces it")
     if Path(folder).exists() and not Path(folder).is_dir():

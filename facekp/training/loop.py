@@ -130,7 +130,8 @@ def _run_untrained(model: keras.Model, validation: Faces) -> TrainingRun:
     rmse = math.sqrt(float(masked_mse(validation.points, predict_points(model, validation.images))))
     return TrainingRun(model, [{"epoch": 0, "loss": None, "validation_rmse": rmse}], 0, 0, 0, time.perf_counter() - started)
 
-# %% ../../nbs/library/training/loop.ipynb #7a596edb
+# %% ../../nbs/library/training/loop.ipynb #d0b830cd
+@reuse_freed_memory()
 def _run_epochs(model: keras.Model, batches: FaceBatches, keeper: _BestWeights, epochs: int,
                 done: int) -> None:
     "Train up to a number of epochs, unless the patience is already exhausted, and restore the best weights."
@@ -150,9 +151,8 @@ def _describe_run(model: keras.Model, keeper: _BestWeights, count: int) -> Train
     epochs = keeper.history[-1]["epoch"]
     return TrainingRun(model, keeper.history, epochs, keeper.best_epoch, epochs * count, time.perf_counter() - keeper.started)
 
-# %% ../../nbs/library/training/loop.ipynb #24cedf95
+# %% ../../nbs/library/training/loop.ipynb #e6c593f1
 @keep_random_state()
-@reuse_freed_memory()
 def fit(
     model: keras.Model,  # uncompiled, from grey [N,96,96,1], 0-255, to pixels [N,15,2]
     train: Faces,  # training set; missing labels (NaN) do not count in the loss
@@ -183,12 +183,11 @@ def fit(
     epochs = epochs_for(images_shown, count)
     _compile(model, optimizer, learning_rate, epochs * -(-count // batch_size), loss)
     checkpoint = Path(run_folder) / "state.npz" if run_folder else None
-    bar = progress(range(epochs), f"training {model.name}", show=show_progress)
     settings = {} if checkpoint is None else describe_fit(model, train, validation, loss, optimizer, {
         "epochs": epochs, "batch_size": batch_size, "learning_rate": float(learning_rate), "patience": patience, "seed": seed, "faces_per_epoch": count,
         **(must_match or {})})
     train_inputs, validation_inputs = inputs or (train.images, validation.images)
-    keeper = _BestWeights(validation_inputs, validation.points, max(1, round(VALIDATION_INTERVAL / count)), patience, checkpoint, bar, settings)
+    keeper = _BestWeights(validation_inputs, validation.points, max(1, round(VALIDATION_INTERVAL / count)), patience, checkpoint, progress(range(epochs), f"training {model.name}", show=show_progress), settings)
     done = _restore(keeper, checkpoint, model) if resume and checkpoint and checkpoint.exists() else 0
     _run_epochs(model, FaceBatches(train_inputs, train.points, batch_size, seed, done, count), keeper, epochs, done)
     return _describe_run(model, keeper, count)
