@@ -76,7 +76,7 @@ def plain_recipe(
         A.GaussNoise(std_range=(0, MAX_NOISE), p=1),
     ], keypoint_params=KEYPOINT_PARAMS, seed=seed)
 
-# %% ../nbs/course/07_augmentation.ipynb #b071701d
+# %% ../nbs/course/07_augmentation.ipynb #6d35d2a6
 class Warp(A.DualTransform):
     "Shift 5 x 5 control points of the image at random and interpolate between them, as if the face had slightly different proportions."
     _targets = A.HorizontalFlip._targets
@@ -112,7 +112,7 @@ class Warp(A.DualTransform):
             moved[:, :2] = keypoints[:, :2] - cv2.remap(offsets, at[:, :1], at[:, 1:], cv2.INTER_LINEAR)[:, 0]
         return moved
 
-
+# %% ../nbs/course/07_augmentation.ipynb #93794828
 COARSE = {"downscale": cv2.INTER_AREA, "upscale": cv2.INTER_LINEAR}  # a photograph of few pixels, enlarged; the default repeats and omits pixels
 
 
