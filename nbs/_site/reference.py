@@ -83,15 +83,22 @@ def _function(node: ast.FunctionDef, comments: dict[int, str], prefix: str, kind
     return [*lines, *(_table(rows, ("parameter", "type", "default", "meaning")) if rows else []), "``````", ""]
 
 
-def _class(node: ast.ClassDef, comments: dict[int, str], prefix: str) -> list[str]:
-    "Return the entry of a class: its fields and methods."
+def _class(node: ast.ClassDef, comments: dict[int, str], prefix: str, definitions: dict[str, ast.stmt]) -> list[str]:
+    "Return the entry of a class: its fields, the parameters of its constructor and its methods, with those of private base classes in the same module."
+    bases = [definitions.get(getattr(base, "id", "")) for base in node.bases if getattr(base, "id", "").startswith("_")]
+    body = [*(part for base in bases if isinstance(base, ast.ClassDef) for part in base.body), *node.body]
     lines = [f"``````{{py:class}} {prefix}{node.name}", "", plain(ast.get_docstring(node) or ""), ""]
-    fields = [(code(part.target.id), code(ast.unparse(part.annotation)), code(ast.unparse(part.value)) if part.value else "",
-               plain(comments.get(part.end_lineno, ""))) for part in node.body if isinstance(part, ast.AnnAssign)]
+    fields = list({part.target.id: (code(part.target.id), code(ast.unparse(part.annotation)), code(ast.unparse(part.value)) if part.value else "",
+                                    plain(comments.get(part.end_lineno, ""))) for part in body if isinstance(part, ast.AnnAssign)}.values())
     if fields:
         lines += _table(fields, ("field", "type", "default", "meaning"))
+    constructors = [part for part in body if isinstance(part, ast.FunctionDef) and part.name == "__init__"]
+    parameters = [(code(name), code(annotation), code(default), plain(meaning)) for name, annotation, default, meaning
+                  in (_parameters(constructors[-1], comments) if constructors else [])]
+    if any(meaning for *_, meaning in parameters):
+        lines += _table(parameters, ("parameter", "type", "default", "meaning"))
     lines += ["``````", ""]
-    for part in node.body:
+    for part in body:
         if isinstance(part, ast.FunctionDef) and not part.name.startswith("_") and ast.get_docstring(part):
             lines += _function(part, comments, f"{prefix}{node.name}.", "method")
     return lines
@@ -137,12 +144,13 @@ def module_name(path: Path) -> str:
     return ".".join(parts[parts.index("facekp"):]) if "facekp" in parts else f"facekp.{path.stem}"
 
 
-def _entry(name: str, node: ast.stmt, source: str, comments: dict[int, str], prefix: str) -> list[str]:
+def _entry(name: str, definitions: dict[str, ast.stmt], source: str, comments: dict[int, str], prefix: str) -> list[str]:
     "Return one name's entry."
+    node = definitions[name]
     if isinstance(node, ast.FunctionDef):
         return _function(node, comments, prefix)
     if isinstance(node, ast.ClassDef):
-        return _class(node, comments, prefix)
+        return _class(node, comments, prefix, definitions)
     return _constant(node, name, source, comments, prefix) if getattr(node, "value", None) is not None else []
 
 
@@ -151,7 +159,7 @@ def entries(path: Path, names: list[str] | None = None) -> list[str]:
     source = path.read_text(encoding="utf-8")
     comments, definitions = _comments(source), _definitions(ast.parse(source))
     wanted = [name for name in exported_names(path) if names is None or name in names]
-    return [line for name in wanted if name in definitions for line in _entry(name, definitions[name], source, comments, f"{module_name(path)}.")]
+    return [line for name in wanted if name in definitions for line in _entry(name, definitions, source, comments, f"{module_name(path)}.")]
 
 
 def cell_entries(path: Path, source: str) -> str:
