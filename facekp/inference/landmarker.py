@@ -164,9 +164,9 @@ def _turn_back(points: np.ndarray, turn: int, shape: tuple[int, ...]) -> np.ndar
         points = np.stack([last - points[..., 1], points[..., 0]], axis=-1)
     return points
 
-# %% ../../nbs/library/inference/landmarker.ipynb #de836238
-class FaceLandmarker:
-    "Find faces and their keypoints in images."
+# %% ../../nbs/library/inference/landmarker.ipynb #4957d5e3
+class _Networks:
+    "The networks of a landmarker and the limits of its search."
 
     def __init__(
         self,
@@ -186,7 +186,15 @@ class FaceLandmarker:
         self.model = load_keypoint_model(model, threads, providers)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return FaceLandmarker, self._options
+        return type(self), self._options
+
+    def _make_pyramid(self, image: np.ndarray) -> ImagePyramid:
+        "Return the pyramid in which an image is searched."
+        return ImagePyramid(image, pyramid_sizes(max(image.shape[:2]), self.min_face_size)[-1])
+
+# %% ../../nbs/library/inference/landmarker.ipynb #15f1935c
+class FaceLandmarker(_Networks):
+    "Find faces and their keypoints in images."
 
     def predict(
         self,
@@ -196,8 +204,7 @@ class FaceLandmarker:
         if not _is_batch(image):
             return _predict_all(self, [image])[0]
         sources = list(image)
-        return [prediction for start in range(0, len(sources), IMAGES_TOGETHER)
-                for prediction in _predict_all(self, sources[start:start + IMAGES_TOGETHER])]
+        return [prediction for start in range(0, len(sources), IMAGES_TOGETHER) for prediction in _predict_all(self, sources[start:start + IMAGES_TOGETHER])]
 
     def find_faces(
         self,
@@ -225,10 +232,6 @@ class FaceLandmarker:
         largest = max((crop.pixel for crop in crops), default=1.0)
         pyramid = ImagePyramid(image, max(1, int(max(image.shape[:2]) / largest)))
         return _refine(self, [pyramid], [_Place(0, crop) for crop in crops], min_confidence)[0]
-
-    def _make_pyramid(self, image: np.ndarray) -> ImagePyramid:
-        "Return the pyramid in which an image is searched."
-        return ImagePyramid(image, pyramid_sizes(max(image.shape[:2]), self.min_face_size)[-1])
 
 # %% ../../nbs/library/inference/landmarker.ipynb #0462a955
 def _check_search(min_face_size: float, min_confidence: float, passes: int, max_pixels: int,

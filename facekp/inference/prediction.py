@@ -24,9 +24,48 @@ from ..keypoints import KEYPOINTS
 if TYPE_CHECKING:
     import pandas
 
-# %% ../../nbs/library/inference/prediction.ipynb #bbdc7a42
+# %% ../../nbs/library/inference/prediction.ipynb #425690ea
+class _Conversions:
+    "How a prediction is drawn, saved and converted."
+    image: np.ndarray
+    faces: list[Face]
+    name: str
+    seconds: float
+
+    def draw(self) -> np.ndarray:  # uint8 [H,W,3], RGB
+        "Return the image with boxes, keypoints and confidences."
+        return draw_predictions(self.image, self.faces)
+
+    def save(
+        self,
+        path: str | Path,  # ends with .png, .jpg or the ending of another image format; missing folders are created
+    ) -> Path:  # the path written
+        "Write the drawn image atomically; the ending determines the format."
+        return write_image(self.draw(), path, "drawn by facekp")
+
+    def to_dict(self) -> dict[str, Any]:  # schema, file, width, height, seconds, faces
+        "Return the prediction in plain Python types, as in the JSON file."
+        return {"schema": SCHEMA, "file": self.name, "width": self.image.shape[1], "height": self.image.shape[0],
+                "seconds": round(self.seconds, 4), "faces": [face.to_dict() for face in self.faces]}
+
+    def to_pandas(self) -> "pandas.DataFrame":  # a row per face with FACE_COLUMNS
+        "Return the faces as a table, as in the CSV file."
+        import pandas
+
+        return pandas.DataFrame([face_to_row(face) for face in self.faces],
+                                columns=list(FACE_COLUMNS)).rename_axis("face")
+
+    def to_supervision(self) -> Any:  # supervision.KeyPoints
+        "Return the faces for the package supervision. Raises UserError if it is not installed."
+        return faces_to_supervision(self.faces)
+
+    def _repr_png_(self) -> bytes:
+        "Return the PNG that a notebook shows, at most 1200 pixels wide."
+        return encode_png(self.draw())
+
+# %% ../../nbs/library/inference/prediction.ipynb #524db666
 @dataclass(frozen=True, eq=False)
-class Prediction:
+class Prediction(_Conversions):
     "The faces of one image."
     image: np.ndarray = field(repr=False)  # uint8 [H,W,3], RGB, upright
     faces: list[Face]  # highest confidence first
@@ -59,34 +98,3 @@ class Prediction:
         "Return the keypoints of all faces."
         return np.array([face.points for face in self.faces],
                         np.float32).reshape(-1, len(KEYPOINTS), 2)
-
-    def draw(self) -> np.ndarray:  # uint8 [H,W,3], RGB
-        "Return the image with boxes, keypoints and confidences."
-        return draw_predictions(self.image, self.faces)
-
-    def save(
-        self,
-        path: str | Path,  # ends with .png, .jpg or the ending of another image format; missing folders are created
-    ) -> Path:  # the path written
-        "Write the drawn image atomically; the ending determines the format."
-        return write_image(self.draw(), path, "drawn by facekp")
-
-    def to_dict(self) -> dict[str, Any]:  # schema, file, width, height, seconds, faces
-        "Return the prediction in plain Python types, as in the JSON file."
-        return {"schema": SCHEMA, "file": self.name, "width": self.image.shape[1], "height": self.image.shape[0],
-                "seconds": round(self.seconds, 4), "faces": [face.to_dict() for face in self.faces]}
-
-    def to_pandas(self) -> "pandas.DataFrame":  # a row per face with FACE_COLUMNS
-        "Return the faces as a table, as in the CSV file."
-        import pandas
-
-        return pandas.DataFrame([face_to_row(face) for face in self.faces],
-                                columns=list(FACE_COLUMNS)).rename_axis("face")
-
-    def to_supervision(self) -> Any:  # supervision.KeyPoints
-        "Return the faces for the package supervision. Raises UserError if it is not installed."
-        return faces_to_supervision(self.faces)
-
-    def _repr_png_(self) -> bytes:
-        "Return the PNG that a notebook shows, at most 1200 pixels wide."
-        return encode_png(self.draw())
