@@ -12,9 +12,12 @@ from subprocess import CompletedProcess
 
 @functools.cache
 def server() -> BaseContext:
-    "Return a context whose processes are copies of one that has loaded what the jobs need."
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["facekp.jobs", "facekp.training.loop", "facekp.experiments.run", "facekp.models.cnn"])
+    "Return a context whose processes are copies of one that has loaded what the jobs need; where the system cannot copy processes, each loads it again."
+    context = multiprocessing.get_context("forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn")
+    context.set_forkserver_preload(["facekp.jobs", "facekp.training.loop", "facekp.experiments.run", "facekp.experiments.two_sources", "facekp.models.cnn"])
+    first = context.Process(target=os.getpid)  # wait until everything is loaded, so that the times of tests are those of their processes
+    first.start()
+    first.join(300)
     return context
 
 
@@ -35,7 +38,7 @@ def run_command(
     *arguments: object,  # of the command, such as "train", "--model", "mean"
     cwd: Path,  # working folder
 ) -> CompletedProcess[str]:
-    "Run the command; where the system cannot copy processes, TensorFlow is loaded again."
+    "Run the command in a process of its own."
     with tempfile.TemporaryDirectory() as folder:
         process = server().Process(target=execute, args=([*map(str, arguments)], str(cwd), folder))
         process.start()

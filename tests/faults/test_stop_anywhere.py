@@ -1,7 +1,6 @@
 """Training runs and comparisons that are killed at any moment (SIGKILL) and restarted give the same result as without interruption."""
 
 import dataclasses
-import functools
 import json
 import multiprocessing
 import os
@@ -11,20 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command import server
 
 pytestmark = pytest.mark.skipif("forkserver" not in multiprocessing.get_all_start_methods(), reason="SIGKILL and fork need POSIX")
 FACES, EPOCHS = 150, 91
-
-
-@functools.cache
-def server():
-    "Return a context of processes that start with TensorFlow loaded, which saves seconds for each."
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["facekp.training.loop", "facekp.experiments.run", "facekp.experiments.two_sources", "facekp.models.cnn"])
-    first = context.Process(target=quiet)  # wait until everything is loaded, so that the moments of the kills are in the training run
-    first.start()
-    first.join(300)
-    return context
 
 
 def small_net():
