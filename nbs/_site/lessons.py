@@ -143,7 +143,7 @@ def page_cells(path: Path) -> list[dict]:
 
 
 def library_cells(path: Path) -> list[dict]:
-    "Return the cells of a library notebook's page: an exported cell is folded after the reference entries of its definitions."
+    "Return the cells of a library notebook's page: an exported cell is folded after the reference entries of its definitions, and a heading without visible cells at the end is left out."
     from reference import cell_entries
 
     shown: list[dict] = []
@@ -157,6 +157,8 @@ def library_cells(path: Path) -> list[dict]:
         page_cell = _page_cell(cell, top_of(path))
         if page_cell is not None:
             shown.append(page_cell)
+    while shown and re.fullmatch(r"#+ [^\n]+\n?", shown[-1]["source"]):  # the cells under it are hidden tests
+        shown.pop()
     return shown
 
 

@@ -42,6 +42,7 @@ from lessons import (
     colab_url,
     course_paths,
     lesson_paths,
+    library_cells,
     library_paths,
     page_name,
     read_cells,
@@ -115,6 +116,12 @@ def test_reference_explains_a_function(tmp_path):
     for part in ("{py:function} facekp.sample.move(points, right=2)", r"| `points` | `list` | | float32 \[15,2\], pixels |", "| `right` | `int` | `2` | pixels |",
                  "| **returns** | `list` | | the points, moved |", "{py:method} facekp.sample.Box.area()", "| **returns** | | | matplotlib Figure |", "| `width` | `int` | `1` | pixels |", "{py:data} facekp.sample.LIMIT"):
         assert part in page, part
+
+
+@pytest.mark.parametrize("path", library_paths(), ids=lambda path: path.stem)
+def test_a_library_page_does_not_end_with_an_empty_section(path):
+    last = library_cells(path)[-1]
+    assert last["cell_type"] == "code" or not last["source"].strip().splitlines()[-1].startswith("#"), last["source"]
 
 
 @pytest.mark.parametrize("module", sorted(path for path in (ROOT / "facekp").rglob("[!_]*.py") if exported_names(path) and path not in RENDERER), ids=module_name)
