@@ -119,14 +119,14 @@ def _flatten(name: str, value: Any) -> list[tuple[str, float]]:
         return [(f"{name}_{axis}", float(number)) for axis, number in zip("xy", value)]
     return [(name, float(value))]
 
-# %% ../../nbs/library/experiments/results.ipynb #1c2cf867
+# %% ../../nbs/library/experiments/results.ipynb #8bd07758
 def merge_studies(
     old: Study,  # existing runs
     new: Study,  # runs to add; they replace those of the same name
 ) -> Study:  # all runs, sorted by name
     "Join two studies of the same test faces; a new run replaces the old one of the same name."
     kept = old.select(~old.runs.index.isin(new.runs.index))
-    meta = {**new.meta, "data": {key: value for key, value in new.meta["data"].items() if key in old.meta["data"] and old.meta["data"][key] == value},
+    meta = {**old.meta, **new.meta, "data": {key: value for key, value in new.meta["data"].items() if key in old.meta["data"] and old.meta["data"][key] == value},
             "machines": list(old.meta["machines"]), "versions": list(old.meta["versions"])}
     runs = new.runs.copy()
     for column, name in (("machine", "machines"), ("versions", "versions")):

@@ -110,9 +110,10 @@ def _count_gpus() -> int:
         return len(importlib.import_module("tensorflow").config.list_physical_devices("GPU"))
     return sum(not device.startswith("cpu") for device in keras.distribution.list_devices())
 
-# %% ../../nbs/library/training/backend.ipynb #abc5a007
+# %% ../../nbs/library/training/backend.ipynb #c883f915
 require_train("Training")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # TensorFlow itself enables oneDNN only on some processors
 _KEEP_LEVEL = "tensorflow" in sys.modules  # the program imported TensorFlow itself and chose its log level
 with filter_stderr():
     import keras

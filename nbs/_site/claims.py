@@ -7,7 +7,7 @@ from lessons import ROOT
 from tables import MAIN, MODELS, RANDOM_GAPS, best_rows, text_table
 
 from facekp.experiments.measurement import read_measurement
-from facekp.experiments.results import read_study
+from facekp.experiments.results import has_study, read_study
 
 RESULTS = ROOT / "results"
 WINNER = 1.28  # px, private leaderboard
@@ -94,16 +94,17 @@ def of_accuracy() -> Claim:
 
 
 def of_mse() -> Claim:
-    runs, rows = read_results("leakage/meta.json").get("runs", []), [row for name, row in chosen_rows().items() if name != "mean"]
+    rows = [row for name, row in chosen_rows().items() if name != "mean"]
     title, tried = "a large pretrained network: MSE 0.6", "augmented copies of one photograph on both sides of the split, and scores on training rows"
     best = min(rows, key=lambda row: float(row["rmse"]))
     short = f"{float(best['mse']):.1f} px² ({best['model']} network); Kaggle's winner: {WINNER**2:.1f}"
-    if not runs:
+    if not has_study(RESULTS / "leakage"):
         return Claim(title, tried, "Not measured yet: `studies/leakage.py`.", short, "not tested yet")
-    kind = "copies split at random"
-    scores = "; ".join(f"{part} {' and '.join(format(run[kind][part]['mse'], '.2f') for run in runs)}" for part in ("training rows", "validation rows", "unseen photographs"))
-    told = f"{MODELS[runs[0]['model']]}, {runs[0]['photographs']:,} photographs, {runs[0]['images']:,} images shown, {len(runs)} seeds"
-    own, leaked = (min(run[kind][part]["mse"] for run in runs) for part in ("training rows", "validation rows"))
+    study = read_study(RESULTS / "leakage")
+    runs = study.runs[study.runs["split"] == "copies split at random"].sort_values("seed")
+    scores = "; ".join(f"{part} {', '.join(runs[part.replace(' ', '_') + '_mse'].map('{:.2f}'.format))}" for part in ("training rows", "validation rows", "unseen photographs"))
+    told = f"{MODELS[runs.model.iloc[0]]}, {study.meta['data']['photographs']:,} photographs, {runs.images.iloc[0]:,} images shown, {len(runs)} seeds"
+    own, leaked = runs.training_rows_mse.min(), runs.validation_rows_mse.min()
     return Claim(title, tried, f"MSE in square pixels (Kaggle's winner: {WINNER**2:.2f}) of the {told}: {scores}.", short,
                  "reached only with a leak" if leaked <= 0.7 else "reached only on training faces" if own <= 0.7 else "not reproduced")
 

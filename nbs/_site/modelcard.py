@@ -17,8 +17,11 @@ from tables import text_table
 from facekp.errors import UserError
 from facekp.evaluation import METRICS
 from facekp.experiments.measurement import read_measurement
+from facekp.experiments.results import Study, has_study, read_study
 
 DEPLOY = ROOT / "results" / "deploy"
+ABLATION = ROOT / "results" / "default_ablation"
+COMPLETE = "nothing left out"
 DEFAULT = ROOT / "facekp" / "weights" / "default.onnx"
 OMITTED = ("mse", "accuracy")  # the square of the RMSE, and not a measure of error
 SHARES = tuple(name for name, metric in METRICS.items() if metric.share)
@@ -215,22 +218,24 @@ def _training(default: dict) -> list[str]:
     return lines if len(lines) > 2 else []
 
 
-def _parts(ablation: dict) -> list[str]:
+def _parts(study: Study) -> list[str]:
     "Return the ablation: the effect of each part of the recipe in short runs."
-    lines = []
-    for key, title, text in (("rows", "Stage 1 alone", "One part is left out or replaced, and training ends after stage 1"),
-                             ("rows_of_the_whole", "All stages, shortened", "One of the later parts is left out")):
-        rows = [row for row in ablation.get(key) or [] if _number(row.get("worse_by"))]
-        if len(rows) > 1:
-            shown = [{"without": PARTS.get(row.get("part"), row["meaning"]), "rmse": row["rmse"], "worse_by": f"{row['worse_by']:+.3f}", "by_seed": ", ".join(f"{value:+.3f}" for value in row["worse_by_of_each_seed"]),
-                      "images_shown": row["images_shown"]} for row in rows]
-            lines += [f"### {title}", "", f"{text}; {len(rows[0]['seeds'])} seeds.", "", *table(shown, "left out or replaced", title)]
-    if not lines:
-        return []
+    lines: list[str] = []
+    for stages, title, text in (("stage 1", "Stage 1 alone", "One part is left out or replaced, and training ends after stage 1"),
+                                ("all stages", "All stages, shortened", "One of the later parts is left out")):
+        runs = study.runs[study.runs.stages == stages]
+        by_seed = runs.pivot(index="part", columns="seed", values="rmse")
+        if len(by_seed) < 2:
+            continue
+        increase = by_seed - by_seed.loc[COMPLETE]
+        shown = [{"without": PARTS.get(part, part), "rmse": by_seed.loc[part].mean(), "worse_by": f"{increase.loc[part].mean():+.3f}", "by_seed": ", ".join(f"{value:+.3f}" for value in increase.loc[part]),
+                  "images_shown": int(runs.images_shown[runs.part == part].iloc[0])} for part in (COMPLETE, *PARTS) if part in by_seed.index]
+        lines += [f"### {title}", "", f"{text}; {by_seed.shape[1]} seeds.", "", *table(shown, "left out or replaced", title)]
+    missing = [words.partition(",")[0] for part, words in PARTS.items() if part not in set(study.runs.part)]
     return ["## Ablation", "",
             "Each row is a separate training run, scored on the validation set: the increase in RMSE is what the part is worth. These runs are much shorter than that of the shipped model, and short runs favour "
             "easy training data. Strong augmentation and synthetic faces seem to hurt here, but at full length the network trained with synthetic faces was better than the one without (one seed)."
-            + (f" Not run in this way: {', '.join(map(str, ablation['not_run'])).replace('the third part', 'stage 3')}." if ablation.get("not_run") else "") + (f" {in_terms(ablation['recipe'])}." if ablation.get("recipe") else ""), "", *lines]
+            + (f" Not run in this way: {', '.join(missing)}." if missing else "") + (f" {study.meta['note']}" if "note" in study.meta else ""), "", *lines]
 
 
 def _results(default: dict) -> list[str]:
@@ -304,7 +309,7 @@ def card_page() -> str:
               "- The keypoints follow the annotation convention of 300-W under Kaggle's names. Kaggle's labels follow others, so no number here can be compared with its leaderboard.",
               "- Sigma is calibrated on faces like these; on other images it may be wrong.", ""]
     lines += _training(default)
-    lines += _parts(read_record(DEPLOY / "ablation.json"))
+    lines += _parts(read_study(ABLATION)) if has_study(ABLATION) else []
     lines += [f"[Unit 12]({lesson}.ipynb) shows how faces are cropped from a photo and how results are used." if lesson else "", ""]
     return "\n".join(lines)
 

@@ -485,6 +485,8 @@ def main() -> None:
     record |= {"window": window_of(options), "weights": int(model.count_params()), "validation_rmse": chosen,
                "stages": [*(describe_stage(stage, "both") for stage in started), *(describe_stage(end, "measured here") for end in stages[len(started):])]}
     record["seconds_in_all"] = sum(stage["seconds"] for stage in record["stages"])
+    if options.ablation:  # for ablation.py
+        record |= {"squared_errors": np.nanmean(np.square(predicted - scored.points), axis=(1, 2)).round(4).tolist(), "groups": scored.group.tolist()}
     if "final_stage" not in options.without:
         with np.load(options.out / "mediapipe" / options.faces.name, allow_pickle=False) as saved:
             record["mediapipe"] = describe_mediapipe(ridge, predictions_for(scored), scored, str(saved["mediapipe"]))

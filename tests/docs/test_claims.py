@@ -4,8 +4,11 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+
+from facekp.experiments.results import read_study
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "nbs" / "_site"))
@@ -55,10 +58,10 @@ def test_the_readme_and_the_page_of_claims_have_one_verdict():
 
 
 def test_the_score_of_the_project_is_below_any_on_unseen_photographs():
-    record = json.loads((ROOT / "results" / "leakage" / "meta.json").read_text())
-    for run in record["runs"]:
-        leaky, honest = run["copies split at random"], run["photographs split first"]
-        assert leaky["validation photographs also in training"] > 0.99 and honest["validation photographs also in training"] == 0
-        assert leaky["training rows"]["mse"] < 0.6 < 1.28**2 < min(leaky["unseen photographs"]["mse"], honest["unseen photographs"]["mse"])
-        assert leaky["validation rows"]["mse"] < 0.8 * leaky["unseen photographs"]["mse"], "validation rows with copies in training flatter the model"
-        assert abs(honest["validation rows"]["mse"] / honest["unseen photographs"]["mse"] - 1) < 0.4
+    runs = read_study(ROOT / "results" / "leakage").runs
+    leaky, honest = (runs[runs["split"] == split].set_index("seed").sort_index() for split in ("copies split at random", "photographs split first"))
+    assert len(leaky) == len(honest) >= 2 and (leaky.validation_rows_in_training > 0.99).all() and (honest.validation_rows_in_training == 0).all()
+    assert leaky.training_rows_mse.max() < 0.6 < 1.28**2 < runs.unseen_photographs_mse.min()
+    assert (leaky.validation_rows_mse < 0.8 * leaky.unseen_photographs_mse).all(), "validation rows with copies in training flatter the model"
+    assert (abs(honest.validation_rows_mse / honest.unseen_photographs_mse - 1) < 0.4).all()
+    np.testing.assert_allclose(runs.mse, runs.unseen_photographs_mse)

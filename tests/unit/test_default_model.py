@@ -5,13 +5,17 @@ import hashlib
 import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scripts import load_script
 
+from facekp.experiments.results import read_study
 from facekp.faces import concatenate
 from facekp.synthetic.renderer import synthetic_faces
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -291,10 +295,35 @@ def test_coordinate_bins_predict_the_expected_position_in_the_image_and_their_lo
     assert told[-1] < told[0] and not np.allclose(script.predict_points(fast, synthetic.images), before, atol=1e-3)
 
 
-def test_the_ablation_lists_every_part_of_the_recipe(script, monkeypatch):
+def measured_run(part: str, seed: int, error: float) -> dict:
+    "Return what train.py writes for a run of the ablation."
+    squared = [error, 4 * error]
+    return {"data": {"name": "a.npz", "sha256": {"test": "0"}, "n_train": 4, "n_validation": 2, "n_test": 2, "n_with_copies": 8}, "augment": 2.0, "seed": seed, "images_shown": 100, "weights": 9,
+            "epochs": 1, "seconds": 1.5, "metrics": {"rmse": float(np.sqrt(np.mean(squared)))}, "by": {"source": {"afw": {"rmse": error}}},
+            "history": [{"epoch": 1, "loss": 1.0, "validation_rmse": 1.0, "stage": 1}], "machine": {"cores": 2}, "versions": {"numpy": "2"}, "squared_errors": squared, "groups": [5, 7]}
+
+
+def test_the_ablation_writes_one_row_per_run_with_the_errors_of_each_face(script, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "train", script)
-    ablation = load_script("recipes/default/ablation.py")
-    assert set(ablation.PARTS) == set(script.PARTS) and set(ablation.INSTEAD) == set(script.INSTEAD) and set(ablation.LATER) <= set(script.PARTS)
+    ablation, asked = load_script("recipes/default/ablation.py"), []
+
+    def train(options, part, stages, seed):
+        asked.append((part, stages, seed))
+        return measured_run(part, seed, 1.0 + 0.5 * bool(part) + seed)
+
+    monkeypatch.setattr(ablation, "train", train)
+    monkeypatch.setattr(sys, "argv", ["ablation.py", "--faces", "a.npz", "--more", "b.npz", "--out", str(tmp_path / "run"), "--parts", "frames", "wing", "averaging", "--results", str(tmp_path / "results")])
+    ablation.main()
+    study = read_study(tmp_path / "results")
+    assert set(asked) == {(part, stages, seed) for part, stages in (("", "stage 1"), ("frames", "stage 1"), ("wing", "stage 1"), ("", "all stages"), ("averaging", "all stages")) for seed in (0, 1)}
+    assert len(study) == 10 and set(study.runs.part) == {"nothing left out", "frames", "wing", "averaging"} and study.runs.rmse_afw["stage_1-instead-wing-seed1"] == 2.5
+    assert study.errors_of("all_stages-without-averaging-seed0").tolist() == [1.5, 6.0] and study.groups.tolist() == [0, 1]
+
+
+def test_the_published_ablation_names_parts_of_the_recipe(script):
+    runs = read_study(ROOT / "results" / "default_ablation").runs
+    assert set(runs.part) - {"nothing left out"} <= {*script.PARTS, *script.INSTEAD} and set(runs.stages) == {"stage 1", "all stages"}
+    assert set(runs.part[runs.stages == "all stages"]) - {"nothing left out"} <= set(script.LATER["first"])
 
 
 def test_each_stage_has_the_budget_that_the_command_gives(script):

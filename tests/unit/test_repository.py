@@ -160,7 +160,9 @@ def test_records_of_full_runs_say_all_they_must():
     for folder in folders:
         study = read_study(folder)
         assert len(study) and study.runs.index.is_unique and len(study.meta["data"]["sha256"]) == 3, folder
-        assert study.squared_errors.shape == (len(study), study.meta["data"]["n_test"]) and np.isfinite(study.squared_errors).all(), folder
+        assert study.squared_errors.shape == (len(study), study.meta["data"]["n_test"]), folder
+        stored = folder.name != "default_ablation"  # its runs are of version 0.1.0, which did not store the errors of each face
+        assert np.isfinite(study.squared_errors).all() if stored else np.isnan(study.squared_errors).all(), folder
         assert set(study.history.run) <= set(study.runs.index), folder
         assert max(study.runs.machine) < len(study.meta["machines"]) and max(study.runs.versions) < len(study.meta["versions"]), folder
         if folder.parent.name == "full":
