@@ -5,7 +5,7 @@
 # make docs:   the site in _docs/; make slides: the decks of talk and units, and a PDF of each, in _docs/slides/
 # make release-check: build the release and test base and train with the oldest and the newest Python installed here; make colab-check: run every lesson as Colab does
 # make bench-peers: compare the shipped model with others on your faces (FACES=file.npz)
-# make default-model: train the shipped model, and the model without the test set (FACES=photographs.npz MORE=frames.npz)
+# make default-model: train, measure and export the shipped model (PHOTOGRAPHS="a.npz b.npz" PORTRAITS= WEB= FRAMES=)
 # make export: write facekp/ from nbs/ after a change; make readme: write README.md from nbs/index.ipynb
 PYTHON ?= python3
 BIN := .venv/bin
@@ -21,7 +21,6 @@ IN_SCRATCH := scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && chmod 7
 NOTEBOOKS := nbdev-test --n-workers $(WORKERS) --timing --do-print --skip-folder-re
 # labelled real faces, which are not part of the repository
 FACES ?= $(error give FACES=, a file or folder of labelled faces)
-MORE ?= $(error give MORE=, a second file of labelled faces)
 
 .PHONY: course test test-slow test-course test-site test-all lint test-long bench-peers default-model setup dev docs slides browser release-check colab-check export readme clean
 
@@ -88,11 +87,9 @@ test-all: test test-slow test-course test-site
 test-long: .venv/installed-clusters
 	$(BIN)/python tools/long_tests.py
 
-# the shipped weights were trained on all photographs; on these, measure the model trained without the test set (runs/default/held_out.onnx)
 RECIPES = nouri2014 naimishnet
-HELD_OUT_MODEL ?= $(wildcard runs/default/held_out.onnx)
 bench-peers: dev $(RECIPES:%=runs/peers/%/model.keras)
-	$(BIN)/python studies/peers.py --faces $(FACES) $(if $(HELD_OUT_MODEL),--model $(HELD_OUT_MODEL)) --recipes $(foreach recipe,$(RECIPES),$(recipe)=runs/peers/$(recipe))
+	$(BIN)/python studies/peers.py --faces $(FACES) $(if $(MODEL),--model $(MODEL)) --recipes $(foreach recipe,$(RECIPES),$(recipe)=runs/peers/$(recipe))
 
 runs/peers/%/model.keras: | .venv/installed-dev
 	$(BIN)/facekp train --model $* --labels truth --augment 12 --profile full --data $(FACES) --out runs/peers/$* --resume $(RECIPE_OPTIONS)
@@ -104,15 +101,13 @@ runs/mediapipe/installed:
 	runs/mediapipe/bin/pip install --quiet mediapipe==0.10.14 "numpy<2"
 	touch $@
 
-# writes runs/default/held_out.onnx (trained without the test set, measured) and runs/default/default.onnx (trained on all photographs, shipped)
-TRAIN_DEFAULT = $(BIN)/python recipes/default/train.py --faces $(FACES) --more $(MORE) --out runs/default $(DEFAULT_OPTIONS)
-SHIP_DEFAULT = $(BIN)/python recipes/default/ship.py --eight-bits --int8-faces $(FACES) --record runs/default/calibration.json --license "research only, as required by the terms of the training photographs" \
-	--data "$(notdir $(FACES)), $(notdir $(MORE)) and synthetic faces; labels blended with MediaPipe Attention Mesh predictions"
+# one or two files of photographs with all keypoints, and files of other faces; each of these may be left out
+PHOTOGRAPHS ?= $(error give PHOTOGRAPHS=, one or two files of labelled faces)
+OTHERS = $(if $(PORTRAITS),--portraits $(PORTRAITS)) $(if $(WEB),--web $(WEB)) $(if $(FRAMES),--frames $(FRAMES))
 default-model: dev runs/mediapipe/installed
-	$(TRAIN_DEFAULT)
-	$(TRAIN_DEFAULT) --everything
-	$(SHIP_DEFAULT) --model runs/default/held_out-seed0.keras --calibrate $(FACES) --held-out --version "trained without the test set" --out runs/default/held_out.onnx
-	$(SHIP_DEFAULT) --model runs/default/everything-seed0.keras --calibration runs/default/calibration.json --version "all photographs" --out runs/default/default.onnx
+	$(BIN)/python recipes/default/train.py --photographs $(PHOTOGRAPHS) $(OTHERS) --out runs/default --save runs/default/default.json $(DEFAULT_OPTIONS)
+	$(BIN)/python recipes/default/ship.py --eight-bits --model runs/default/final-seed0.keras --calibrate $(PHOTOGRAPHS) --version "trained here" --license "research only, as required by the terms of the training photographs" \
+		--data "$(notdir $(PHOTOGRAPHS) $(PORTRAITS) $(WEB) $(FRAMES)); labels blended with MediaPipe Attention Mesh predictions" --record runs/default/calibration.json --out runs/default/default.onnx
 
 # settings.ini at the top is the only source of the profiles; the package ships a copy
 export: dev

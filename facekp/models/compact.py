@@ -19,19 +19,23 @@ from .layers import (
 # %% ../../nbs/library/models/compact.ipynb #49a4cfdc
 def build_compact(
     window: Window = FULL_WINDOW,  # left, top and side in pixels: the square that the network sees; keypoints outside cannot be predicted
+    filters: tuple[int, int, int, int] = (48, 96, 144, 176),  # channels of the 24x24, 12x12, 6x6 and 3x3 maps
+    blocks: int = 2,  # residual blocks of the decoder at 24x24
 ) -> keras.Model:  # uncompiled, from grey [N,96,96,1] to pixels [N,15,2]
     "Build the network that ships with facekp: residual encoder, additive skip connections, 48x48 heatmaps."
     inputs = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1), name="grey")
     seen = inputs if tuple(window) == FULL_WINDOW else crop_and_resize(inputs, window)
     x = keras.layers.Rescaling(1 / 127.5, -1, name="rescale")(seen)
     at_48 = conv_block(x, 16, 2, "stem")
-    at_24 = residual_block(conv_block(at_48, 48, 2, "down1"), "down1_res")
-    at_12 = residual_block(conv_block(at_24, 96, 2, "down2"), "down2_res")
-    at_6 = residual_block(residual_block(conv_block(at_12, 144, 2, "down3"), "down3_res1"), "down3_res2")
-    x = residual_block(conv_block(at_6, 176, 2, "down4"), "down4_res")
+    at_24 = residual_block(conv_block(at_48, filters[0], 2, "down1"), "down1_res")
+    at_12 = residual_block(conv_block(at_24, filters[1], 2, "down2"), "down2_res")
+    at_6 = residual_block(residual_block(conv_block(at_12, filters[2], 2, "down3"), "down3_res1"), "down3_res2")
+    x = residual_block(conv_block(at_6, filters[3], 2, "down4"), "down4_res")
     x = upsample_and_add(x, at_6, "up1")
     x = residual_block(upsample_and_add(x, at_12, "up2"), "up2_res")
-    x = residual_block(residual_block(upsample_and_add(x, at_24, "up3"), "up3_res1"), "up3_res2")
+    x = upsample_and_add(x, at_24, "up3")
+    for block in range(1, blocks + 1):
+        x = residual_block(x, f"up3_res{block}")
     x = residual_block(upsample_and_add(x, at_48, "up4"), "up4_res")
     heatmaps = keras.layers.Conv2D(len(KEYPOINTS), 1, name="heatmaps")(x)
     heatmaps = SpatialPrior(window=window, name="prior")(heatmaps)

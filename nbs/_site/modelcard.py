@@ -189,11 +189,11 @@ def about(path: Path = DEFAULT) -> dict:
 
 def _training(default: dict) -> list[str]:
     "Return how the model was trained and how to retrain it."
-    lines = ["## How to retrain it", "", "`make default-model FACES=... MORE=...` trains the model twice: without the test set, to measure it, and on all photographs, to ship it. It writes both as ONNX files to "
+    lines = ["## How to retrain it", "", "`make default-model PHOTOGRAPHS=... PORTRAITS=... WEB=... FRAMES=...` trains a model without the test set, measures it, and writes it as an ONNX file to "
              "`runs/default`. For a product, use photographs whose terms allow it; see `recipes/default/README.md`.", ""]
     if default.get("command"):
-        lines += ["The record of the shipped model contains this command. The script is now `recipes/default/train.py`. Its augmentation "
-                  "has been rewritten since; `recipes/default/README.md` lists the differences:", "",
+        lines += ["The record of the shipped model contains this command. The script is now `recipes/default/train.py`. Its stages, sources and augmentation "
+                  "have been rewritten since; `recipes/default/README.md` lists the differences:", "",
                   "```bash", str(default["command"]).replace(" --", " \\\n    --"), "```", ""]
     facts = []
     seconds = next((default[key] for key in ("seconds_in_all", "seconds") if _number(default.get(key))), None)

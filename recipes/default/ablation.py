@@ -1,10 +1,10 @@
 """Ablation of the shipped model's recipe: omit or replace one part at a time, in short training runs with more than one seed.
 
-    python recipes/default/ablation.py --faces helen_afw_96.npz --more youtube_faces_96.npz --out RUN [--parts mediapipe frames ...]
+    python recipes/default/ablation.py --photographs helen_afw_96.npz lfpw_train_96.npz --portraits scut_fbp5500_96.npz --web mtfl_96.npz --frames youtube_faces_96.npz --out RUN [--parts mediapipe frames ...]
 
-Each run is one configuration, train.py --without PART or --instead PART, scored on the validation set. Parts of the first stage are omitted from a short run of that stage only; parts of
-later stages are omitted from a short run of the whole recipe. Runs that are already in RUN are not repeated. Each seed runs in its own process with one thread: three minutes per run of the
-first stage on two cores. A short run shows what helps early and does not predict the result of the long one. The published runs are older than strong_recipe (see README.md).
+Each run is one configuration, train.py --without PART or --instead PART, scored on the validation set. Parts of the first stage are omitted from a short run of that stage only; synthetic
+faces and the final stage are omitted from a short run of the whole recipe; `second_file` omits the second file of photographs from the training set. Runs that are already in RUN are not repeated. Each seed runs
+in its own process with one thread. A short run shows what helps early and does not predict the result of the long one.
 Writes results/default_ablation/. Needs: make dev, and the MediaPipe predictions (see train.py)
 """
 import argparse
@@ -14,14 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from train import INSTEAD, PARTS
-from train import LATER as STAGES
+from train import FINAL_PARTS, INSTEAD, OTHER_SOURCES, PARTS
 
 from facekp.experiments.measurement import read_measurement
 from facekp.experiments.record import Record
 from facekp.experiments.results import add_runs
 
-LATER = STAGES["first"]  # parts of the stages after the first
 FIRST_STAGE, ALL_STAGES = "stage 1", "all stages"
 
 
@@ -31,12 +29,13 @@ def train(options, part: str, stages: str, seed: int) -> dict[str, Any]:
     without = [part] if part in PARTS else []
     budget = ["--images", str(options.images)]
     if stages == ALL_STAGES:
-        budget += ["--second-images", str(options.images), "--third-images", str(options.images), "--final-images", str(options.final_images)]
+        budget += ["--final-images", str(options.final_images)]
     else:
-        without += LATER
+        without += ["final_stage"]
     record = options.out / f"{'-'.join(['default', *without, *instead])}-seed{seed}.json"
     if not record.exists():
-        subprocess.run([sys.executable, Path(__file__).with_name("train.py"), "--faces", options.faces, "--more", options.more, "--out", options.out, "--mediapipe", options.mediapipe,
+        sources = [argument for name in OTHER_SOURCES if vars(options)[name] for argument in (f"--{name}", vars(options)[name])]
+        subprocess.run([sys.executable, Path(__file__).with_name("train.py"), "--photographs", *options.photographs, *sources, "--out", options.out, "--mediapipe", options.mediapipe,
                         "--copies", str(options.copies), "--threads", "1", "--seed", str(seed), "--ablation", *budget, "--without", *without, "--instead", *instead], check=True)
     return read_measurement(record)
 
@@ -59,20 +58,21 @@ def name_of(part: str, stages: str, seed: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--faces", required=True, type=Path)
-    parser.add_argument("--more", required=True, type=Path)
+    parser.add_argument("--photographs", required=True, type=Path, nargs="+")
+    for name in OTHER_SOURCES:
+        parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("--out", required=True, type=Path, help="folder for the runs")
     parser.add_argument("--mediapipe", default="runs/mediapipe/bin/python", help="as in train.py")
     parser.add_argument("--parts", nargs="+", default=[*PARTS, *INSTEAD], choices=[*PARTS, *INSTEAD])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
-    parser.add_argument("--images", type=int, default=36_000, help="images shown in the first stage, and in each branch of the second and third")
-    parser.add_argument("--final-images", type=int, default=20_000, help="images shown in each branch of the final stage")
+    parser.add_argument("--images", type=int, default=36_000, help="images shown in the first stage")
+    parser.add_argument("--final-images", type=int, default=20_000, help="images shown in the final stage")
     parser.add_argument("--copies", type=float, default=0.2)
     parser.add_argument("--results", type=Path, default=Path(__file__).parents[2] / "results" / "default_ablation", help="folder of the results")
     options = parser.parse_args()
-    late = [part for part in options.parts if part in LATER]
-    configurations = [("", FIRST_STAGE), *((part, FIRST_STAGE) for part in options.parts if part not in LATER), *((part, ALL_STAGES) for part in (["", *late] if late else []))]
-    train(options, "", FIRST_STAGE, options.seeds[0])  # alone: it creates the synthetic faces and the MediaPipe predictions that all runs share
+    late = [part for part in options.parts if part in FINAL_PARTS]
+    configurations = [("", FIRST_STAGE), *((part, FIRST_STAGE) for part in options.parts if part not in FINAL_PARTS), *((part, ALL_STAGES) for part in (["", *late] if late else []))]
+    train(options, "", FIRST_STAGE, options.seeds[0])  # alone: it creates the MediaPipe predictions that all runs share
     with ThreadPoolExecutor(2) as pool:  # runs of one seed share stages, so they run one after another
         by_seed = list(pool.map(lambda seed: [train(options, *configuration, seed) for configuration in configurations], options.seeds))
     records = {name_of(*configuration, seed): to_record(measured, *configuration)

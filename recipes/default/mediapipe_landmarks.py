@@ -1,7 +1,7 @@
 """Predict the 478 points of MediaPipe's Attention Mesh for faces; recipes/default/train.py blends them into the labels.
 
 python3.11 -m venv runs/mediapipe && runs/mediapipe/bin/pip install mediapipe==0.10.14 "numpy<2"
-runs/mediapipe/bin/python recipes/default/mediapipe_landmarks.py --out runs/default/mediapipe FACES.npz ... [--rows 1000]
+runs/mediapipe/bin/python recipes/default/mediapipe_landmarks.py --out runs/default/mediapipe FACES.npz ...
 
 The script runs in a separate environment, because mediapipe 0.10.14 needs NumPy 1, and it reads only `images` (grey faces [N,96,96]) from a file. Each face and its mirror image are
 first predicted with a padding of 16 px, and then five times more with MediaPipe's crops for tracking: eyes level, and the bounding box of the previous points enlarged by 1.35, 1.5 and
@@ -125,7 +125,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("faces", nargs="+", type=Path, help="npz files with `images`")
     parser.add_argument("--out", type=Path, required=True, help="folder for one .npz file per input file; existing files are not replaced")
-    parser.add_argument("--rows", type=int, help="number of faces from the start of each file; default: all")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -135,7 +134,7 @@ def main() -> None:
         if written.exists():
             continue
         with np.load(file, allow_pickle=False) as saved:
-            images = saved["images"][:options.rows]
+            images = saved["images"]
         found = predict_both(mesh, images)
         waiting = written.with_suffix(".waiting.npz")
         np.savez(waiting, **found, sha256=hashlib.sha256(images.tobytes()).hexdigest(), mediapipe=mediapipe.__version__)

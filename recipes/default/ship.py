@@ -1,13 +1,12 @@
 """Export a trained heatmap network as the shipped model, which predicts points and a calibrated sigma for each.
 
-    python recipes/default/ship.py --model MODEL.keras --calibrate FACES.npz [--held-out] --data "training data" --license "terms" \\
-        [--version 1] [--weights int8] [--eight-bits] [--out facekp/default.onnx]
+    python recipes/default/ship.py --model MODEL.keras --calibrate PHOTOGRAPHS.npz [PHOTOGRAPHS.npz] --data "training data" --license "terms" \\
+        [--version 1] [--weights int8] [--eight-bits] [--out facekp/weights/default.onnx]
 
-FACES.npz contains faces that the model was not trained on; with --held-out, these are the test set of split_by_group(faces, 0.2, 0).
+Sigma is calibrated on the test set of train.py, which the model was not trained on; activations are calibrated on 500 of the other photographs.
 The width w of the peak in each heatmap is converted to an expected error per coordinate, sigma = sqrt(a + b w2). For each keypoint, a and b maximise the
 likelihood of the errors under a normal distribution. results/deploy/calibration.json contains a, b, and predicted and actual errors by decile, from
-five-fold cross-validation by group. A network trained on all faces uses the calibration of the model trained without the test set:
---calibration results/deploy/calibration.json instead of --calibrate. Needs: make dev
+five-fold cross-validation by group. Needs: make dev
 """
 
 import argparse
@@ -18,14 +17,14 @@ from pathlib import Path
 
 import numpy as np
 from scipy.optimize import minimize
+from train import split_photographs
 
-from facekp.data.sources import load_faces
-from facekp.data.split import split_by_group
+from facekp.data.npz import save_npz
 from facekp.evaluation import evaluate_points
-from facekp.experiments.measurement import read_measurement, write_measurement
+from facekp.experiments.measurement import write_measurement
 from facekp.export.comparison import open_exported
 from facekp.export.formats import export_network
-from facekp.faces import hash_faces
+from facekp.faces import concatenate, hash_faces
 from facekp.files import hash_file
 from facekp.inference.keypoint_model import load_keypoint_model
 from facekp.inference.session import DEFAULT_MODEL
@@ -119,56 +118,48 @@ def write_release_file(model, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, type=Path)
-    parser.add_argument("--calibrate", metavar="FACES.npz")
-    parser.add_argument("--held-out", action="store_true", help="use only the test set of split_by_group(faces, 0.2, 0)")
-    parser.add_argument("--calibration", type=Path, metavar="FILE.json", help="read a and b from this file")
+    parser.add_argument("--calibrate", required=True, nargs="+", type=Path, metavar="PHOTOGRAPHS.npz", help="the files of --photographs of train.py")
     parser.add_argument("--version", default="1")
     parser.add_argument("--data", required=True, help="description of the training data, for the metadata")
     parser.add_argument("--license", required=True, help="terms of the weights, for the metadata")
     parser.add_argument("--notes", default="", help="additional line for the metadata")
     parser.add_argument("--weights", default="float16", choices=("float32", "float16", "int8"))
     parser.add_argument("--eight-bits", action="store_true", help="also compute in 8 bits, except for the heatmaps")
-    parser.add_argument("--int8-faces", metavar="FACES.npz", help="faces for the calibration of --eight-bits: 500 of the training set; default: synthetic faces")
     parser.add_argument("--out", type=Path, default=DEFAULT_MODEL)
     parser.add_argument("--keras", type=Path, metavar="FILE.keras", help="also write the network for Keras: the release file recipes/default/default.keras")
+    parser.add_argument("--test-set", type=Path, metavar="FILE.npz", help="also write the test set, on which studies/ and benchmarks/ measure the model")
     parser.add_argument("--record", type=Path, default=Path("results/deploy/calibration.json"))
     options = parser.parse_args()
-    if bool(options.calibrate) == bool(options.calibration):
-        parser.error("give either --calibrate or --calibration")
-    model, started, faces = load_model(options.model), time.perf_counter(), None
-    if options.calibrate:
-        faces = load_faces(options.calibrate)
-        faces = split_by_group(faces, 0.2, 0)[1] if options.held_out else faces
-        calibration = find_calibration(model, faces, options.weights)
-    else:
-        calibration = read_measurement(options.calibration)
-    calibration["model_sha256"] = hash_file(options.model)
-    int8_images = split_by_group(load_faces(options.int8_faces), 0.2, 0)[0].images if options.int8_faces else None
+    model, started = load_model(options.model), time.perf_counter()
+    train, validation, faces = split_photographs(options.calibrate)
+    calibration = find_calibration(model, faces, options.weights) | {"model_sha256": hash_file(options.model)}
+    if options.test_set:
+        save_npz(faces, options.test_set)
+    rest = concatenate([train, validation])
+    int8_images = rest.images[np.random.default_rng(0).permutation(len(rest))[:500]]
     notes = {"name": "default", "version": options.version, "data": options.data, "license": options.license, "notes": options.notes,
              "architecture": model.name, "source_sha256": hash_file(options.model), "weights": "8 bits" if options.eight_bits else options.weights,
              "calibration": json.dumps({"a": np.round(calibration["a"], 4).tolist(), "b": np.round(calibration["b"], 4).tolist(),
                                         "formula": "sigma = sqrt(max(a + b width^2, 0.01))", "faces": calibration["faces"], "data": calibration["data"]["name"]})}
-    rows = None if int8_images is None else np.random.default_rng(0).permutation(len(int8_images))[:500]
-    export_network(model, options.out, "onnx-int8" if options.eight_bits else "onnx", None if rows is None else int8_images[rows], weights=options.weights,
+    export_network(model, options.out, "onnx-int8" if options.eight_bits else "onnx", int8_images if options.eight_bits else None, weights=options.weights,
                    calibration=(calibration["a"], calibration["b"]), notes={key: value for key, value in notes.items() if value})
     if options.keras:
         write_release_file(model, options.keras)
     shipped = load_keypoint_model(options.out, threads=1)
     print(json.dumps({key: value for key, value in shipped.metadata.items() if key != "calibration"}, indent=1))
     print(f"{options.out}: {options.out.stat().st_size / 1e6:.3f} MB")
-    if faces is not None:
-        expected = predict_points(model, faces.images)
-        predicted, sigma = shipped.predict(faces.images)
-        scores, kept = evaluate_points(predicted, faces.points, faces.group), evaluate_points(expected, faces.points, faces.group)
-        calibration |= {"rmse": scores["rmse"], "rmse_interval": scores["intervals"]["rmse"], "rmse_keras": kept["rmse"], "bytes": options.out.stat().st_size,
-                        "largest_difference": float(np.abs(predicted - expected).max())}
-        data = calibration.pop("data")
-        write_measurement(options.record, calibration, f"python recipes/default/ship.py --model {options.model.name} --calibrate {data['name']}{' --held-out' * options.held_out}", data,
-                          time.perf_counter() - started)
-        for tenth in calibration["tenths"]:
-            print(f"  sigma {tenth['predicted']:.2f} px: actual error {tenth['real']:.2f} px")
-        print(f"{scores['rmse']:.4f} px on {len(faces)} faces ({kept['rmse']:.4f} in Keras), sigma {sigma.mean():.2f} px in the mean, "
-              f"{calibration['within_1_spread']:.0%} of coordinates within one sigma, {calibration['within_2_spreads']:.0%} within two; wrote {options.record}")
+    expected = predict_points(model, faces.images)
+    predicted, sigma = shipped.predict(faces.images)
+    scores, kept = evaluate_points(predicted, faces.points, faces.group), evaluate_points(expected, faces.points, faces.group)
+    calibration |= {"rmse": scores["rmse"], "rmse_interval": scores["intervals"]["rmse"], "rmse_keras": kept["rmse"], "bytes": options.out.stat().st_size,
+                    "largest_difference": float(np.abs(predicted - expected).max())}
+    data = calibration.pop("data")
+    write_measurement(options.record, calibration, f"python recipes/default/ship.py --model {options.model.name} --calibrate {' '.join(file.name for file in options.calibrate)}{' --eight-bits' * options.eight_bits}", data,
+                      time.perf_counter() - started)
+    for tenth in calibration["tenths"]:
+        print(f"  sigma {tenth['predicted']:.2f} px: actual error {tenth['real']:.2f} px")
+    print(f"{scores['rmse']:.4f} px on {len(faces)} faces ({kept['rmse']:.4f} in Keras), sigma {sigma.mean():.2f} px in the mean, "
+          f"{calibration['within_1_spread']:.0%} of coordinates within one sigma, {calibration['within_2_spreads']:.0%} within two; wrote {options.record}")
 
 
 if __name__ == "__main__":

@@ -1,21 +1,21 @@
-"""Train the shipped model from scratch.
+"""Train a candidate for the next version of the shipped model from scratch.
 
-python recipes/default/train.py --faces helen_afw_96.npz --more youtube_faces_96.npz --out runs/default [--save results/deploy/default.json] [--everything]
+python recipes/default/train.py --photographs helen_afw_96.npz lfpw_train_96.npz --portraits scut_fbp5500_96.npz --web mtfl_96.npz --frames youtube_faces_96.npz --out runs/default [--save FILE]
 
-1. Render synthetic faces. Predict the 478 points of MediaPipe's Attention Mesh (mediapipe_landmarks.py, in a separate environment) for every face and its mirror image. Fit a ridge
-   regression from these to the 15 keypoints of `--faces`; each photograph is predicted from a fit on other photographs.
-2. Estimate with these predictions the constant offset of the labels of `--more` and of the synthetic faces against those of `--faces`, and remove it.
+1. Predict the 478 points of MediaPipe's Attention Mesh (mediapipe_landmarks.py, in a separate environment) for every face and its mirror image. Fit a ridge regression from these to the
+   15 keypoints of `--photographs`; each photograph is predicted from a fit on other photographs.
+2. Estimate with these predictions the constant offset of the labels of every other source against those of the photographs, keypoint by keypoint, and remove it. Keypoints that a source does
+   not label are taken from the predictions.
 3. Blend labels with the predictions: the errors of two annotators with different habits partly cancel.
-4. Remove the horizontal bias of the labels of `--faces`, which mirror images reveal: mirrored copies have the opposite bias, and a network cannot fit both.
-5. Train the small network on augmented copies (facekp.augment.strong_recipe) of photographs, video frames and synthetic faces; the best weights are chosen on the validation set (a part of the photographs).
-6. Continue from there with new copies, twice, once without synthetic faces, and average the weights of both.
-7. Blend the network's own predictions into the labels of `--more`, continue twice again, and average the weights.
-8. Blend again, and continue with all photographs except the test set, with copies that are not mirrored and labels with their original bias, twice, and average the weights.
-9. Score the result once on the test set.
+4. Remove the horizontal bias of the labels of the photographs, which mirror images reveal: mirrored copies have the opposite bias, and a network cannot fit both.
+5. Train the small network on augmented copies of all sources (facekp.augment.strong_recipe, and the milder copies of facekp.augment_bulk); the best weights are chosen on the validation set.
+6. Continue with all photographs except the test set and with synthetic faces, with milder copies that are not mirrored and labels with their original bias.
+7. Score the result once on the test set.
 
-The network sees the window of a face that contains its keypoints, enlarged (facekp.models.layers.CLOSE_WINDOW): it is trained on copies of this window, and the enlargement becomes its first
-layer afterwards. With `--everything`, step 8 includes the test set, and nothing is scored: these weights are shipped. An interrupted run continues from its last state.
-For the ablation, `--without` omits a part and `--instead` replaces one. Then, and with `--ablation`, step 8 uses the photographs of step 5 only, and the result is scored on the validation
+The test set contains a fifth of the first file of photographs (the groups that measured the earlier versions) and an eighth of the second. Near duplicates of its faces, and of those of the
+validation set, are removed from all training faces. The network sees the window of a face that contains its keypoints, enlarged (facekp.models.layers.CLOSE_WINDOW): it is trained on copies
+of this window, and the enlargement becomes its first layer afterwards. An interrupted run continues from its last state.
+For the ablation, `--without` omits a part and `--instead` replaces one. Then, and with `--ablation`, step 6 uses the photographs of step 5 only, and the result is scored on the validation
 set. Needs: make dev
 """
 import argparse
@@ -38,12 +38,13 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from facekp.augment import apply_recipe, mirror, strong_recipe
 from facekp.augment_bulk import augment_faces
+from facekp.data.duplicates import near_duplicates
 from facekp.data.npz import save_npz
 from facekp.data.sources import load_faces
 from facekp.data.split import split_by_group
 from facekp.errors import UserError
 from facekp.evaluation import evaluate_points
-from facekp.experiments.measurement import read_measurement, write_measurement
+from facekp.experiments.measurement import write_measurement
 from facekp.experiments.record import describe_data
 from facekp.faces import Faces, concatenate
 from facekp.files import hash_file, write_json
@@ -58,26 +59,23 @@ from facekp.training.loop import fit
 from facekp.training.losses import masked_mae, masked_mse
 from facekp.training.seeds import set_seeds
 
-PARTS = ("mediapipe", "frames", "synthetic", "strong", "warp", "occlusion", "outlier_removal", "bias_correction", "mae", "weight_decay", "window", "second_stage", "pseudo_labels", "third_stage",
-         "averaging", "final_stage")
-LATER = {"first": ("second_stage", "pseudo_labels", "third_stage", "averaging", "final_stage"), "second": ("pseudo_labels", "third_stage", "final_stage"),
-         "third": ("final_stage",)}  # parts of later stages, which do not change the result of a stage
+FINAL_PARTS = ("synthetic", "final_stage")  # parts of the final stage, which do not change the first one
+OTHER_SOURCES = ("portraits", "web", "frames")  # faces with labels in other conventions than that of the photographs
+PARTS = ("mediapipe", "second_file", *OTHER_SOURCES, "synthetic", "strong", "plain", "warp", "occlusion", "outlier_removal", "bias_correction", "mae", "weight_decay", "window", "final_stage")
+TEST_SHARES, VALIDATION_SHARE = (0.2, 0.125), 0.15  # of the first and the second file of photographs; of their other faces
+NETWORK = {"filters": (48, 80, 128, 112), "blocks": 1}  # of build_compact: 0.90 million parameters, two thirds of version 7
 WARP = 2.0  # px, maximal standard deviation of the local warp's control points
-OCCLUDED = 0.3  # share of the copies that are partly occluded
-SHARES = {"photographs": 0.5, "frames": 0.7}  # weight of the MediaPipe predictions in the labels; labels of synthetic faces are exact
+OCCLUDED = 0.3  # share of the copies by strong_recipe that are partly occluded
+PLAIN_SHARE = 0.4  # share of the copies of the first stage that facekp.augment_bulk makes
+SHARES = {"photographs": 0.5, "portraits": 0.5, "web": 0.5, "frames": 0.7, "synthetic": 0.0}  # weight of the MediaPipe predictions in the labels; those of synthetic faces are exact
 RIDGE_ALPHA, FOLDS = 3_200.0, 8  # ridge regression: alpha for pixels, and folds of the cross-validated predictions
-PSEUDO_LABEL_SHARE = 0.5  # weight of the network's own predictions in the labels of frames, in the third and the final stage
-OUTLIER_SHARE = 0.03  # share of frames that are left out because label and prediction differ most
-# Budget of each stage: augmented copies, images shown, initial learning rate of Adam, and share of mirrored copies
-FIRST = [{"copies": {"photographs": 97_000, "frames": 58_000, "synthetic": 36_000}, "images": 800_000, "learning_rate": 4e-3, "mirrored": 0.5}]
-SECOND = [{"copies": copies, "images": 800_000, "learning_rate": 3e-3, "mirrored": 0.5}
-         for copies in ({"photographs": 193_500, "frames": 93_000}, {"photographs": 145_500, "frames": 87_000, "synthetic": 54_000})]
-THIRD = 2 * [{"copies": {"photographs": 145_500, "frames": 87_000, "synthetic": 54_000}, "images": 640_000, "learning_rate": 3e-3, "mirrored": 0.5}]
-FINAL = 2 * [{"copies": {"photographs": 67_900, "frames": 40_600, "synthetic": 25_200}, "images": 160_000, "learning_rate": 1.5e-3, "mirrored": 0.0}]
-TITLES = {"first": "stage 1", "second": "stage 2", "third": "stage 3", "held_out": "final stage", "everything": "final stage"}
+OUTLIER_SHARE = 0.03  # share of the faces of the other sources that are left out because label and prediction differ most
+# Budget of each stage: augmented copies, images shown, initial learning rate of Adam, share of mirrored copies, and factor on WARP and OCCLUDED
+FIRST = {"copies": {"photographs": 150_000, "portraits": 54_000, "web": 36_000, "frames": 60_000}, "images": 720_000, "learning_rate": 4e-3, "mirrored": 0.5, "strength": 1.0}
+FINAL = {"copies": {"photographs": 50_000, "portraits": 9_000, "web": 4_500, "frames": 9_000, "synthetic": 9_000}, "images": 81_000, "learning_rate": 1.5e-3, "mirrored": 0.0, "strength": 0.5}
+TITLES = {"first": "stage 1", "final": "final stage"}
 INSTEAD = ("wing", "coordinates")  # of alternatives.py
 WEIGHT_DECAY = 0.02  # weight decay of convolutions, per step at a learning rate of 1
-SYNTHETIC_PREDICTED = 1_000  # synthetic faces with MediaPipe predictions
 CHUNK = 2_000  # copies per job of a process
 
 
@@ -136,6 +134,12 @@ def strong_copies(faces: Faces, count: int, seed: int, window: tuple = FULL_WIND
     return concatenate(joblib.Parallel(n_jobs=-1, idle_worker_timeout=5)(jobs), faces.name)
 
 
+def plain_copies(faces: Faces, count: int, seed: int) -> Faces:
+    "Make copies with the plain augmentation of the lessons, with each face used equally often (or once more)."
+    copies = augment_faces(faces[np.random.default_rng([seed, 1]).permutation(len(faces))], -(-count // len(faces)), seed)
+    return copies[np.arange(count)]
+
+
 def enlargement(window: tuple) -> tuple[np.ndarray, np.float32]:
     "Return the upper left corner of a window, and the scale from window to image."
     return np.float32(window[:2]), np.float32(IMAGE_SIZE / window[2])
@@ -151,7 +155,7 @@ def enlarge(faces: Faces, window: tuple = CLOSE_WINDOW) -> Faces:
 
 def build_for(options, window: tuple) -> keras.Model:
     "Build an untrained network for a window of the face."
-    return (build_coordinates if "coordinates" in options.instead else build_compact)(window)
+    return build_coordinates(window) if "coordinates" in options.instead else build_compact(window, **NETWORK)
 
 
 def with_window(model: keras.Model, other: keras.Model) -> keras.Model:
@@ -166,15 +170,15 @@ def predict_with_mirror(model, images: np.ndarray) -> np.ndarray:
     return (predict_points(model, images) + mirror(turned, predict_points(model, turned))[1]) / 2
 
 
-def mediapipe_predictions(options, file: Path, rows: int | None = None) -> np.ndarray:
+def mediapipe_predictions(options, file: Path) -> np.ndarray:
     "Return the MediaPipe predictions for the faces of a file [N,1912]: points of the image and of its mirror image, in pixels."
     kept = options.out / "mediapipe" / file.name
     if not kept.exists():
         script = Path(__file__).with_name("mediapipe_landmarks.py")
-        subprocess.run([options.mediapipe, script, "--out", kept.parent, file, *(["--rows", str(rows)] if rows else [])], check=True)
+        subprocess.run([options.mediapipe, script, "--out", kept.parent, file], check=True)
     with np.load(kept, allow_pickle=False) as saved, np.load(file, allow_pickle=False) as source:
         points = saved["points"]
-        if str(saved["sha256"]) != hashlib.sha256(source["images"][:rows].tobytes()).hexdigest():
+        if str(saved["sha256"]) != hashlib.sha256(source["images"].tobytes()).hexdigest():
             raise UserError(f"{kept}: predictions for other faces than those of {file}; delete it to predict again")
     return np.clip(points, -20, IMAGE_SIZE + 20).reshape(len(points), -1).astype(float)
 
@@ -202,8 +206,12 @@ def horizontal_bias(faces: Faces, features: np.ndarray) -> np.ndarray:
 
 
 def align(faces: Faces, labels: np.ndarray, predictions: np.ndarray) -> Faces:
-    "Remove the median difference between labels and predictions of each keypoint."
-    return replace(faces, points=(faces.points + np.nanmedian(predictions - labels, axis=0)).astype(np.float32), truth=None)
+    "Remove the median difference between labels and predictions of each keypoint; keypoints that no face has stay unlabelled."
+    difference = predictions - labels
+    labelled = ~np.isnan(difference).all(axis=(0, 2))
+    offset = np.zeros((len(KEYPOINTS), 2))
+    offset[labelled] = np.nanmedian(difference[:, labelled], axis=0)
+    return replace(faces, points=(faces.points + offset).astype(np.float32), truth=None)
 
 
 def shift_labels(faces: Faces, offset: np.ndarray) -> Faces:
@@ -212,8 +220,9 @@ def shift_labels(faces: Faces, offset: np.ndarray) -> Faces:
 
 
 def blend_labels(faces: Faces, predictions: np.ndarray, share: float) -> Faces:
-    "Blend the labels with predictions; `share` is the weight of the predictions."
-    return replace(faces, points=((1 - share) * faces.points + share * predictions).astype(np.float32), truth=None)
+    "Blend the labels with predictions; `share` is the weight of the predictions. Unlabelled keypoints become predictions, unless `share` is 0."
+    blended = (1 - share) * faces.points + share * predictions
+    return replace(faces, points=np.where(np.isnan(faces.points) & (share > 0), predictions, blended).astype(np.float32), truth=None)
 
 
 def rmse_per_face(faces: Faces, predictions: np.ndarray) -> np.ndarray:
@@ -221,19 +230,50 @@ def rmse_per_face(faces: Faces, predictions: np.ndarray) -> np.ndarray:
     return np.array([rmse(predicted[None], points[None]) for predicted, points in zip(predictions, faces.points)])
 
 
-def collect(options, photographs: Faces, mediapipe: np.ndarray, more: Faces, synthetic: Faces) -> tuple[dict[str, Faces], Ridge]:
+def without_copies(faces: Faces, held_out: Faces) -> Faces:
+    "Remove the faces that are near duplicates of held-out faces."
+    copies = near_duplicates(np.concatenate([faces.images, held_out.images]))
+    return faces[~np.isin(copies[:len(faces)], copies[len(faces):])]
+
+
+def split_photographs(files: list[Path]) -> tuple[Faces, Faces, Faces]:
+    "Return training, validation and test photographs of all files; `image_id` is `file:row`, and no near duplicate of a held-out face is among the others."
+    parts: list[list[Faces]] = [[], [], []]
+    for file, share in zip(files, TEST_SHARES):
+        faces = load_numbered(file)
+        rest, test = split_by_group(faces, share, 0)
+        for part, faces in zip(parts, (*split_by_group(rest, VALIDATION_SHARE, 0), test)):
+            part.append(faces)
+    train, validation, test = (concatenate(part, name=" and ".join(file.name for file in files)) for part in parts)
+    validation = without_copies(validation, test)
+    return without_copies(train, concatenate([validation, test])), validation, test
+
+
+def load_numbered(file: Path) -> Faces:
+    "Load faces, and name each by file and row, by which `mediapipe_for` finds its predictions."
+    faces = load_faces(file)
+    return replace(faces, image_id=np.array([f"{file.name}:{row}" for row in range(len(faces))]))
+
+
+def mediapipe_for(options, faces: Faces) -> np.ndarray:
+    "Return the MediaPipe predictions [N,1912] for faces of `load_numbered`."
+    names, rows = zip(*(image_id.rsplit(":", 1) for image_id in faces.image_id))
+    sources = (*options.photographs, *(vars(options)[name] for name in OTHER_SOURCES), options.out / "synthetic.npz")
+    files = {file.name: mediapipe_predictions(options, file) for file in sources if file and file.name in names}
+    return np.stack([files[name][int(row)] for name, row in zip(names, rows)])
+
+
+def collect(options, photographs: Faces, others: dict[str, Faces]) -> tuple[dict[str, Faces], Ridge]:
     "Return all training faces before augmentation, with labels in the convention of the photographs, and the ridge regression."
-    ridge, predictions = fit_ridge(photographs, mediapipe)
+    ridge, predictions = fit_ridge(photographs, mediapipe_for(options, photographs))
     shares = dict.fromkeys(SHARES, 0.0) if "mediapipe" in options.without else SHARES
     parts = {"photographs": blend_labels(photographs, predictions, shares["photographs"])}
-    if "frames" not in options.without:
-        predictions = ridge.predict(mediapipe_predictions(options, options.more)).reshape(-1, len(KEYPOINTS), 2)
-        aligned = align(more, more.points, predictions)
+    for name, faces in others.items():
+        predictions = ridge.predict(mediapipe_for(options, faces)).reshape(-1, len(KEYPOINTS), 2)
+        aligned = align(faces, faces.points, predictions)
         distance = rmse_per_face(aligned, predictions)
-        parts["frames"] = blend_labels(aligned, predictions, shares["frames"])[distance <= np.quantile(distance, 1.0 if "outlier_removal" in options.without else 1 - OUTLIER_SHARE)]
-    if "synthetic" not in options.without:
-        predictions = ridge.predict(mediapipe_predictions(options, options.out / "synthetic.npz", SYNTHETIC_PREDICTED)).reshape(-1, len(KEYPOINTS), 2)
-        parts["synthetic"] = align(synthetic, synthetic.points[:SYNTHETIC_PREDICTED], predictions)
+        kept = 1.0 if "outlier_removal" in options.without or name == "synthetic" else 1 - OUTLIER_SHARE
+        parts[name] = blend_labels(aligned, predictions, shares[name])[distance <= np.quantile(distance, kept)]
     return parts, ridge
 
 
@@ -245,12 +285,16 @@ def window_of(options) -> tuple:
 def augmented_copies(options, parts: dict[str, Faces], seed: int, budget: dict) -> Faces:
     "Return augmented copies of all parts of the training set, cropped to the window and enlarged as the network's first layer does it."
     window = window_of(options)
-    strengths = {"warp": 0.0 if "warp" in options.without else WARP, "covered": 0.0 if "occlusion" in options.without else OCCLUDED, "mirrored": budget["mirrored"]}
-    counts = {name: round(count * options.copies) for name, count in budget["copies"].items() if name in parts}
-    if "strong" in options.without:
-        copied = [enlarge(augment_faces(parts[name], max(1, count // len(parts[name])), seed)[:count], window) for name, count in counts.items()]
-    else:
-        copied = [strong_copies(parts[name], count, seed + place, window, **strengths) for place, (name, count) in enumerate(counts.items())]
+    strengths = {"warp": 0.0 if "warp" in options.without else WARP * budget["strength"], "covered": 0.0 if "occlusion" in options.without else OCCLUDED * budget["strength"],
+                 "mirrored": budget["mirrored"]}
+    plain = 1.0 if "strong" in options.without else 0.0 if "plain" in options.without else PLAIN_SHARE if budget["mirrored"] else 0.0  # augment_faces mirrors half of its copies
+    copied = []
+    for place, (name, count) in enumerate(budget["copies"].items()):
+        if name in parts:
+            milder = round(count * options.copies * plain)
+            stronger = round(count * options.copies) - milder
+            copied += [enlarge(plain_copies(parts[name], milder, seed + place), window)] if milder else []
+            copied += [strong_copies(parts[name], stronger, seed + place, window, **strengths)] if stronger else []
     return concatenate(copied)
 
 
@@ -290,57 +334,31 @@ def train_branch(options, model: keras.Model, parts: dict[str, Faces], validatio
 
 def name_of(options, stage: str) -> str:
     "Return the file name of a stage, without extension."
-    return "-".join([stage, *(part for part in options.without if part not in LATER.get(stage.rstrip("0123456789"), ())), *options.instead, f"seed{options.seed}"])
+    return "-".join([stage, *(part for part in options.without if stage != "first" or part not in FINAL_PARTS), *options.instead, f"seed{options.seed}"])
 
 
-def branch(options, model: keras.Model, parts: dict[str, Faces], validation: Faces, stage: str, budgets: list[dict], seeds: list[int]) -> list[dict]:
-    """Continue from the weights of a model once per budget, with different copies in a different order, and set the mean of all weights (Wortsman et al. 2022, arXiv:2203.05482).
-
-    Branches that are already in the folder of the run are read from there."""
-    budgets = budgets[:1] if "averaging" in options.without else budgets
-    names, started = [name_of(options, f"{stage}{number}") for number in range(len(budgets))], model.get_weights()
-    missing = [number for number, name in enumerate(names) if not (options.out / f"{name}.json").exists()]
-    for number in missing:
-        if options.only in (None, number):
-            model.set_weights(started)
-            train_branch(options, model, parts, validation, names[number], seeds[number], budgets[number])
-    if missing and options.only is not None:
-        raise SystemExit(f"{stage} {options.only} is finished; run the command again for the next branch, and without --only for the mean of all")
-    branches = [load_model(options.out / f"{name}.keras").get_weights() for name in names]
-    model.set_weights([np.mean(weights, axis=0) for weights in zip(*branches)])
-    save_model(model, options.out / f"{name_of(options, stage)}.keras")
-    return [{**json.loads((options.out / f"{name}.json").read_text(encoding="utf-8")), "stage": stage} for name in names]
+def train_stage(options, model: keras.Model, parts: dict[str, Faces], validation: Faces, stage: str, seed: int) -> dict:
+    "Train a stage, or read its weights and its history if it is already in the folder of the run."
+    name = name_of(options, stage)
+    if not (options.out / f"{name}.json").exists():
+        train_branch(options, model, parts, validation, name, seed, budgets_of(options)[stage])
+    model.set_weights(load_model(options.out / f"{name}.keras").get_weights())
+    return {**json.loads((options.out / f"{name}.json").read_text(encoding="utf-8")), "stage": stage}
 
 
-def budgets_of(options) -> dict[str, list[dict]]:
-    "Return the budget of each branch of each stage."
-    shown = {"first": (FIRST, options.images), "second": (SECOND, options.second_images), "third": (THIRD, options.third_images), "final": (FINAL, options.final_images)}
-    budgets = {name: [{**budget, "images": images} for budget in branches] for name, (branches, images) in shown.items()}
-    budgets["first"][0]["learning_rate"] = options.learning_rate
-    return budgets
+def budgets_of(options) -> dict[str, dict]:
+    "Return the budget of each stage."
+    return {"first": {**FIRST, "images": options.images, "learning_rate": options.learning_rate}, "final": {**FINAL, "images": options.final_images}}
 
 
-def blend_pseudo_labels(options, model: keras.Model, parts: dict[str, Faces], offset: np.ndarray | float = 0.0) -> dict[str, Faces]:
-    "Blend the network's own predictions into the labels of frames; `offset` is the bias of the labels that its predictions lack."
-    if "frames" not in parts or "pseudo_labels" in options.without:
-        return parts
-    return {**parts, "frames": blend_labels(parts["frames"], predict_with_mirror(model, parts["frames"].images) + offset, PSEUDO_LABEL_SHARE)}
-
-
-def train_first_stages(options, train: Faces, mediapipe: np.ndarray, validation: Faces, more: Faces, synthetic: Faces) -> tuple[keras.Model, list[dict], np.ndarray]:
-    "Train the first stages from scratch, with mirrored copies and unbiased labels; return the network, the stages and the bias that was removed."
-    offset = horizontal_bias(train, mediapipe) if "bias_correction" not in options.without else np.zeros((len(KEYPOINTS), 2), np.float32)
-    parts, _ = collect(options, train, mediapipe, more, synthetic)
+def train_first_stage(options, train: Faces, others: dict[str, Faces], validation: Faces) -> tuple[keras.Model, dict, np.ndarray]:
+    "Train the first stage from scratch, with mirrored copies and unbiased labels; return the network, the stage and the bias that was removed."
+    offset = horizontal_bias(train, mediapipe_for(options, train)) if "bias_correction" not in options.without else np.zeros((len(KEYPOINTS), 2), np.float32)
+    parts, _ = collect(options, train, others)
     parts, validation = {kind: shift_labels(part, -offset) for kind, part in parts.items()}, shift_labels(validation, -offset)
-    budgets = budgets_of(options)
     set_seeds(options.seed)
     model = build_for(options, window_of(options))
-    stages = branch(options, model, parts, validation, "first", budgets["first"], [options.seed + 1])
-    if "second_stage" not in options.without:
-        stages += branch(options, model, parts, validation, "second", budgets["second"], [options.seed + 101, options.seed + 202])
-    if "third_stage" not in options.without:
-        stages += branch(options, model, blend_pseudo_labels(options, model, parts), validation, "third", budgets["third"], [options.seed + 303, options.seed + 404])
-    return model, stages, offset
+    return model, train_stage(options, model, parts, validation, "first", options.seed + 1), offset
 
 
 def describe_by(faces: Faces, predicted: np.ndarray) -> dict:
@@ -373,28 +391,28 @@ def describe_mediapipe(ridge: Ridge, mediapipe: np.ndarray, faces: Faces, versio
 def read_options() -> argparse.Namespace:
     "Parse the command line."
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--faces", required=True, type=Path, help="photographs with keypoints, for training and, by group, for validation and test")
-    parser.add_argument("--more", required=True, type=Path, help="additional faces in another annotation convention, for training only")
+    parser.add_argument("--photographs", required=True, type=Path, nargs="+", metavar="FILE.npz", help="one or two files of photographs with all keypoints, for training and, by group, for validation and test")
+    parser.add_argument("--portraits", type=Path, metavar="FILE.npz", help="portraits with labels in another convention, for training only")
+    parser.add_argument("--web", type=Path, metavar="FILE.npz", help="web photographs with five keypoints, for training only")
+    parser.add_argument("--frames", type=Path, metavar="FILE.npz", help="video frames with labels in another convention, for training only")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--mediapipe", default="runs/mediapipe/bin/python", help="Python interpreter with mediapipe 0.10.14 (set-up: see mediapipe_landmarks.py)")
-    parser.add_argument("--synthetic", type=int, default=6_000, help="number of synthetic faces")
-    parser.add_argument("--images", type=int, default=FIRST[0]["images"], help="images shown in the first stage")
-    parser.add_argument("--second-images", type=int, default=SECOND[0]["images"], help="images shown in each branch of the second stage")
-    parser.add_argument("--third-images", type=int, default=THIRD[0]["images"], help="images shown in each branch of the third stage")
-    parser.add_argument("--final-images", type=int, default=FINAL[0]["images"], help="images shown in each branch of the final stage")
-    parser.add_argument("--copies", type=float, default=1.0, help="factor on the numbers of augmented copies in FIRST, SECOND, THIRD and FINAL")
-    parser.add_argument("--learning-rate", type=float, default=FIRST[0]["learning_rate"], help="initial learning rate of the first stage")
+    parser.add_argument("--synthetic", type=int, default=2_000, help="number of synthetic faces in the final stage")
+    parser.add_argument("--images", type=int, default=FIRST["images"], help="images shown in the first stage")
+    parser.add_argument("--final-images", type=int, default=FINAL["images"], help="images shown in the final stage")
+    parser.add_argument("--copies", type=float, default=1.0, help="factor on the numbers of augmented copies in FIRST and FINAL")
+    parser.add_argument("--learning-rate", type=float, default=FIRST["learning_rate"], help="initial learning rate of the first stage")
     parser.add_argument("--without", nargs="*", default=[], choices=PARTS, help="parts to leave out")
     parser.add_argument("--instead", nargs="*", default=[], choices=INSTEAD, help="replacement of the heatmaps or of the absolute error")
     parser.add_argument("--ablation", action="store_true", help="score on the validation set and train on the training set only, as with --without")
-    parser.add_argument("--everything", action="store_true", help="train on all photographs, with the test set; nothing is scored")
-    parser.add_argument("--dtype", default="mixed_bfloat16", choices=("mixed_bfloat16", "float32"), help="precision of training; 16 bits are faster on CPUs with bfloat16 units (AMX)")
-    parser.add_argument("--only", type=int, choices=range(len(FINAL)), help="train only this branch of a stage and stop; two processes with one thread each are faster than one with two")
+    parser.add_argument("--dtype", default="float32", choices=("mixed_bfloat16", "float32"), help="precision of training; 16 bits are faster on CPUs with bfloat16 units (AMX)")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save", type=Path, help="write the JSON record to this file")
     options = parser.parse_args()
     options.ablation |= bool(options.without or options.instead)
+    if len(options.photographs) > len(TEST_SHARES):
+        parser.error(f"--photographs: {len(options.photographs)} files, expected one or two; the second may contain several sources")
     return options
 
 
@@ -403,7 +421,7 @@ def render_synthetic(options) -> Faces:
     file = options.out / "synthetic.npz"
     if not file.exists():
         save_npz(synthetic_faces(options.synthetic, seed=0), file)
-    return load_faces(file)
+    return load_numbered(file)
 
 
 def set_threads(count: int) -> None:
@@ -412,41 +430,19 @@ def set_threads(count: int) -> None:
         set_number(count)
 
 
-def describe_stage(branch_record: dict, use: str) -> dict:
-    "Return title, images shown and seconds of a stage."
-    return {"stage": f"{TITLES[branch_record['stage']]} ({use})", "images_shown": branch_record["images_shown"], "seconds": branch_record["seconds"]}
-
-
-def add_stages(record_file: Path, stages: list[dict]) -> None:
-    "Add the stages of the shipped model to the record of the model trained without the test set."
-    record = read_measurement(record_file)
-    record["stages"] = [other for other in record["stages"] if "ships" not in other["stage"]] + stages
-    record["seconds_in_all"] = sum(each["seconds"] for each in record["stages"])
-    write_json(record_file, record)
-
-
-def train_final_stage(options, model: keras.Model, photographs: Faces, mediapipe: np.ndarray, validation: Faces, more: Faces, synthetic: Faces, offset: np.ndarray,
-           stage: str) -> tuple[list[dict], Ridge]:
-    "Train the final stage, with copies that are not mirrored and labels with their bias `offset`; return its stages and the ridge regression."
-    parts, ridge = collect(options, photographs, mediapipe, more, synthetic)
-    parts = blend_pseudo_labels(options, model, parts, offset)
-    budgets = budgets_of(options)["final"]
-    return branch(options, model, parts, validation, stage, budgets, [options.seed + 11 + 10 * number for number in range(len(budgets))]), ridge
-
-
 def describe(options, stages: list[dict], data: dict, scored: Faces, predicted: np.ndarray, mirrored: np.ndarray) -> dict:
     "Return the record of a run."
-    faces, copies = stages[-1]["faces"], stages[-1]["copies"]
-    arguments = [f"--faces {options.faces.name} --more {options.more.name} --synthetic {options.synthetic}",
-                 f"--images {options.images} --second-images {options.second_images} --third-images {options.third_images} --final-images {options.final_images}",
-                 f"--copies {options.copies:g} --learning-rate {options.learning_rate:g} --seed {options.seed} --out runs/default", *(["--without", *options.without] if options.without else []),
-                 *(["--instead", *options.instead] if options.instead else []), *(["--ablation"] if options.ablation else [])]
+    faces, copies = stages[-1]["faces"], sum(stage["copies"] for stage in stages)
+    files = [*options.photographs, *(vars(options)[name] for name in OTHER_SOURCES if vars(options)[name])]
+    arguments = [f"--photographs {' '.join(file.name for file in options.photographs)}", *(f"--{name} {vars(options)[name].name}" for name in OTHER_SOURCES if vars(options)[name]),
+                 f"--synthetic {options.synthetic} --images {options.images} --final-images {options.final_images} --copies {options.copies:g} --learning-rate {options.learning_rate:g} --dtype {options.dtype}",
+                 f"--seed {options.seed} --out runs/default", *(["--without", *options.without] if options.without else []), *(["--instead", *options.instead] if options.instead else []),
+                 *(["--ablation"] if options.ablation else [])]
     return {"model": "-".join(["default", *options.without, *options.instead]), "labels": "complete", "augment": round(copies / sum(faces.values()), 1), "profile": "full",
             "seed": options.seed, "without": options.without, "instead": options.instead,
-            "data": {**data, "measured_on": "validation" if options.ablation else "kept out", "files": {file.name: hash_file(file) for file in (options.faces, options.more)},
-                     "n_more": faces.get("frames", 0), "n_drawn": faces.get("synthetic", 0), "n_with_copies": copies, "n_learned_at_the_end": faces["photographs"],
-                     "split": "split_by_group(faces, 0.2, 0), then split_by_group(rest, 0.15, 0): whole photographs, near duplicates on one side"},
-            "budget": {"bend": WARP, "shares": SHARES, "own": PSEUDO_LABEL_SHARE, "decay": WEIGHT_DECAY, "computed_in": options.dtype, **budgets_of(options)},
+            "data": {**data, "measured_on": "validation" if options.ablation else "held out", "files": {file.name: hash_file(file) for file in files}, "n_by_source": faces, "n_with_copies": copies,
+                     "split": f"by file: split_by_group(faces, {' and '.join(map(str, TEST_SHARES))}, 0), then split_by_group(rest, {VALIDATION_SHARE}, 0): whole photographs, near duplicates on one side"},
+            "budget": {"warp": WARP, "occluded": OCCLUDED, "plain": PLAIN_SHARE, "shares": SHARES, "weight_decay": WEIGHT_DECAY, "dtype": options.dtype, "network": NETWORK, **budgets_of(options)},
             "epochs": sum(stage["history"][-1]["epoch"] for stage in stages), "images_shown": sum(stage["images_shown"] for stage in stages),
             "seconds": sum(stage["seconds"] for stage in stages), "history": [{**entry, "stage": number} for number, stage in enumerate(stages, 1) for entry in stage["history"]],
             "metrics": evaluate_points(predicted, scored.points, scored.group), "mirrored": evaluate_points(mirrored, scored.points, scored.group), "by": describe_by(scored, predicted),
@@ -457,39 +453,31 @@ def main() -> None:
     options = read_options()
     options.out.mkdir(parents=True, exist_ok=True)
     set_threads(options.threads)
-    faces, more = load_faces(options.faces), load_faces(options.more)
-    rest, test = split_by_group(faces, 0.2, 0)
-    train, validation = split_by_group(rest, 0.15, 0)
-    synthetic = render_synthetic(options)
-    predictions_of_all = mediapipe_predictions(options, options.faces)
-
-    def predictions_for(part: Faces) -> np.ndarray:
-        return predictions_of_all[np.isin(faces.group, part.group)]
-
-    model, started, offset = train_first_stages(options, train, predictions_for(train), validation, more, synthetic)
+    train, validation, test = split_photographs(options.photographs)
+    if "second_file" in options.without:
+        train = train[np.char.startswith(train.image_id.astype(str), f"{options.photographs[0].name}:")]
+    held_out = concatenate([validation, test])
+    others = {name: without_copies(load_numbered(vars(options)[name]), held_out) for name in OTHER_SOURCES if vars(options)[name] and name not in options.without}
+    model, first, offset = train_first_stage(options, train, others, validation)
     chosen = evaluate_points(predict_points(model, validation.images) + offset, validation.points, validation.group)["rmse"]
     print(f"before the final stage {chosen:.4f} px on the validation set", flush=True)
-    stages, stage, photographs = started, "held_out", train if options.ablation else rest
-    if options.everything:
-        stage, photographs = "everything", faces
+    stages = [first]
     if "final_stage" not in options.without:
-        ends, ridge = train_final_stage(options, model, photographs, predictions_for(photographs), validation, more, synthetic, offset, stage)
-        stages, offset = [*started, *ends], 0.0
-    if options.everything:
-        if options.save:
-            add_stages(options.save, [describe_stage(end, "all photographs, ships") for end in ends])
-        return
+        if options.synthetic and "synthetic" not in options.without:
+            others["synthetic"] = render_synthetic(options)
+        parts, ridge = collect(options, train if options.ablation else concatenate([train, validation]), others)
+        stages.append(train_stage(options, model, parts, validation, "final", options.seed + 11))
+        offset = np.zeros_like(offset)
     scored = validation if options.ablation else test  # an ablation informs choices, so it does not use the test set
     predicted, mirrored = predict_points(model, scored.images) + offset, predict_with_mirror(model, scored.images) + offset
     record = describe(options, stages, describe_data(train, validation, scored), scored, predicted, mirrored)
     record |= {"window": window_of(options), "weights": int(model.count_params()), "validation_rmse": chosen,
-               "stages": [*(describe_stage(stage, "both") for stage in started), *(describe_stage(end, "measured here") for end in stages[len(started):])]}
-    record["seconds_in_all"] = sum(stage["seconds"] for stage in record["stages"])
+               "stages": [{"stage": TITLES[stage["stage"]], "images_shown": stage["images_shown"], "seconds": stage["seconds"]} for stage in stages]}
     if options.ablation:  # for ablation.py
         record |= {"squared_errors": np.nanmean(np.square(predicted - scored.points), axis=(1, 2)).round(4).tolist(), "groups": scored.group.tolist()}
     if "final_stage" not in options.without:
-        with np.load(options.out / "mediapipe" / options.faces.name, allow_pickle=False) as saved:
-            record["mediapipe"] = describe_mediapipe(ridge, predictions_for(scored), scored, str(saved["mediapipe"]))
+        with np.load(options.out / "mediapipe" / options.photographs[0].name, allow_pickle=False) as saved:
+            record["mediapipe"] = describe_mediapipe(ridge, mediapipe_for(options, scored), scored, str(saved["mediapipe"]))
     command, data, seconds = (record.pop(key) for key in ("command", "data", "seconds"))
     write_measurement(options.save or options.out / f"{record['model']}-seed{options.seed}.json", record, command, data, seconds)
     print(f"{record['model']}: {record['metrics']['rmse']:.3f} px on {len(scored)} photographs, averaged with mirrored predictions {record['mirrored']['rmse']:.3f} px, {seconds:.0f} s")

@@ -158,32 +158,22 @@ def test_mixed_precision_does_not_round_positions(script, synthetic):
     assert fast.get_layer("points").compute_dtype == "float32" and fast.get_layer("up2_res_conv").compute_dtype == "bfloat16"
 
 
-def test_branches_start_from_the_same_weights_which_are_averaged_and_finished_branches_are_not_trained_again(script, tmp_path, monkeypatch):
-    options = argparse.Namespace(out=tmp_path, without=[], instead=[], seed=0, only=None)
+def test_a_finished_stage_is_read_and_not_trained_again(script, tmp_path, monkeypatch):
+    options = argparse.Namespace(out=tmp_path, without=["final_stage"], instead=[], seed=0, images=1, final_images=2, learning_rate=0.5)
     model = script.build_compact(script.CLOSE_WINDOW)
     started, trained = [weight.copy() for weight in model.get_weights()], []
 
     def add(options, model, parts, validation, name, seed, budget):
-        assert all(np.array_equal(one, other) for one, other in zip(model.get_weights(), started))
-        trained.append(name)
-        model.set_weights([weight + budget["add"] for weight in started])
+        trained.append((name, budget["images"]))
+        model.set_weights([weight + 1 for weight in started])
         script.save_model(model, tmp_path / f"{name}.keras")
-        script.write_json(tmp_path / f"{name}.json", {"stage": name})
-
-    def go():
-        model.set_weights(started)
-        return script.branch(options, model, {}, None, "second", [{"add": 1}, {"add": 2}], [0, 1])
+        script.write_json(tmp_path / f"{name}.json", {"stage": name, "seconds": 3})
 
     monkeypatch.setattr(script, "train_branch", add)
-    for options.only in (1, 0):
-        with pytest.raises(SystemExit, match=f"second {options.only} is finished"):
-            go()
-    options.only = None
-    assert [record["stage"] for record in go()] == ["second", "second"] and trained == ["second1-seed0", "second0-seed0"]
-    assert all(np.allclose(weight, before + 1.5, atol=1e-5) for weight, before in zip(model.get_weights(), started))
-    options.without = ["averaging"]
-    assert len(go()) == 1 and trained[-1] == "second0-averaging-seed0", "expected a single branch without averaging"
-    assert all(np.allclose(weight, before + 1, atol=1e-5) for weight, before in zip(model.get_weights(), started))
+    for _ in range(2):
+        model.set_weights(started)
+        assert script.train_stage(options, model, {}, None, "first", 1) == {"stage": "first", "seconds": 3} and trained == [("first-seed0", 1)]
+        assert all(np.allclose(weight, before + 1, atol=1e-5) for weight, before in zip(model.get_weights(), started))
 
 
 def test_training_copies_come_from_the_recipe_of_the_lesson_with_the_strengths_of_the_ablation(script, synthetic, monkeypatch):
@@ -194,7 +184,7 @@ def test_training_copies_come_from_the_recipe_of_the_lesson_with_the_strengths_o
     monkeypatch.setattr(script.joblib, "delayed", lambda function: lambda *arguments: lambda: function(*arguments))
     asked = []
     monkeypatch.setattr(script, "strong_recipe", lambda seed, **how: asked.append({"seed": seed, **how}) or strong_recipe(seed, **how))
-    budget = {"copies": {"photographs": 4}, "mirrored": 0.0}
+    budget = {"copies": {"photographs": 4}, "mirrored": 0.0, "strength": 1.0}
     for without, expected in (([], {"warp": 2.0, "covered": 0.3}), (["warp"], {"warp": 0.0, "covered": 0.3}), (["occlusion"], {"warp": 2.0, "covered": 0.0})):
         asked.clear()
         copies = script.augmented_copies(argparse.Namespace(without=without, copies=1.0), {"photographs": synthetic}, 0, budget)
@@ -208,9 +198,9 @@ def test_training_copies_come_from_the_recipe_of_the_lesson_with_the_strengths_o
 @pytest.mark.slow
 def test_a_short_run_of_the_recipe_writes_its_best_model_and_its_error_in_pixels_of_the_face(script, synthetic, tmp_path):
     options = argparse.Namespace(without=[], instead=[], copies=1.0, dtype="float32", out=tmp_path)
-    model = script.build_compact(script.CLOSE_WINDOW)
+    model = script.build_for(options, script.CLOSE_WINDOW)
     before = [weight.copy() for weight in model.get_weights()]
-    script.train_branch(options, model, {"photographs": synthetic}, synthetic, "first0", 0, {"copies": {"photographs": 16}, "images": 96, "learning_rate": 4e-3, "mirrored": 0.5})
+    script.train_branch(options, model, {"photographs": synthetic}, synthetic, "first0", 0, {"copies": {"photographs": 16}, "images": 96, "learning_rate": 4e-3, "mirrored": 0.5, "strength": 1.0})
     record = json.loads((tmp_path / "first0.json").read_text())
     assert record["copies"] == 16 and record["images_shown"] == 96 and record["faces"] == {"photographs": 4}
     error = script.evaluate_points(script.predict_points(model, synthetic.images), synthetic.points, synthetic.group)["rmse"]
@@ -222,7 +212,7 @@ def test_a_short_run_of_the_recipe_writes_its_best_model_and_its_error_in_pixels
 
 def test_copies_by_the_plain_recipe_are_cropped_to_the_window_too(script, synthetic):
     options = argparse.Namespace(without=["strong"], copies=1.0)
-    copies = script.augmented_copies(options, {"photographs": synthetic}, 0, {"copies": {"photographs": 40, "synthetic": 9}, "mirrored": 0.0})
+    copies = script.augmented_copies(options, {"photographs": synthetic}, 0, {"copies": {"photographs": 40, "web": 9}, "mirrored": 0.0, "strength": 1.0})
     eyes = np.linalg.norm(copies.points[:, 0] - copies.points[:, 1], axis=1).mean()
     assert len(copies) == 40 and 1.05 < eyes / np.linalg.norm(synthetic.points[:, 0] - synthetic.points[:, 1], axis=1).mean() < 1.25, "expected 8/7 of the value"
 
@@ -230,30 +220,72 @@ def test_copies_by_the_plain_recipe_are_cropped_to_the_window_too(script, synthe
 def test_without_the_window_copies_are_as_large_as_the_faces(script, synthetic):
     "With the full window, copies are neither cropped nor enlarged."
     options = argparse.Namespace(without=["window", "warp"], copies=1.0)
-    copies = script.augmented_copies(options, {"photographs": synthetic}, 0, {"copies": {"photographs": 200}, "mirrored": 0.0})
+    copies = script.augmented_copies(options, {"photographs": synthetic}, 0, {"copies": {"photographs": 200}, "mirrored": 0.0, "strength": 1.0})
     eyes = np.linalg.norm(copies.points[:, 0] - copies.points[:, 1], axis=1).mean()
     assert 0.95 < eyes / np.linalg.norm(synthetic.points[:, 0] - synthetic.points[:, 1], axis=1).mean() < 1.05
     same = script.enlarge(synthetic, script.FULL_WINDOW)
     assert np.array_equal(same.images, synthetic.images) and np.allclose(same.points, synthetic.points, equal_nan=True)
 
 
-def test_a_stage_is_shared_by_all_runs_that_omit_only_parts_of_later_stages(script):
+def test_the_first_stage_is_shared_by_runs_with_and_without_the_final_stage(script):
     def names(without, instead=()):
-        return [script.name_of(argparse.Namespace(without=without, instead=instead, seed=3), stage) for stage in ("first0", "second", "third1", "held_out2")]
+        return [script.name_of(argparse.Namespace(without=without, instead=instead, seed=3), stage) for stage in ("first", "final")]
 
-    assert names([]) == ["first0-seed3", "second-seed3", "third1-seed3", "held_out2-seed3"]
-    assert names(["pseudo_labels"]) == ["first0-seed3", "second-seed3", "third1-pseudo_labels-seed3", "held_out2-pseudo_labels-seed3"]
-    assert names(["second_stage"]) == ["first0-seed3", "second-second_stage-seed3", "third1-second_stage-seed3", "held_out2-second_stage-seed3"]
-    assert names(["warp", "final_stage"], ["wing"]) == ["first0-warp-wing-seed3", "second-warp-wing-seed3", "third1-warp-wing-seed3", "held_out2-warp-final_stage-wing-seed3"]
+    assert names([]) == ["first-seed3", "final-seed3"] and names(["final_stage"])[0] == "first-seed3"
+    assert names(["synthetic"]) == ["first-seed3", "final-synthetic-seed3"]
+    assert names(["warp", "web"], ["wing"]) == ["first-warp-web-wing-seed3", "final-warp-web-wing-seed3"]
 
 
-def test_pseudo_labels_are_blended_into_the_labels_of_frames_alone(script, synthetic, monkeypatch):
-    monkeypatch.setattr(script, "predict_with_mirror", lambda model, images: synthetic.points + 3)
-    parts = {"photographs": synthetic, "frames": synthetic}
-    mixed = script.blend_pseudo_labels(argparse.Namespace(without=[]), None, parts, np.float32([1, 0]))
-    assert mixed["photographs"] is synthetic and np.allclose(mixed["frames"].points, synthetic.points + np.float32([4, 3]) * script.PSEUDO_LABEL_SHARE, atol=1e-4)
-    assert script.blend_pseudo_labels(argparse.Namespace(without=["pseudo_labels"]), None, parts) is parts
-    assert script.blend_pseudo_labels(argparse.Namespace(without=[]), None, {"photographs": synthetic}) == {"photographs": synthetic}
+def test_a_share_of_the_copies_of_the_first_stage_is_plain_and_none_of_the_final_one(script, synthetic, monkeypatch):
+    made = []
+    for kind in ("plain_copies", "strong_copies"):
+        function = getattr(script, kind)
+        monkeypatch.setattr(script, kind, lambda faces, count, *others, kind=kind, function=function, **how: made.append((kind, count, how)) or function(faces, count, *others, **how))
+    options = argparse.Namespace(without=[], copies=1.0)
+    copies = script.augmented_copies(options, {"photographs": synthetic, "web": synthetic}, 0, {"copies": {"photographs": 20, "web": 10, "frames": 50}, "mirrored": 0.5, "strength": 1.0})
+    assert len(copies) == 30 and [(kind, count) for kind, count, _ in made] == [("plain_copies", 8), ("strong_copies", 12), ("plain_copies", 4), ("strong_copies", 6)]
+    made.clear()
+    script.augmented_copies(options, {"photographs": synthetic}, 0, {"copies": {"photographs": 20}, "mirrored": 0.0, "strength": 0.5})
+    assert made == [("strong_copies", 20, {"warp": 1.0, "covered": 0.15, "mirrored": 0.0})]
+
+
+def test_unlabelled_keypoints_become_predictions_except_without_them(script, synthetic):
+    faces = replace(synthetic, points=np.where(np.isnan(synthetic.points), np.float32(48), synthetic.points), truth=None)
+    predictions = faces.points + 2
+    faces.points[:, 10] = np.nan
+    faces.points[0, 3] = np.nan
+    aligned = script.align(faces, faces.points, predictions)
+    assert np.isnan(aligned.points[:, 10]).all() and np.allclose(np.nan_to_num(aligned.points - predictions), 0, atol=1e-4)
+    blended = script.blend_labels(faces, predictions, 0.5).points
+    assert np.allclose(blended[:, 10], predictions[:, 10]) and np.allclose(blended[0, 3], predictions[0, 3]) and np.allclose(blended[1, 3], predictions[1, 3] - 1)
+    assert np.isnan(script.blend_labels(faces, predictions, 0.0).points[:, 10]).all()
+
+
+def test_photographs_are_split_by_file_and_duplicates_of_held_out_faces_are_removed(script, tmp_path):
+    from facekp.data.npz import save_npz
+
+    first, second = synthetic_faces(40, seed=1), synthetic_faces(24, seed=2)
+    second.images[:] = np.where(np.arange(24)[:, None, None] < 12, first.images[:24], second.images)  # half of the second file repeats faces of the first
+    files = [tmp_path / "first.npz", tmp_path / "second.npz"]
+    for faces, file in zip((first, second), files):
+        save_npz(faces, file)
+    parts = script.split_photographs(files)
+    train, validation, test = ({tuple(image_id.rsplit(":", 1)) for image_id in part.image_id} for part in parts)
+    assert len(train | validation | test) == sum(map(len, (train, validation, test))) and {name for name, _ in test} == {"first.npz", "second.npz"}
+    assert {row for name, row in test if name == "first.npz"} == {row.rsplit(":", 1)[1] for row in script.split_by_group(script.load_numbered(files[0]), 0.2, 0)[1].image_id}
+    for one, other in ((parts[0], parts[1]), (parts[0], parts[2]), (parts[1], parts[2])):
+        assert not {image.tobytes() for image in one.images} & {image.tobytes() for image in other.images}
+
+
+def test_predictions_follow_their_faces_through_splits(script, synthetic, tmp_path, monkeypatch):
+    from facekp.data.npz import save_npz
+
+    file = tmp_path / "faces.npz"
+    save_npz(synthetic, file)
+    monkeypatch.setattr(script, "mediapipe_predictions", lambda options, file: np.arange(4)[:, None] * np.ones(3))
+    options = argparse.Namespace(photographs=[file], portraits=None, web=None, frames=None, out=tmp_path)
+    faces = script.load_numbered(file)
+    assert script.mediapipe_for(options, concatenate([faces[np.array([3, 1])], faces[np.array([2])]]))[:, 0].tolist() == [3, 1, 2]
 
 
 def test_the_wing_loss_is_logarithmic_near_the_label_and_linear_far_from_it(script):
@@ -312,22 +344,24 @@ def test_the_ablation_writes_one_row_per_run_with_the_errors_of_each_face(script
         return measured_run(part, seed, 1.0 + 0.5 * bool(part) + seed)
 
     monkeypatch.setattr(ablation, "train", train)
-    monkeypatch.setattr(sys, "argv", ["ablation.py", "--faces", "a.npz", "--more", "b.npz", "--out", str(tmp_path / "run"), "--parts", "frames", "wing", "averaging", "--results", str(tmp_path / "results")])
+    monkeypatch.setattr(sys, "argv", ["ablation.py", "--photographs", "a.npz", "--frames", "b.npz", "--out", str(tmp_path / "run"), "--parts", "frames", "wing", "final_stage", "--results", str(tmp_path / "results")])
     ablation.main()
     study = read_study(tmp_path / "results")
-    assert set(asked) == {(part, stages, seed) for part, stages in (("", "stage 1"), ("frames", "stage 1"), ("wing", "stage 1"), ("", "all stages"), ("averaging", "all stages")) for seed in (0, 1)}
-    assert len(study) == 10 and set(study.runs.part) == {"nothing left out", "frames", "wing", "averaging"} and study.runs.rmse_afw["stage_1-instead-wing-seed1"] == 2.5
-    assert study.errors_of("all_stages-without-averaging-seed0").tolist() == [1.5, 6.0] and study.groups.tolist() == [0, 1]
+    assert set(asked) == {(part, stages, seed) for part, stages in (("", "stage 1"), ("frames", "stage 1"), ("wing", "stage 1"), ("", "all stages"), ("final_stage", "all stages")) for seed in (0, 1)}
+    assert len(study) == 10 and set(study.runs.part) == {"nothing left out", "frames", "wing", "final_stage"} and study.runs.rmse_afw["stage_1-instead-wing-seed1"] == 2.5
+    assert study.errors_of("all_stages-without-final_stage-seed0").tolist() == [1.5, 6.0] and study.groups.tolist() == [0, 1]
 
 
-def test_the_published_ablation_names_parts_of_the_recipe(script):
+def test_the_published_ablation_names_parts_that_the_model_card_explains(script, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "nbs" / "_site"))
+    from record_words import PARTS
+
     runs = read_study(ROOT / "results" / "default_ablation").runs
-    assert set(runs.part) - {"nothing left out"} <= {*script.PARTS, *script.INSTEAD} and set(runs.stages) == {"stage 1", "all stages"}
-    assert set(runs.part[runs.stages == "all stages"]) - {"nothing left out"} <= set(script.LATER["first"])
+    assert set(runs.part) - {"nothing left out"} <= set(PARTS) and set(runs.stages) == {"stage 1", "all stages"}
+    assert {*script.PARTS, *script.INSTEAD} <= set(PARTS)
 
 
 def test_each_stage_has_the_budget_that_the_command_gives(script):
-    options = argparse.Namespace(images=1, second_images=2, third_images=3, final_images=4, learning_rate=0.5)
-    budgets = script.budgets_of(options)
-    assert [{budget["images"] for budget in budgets[name]} for name in ("first", "second", "third", "final")] == [{1}, {2}, {3}, {4}]
-    assert budgets["first"][0]["learning_rate"] == 0.5 and script.FIRST[0]["learning_rate"] == 4e-3 and [len(budgets[name]) for name in budgets] == [1, 2, 2, 2]
+    budgets = script.budgets_of(argparse.Namespace(images=1, final_images=4, learning_rate=0.5))
+    assert {name: budget["images"] for name, budget in budgets.items()} == {"first": 1, "final": 4}
+    assert budgets["first"]["learning_rate"] == 0.5 and script.FIRST["learning_rate"] == 4e-3 and set(budgets["first"]) == set(budgets["final"])
