@@ -16,7 +16,7 @@ from ..keypoints import IMAGE_SIZE, KEYPOINTS
 from .layers import (
     FULL_WINDOW, SoftArgmax, SpatialPrior, Window, conv_block, crop_and_resize, residual_block, upsample_and_add)
 
-# %% ../../nbs/library/models/compact.ipynb #49a4cfdc
+# %% ../../nbs/library/models/compact.ipynb #9811a665
 def build_compact(
     window: Window = FULL_WINDOW,  # left, top and side in pixels: the square that the network sees; keypoints outside cannot be predicted
     filters: tuple[int, int, int, int] = (48, 96, 144, 176),  # channels of the 24x24, 12x12, 6x6 and 3x3 maps
