@@ -15,6 +15,7 @@ python recipes/default/train.py --photographs helen_afw_96.npz lfpw_train_96.npz
 The test set contains a fifth of the first file of photographs (the groups that measured the earlier versions) and an eighth of the second. Near duplicates of its faces, and of those of the
 validation set, are removed from all training faces. The network sees the window of a face that contains its keypoints, enlarged (facekp.models.layers.CLOSE_WINDOW): it is trained on copies
 of this window, and the enlargement becomes its first layer afterwards. An interrupted run continues from its last state.
+`--network teacher` trains the large network of teacher.py instead, whose predictions for the copies `--teacher` blends into their labels in step 5.
 For the ablation, `--without` omits a part and `--instead` replaces one. Then, and with `--ablation`, step 6 uses the photographs of step 5 only, and the result is scored on the validation
 set. Needs: make dev
 """
@@ -35,6 +36,7 @@ import tensorflow as tf
 from alternatives import SoftmaxWithLogits, build_coordinates, coordinate_loss, masked_wing
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold, cross_val_predict
+from teacher import blend_teacher, build_teacher
 
 from facekp.augment import apply_recipe, mirror, strong_recipe
 from facekp.augment_bulk import augment_faces
@@ -112,7 +114,7 @@ def make_fast(model: keras.Model, dtype: str) -> keras.Model:
             return BilinearUpsampling(name=layer.name, dtype=dtype)
         return type(layer).from_config(layer.get_config() if isinstance(layer, keras.layers.InputLayer) else config)
 
-    fast = keras.models.clone_model(model, clone_function=copy)
+    fast = keras.models.clone_model(model, clone_function=copy, recursive=True)
     fast.set_weights(model.get_weights())
     return fast
 
@@ -155,6 +157,8 @@ def enlarge(faces: Faces, window: tuple = CLOSE_WINDOW) -> Faces:
 
 def build_for(options, window: tuple) -> keras.Model:
     "Build an untrained network for a window of the face."
+    if options.network == "teacher":
+        return build_teacher(window, options.weights)
     return build_coordinates(window) if "coordinates" in options.instead else build_compact(window, **NETWORK)
 
 
@@ -319,6 +323,8 @@ def train_branch(options, model: keras.Model, parts: dict[str, Faces], validatio
     set_seeds(seed)
     parts = {kind: part for kind, part in parts.items() if kind in budget["copies"]}
     copies = augmented_copies(options, parts, seed, budget)
+    if options.teacher and budget["mirrored"]:  # a teacher of the first stage predicts unbiased labels, as they are in this stage
+        copies = replace(copies, points=blend_teacher(copies, make_fast(with_window(load_model(options.teacher), build_teacher()), options.dtype)))
     print(f"{name}: {', '.join(f'{len(part)} {kind}' for kind, part in parts.items())} for training, {len(copies)} augmented copies", flush=True)
     fast = make_fast(with_window(model, build_for(options, FULL_WINDOW)), options.dtype)
     window = window_of(options)
@@ -405,6 +411,9 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--without", nargs="*", default=[], choices=PARTS, help="parts to leave out")
     parser.add_argument("--instead", nargs="*", default=[], choices=INSTEAD, help="replacement of the heatmaps or of the absolute error")
     parser.add_argument("--ablation", action="store_true", help="score on the validation set and train on the training set only, as with --without")
+    parser.add_argument("--network", default="compact", choices=("compact", "teacher"), help="the shipped network, or the large one of teacher.py")
+    parser.add_argument("--weights", type=Path, help="with --network teacher: weights of MobileNetV2, such as data/weights/mobilenetv2_imagenet_int8.npz")
+    parser.add_argument("--teacher", type=Path, metavar="FILE.keras", help="first-seed0.keras of a run with --network teacher: its predictions are blended into the labels of the copies")
     parser.add_argument("--dtype", default="float32", choices=("mixed_bfloat16", "float32"), help="precision of training; 16 bits are faster on CPUs with bfloat16 units (AMX)")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, default=0)
@@ -437,12 +446,13 @@ def describe(options, stages: list[dict], data: dict, scored: Faces, predicted: 
     arguments = [f"--photographs {' '.join(file.name for file in options.photographs)}", *(f"--{name} {vars(options)[name].name}" for name in OTHER_SOURCES if vars(options)[name]),
                  f"--synthetic {options.synthetic} --images {options.images} --final-images {options.final_images} --copies {options.copies:g} --learning-rate {options.learning_rate:g} --dtype {options.dtype}",
                  f"--seed {options.seed} --out runs/default", *(["--without", *options.without] if options.without else []), *(["--instead", *options.instead] if options.instead else []),
-                 *(["--ablation"] if options.ablation else [])]
-    return {"model": "-".join(["default", *options.without, *options.instead]), "labels": "complete", "augment": round(copies / sum(faces.values()), 1), "profile": "full",
+                 *(["--ablation"] if options.ablation else []), *(["--teacher", options.teacher.name] if options.teacher else []),
+                 *(["--network teacher", *(["--weights", options.weights.name] if options.weights else [])] if options.network == "teacher" else [])]
+    return {"model": "-".join(["default" if options.network == "compact" else options.network, *options.without, *options.instead]), "labels": "complete", "augment": round(copies / sum(faces.values()), 1), "profile": "full",
             "seed": options.seed, "without": options.without, "instead": options.instead,
             "data": {**data, "measured_on": "validation" if options.ablation else "held out", "files": {file.name: hash_file(file) for file in files}, "n_by_source": faces, "n_with_copies": copies,
                      "split": f"by file: split_by_group(faces, {' and '.join(map(str, TEST_SHARES))}, 0), then split_by_group(rest, {VALIDATION_SHARE}, 0): whole photographs, near duplicates on one side"},
-            "budget": {"warp": WARP, "occluded": OCCLUDED, "plain": PLAIN_SHARE, "shares": SHARES, "weight_decay": WEIGHT_DECAY, "dtype": options.dtype, "network": NETWORK, **budgets_of(options)},
+            "budget": {"warp": WARP, "occluded": OCCLUDED, "plain": PLAIN_SHARE, "shares": SHARES, "weight_decay": WEIGHT_DECAY, "dtype": options.dtype, "network": NETWORK if options.network == "compact" else options.network, **budgets_of(options)},
             "epochs": sum(stage["history"][-1]["epoch"] for stage in stages), "images_shown": sum(stage["images_shown"] for stage in stages),
             "seconds": sum(stage["seconds"] for stage in stages), "history": [{**entry, "stage": number} for number, stage in enumerate(stages, 1) for entry in stage["history"]],
             "metrics": evaluate_points(predicted, scored.points, scored.group), "mirrored": evaluate_points(mirrored, scored.points, scored.group), "by": describe_by(scored, predicted),

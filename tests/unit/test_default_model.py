@@ -197,7 +197,7 @@ def test_training_copies_come_from_the_recipe_of_the_lesson_with_the_strengths_o
 
 @pytest.mark.slow
 def test_a_short_run_of_the_recipe_writes_its_best_model_and_its_error_in_pixels_of_the_face(script, synthetic, tmp_path):
-    options = argparse.Namespace(without=[], instead=[], copies=1.0, dtype="float32", out=tmp_path)
+    options = argparse.Namespace(without=[], instead=[], copies=1.0, dtype="float32", out=tmp_path, network="compact", teacher=None)
     model = script.build_for(options, script.CLOSE_WINDOW)
     before = [weight.copy() for weight in model.get_weights()]
     script.train_branch(options, model, {"photographs": synthetic}, synthetic, "first0", 0, {"copies": {"photographs": 16}, "images": 96, "learning_rate": 4e-3, "mirrored": 0.5, "strength": 1.0})
@@ -286,6 +286,31 @@ def test_predictions_follow_their_faces_through_splits(script, synthetic, tmp_pa
     options = argparse.Namespace(photographs=[file], portraits=None, web=None, frames=None, out=tmp_path)
     faces = script.load_numbered(file)
     assert script.mediapipe_for(options, concatenate([faces[np.array([3, 1])], faces[np.array([2])]]))[:, 0].tolist() == [3, 1, 2]
+
+
+def test_the_teacher_sees_the_window_and_is_trained_with_faster_layers_in_the_same_order(script, synthetic):
+    "The windowed teacher predicts in pixels of the face what the plain one predicts in the enlarged window."
+    script.keras.utils.set_random_seed(0)
+    plain = script.build_teacher()
+    windowed = script.with_window(plain, script.build_teacher(script.CLOSE_WINDOW))
+    corner, enlarged = script.enlargement(script.CLOSE_WINDOW)
+    enlarged_faces = script.enlarge(synthetic)
+    back = (script.predict_points(plain, enlarged_faces.images) + 0.5) / enlarged - 0.5 + corner
+    assert np.abs(script.predict_points(windowed, synthetic.images) - back).max() < 0.1
+    fast = script.make_fast(plain, "float32")
+    inside = next(layer for layer in fast.layers if layer.name == "encoder_decoder")
+    assert {"FusedBatchNormalization", "BilinearUpsampling"} <= {type(layer).__name__ for layer in inside.layers}
+    assert np.allclose(script.predict_points(fast, synthetic.images), script.predict_points(plain, synthetic.images), atol=1e-3)
+
+
+def test_predictions_of_the_teacher_are_blended_into_labels_and_fill_gaps(script, synthetic, monkeypatch):
+    import teacher
+
+    monkeypatch.setattr(teacher, "predict_points", lambda model, images: synthetic.points + 4)
+    faces = replace(synthetic, points=synthetic.points.copy())
+    faces.points[0, 3] = np.nan
+    blended = script.blend_teacher(faces, None, 0.25)
+    assert np.allclose(blended[0, 3], synthetic.points[0, 3] + 4) and np.allclose(blended[1:], synthetic.points[1:] + 1, atol=1e-4)
 
 
 def test_the_wing_loss_is_logarithmic_near_the_label_and_linear_far_from_it(script):
