@@ -28,9 +28,8 @@ import pandas as pd
 
 from facekp.augment_bulk import augment_faces
 from facekp.config import Settings, load_settings
-from facekp.data.duplicates import near_duplicates
 from facekp.data.npz import load_npz
-from facekp.data.split import split_by_group
+from facekp.data.split import split_by_group, without_copies
 from facekp.experiments.plan import Split, describe_weights, find_weights
 from facekp.experiments.planned import compare_as_planned
 from facekp.experiments.planned_table import read_plan
@@ -81,9 +80,7 @@ def split_photographs(helen_afw: Faces, lfpw: Faces, settings: Settings) -> tupl
     rest, former = split_by_group(helen_afw, settings.test_share, settings.seed)
     more, added = split_by_group(lfpw, settings.test_share, settings.seed)
     test = concatenate([former, added], name="HELEN, AFW and LFPW")
-    remaining = concatenate([rest, more], name=test.name)
-    copies = near_duplicates(np.concatenate([remaining.images, test.images]))
-    remaining = remaining[~np.isin(copies[:len(remaining)], copies[len(remaining):])]  # a copy in the other set of photographs
+    remaining = without_copies(concatenate([rest, more], name=test.name), test)  # a copy in the other set of photographs
     train, validation = split_by_group(remaining, 0.15, settings.seed)
     return train, validation, test
 

@@ -40,10 +40,9 @@ from teacher import blend_teacher, build_teacher
 
 from facekp.augment import apply_recipe, mirror, strong_recipe
 from facekp.augment_bulk import augment_faces
-from facekp.data.duplicates import near_duplicates
 from facekp.data.npz import save_npz
 from facekp.data.sources import load_faces
-from facekp.data.split import split_by_group
+from facekp.data.split import split_by_group, without_copies
 from facekp.errors import UserError
 from facekp.evaluation import evaluate_points
 from facekp.experiments.measurement import write_measurement
@@ -232,12 +231,6 @@ def blend_labels(faces: Faces, predictions: np.ndarray, share: float) -> Faces:
 def rmse_per_face(faces: Faces, predictions: np.ndarray) -> np.ndarray:
     "Return the RMSE between labels and predictions of each face, in pixels."
     return np.array([rmse(predicted[None], points[None]) for predicted, points in zip(predictions, faces.points)])
-
-
-def without_copies(faces: Faces, held_out: Faces) -> Faces:
-    "Remove the faces that are near duplicates of held-out faces."
-    copies = near_duplicates(np.concatenate([faces.images, held_out.images]))
-    return faces[~np.isin(copies[:len(faces)], copies[len(faces):])]
 
 
 def split_photographs(files: list[Path]) -> tuple[Faces, Faces, Faces]:
