@@ -7,8 +7,9 @@ The photographs are split by photo; the test set of the earlier comparison (HELE
   grid        {complete, ffill, knn, ridge, masked} x every model x {augmented, not}; two seeds, three where a run takes under ten minutes
   headline    five seeds for the configuration of each model with the lowest validation error
   fine_tuned  the best frozen configuration of each pretrained model, fine-tuned for half of the budget
-  ablation    coordinates or heatmaps on one trunk, batch normalisation, masked loss, augmentation, one at a time
-  curves      200, 400, 800 and all photographs for cnn, heatmap and mobilenetv2
+  ablation    coordinates or heatmaps on one trunk, batch normalisation, masked loss, augmentation, one at a time: with one seed at three learning
+              rates, then with three seeds at two of them: the best rate of the unchanged network and that of the variant, on the validation set
+  curves      200, 400 and 800 photographs for cnn, heatmap and mobilenetv2; the runs with all photographs are in the grid
   report      tables, and the results of planned_comparisons.csv
 Without one, all are done in this order. Each run is written to results/grid_<gaps>[_<stage>]/ at once and never trained again, so the same command
 continues after an interruption. One process at a time. Backbones stay frozen in the grid; their features are computed once per data set and kept in --cache,
@@ -220,6 +221,15 @@ def best_trials(work: Work) -> list[GridTrial]:
     return [GridTrial(row.model, row.labels, int(row.augment)) for row in mean.loc[mean.groupby("model").validation_rmse.idxmin()].itertuples()]
 
 
+def matched_trials(variants: list[GridTrial], work: Work) -> list[GridTrial]:
+    "Return each variant at the best learning rate of the first, unchanged one, and at its own best, chosen on the validation set with the first seed."
+    study = work.study("ablation")
+    if study is None:
+        return []
+    best = {variant: min(RATES, key=lambda rate: study.runs.validation_rmse[replace(variant, rate=rate).name]) for variant in variants}
+    return list(dict.fromkeys(replace(variant, rate=rate) for variant in variants for rate in (best[variants[0]], best[variant])))
+
+
 def run_stage(stage: str, work: Work) -> None:
     "Run what a stage lacks."
     models, augment, seeds = work.settings.models.split(), work.settings.augment, range(min(3, work.settings.seeds))
@@ -234,10 +244,12 @@ def run_stage(stage: str, work: Work) -> None:
         run_trials([replace(trial, seed=seed, fine_tune_share=0.5) for trial in best_trials(work) if model_spec(trial.model).pretrained for seed in range(min(2, work.settings.seeds))], stage, work)
     elif stage == "ablation":
         changes = [{"variant": "unchanged"}, {"variant": "coordinates"}, {"variant": "no_batch_normalisation"}, {"variant": "unchanged", "labels": "complete"}, {"variant": "unchanged", "augment": 0}]
-        run_trials([replace(GridTrial("heatmap", "masked", augment, seed, rate=rate), **change) for change in changes for seed in seeds for rate in RATES], stage, work)
+        variants = [replace(GridTrial("heatmap", "masked", augment), **change) for change in changes]
+        run_trials([replace(variant, rate=rate) for variant in variants for rate in RATES], stage, work)
+        run_trials([replace(trial, seed=seed) for trial in matched_trials(variants, work) for seed in seeds], stage, work)
     elif stage == "curves":
         run_trials([GridTrial(model, "masked", augment, seed, photos=photos) for model in ("cnn", "heatmap", "mobilenetv2") if model in models
-                   for photos in (200, 400, 800, 0) for seed in seeds], stage, work)
+                   for photos in (200, 400, 800) for seed in seeds], stage, work)
     else:
         report(work)
 

@@ -1,8 +1,10 @@
 "studies/grid.py at a tiny size: the split, the gaps in table order, and a queue that continues where it stopped."
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from scripts import load_script
 
@@ -52,6 +54,16 @@ def test_each_variant_of_the_ablation_changes_one_part(variant, layer, photograp
     assert layer in kinds and ("BatchNormalization" in kinds) == (variant != "no_batch_normalisation")
     points = model.predict_on_batch(photographs[0].images[:2, ..., None])
     assert points.shape == (2, 15, 2) and np.isfinite(points).all()
+
+
+def test_variants_are_compared_at_the_rate_of_the_unchanged_network_and_at_their_own():
+    unchanged, coordinates = (grid.GridTrial("heatmap", "masked", 12, variant=variant) for variant in ("unchanged", "coordinates"))
+    errors = {(unchanged, 1 / 3): 2.3, (unchanged, 1): 2.2, (unchanged, 3): 2.1, (coordinates, 1 / 3): 2.4, (coordinates, 1): 2.2, (coordinates, 3): 2.6}
+    runs = pd.DataFrame({"validation_rmse": {replace(trial, rate=rate).name: error for (trial, rate), error in errors.items()}})
+    work = SimpleNamespace(study=lambda stage: SimpleNamespace(runs=runs) if stage == "ablation" else None)
+    chosen = grid.matched_trials([unchanged, coordinates], work)
+    assert chosen == [replace(unchanged, rate=3), replace(coordinates, rate=3), replace(coordinates, rate=1)]
+    assert grid.matched_trials([unchanged], SimpleNamespace(study=lambda stage: None)) == []
 
 
 @pytest.mark.slow
