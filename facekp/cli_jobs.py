@@ -74,7 +74,7 @@ def _print_audit(source: str, options: argparse.Namespace) -> None:
     print(f"check: {len(report.invalid)} invalid rows, {len(report.suspects)} suspect labels, {len(report.halves)} rows with half a point, "
           f"{len(report.duplicates or [])} exact and {report.near_duplicates} near duplicates")
 
-# %% ../nbs/library/cli_jobs.ipynb #371e9f01
+# %% ../nbs/library/cli_jobs.ipynb #0b14f9dd
 def _check_data_options(source: str, options: argparse.Namespace) -> None:
     "Raise UserError for an option that would have no effect."
     from facekp.config import is_word
@@ -86,6 +86,8 @@ def _check_data_options(source: str, options: argparse.Namespace) -> None:
         raise UserError("data export replaces no annotations, so --overwrite has no effect; leave it out and name a new or an empty folder with --out")
     if options.action != "export" and options.format:
         raise UserError(f"--format {options.format} is for data export only; leave it out of data {options.action}")
+    if options.action != "make" and options.blocks:
+        raise UserError(f"data {options.action}: --blocks is for data make only; leave it out")
     synthetic = any(is_word(part.strip()) and part.strip() != "kaggle" for part in source.split("+"))
     if options.seed is not None and (options.action == "fetch" or not synthetic):
         raise UserError(f"data {options.action}: --seed {options.seed} chooses synthetic faces, and {source} has none; leave it out")
@@ -101,7 +103,7 @@ def _make_data(source: str, options: argparse.Namespace) -> None:
         raise UserError(f"can't make '{source}'; expected synthetic or synthetic:N, such as synthetic:1000")
     if options.out is None:
         raise UserError("data make: no destination; give --out FOLDER for Kaggle's files, or --out FILE.npz")
-    print(f"wrote {make_data(options.out, int(count) if count else None, options.seed, options.overwrite)}")
+    print(f"wrote {make_data(options.out, int(count) if count else None, options.seed, options.overwrite, options.blocks)}")
 
 
 def _export_data(source: str, options: argparse.Namespace) -> None:

@@ -52,7 +52,7 @@ def _add_predict_options(job: Parser) -> None:
     job.add_argument("--max-pixels", type=whole_number(1), default=MAX_PIXELS, metavar="N", help="refuse images with more pixels (default: %(default)s)")
     job.add_argument("--overwrite", action="store_true", help="also replace LabelMe files and files that facekp did not write; other results of facekp are always replaced")
 
-# %% ../nbs/library/cli_options.ipynb #83a677b4
+# %% ../nbs/library/cli_options.ipynb #09e042b6
 def _add_data_options(job: Parser) -> None:
     "Add the options of the job about data sets."
     from facekp.config import ANNOTATION_FORMATS, SOURCES, WORDS
@@ -64,6 +64,7 @@ def _add_data_options(job: Parser) -> None:
     complete_with(job.add_argument("--out", metavar="PATH", help="for make: a folder for Kaggle's files, or a file ending with .npz; for export: an empty or new folder"))
     job.add_argument("--format", choices=ANNOTATION_FORMATS, help="for export: coco, one annotations.json, or labelme, a file beside each image (default: coco)")
     job.add_argument("--seed", type=SEED, metavar="S", help="seed of the synthetic faces (default: settings.ini)")
+    job.add_argument("--blocks", action="store_true", help="for make: label the faces in the seven annotation conventions of Kaggle's table instead of two")
     job.add_argument("--overwrite", action="store_true", help=f"for make: {OVERWRITE_HELP}")
 
 # %% ../nbs/library/cli_options.ipynb #7978fd42

@@ -59,7 +59,7 @@ def faces_of(
     source = f"synthetic:{settings.synthetic_faces}" if source == "synthetic" else source
     return load_faces(source, settings.data_folder, seed=settings.seed)
 
-# %% ../nbs/library/jobs.ipynb #9f3e043c
+# %% ../nbs/library/jobs.ipynb #5454fa81
 _KAGGLE_FILES = ("training.csv", "test.csv", "IdLookupTable.csv", "truth.csv")
 
 
@@ -75,9 +75,11 @@ def make_data(
     count: int | None = None,  # number of training faces, 1 or more; None: the profile's number
     seed: int | None = None,  # random seed of the faces; None: the settings' seed
     overwrite: bool = False,  # replace existing files
+    blocks: bool = False,  # True: the seven annotation conventions of Kaggle's table; False: one convention per source
 ) -> Path:  # the folder or file written
     "Write synthetic faces as Kaggle's files or as .npz. Raises UserError for a count below 1, existing files and a path that cannot be written."
     from facekp.data.npz import save_npz
+    from facekp.synthetic.dataset import synthetic_training_set
     from facekp.synthetic.kaggle_files import write_kaggle_folder
 
     settings = settings_with(seed=seed)
@@ -88,8 +90,8 @@ def make_data(
     check_folder(Path(out).parent if single else out)
     _check_free([Path(out)] if single else [Path(out) / name for name in _KAGGLE_FILES], overwrite)
     if single:
-        return save_npz(faces_of(f"synthetic:{wanted}", settings), out)
-    return Path(write_kaggle_folder(out, wanted, settings.seed))
+        return save_npz(synthetic_training_set(wanted, settings.seed, blocks) if blocks else faces_of(f"synthetic:{wanted}", settings), out)
+    return Path(write_kaggle_folder(out, wanted, settings.seed, blocks))
 
 # %% ../nbs/library/jobs.ipynb #1bdf0e80
 def export_data(

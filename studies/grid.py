@@ -8,7 +8,7 @@ The photographs are split by photo; the test set of the earlier comparison (HELE
   headline    five seeds for the configuration of each model with the lowest validation error
   fine_tuned  the best frozen configuration of each pretrained model, fine-tuned for half of the budget
   ablation    coordinates or heatmaps on one trunk, batch normalisation, masked loss, augmentation, one at a time: with one seed at three learning
-              rates, then with three seeds at two of them: the best rate of the unchanged network and that of the variant, on the validation set
+              rates (more where the best is at the edge), then with three seeds at the best rate of the unchanged network and at the variant's own
   curves      200, 400 and 800 photographs for cnn, heatmap and mobilenetv2; the runs with all photographs are in the grid
   report      tables, and the results of planned_comparisons.csv
 Without one, all are done in this order. Each run is written to results/grid_<gaps>[_<stage>]/ at once and never trained again, so the same command
@@ -53,6 +53,7 @@ STAGES = ("tune", "grid", "headline", "fine_tuned", "ablation", "curves", "repor
 STRATEGIES = ("complete", "ffill", "knn", "ridge", "masked")
 QUICK_MINUTES = 10  # a run below this is repeated with a third seed
 RATES = (1 / 3, 1, 3)  # factors of a model's default learning rate
+RATE_STEPS = 4  # the ablation tries factors from 3**-4 to 3**4
 
 
 @dataclass(frozen=True)
@@ -221,13 +222,29 @@ def best_trials(work: Work) -> list[GridTrial]:
     return [GridTrial(row.model, row.labels, int(row.augment)) for row in mean.loc[mean.groupby("model").validation_rmse.idxmin()].itertuples()]
 
 
+def tried_steps(variant: GridTrial, work: Work) -> dict[int, float]:
+    "Return the validation error of a variant with the first seed, by step: learning rates differ by a factor of three."
+    study = work.study("ablation")
+    errors = {} if study is None else study.runs.validation_rmse.to_dict()
+    names = {step: replace(variant, rate=3.0**step).name for step in range(-RATE_STEPS, RATE_STEPS + 1)}
+    return {step: errors[name] for step, name in names.items() if name in errors}
+
+
+def search_rates(variant: GridTrial, work: Work) -> None:
+    "Train a variant with the first seed at three learning rates, and at further ones while the best is the lowest or the highest of them."
+    steps = [-1, 0, 1]
+    while steps:
+        run_trials([replace(variant, rate=3.0**step) for step in steps], "ablation", work)
+        tried = tried_steps(variant, work)
+        best = min(tried, key=tried.__getitem__)
+        steps = [step for step in (best - 1, best + 1) if step not in tried and abs(step) <= RATE_STEPS]
+
+
 def matched_trials(variants: list[GridTrial], work: Work) -> list[GridTrial]:
     "Return each variant at the best learning rate of the first, unchanged one, and at its own best, chosen on the validation set with the first seed."
-    study = work.study("ablation")
-    if study is None:
-        return []
-    best = {variant: min(RATES, key=lambda rate: study.runs.validation_rmse[replace(variant, rate=rate).name]) for variant in variants}
-    return list(dict.fromkeys(replace(variant, rate=rate) for variant in variants for rate in (best[variants[0]], best[variant])))
+    tried = {variant: tried_steps(variant, work) for variant in variants}
+    rates = {variant: 3.0 ** min(errors, key=errors.__getitem__) for variant, errors in tried.items()}
+    return list(dict.fromkeys(replace(variant, rate=rate) for variant in variants for rate in (rates[variants[0]], rates[variant])))
 
 
 def run_stage(stage: str, work: Work) -> None:
@@ -245,7 +262,8 @@ def run_stage(stage: str, work: Work) -> None:
     elif stage == "ablation":
         changes = [{"variant": "unchanged"}, {"variant": "coordinates"}, {"variant": "no_batch_normalisation"}, {"variant": "unchanged", "labels": "complete"}, {"variant": "unchanged", "augment": 0}]
         variants = [replace(GridTrial("heatmap", "masked", augment), **change) for change in changes]
-        run_trials([replace(variant, rate=rate) for variant in variants for rate in RATES], stage, work)
+        for variant in variants:
+            search_rates(variant, work)
         run_trials([replace(trial, seed=seed) for trial in matched_trials(variants, work) for seed in seeds], stage, work)
     elif stage == "curves":
         run_trials([GridTrial(model, "masked", augment, seed, photos=photos) for model in ("cnn", "heatmap", "mobilenetv2") if model in models

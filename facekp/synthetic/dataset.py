@@ -8,7 +8,7 @@ Docs: https://facekp.github.io/facekp/library/synthetic/dataset.html.md"""
 __all__ = ['SECOND_SOURCE_SHIFT', 'SECOND_SOURCE_SHIFT_STD', 'SECOND_SOURCE_SCALE', 'SECOND_SOURCE_SCALE_STD',
            'SECOND_SOURCE_ROLL_STD', 'TEST_START', 'true_points', 'synthetic_training_set', 'synthetic_test_set']
 
-# %% ../../nbs/library/synthetic/dataset.ipynb #ccb8dc08
+# %% ../../nbs/library/synthetic/dataset.ipynb #44a0a201
 from dataclasses import replace
 
 import cv2
@@ -16,7 +16,8 @@ import numpy as np
 
 from ..conventions import to_second_convention
 from ..faces import Faces
-from .gaps import TEST_ROWS, TRAINING_ROWS, synthetic_gaps
+from .blocks import impose_conventions
+from .gaps import SOURCE_CUT, TEST_ROWS, TRAINING_ROWS, synthetic_gaps
 from .labels import Flaws, RECURRING_TEST_IMAGES, _close_lips, annotate, corrupt_labels, known_flaws
 from .renderer import synthetic_faces
 
@@ -50,11 +51,12 @@ def _transform_second_source(faces: Faces, rows: np.ndarray, rng: np.random.Gene
         faces.images[row] = cv2.warpAffine(faces.images[row], matrix, (96, 96),
                                            flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
 
-# %% ../../nbs/library/synthetic/dataset.ipynb #e57f30db
+# %% ../../nbs/library/synthetic/dataset.ipynb #249f1ea3
 def synthetic_training_set(
     count: int = TRAINING_ROWS,  # number of faces, 1 or more; sizes other than 7,049 keep all proportions
     seed: int = 0,  # random seed; the same seed gives the same faces
-) -> Faces:  # points as annotated, with gaps and wrong labels; truth complete, in the convention of each row's source
+    blocks: bool = False,  # True: the seven annotation conventions of Kaggle's table, in its order; False: one convention per source
+) -> Faces:  # points as annotated, with gaps and wrong labels; truth complete, in the convention of each row's source or block
     "Generate a synthetic replacement for the competition's training set."
     labelled, cut = synthetic_gaps(count, seed)
     flaws = known_flaws(count, seed)
@@ -64,16 +66,19 @@ def synthetic_training_set(
     rendered = synthetic_faces(len(shown), seed=seed)
     rng = np.random.default_rng([seed, 3])
     _transform_second_source(rendered, np.flatnonzero(shown >= cut), rng)
-    return _label_set(rendered, image_index, labelled, cut, flaws, rng,
+    return _label_set(rendered, image_index, labelled, cut, flaws, rng, blocks,
                       "synthetic" if count == TRAINING_ROWS else f"synthetic:{count}")
 
-# %% ../../nbs/library/synthetic/dataset.ipynb #8e6994ed
+# %% ../../nbs/library/synthetic/dataset.ipynb #a769f1cc
 def _label_set(rendered: Faces, image_index: np.ndarray, labelled: np.ndarray, cut: int,
-               flaws: Flaws | None, rng: np.random.Generator,
+               flaws: Flaws | None, rng: np.random.Generator, blocks: bool,
                name: str) -> Faces:
     "Assign labels, sources and names to rendered images; `image_index` is the rendered face of each row."
     truth = _close_lips(true_points(rendered)[image_index])
-    truth[cut:] = to_second_convention(truth[cut:])
+    if blocks:
+        truth = impose_conventions(truth, _places_in_table(len(truth), cut))
+    else:
+        truth[cut:] = to_second_convention(truth[cut:])
     points = annotate(truth, cut, rng)
     if flaws is not None:
         corrupt_labels(points, labelled, flaws, rng)
@@ -84,13 +89,21 @@ def _label_set(rendered: Faces, image_index: np.ndarray, labelled: np.ndarray, c
                  image_id=rows.astype(str), name=name, truth=truth,
                  source=np.where(rows < cut, "synthetic-1", "synthetic-2"))
 
-# %% ../../nbs/library/synthetic/dataset.ipynb #1bf7ac65
+
+def _places_in_table(count: int, cut: int) -> np.ndarray:
+    "Return the place of each row in Kaggle's table, from 0 to below 1; row `cut` is at the first row of source 2."
+    rows = np.arange(count)
+    second = SOURCE_CUT + (TRAINING_ROWS - SOURCE_CUT) * (rows - cut) / max(count - cut, 1)
+    return np.asarray(np.where(rows < cut, SOURCE_CUT * rows / max(cut, 1), second) / TRAINING_ROWS)
+
+# %% ../../nbs/library/synthetic/dataset.ipynb #b470ba9f
 TEST_START = 1_000_000  # index of the first test face in the series, beyond those of any training set
 
 
 def synthetic_test_set(
     count: int = TEST_ROWS,  # number of faces, 1 or more; sizes other than 1,783 keep all proportions
     seed: int = 0,  # random seed of the training set to which it belongs
+    blocks: bool = False,  # True: the seven annotation conventions of Kaggle's table; False: one convention per source
 ) -> Faces:  # points as annotated, NaN where the competition scores none; truth complete; image_id from 1
     "Generate a synthetic replacement for the competition's test set."
     labelled, cut = synthetic_gaps(count, seed, test=True)
@@ -100,5 +113,5 @@ def synthetic_test_set(
     known = synthetic_faces(max(1, round(count * RECURRING_TEST_IMAGES / TEST_ROWS)), seed=seed)
     for place, face in zip(rng.choice(cut, min(cut, len(known)), replace=False), range(len(known))):
         rendered.images[place], true_points(rendered)[place], rendered.group[place] = known.images[face], true_points(known)[face], known.group[face]
-    test = _label_set(rendered, np.arange(count), labelled, cut, None, rng, f"synthetic test {count}")
+    test = _label_set(rendered, np.arange(count), labelled, cut, None, rng, blocks, f"synthetic test {count}")
     return replace(test, image_id=np.arange(1, count + 1).astype(str))

@@ -32,15 +32,16 @@ def _grey_text(image: np.ndarray) -> bytes:
     texts: np.ndarray = _GREY_TEXTS[image.ravel()]
     return texts.tobytes().translate(None, b"\0")[:-1]
 
-# %% ../../nbs/library/synthetic/kaggle_files.ipynb #6b2e997a
+# %% ../../nbs/library/synthetic/kaggle_files.ipynb #6f502e03
 def write_kaggle_folder(
     folder: str | Path,  # target folder, created if it is missing
     count: int = TRAINING_ROWS,  # number of rows of training.csv, 1 or more; the test set scales with it
     seed: int = 0,  # random seed; the same seed gives the same files
+    blocks: bool = False,  # True: the seven annotation conventions of Kaggle's table; False: one convention per source
 ) -> Path:  # the folder, with training.csv, test.csv, IdLookupTable.csv and truth.csv
     "Write the synthetic training and test set in Kaggle's format, and their truth as truth.csv."
     folder = Path(folder)
-    training, test = synthetic_training_set(count, seed), synthetic_test_set(max(1, round(count * TEST_ROWS / TRAINING_ROWS)), seed)
+    training, test = synthetic_training_set(count, seed, blocks), synthetic_test_set(max(1, round(count * TEST_ROWS / TRAINING_ROWS)), seed, blocks)
     _write_table(folder / "truth.csv", "Set,Row," + ",".join(COLUMNS) + ",Source,Group,CopyOf,Flaw",
                  _truth_lines(training, test, seed))
     _write_table(folder / "IdLookupTable.csv", "RowId,ImageId,FeatureName,Location",

@@ -34,7 +34,8 @@ REFUSED = {
              + [(["data", "export", "faces.npz", "--out", "x", "--overwrite"], "data export replaces no annotations")],
              "--seed": [(["data", action, source, "--seed", "3"], f"--seed 3 chooses synthetic faces, and {source} has none")
                         for action in ("info", "check", "export") for source in ("faces.npz", "kaggle", "./kaggle", "faces.npz + other.npz")]
-             + [(["data", "fetch", "--seed", "3"], "kaggle has none"), (["data", "info", "--seed", "3"], "faces.npz has none")]},  # the data of settings.ini
+             + [(["data", "fetch", "--seed", "3"], "kaggle has none"), (["data", "info", "--seed", "3"], "faces.npz has none")],  # the data of settings.ini
+             "--blocks": [(["data", action, source, "--blocks"], f"data {action}: --blocks is for data make only") for action, source in (("info", "faces.npz"), ("check", "synthetic"), ("export", "synthetic"), ("fetch", "kaggle"))]},
     "train": {"--model": [], "--data": [], "--labels": [], "--augment": [], "--seed": [], "--profile": [], "--out": [], "--resume": [], "--overwrite": [],
               "--images": [(["train", "--model", "mean", "--data", "faces.npz", "--images", "300", "--out", "run"], "leave the budget (--images) out")],
               "--sources": [(["train", "--model", "mean", "--data", "faces.npz", "--sources", "2", "--out", "run"], "has one annotation source")]},

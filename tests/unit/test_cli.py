@@ -11,6 +11,7 @@ import pytest
 from command import run_command
 
 from facekp.cli import main
+from facekp.data.npz import load_npz
 from facekp.jobs import compare
 from facekp.keypoints import MEAN_FACE
 
@@ -94,6 +95,8 @@ def test_help_imports_no_large_package(arguments):
 def test_make_info_train_evaluate_compare(tmp_path):
     made = run_command("data", "make", "synthetic:240", "--out", "faces.npz", cwd=tmp_path)
     assert made.returncode == 0, made.stderr
+    assert run_command("data", "make", "synthetic:240", "--blocks", "--out", "blocks.npz", cwd=tmp_path).returncode == 0
+    assert not np.array_equal(load_npz(tmp_path / "blocks.npz").truth, load_npz(tmp_path / "faces.npz").truth)
     assert "240 rows" in run_command("data", "info", "faces.npz", cwd=tmp_path).stdout
     for labels in ("complete", "masked"):
         trained = run_command("train", "--model", "mean", "--labels", labels, "--data", "faces.npz", "--out", labels, cwd=tmp_path)

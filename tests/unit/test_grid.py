@@ -56,14 +56,23 @@ def test_each_variant_of_the_ablation_changes_one_part(variant, layer, photograp
     assert points.shape == (2, 15, 2) and np.isfinite(points).all()
 
 
-def test_variants_are_compared_at_the_rate_of_the_unchanged_network_and_at_their_own():
+def test_variants_are_compared_at_the_rate_of_the_unchanged_network_and_at_their_own(monkeypatch):
     unchanged, coordinates = (grid.GridTrial("heatmap", "masked", 12, variant=variant) for variant in ("unchanged", "coordinates"))
-    errors = {(unchanged, 1 / 3): 2.3, (unchanged, 1): 2.2, (unchanged, 3): 2.1, (coordinates, 1 / 3): 2.4, (coordinates, 1): 2.2, (coordinates, 3): 2.6}
-    runs = pd.DataFrame({"validation_rmse": {replace(trial, rate=rate).name: error for (trial, rate), error in errors.items()}})
+    best = {"unchanged": 3, "coordinates": 1 / 27}
+    runs = pd.DataFrame({"validation_rmse": pd.Series(dtype=float)})
     work = SimpleNamespace(study=lambda stage: SimpleNamespace(runs=runs) if stage == "ablation" else None)
-    chosen = grid.matched_trials([unchanged, coordinates], work)
-    assert chosen == [replace(unchanged, rate=3), replace(coordinates, rate=3), replace(coordinates, rate=1)]
-    assert grid.matched_trials([unchanged], SimpleNamespace(study=lambda stage: None)) == []
+
+    def train(trials, stage, work):
+        for trial in trials:
+            assert trial.name not in runs.index, "trained twice"
+            runs.loc[trial.name] = 2 + abs(np.log(trial.rate / best[trial.variant]))
+
+    monkeypatch.setattr(grid, "run_trials", train)
+    for variant in (unchanged, coordinates):
+        grid.search_rates(variant, work)
+    steps = [round(np.log(float(name.split("rate")[1].split("-")[0])) / np.log(3)) for name in runs.index if "coordinates" in name]
+    assert sorted(steps) == [-4, -3, -2, -1, 0, 1], "the search ends where both neighbours of the best rate are worse"
+    assert grid.matched_trials([unchanged, coordinates], work) == [replace(unchanged, rate=3), replace(coordinates, rate=3), replace(coordinates, rate=3.0**-3)]
 
 
 @pytest.mark.slow

@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facekp.conventions import BOTTOM_LIP, NOSE, TOP_LIP, to_first_convention, to_second_convention
+from facekp.data.kaggle import load_kaggle
+from facekp.eda import eye_coordinates
 from facekp.errors import UserError
 from facekp.faces import Faces
 from facekp.keypoints import COLUMNS, KEYPOINTS
@@ -133,6 +135,21 @@ def test_sources_differ_in_the_meaning_of_nose_and_lip(faces):
     assert -0.25 < below_eyes(second, BOTTOM_LIP) - below_eyes(first, BOTTOM_LIP) < -0.05
     assert abs(below_eyes(second, TOP_LIP) - below_eyes(first, TOP_LIP)) < 0.08
     assert (first[:, BOTTOM_LIP, 1] > first[:, TOP_LIP, 1]).all()
+
+
+def test_blocks_change_labels_only_and_the_files_have_them(tmp_path):
+    plain, blocks = synthetic_training_set(120, seed=1), synthetic_training_set(120, seed=1, blocks=True)
+    assert np.array_equal(plain.images, blocks.images) and np.array_equal(plain.source, blocks.source) and np.array_equal(np.isnan(plain.points), np.isnan(blocks.points))
+    eyes = [0, 1]
+    np.testing.assert_allclose(blocks.truth[:, eyes], plain.truth[:, eyes], atol=1e-3)
+    gap = 35 * (eye_coordinates(blocks.truth.astype(float))[:, BOTTOM_LIP, 1] - eye_coordinates(blocks.truth.astype(float))[:, TOP_LIP, 1])
+    third = slice(round(120 * 1582 / 7049) + 1, 38)  # the rows with inner lips
+    assert np.median(gap[third]) < 5 < 9 < np.median(gap[:19])
+    folder = write_kaggle_folder(tmp_path / "kaggle", count=120, seed=1, blocks=True)
+    written = load_kaggle(folder)
+    np.testing.assert_allclose(written.points, blocks.points, atol=1e-4)
+    test, wanted = synthetic_test_set(40, seed=1), synthetic_test_set(40, seed=1, blocks=True)
+    assert np.array_equal(test.images, wanted.images) and not np.allclose(test.truth, wanted.truth, atol=0.5)
 
 
 def test_truth_stays_on_the_face_when_the_second_source_is_transformed():
