@@ -9,7 +9,7 @@ The photographs are split by photo; the test set of the earlier comparison (HELE
   fine_tuned  the best frozen configuration of each pretrained model, fine-tuned for half of the budget
   ablation    coordinates or heatmaps on one trunk, batch normalisation, masked loss, augmentation, one at a time: with one seed at three learning
               rates (more where the best is at the edge), then with three seeds at the best rate of the unchanged network and at the variant's own
-  curves      200, 400 and 800 photographs for cnn, heatmap and mobilenetv2; the runs with all photographs are in the grid
+  curves      200, 400, 800 and all photographs for cnn, heatmap and mobilenetv2; so many copies per face that all runs of a model see the same number of images
   report      tables, and the results of planned_comparisons.csv
 Without one, all are done in this order. Each run is written to results/grid_<gaps>[_<stage>]/ at once and never trained again, so the same command
 continues after an interruption. One process at a time. Backbones stay frozen in the grid; their features are computed once per data set and kept in --cache,
@@ -47,6 +47,7 @@ from facekp.models.registry import build_model, list_models, model_spec
 from facekp.models.regression import start_at_mean_face
 from facekp.synthetic.blocks import BLOCKS, block_measures, impose_table, to_block_convention
 from facekp.synthetic.gaps import SOURCE_CUT, impose_gaps
+from facekp.training.batches import epochs_for
 from facekp.training.seeds import set_seeds
 
 STAGES = ("tune", "grid", "headline", "fine_tuned", "ablation", "curves", "report")
@@ -151,13 +152,25 @@ def tuned_rate(work: Work, model: str) -> float:
     return float(runs.loc[runs.validation_rmse.idxmin(), "rate"]) if len(runs) else 1.0
 
 
+def choose_photos(faces: Faces, photos: int) -> np.ndarray:
+    "Return which faces belong to a fixed random choice of photographs: bool [N]; 0 photographs: all."
+    names = np.unique(faces.group)
+    return np.isin(faces.group, np.random.default_rng([photos, 8]).permutation(names)[:photos or None])
+
+
+def copies_for_budget(faces: int, images: int, most: int) -> int:
+    "Return the largest number of augmented copies with which whole epochs show a budget of images, within 5%."
+    def shown(copies: int) -> int:
+        an_epoch = min(faces * (copies + 1), images)
+        return epochs_for(images, an_epoch) * an_epoch
+
+    return max((copies for copies in range(most + 1) if abs(shown(copies) - images) <= 0.05 * images), default=most)
+
+
 def train_trial(trial: GridTrial, stage: str, work: Work) -> Any:
     "Train and score one trial; return its record."
     spec, split = model_spec(trial.model), work.split
-    chosen = np.arange(len(split.train))
-    if trial.photos:
-        photos = np.unique(split.train.group)
-        chosen = np.isin(split.train.group, np.random.default_rng([trial.photos, 8]).permutation(photos)[:trial.photos])
+    chosen = choose_photos(split.train, trial.photos)
     train = apply_label_strategy(split.train[chosen], trial.labels, seed=trial.seed)
     images = spec.images_shown(work.settings) // (4 if stage == "tune" else 1)
     copies = min(trial.augment, -(-images // len(train)))
@@ -266,8 +279,9 @@ def run_stage(stage: str, work: Work) -> None:
             search_rates(variant, work)
         run_trials([replace(trial, seed=seed) for trial in matched_trials(variants, work) for seed in seeds], stage, work)
     elif stage == "curves":
-        run_trials([GridTrial(model, "masked", augment, seed, photos=photos) for model in ("cnn", "heatmap", "mobilenetv2") if model in models
-                   for photos in (200, 400, 800) for seed in seeds], stage, work)
+        faces = {photos: int(choose_photos(work.split.train, photos).sum()) for photos in (200, 400, 800, 0)}
+        run_trials([GridTrial(model, "masked", copies_for_budget(count, model_spec(model).images_shown(work.settings), augment), seed, photos=photos)
+                    for model in ("cnn", "heatmap", "mobilenetv2") if model in models for photos, count in faces.items() for seed in seeds], stage, work)
     else:
         report(work)
 

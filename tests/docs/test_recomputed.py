@@ -1,6 +1,7 @@
 "Published numbers of the comparisons, recomputed from runs.csv and errors.npz without the project's code."
 
 import csv
+import json
 from collections import defaultdict
 from pathlib import Path
 
@@ -76,3 +77,20 @@ def test_the_interval_of_the_best_row_is_that_of_photographs_drawn_again(study):
     drawn = np.random.default_rng(0).integers(0, len(counts), (4000, len(counts)))
     low, high = np.percentile(np.sqrt(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)), [2.5, 97.5])
     assert low == pytest.approx(float(row["low"]), abs=0.03) and high == pytest.approx(float(row["high"]), abs=0.03)
+
+
+def test_each_published_error_of_the_ablation_is_that_of_its_runs():
+    notebook = json.loads((RESULTS.parent / "nbs" / "results.ipynb").read_text(encoding="utf-8"))
+    texts = ["".join(output["data"].get("text/markdown", "")) for cell in notebook["cells"] if cell["cell_type"] == "code" for output in cell["outputs"] if "data" in output]
+    published = [line.strip("| ").split("|") for text in texts if "coordinates instead of heatmaps" in text for line in text.splitlines() if line.startswith("| ")][1:]
+    assert len(published) >= 8
+    with np.load(RESULTS / "grid_table_ablation" / "errors.npz", allow_pickle=False) as file:
+        errors = dict(zip(file["run"].tolist(), file["squared_errors"]))
+    changes = {"coordinates instead of heatmaps": ("coordinates", "masked", "12"), "no batch normalisation": ("no_batch_normalisation", "masked", "12"), "unchanged": ("unchanged", "masked", "12"),
+               "noNA instead of the masked loss": ("unchanged", "complete", "12"), "no augmentation": ("unchanged", "masked", "0")}
+    runs = read_rows(RESULTS / "grid_table_ablation" / "runs.csv")
+    for network, rate, rmse, *_, seeds in published:
+        change = changes[network.strip()]
+        names = [row["run"] for row in runs if (row["variant"], row["labels"], row["augment"]) == change and float(row["learning_rate"]) == pytest.approx(float(rate.split()[0]), rel=0.02)]
+        assert len(names) == int(seeds) == 3, network
+        assert np.sqrt(np.mean([errors[name] for name in names])) == pytest.approx(float(rmse), abs=0.005001), network

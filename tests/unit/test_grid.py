@@ -75,6 +75,20 @@ def test_variants_are_compared_at_the_rate_of_the_unchanged_network_and_at_their
     assert grid.matched_trials([unchanged, coordinates], work) == [replace(unchanged, rate=3), replace(coordinates, rate=3), replace(coordinates, rate=3.0**-3)]
 
 
+@pytest.mark.parametrize("faces, images, expected", [(231, 30_000, 12), (461, 30_000, 12), (957, 30_000, 9), (1353, 30_000, 10), (231, 10_000, 10), (1353, 10_000, 12)])
+def test_learning_curves_show_one_number_of_images(faces, images, expected):
+    copies = grid.copies_for_budget(faces, images, 12)
+    an_epoch = min(faces * (copies + 1), images)
+    assert copies == expected and abs(round(images / an_epoch) * an_epoch / images - 1) <= 0.05
+
+
+def test_fewer_photographs_are_a_part_of_the_training_set(photographs):
+    faces = photographs[0]
+    few = grid.choose_photos(faces, 10)
+    assert len(np.unique(faces.group[few])) == 10 and np.array_equal(few, np.isin(faces.group, faces.group[few])) and np.array_equal(few, grid.choose_photos(faces, 10))
+    assert grid.choose_photos(faces, 0).all()
+
+
 @pytest.mark.slow
 def test_a_queue_continues_where_it_stopped(photographs, tmp_path, capsys):
     for name, faces in zip(("helen_afw", "lfpw"), photographs):
