@@ -37,7 +37,7 @@ from facekp.keypoints import KEYPOINTS
 from facekp.metrics import rmse
 from facekp.models.annotator_heads import add_heads, add_offsets, choose_by_annotator, fit_by_annotator
 from facekp.models.cnn import build_heatmap
-from facekp.synthetic.blocks import BLOCKS, impose_conventions, impose_table
+from facekp.synthetic.blocks import BLOCKS, impose_conventions, impose_table, places_in_table
 from facekp.synthetic.gaps import SOURCE_CUT, TEST_ROWS, TRAINING_ROWS, synthetic_gaps
 from facekp.synthetic.renderer import synthetic_faces
 from facekp.training.batches import predict_points
@@ -78,8 +78,8 @@ def synthetic_table(count: int, seed: int) -> Data:
     test_count = round(count * TEST_ROWS / TRAINING_ROWS)
     test = synthetic_faces(test_count, seed=seed, start=1_000_000)
     requested, cut = synthetic_gaps(test_count, seed, test=True)
-    place = np.concatenate([np.random.default_rng([seed, 9]).permutation(cut) * (SOURCE_CUT / TRAINING_ROWS) / cut,
-                            SOURCE_CUT / TRAINING_ROWS + np.random.default_rng([seed, 10]).permutation(test_count - cut) * (1 - SOURCE_CUT / TRAINING_ROWS) / (test_count - cut)])
+    rows = np.concatenate([np.random.default_rng([seed, 9]).permutation(cut), cut + np.random.default_rng([seed, 10]).permutation(test_count - cut)])
+    place = places_in_table(test_count, cut)[rows]
     truth = np.where(requested[..., None], impose_conventions(test.points, place), np.nan).astype(np.float32)
     number = np.searchsorted([block.start / TRAINING_ROWS for block in BLOCKS], place, side="right") - 1
     return Data(train, validation, Part(replace(test, points=truth, truth=None, name="synthetic, Kaggle's seven blocks"), number),

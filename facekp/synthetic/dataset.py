@@ -8,7 +8,7 @@ Docs: https://facekp.github.io/facekp/library/synthetic/dataset.html.md"""
 __all__ = ['SECOND_SOURCE_SHIFT', 'SECOND_SOURCE_SHIFT_STD', 'SECOND_SOURCE_SCALE', 'SECOND_SOURCE_SCALE_STD',
            'SECOND_SOURCE_ROLL_STD', 'TEST_START', 'true_points', 'synthetic_training_set', 'synthetic_test_set']
 
-# %% ../../nbs/library/synthetic/dataset.ipynb #44a0a201
+# %% ../../nbs/library/synthetic/dataset.ipynb #9c4a4608
 from dataclasses import replace
 
 import cv2
@@ -16,8 +16,8 @@ import numpy as np
 
 from ..conventions import to_second_convention
 from ..faces import Faces
-from .blocks import impose_conventions
-from .gaps import SOURCE_CUT, TEST_ROWS, TRAINING_ROWS, synthetic_gaps
+from .blocks import impose_conventions, places_in_table
+from .gaps import TEST_ROWS, TRAINING_ROWS, synthetic_gaps
 from .labels import Flaws, RECURRING_TEST_IMAGES, _close_lips, annotate, corrupt_labels, known_flaws
 from .renderer import synthetic_faces
 
@@ -69,14 +69,14 @@ def synthetic_training_set(
     return _label_set(rendered, image_index, labelled, cut, flaws, rng, blocks,
                       "synthetic" if count == TRAINING_ROWS else f"synthetic:{count}")
 
-# %% ../../nbs/library/synthetic/dataset.ipynb #a769f1cc
+# %% ../../nbs/library/synthetic/dataset.ipynb #c8da2909
 def _label_set(rendered: Faces, image_index: np.ndarray, labelled: np.ndarray, cut: int,
                flaws: Flaws | None, rng: np.random.Generator, blocks: bool,
                name: str) -> Faces:
     "Assign labels, sources and names to rendered images; `image_index` is the rendered face of each row."
     truth = _close_lips(true_points(rendered)[image_index])
     if blocks:
-        truth = impose_conventions(truth, _places_in_table(len(truth), cut))
+        truth = impose_conventions(truth, places_in_table(len(truth), cut))
     else:
         truth[cut:] = to_second_convention(truth[cut:])
     points = annotate(truth, cut, rng)
@@ -88,13 +88,6 @@ def _label_set(rendered: Faces, image_index: np.ndarray, labelled: np.ndarray, c
     return Faces(images=rendered.images[image_index], points=points, group=rendered.group[image_index],
                  image_id=rows.astype(str), name=name, truth=truth,
                  source=np.where(rows < cut, "synthetic-1", "synthetic-2"))
-
-
-def _places_in_table(count: int, cut: int) -> np.ndarray:
-    "Return the place of each row in Kaggle's table, from 0 to below 1; row `cut` is at the first row of source 2."
-    rows = np.arange(count)
-    second = SOURCE_CUT + (TRAINING_ROWS - SOURCE_CUT) * (rows - cut) / max(count - cut, 1)
-    return np.asarray(np.where(rows < cut, SOURCE_CUT * rows / max(cut, 1), second) / TRAINING_ROWS)
 
 # %% ../../nbs/library/synthetic/dataset.ipynb #b470ba9f
 TEST_START = 1_000_000  # index of the first test face in the series, beyond those of any training set
