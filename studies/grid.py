@@ -1,6 +1,6 @@
 """Compare every model, label strategy and augmentation on real photographs with the gaps and conventions of Kaggle's table.
 
-python studies/grid.py --helen-afw helen_afw_96.npz --lfpw lfpw_train_96.npz --weights FOLDER [--gaps table random] [STAGE ...]
+python studies/grid.py --helen-afw helen_afw_96.npz --lfpw lfpw_train_96.npz --weights FOLDER [--gaps table|order|random ...] [STAGE ...]
 
 The photographs are split by photo; the test set of the earlier comparison (HELEN and AFW alone) stays in the test set. STAGE is one of
   tune        learning rate of each model: a third, once and three times the default, a quarter of the budget, chosen on the validation set
@@ -11,7 +11,10 @@ The photographs are split by photo; the test set of the earlier comparison (HELE
               rates (more where the best is at the edge), then with three seeds at the best rate of the unchanged network and at the variant's own
   curves      200, 400, 800 and all photographs for cnn, heatmap and mobilenetv2; so many copies per face that all runs of a model see the same number of images
   report      tables, and the results of planned_comparisons.csv
-Without one, all are done in this order. Each run is written to results/grid_<gaps>[_<stage>]/ at once and never trained again, so the same command
+Without one, all are done in this order. The gaps are those of Kaggle's table in its order, with the annotation conventions of its blocks (table), the
+same gaps with all labels in one convention (order), or gaps in random rows, also in one convention (random). What the order and the conventions do is shown by
+  python studies/grid.py ... --gaps order random --models "mean baseline cnn heatmap mobilenetv2" --augment 0 --seeds 3 grid
+with the learning rates that were tuned with the gaps of the table. Each run is written to results/grid_<gaps>[_<stage>]/ at once and never trained again, so the same command
 continues after an interruption. One process at a time. Backbones stay frozen in the grid; their features are computed once per data set and kept in --cache,
 outside the repository (some GB). A pretrained model without a file in --weights is listed in not_run.md: make it with studies/transfer.py pretrain.
 """
@@ -89,10 +92,12 @@ def split_photographs(helen_afw: Faces, lfpw: Faces, settings: Settings) -> tupl
 
 
 def impose(parts: tuple[Faces, Faces, Faces], gaps: str, settings: Settings) -> Split:
-    "Impose gaps on the training set: random ones, or those of the table with its conventions, which validation and test set then follow too."
+    "Impose gaps on the training set: random ones, or those of the table, with its conventions (then validation and test set follow those of the first source) or without."
     train, validation, test = parts
     if gaps == "random":
         return Split(impose_gaps(train, settings.gap_share, settings.seed), validation, test, f"random, {settings.gap_share:.0%} of the training faces")
+    if gaps == "order":
+        return Split(impose_table(train, settings.seed, conventions=False), validation, test, "of Kaggle's table in its order, all labels in one convention")
     reference = {measure: float(np.median(values)) for measure, values in block_measures(train.points).items()}
     validation, test = (in_first_source(part, reference, settings.seed) for part in (validation, test))
     return Split(impose_table(train, settings.seed), validation, test, "of Kaggle's table in its order, with the conventions of its blocks")
@@ -139,7 +144,8 @@ class Work:
     cache: Path  # features of frozen backbones
 
     def study_folder(self, stage: str) -> Path:
-        return self.folder if stage == "grid" else self.folder.with_name(f"{self.folder.name}_{stage}")
+        "Return the folder of a stage; learning rates are tuned once, with the gaps of the table."
+        return self.folder if stage == "grid" else self.folder.with_name("grid_table_tune" if stage == "tune" else f"{self.folder.name}_{stage}")
 
     def study(self, stage: str) -> Study | None:
         return read_study(self.study_folder(stage)) if has_study(self.study_folder(stage)) else None
@@ -313,7 +319,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--helen-afw", type=Path, required=True, help="photographs of the earlier comparison")
     parser.add_argument("--lfpw", type=Path, required=True, help="additional photographs")
     parser.add_argument("--weights", type=Path, default=Path("data/weights"), help="folder with initial weights of pretrained models")
-    parser.add_argument("--gaps", nargs="+", default=["table", "random"], choices=("table", "random"))
+    parser.add_argument("--gaps", nargs="+", default=["table"], choices=("table", "order", "random"), help="gaps of the training faces")
     parser.add_argument("--models", help="names, separated by spaces (default: those of the full profile)")
     parser.add_argument("--seeds", type=int, default=5, help="maximum number of seeds per trial")
     parser.add_argument("--augment", type=int, default=12, help="augmented copies per face")

@@ -47,6 +47,21 @@ def test_forward_fill_of_the_table_copies_one_face(photographs):
     assert np.isfinite(table.test.points).all() and np.array_equal(table.test.images, parts[2].images)
 
 
+def test_the_order_alone_moves_no_label(photographs):
+    settings = grid.load_settings("full")
+    parts = grid.split_photographs(*photographs, settings)
+    table, order = (grid.impose(parts, gaps, settings) for gaps in ("table", "order"))
+    assert np.array_equal(np.isnan(table.train.points), np.isnan(order.train.points)) and np.array_equal(table.train.images, order.train.images)
+    labels = dict(zip(map(bytes, parts[0].images), parts[0].points))
+    assert all(np.array_equal(points, labels[bytes(image)]) for image, points in zip(order.train.images, order.train.truth))
+    assert not np.array_equal(table.train.truth, order.train.truth) and np.array_equal(order.test.points, parts[2].points)
+
+
+def test_learning_rates_are_tuned_once_for_all_gaps(tmp_path):
+    works = [grid.Work(None, None, tmp_path / f"grid_{gaps}", tmp_path, tmp_path) for gaps in ("table", "random")]
+    assert works[0].study_folder("tune") == works[1].study_folder("tune") and works[0].study_folder("grid") != works[1].study_folder("grid")
+
+
 @pytest.mark.parametrize("variant, layer", [("unchanged", "SoftArgmax"), ("coordinates", "Dense"), ("no_batch_normalisation", "SoftArgmax")])
 def test_each_variant_of_the_ablation_changes_one_part(variant, layer, photographs):
     model = grid.build_variant(variant)
