@@ -24,7 +24,8 @@ from facekp.inference.head_pose import head_pose
 from photos import FOUND, Facekp, Worker, save, score_faces
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "recipes" / "default"))
-from confidence import blend, degrade, random_crop
+from confidence import blend, random_crop
+from degrade import degrade
 
 WIDTH, HEIGHT = 1200, 900  # pixels of a scene
 SIDES = 220, 420  # pixels, range of the size of a face's crop

@@ -27,7 +27,7 @@ TERMS = {  # longer texts first: each is replaced where it occurs
 }
 PARTS = {  # parts of the recipe, by their names in recipes/default/train.py
     "mediapipe": "blending labels with MediaPipe predictions", "second_file": "photographs of LFPW", "portraits": "portraits of SCUT-FBP5500", "web": "web photographs of MTFL", "frames": "video frames of YouTube Faces", "synthetic": "synthetic faces",
-    "strong": "strong augmentation (replaced by the plain recipe of unit 7)", "plain": "the plain recipe's share of the copies", "warp": "local warps", "occlusion": "occluding patches",
+    "strong": "strong augmentation (replaced by the plain recipe of unit 7)", "plain": "the plain recipe's share of the copies", "warp": "local warps", "occlusion": "occluding patches", "degraded": "degraded copies (sunglasses, masks, blur, hidden halves, darkness, noise)",
     "outlier_removal": "dropping frames whose label and MediaPipe prediction differ most", "bias_correction": "correcting the constant offset of the labels", "mae": "absolute error (replaced by squared error)",
     "weight_decay": "weight decay", "window": "cropping to the window (replaced by the whole crop)", "wing": "absolute error (replaced by wing loss)",
     "coordinates": "heatmaps and absolute error (replaced by coordinate bins and cross-entropy)",

@@ -27,7 +27,7 @@ def train(options, part: str, stages: str, seed: int) -> dict[str, Any]:
     "Train one configuration, or read its record if it exists; nothing is left out if `part` is empty."
     instead = [part] if part in INSTEAD else []
     without = [part] if part in PARTS else []
-    budget = ["--images", str(options.images)]
+    budget = ["--images", str(options.images), "--again-images", "0"]
     if stages == ALL_STAGES:
         budget += ["--final-images", str(options.final_images)]
     else:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from degrade import degrade
 from sklearn.linear_model import LogisticRegression
 
 import facekp
@@ -28,26 +29,6 @@ from facekp.metrics import interocular_distance
 MASK = cv2.GaussianBlur(cv2.ellipse(np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.float32), (48, 48), (44, 47), 0, 0, 360, 1, -1), (0, 0), 2.5)
 SKIN = np.array([1.12, 0.97, 0.88], np.float32)  # tint for grey faces
 DEGRADATIONS = {"none": 0.34, "sunglasses": 0.1, "blur": 0.12, "roll": 0.16, "hidden": 0.08, "dark": 0.05, "noise": 0.07, "small": 0.08}
-
-
-def degrade(kind: str, image: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    "Degrade a face [96,96] in one of several ways."
-    image = image.copy()
-    if kind == "sunglasses":
-        for eye in points[:2]:
-            cv2.ellipse(image, [int(eye[0]), int(eye[1] + 2)], (14, 11), 0, 0, 360, int(rng.integers(5, 45)), -1)
-        cv2.line(image, points[0].astype(int).tolist(), points[1].astype(int).tolist(), 20, 2)
-    elif kind == "blur":
-        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(2, 5))
-    elif kind == "hidden":
-        side = int(rng.integers(4))
-        rows, columns = np.mgrid[:IMAGE_SIZE, :IMAGE_SIZE]
-        image[(columns > 48, columns < 48, rows > 58, rows < 44)[side]] = rng.integers(20, 230)
-    elif kind == "dark":
-        image = (image * rng.uniform(0.06, 0.25)).astype(np.uint8)
-    elif kind == "noise":
-        image = np.clip(image + rng.normal(0, rng.uniform(15, 45), image.shape), 0, 255).astype(np.uint8)
-    return image
 
 
 def random_crop(backgrounds: list[np.ndarray], rng: np.random.Generator, width: int = 640, height: int = 480) -> np.ndarray:

@@ -8,7 +8,8 @@ python recipes/default/train.py --photographs helen_afw_96.npz lfpw_train_96.npz
    not label are taken from the predictions.
 3. Blend labels with the predictions: the errors of two annotators with different habits partly cancel.
 4. Remove the horizontal bias of the labels of the photographs, which mirror images reveal: mirrored copies have the opposite bias, and a network cannot fit both.
-5. Train the small network on augmented copies of all sources (facekp.augment.strong_recipe, and the milder copies of facekp.augment_bulk); the best weights are chosen on the validation set.
+5. Train the small network on augmented copies of all sources (facekp.augment.strong_recipe, and the milder copies of facekp.augment_bulk); the best weights are chosen on the validation set. Continue
+   with new copies, some of which are degraded (degrade.py): sunglasses, masks, blur, hidden halves, darkness and noise.
 6. Continue with all photographs except the test set and with synthetic faces, with milder copies that are not mirrored and labels with their original bias.
 7. Score the result once on the test set.
 
@@ -34,6 +35,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from alternatives import SoftmaxWithLogits, build_coordinates, coordinate_loss, masked_wing
+from degrade import degrade_some
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from teacher import blend_teacher, build_teacher
@@ -60,9 +62,9 @@ from facekp.training.loop import fit
 from facekp.training.losses import masked_mae, masked_mse
 from facekp.training.seeds import set_seeds
 
-FINAL_PARTS = ("synthetic", "final_stage")  # parts of the final stage, which do not change the first one
+FINAL_PARTS = ("synthetic", "degraded", "final_stage")  # parts of the later stages, which do not change the first one
 OTHER_SOURCES = ("portraits", "web", "frames")  # faces with labels in other conventions than that of the photographs
-PARTS = ("mediapipe", "second_file", *OTHER_SOURCES, "synthetic", "strong", "plain", "warp", "occlusion", "outlier_removal", "bias_correction", "mae", "weight_decay", "window", "final_stage")
+PARTS = ("mediapipe", "second_file", *OTHER_SOURCES, "synthetic", "strong", "plain", "warp", "occlusion", "degraded", "outlier_removal", "bias_correction", "mae", "weight_decay", "window", "final_stage")
 TEST_SHARES, VALIDATION_SHARE = (0.2, 0.125), 0.15  # of the first and the second file of photographs; of their other faces
 NETWORK = {"filters": (48, 80, 128, 112), "blocks": 1}  # of build_compact: 0.90 million parameters, two thirds of version 7
 WARP = 2.0  # px, maximal standard deviation of the local warp's control points
@@ -71,10 +73,11 @@ PLAIN_SHARE = 0.4  # share of the copies of the first stage that facekp.augment_
 SHARES = {"photographs": 0.5, "portraits": 0.5, "web": 0.5, "frames": 0.7, "synthetic": 0.0}  # weight of the MediaPipe predictions in the labels; those of synthetic faces are exact
 RIDGE_ALPHA, FOLDS = 3_200.0, 8  # ridge regression: alpha for pixels, and folds of the cross-validated predictions
 OUTLIER_SHARE = 0.03  # share of the faces of the other sources that are left out because label and prediction differ most
-# Budget of each stage: augmented copies, images shown, initial learning rate of Adam, share of mirrored copies, and factor on WARP and OCCLUDED
-FIRST = {"copies": {"photographs": 150_000, "portraits": 54_000, "web": 36_000, "frames": 60_000}, "images": 720_000, "learning_rate": 4e-3, "mirrored": 0.5, "strength": 1.0}
-FINAL = {"copies": {"photographs": 50_000, "portraits": 9_000, "web": 4_500, "frames": 9_000, "synthetic": 9_000}, "images": 81_000, "learning_rate": 1.5e-3, "mirrored": 0.0, "strength": 0.5}
-TITLES = {"first": "stage 1", "final": "final stage"}
+# Budget of each stage: augmented copies, images shown, initial learning rate of Adam, share of mirrored copies, factor on WARP and OCCLUDED, and share of degraded copies of those by strong_recipe
+FIRST = {"copies": {"photographs": 150_000, "portraits": 54_000, "web": 36_000, "frames": 60_000}, "images": 720_000, "learning_rate": 4e-3, "mirrored": 0.5, "strength": 1.0, "degraded": 0.0}
+AGAIN = {**FIRST, "images": 1_440_000, "learning_rate": 3e-3, "degraded": 0.15}
+FINAL = {"copies": {"photographs": 50_000, "portraits": 9_000, "web": 4_500, "frames": 9_000, "synthetic": 9_000}, "images": 81_000, "learning_rate": 1.5e-3, "mirrored": 0.0, "strength": 0.5, "degraded": 0.05}
+TITLES = {"first": "stage 1", "again": "stage 2", "final": "final stage"}
 INSTEAD = ("wing", "coordinates")  # of alternatives.py
 WEIGHT_DECAY = 0.02  # weight decay of convolutions, per step at a learning rate of 1
 CHUNK = 2_000  # copies per job of a process
@@ -127,11 +130,18 @@ def copy_chunk(faces: Faces, seed: int, window: tuple, strengths: dict) -> Faces
     return enlarge(replace(faces, images=images, points=points, truth=None), window)
 
 
-def strong_copies(faces: Faces, count: int, seed: int, window: tuple = FULL_WINDOW, **strengths) -> Faces:
-    "Make strongly augmented copies on all cores, with each face used equally often (or once more); `strengths` is passed to `strong_recipe`."
+def strong_copies(faces: Faces, count: int, seed: int, window: tuple = FULL_WINDOW, degraded: float = 0.0, **strengths) -> Faces:
+    """Make strongly augmented copies on all cores, with each face used equally often (or once more).
+
+    `degraded` is the share of degraded faces; `strengths` is passed to `strong_recipe`."""
     passes = [np.random.default_rng([seed, turn]).permutation(len(faces)) for turn in range(-(-count // len(faces)))]
     rows = np.concatenate(passes)[:count]
-    jobs = (joblib.delayed(copy_chunk)(faces[rows[start:start + CHUNK]], 1_000 * seed + start // CHUNK, window, strengths) for start in range(0, count, CHUNK))
+
+    def chunk_from(start: int) -> tuple[Faces, int]:
+        part, chunk_seed = faces[rows[start:start + CHUNK]], 1_000 * seed + start // CHUNK
+        return replace(part, images=degrade_some(part.images, part.points, degraded, chunk_seed)), chunk_seed
+
+    jobs = (joblib.delayed(copy_chunk)(*chunk_from(start), window, strengths) for start in range(0, count, CHUNK))
     return concatenate(joblib.Parallel(n_jobs=-1, idle_worker_timeout=5)(jobs), faces.name)
 
 
@@ -283,7 +293,7 @@ def augmented_copies(options, parts: dict[str, Faces], seed: int, budget: dict) 
     "Return augmented copies of all parts of the training set, cropped to the window and enlarged as the network's first layer does it."
     window = window_of(options)
     strengths = {"warp": 0.0 if "warp" in options.without else WARP * budget["strength"], "covered": 0.0 if "occlusion" in options.without else OCCLUDED * budget["strength"],
-                 "mirrored": budget["mirrored"]}
+                 "mirrored": budget["mirrored"], "degraded": 0.0 if "degraded" in options.without else budget["degraded"]}
     plain = 1.0 if "strong" in options.without else 0.0 if "plain" in options.without else PLAIN_SHARE if budget["mirrored"] else 0.0  # augment_faces mirrors half of its copies
     copied = []
     for place, (name, count) in enumerate(budget["copies"].items()):
@@ -347,17 +357,20 @@ def train_stage(options, model: keras.Model, parts: dict[str, Faces], validation
 
 def budgets_of(options) -> dict[str, dict]:
     "Return the budget of each stage."
-    return {"first": {**FIRST, "images": options.images, "learning_rate": options.learning_rate}, "final": {**FINAL, "images": options.final_images}}
+    return {"first": {**FIRST, "images": options.images, "learning_rate": options.learning_rate}, "again": {**AGAIN, "images": options.again_images}, "final": {**FINAL, "images": options.final_images}}
 
 
-def train_first_stage(options, train: Faces, others: dict[str, Faces], validation: Faces) -> tuple[keras.Model, dict, np.ndarray]:
-    "Train the first stage from scratch, with mirrored copies and unbiased labels; return the network, the stage and the bias that was removed."
+def train_first_stages(options, train: Faces, others: dict[str, Faces], validation: Faces) -> tuple[keras.Model, list[dict], np.ndarray]:
+    "Train the stages with mirrored copies and unbiased labels, the first from scratch; return the network, the stages and the bias that was removed."
     offset = horizontal_bias(train, mediapipe_for(options, train)) if "bias_correction" not in options.without else np.zeros((len(KEYPOINTS), 2), np.float32)
     parts, _ = collect(options, train, others)
     parts, validation = {kind: shift_labels(part, -offset) for kind, part in parts.items()}, shift_labels(validation, -offset)
     set_seeds(options.seed)
     model = build_for(options, window_of(options))
-    return model, train_stage(options, model, parts, validation, "first", options.seed + 1), offset
+    stages = [train_stage(options, model, parts, validation, "first", options.seed + 1)]
+    if options.again_images:
+        stages.append(train_stage(options, model, parts, validation, "again", options.seed + 6))
+    return model, stages, offset
 
 
 def describe_by(faces: Faces, predicted: np.ndarray) -> dict:
@@ -398,6 +411,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--mediapipe", default="runs/mediapipe/bin/python", help="Python interpreter with mediapipe 0.10.14 (set-up: see mediapipe_landmarks.py)")
     parser.add_argument("--synthetic", type=int, default=2_000, help="number of synthetic faces in the final stage")
     parser.add_argument("--images", type=int, default=FIRST["images"], help="images shown in the first stage")
+    parser.add_argument("--again-images", type=int, default=AGAIN["images"], help="images shown in the second stage, 0 to omit it")
     parser.add_argument("--final-images", type=int, default=FINAL["images"], help="images shown in the final stage")
     parser.add_argument("--copies", type=float, default=1.0, help="factor on the numbers of augmented copies in FIRST and FINAL")
     parser.add_argument("--learning-rate", type=float, default=FIRST["learning_rate"], help="initial learning rate of the first stage")
@@ -437,7 +451,7 @@ def describe(options, stages: list[dict], data: dict, scored: Faces, predicted: 
     faces, copies = stages[-1]["faces"], sum(stage["copies"] for stage in stages)
     files = [*options.photographs, *(vars(options)[name] for name in OTHER_SOURCES if vars(options)[name])]
     arguments = [f"--photographs {' '.join(file.name for file in options.photographs)}", *(f"--{name} {vars(options)[name].name}" for name in OTHER_SOURCES if vars(options)[name]),
-                 f"--synthetic {options.synthetic} --images {options.images} --final-images {options.final_images} --copies {options.copies:g} --learning-rate {options.learning_rate:g} --dtype {options.dtype}",
+                 f"--synthetic {options.synthetic} --images {options.images} --again-images {options.again_images} --final-images {options.final_images} --copies {options.copies:g} --learning-rate {options.learning_rate:g} --dtype {options.dtype}",
                  f"--seed {options.seed} --out runs/default", *(["--without", *options.without] if options.without else []), *(["--instead", *options.instead] if options.instead else []),
                  *(["--ablation"] if options.ablation else []), *(["--teacher", options.teacher.name] if options.teacher else []),
                  *(["--network teacher", *(["--weights", options.weights.name] if options.weights else [])] if options.network == "teacher" else [])]
@@ -461,10 +475,9 @@ def main() -> None:
         train = train[np.char.startswith(train.image_id.astype(str), f"{options.photographs[0].name}:")]
     held_out = concatenate([validation, test])
     others = {name: without_copies(load_numbered(vars(options)[name]), held_out) for name in OTHER_SOURCES if vars(options)[name] and name not in options.without}
-    model, first, offset = train_first_stage(options, train, others, validation)
+    model, stages, offset = train_first_stages(options, train, others, validation)
     chosen = evaluate_points(predict_points(model, validation.images) + offset, validation.points, validation.group)["rmse"]
     print(f"before the final stage {chosen:.4f} px on the validation set", flush=True)
-    stages = [first]
     if "final_stage" not in options.without:
         if options.synthetic and "synthetic" not in options.without:
             others["synthetic"] = render_synthetic(options)

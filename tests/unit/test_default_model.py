@@ -159,7 +159,7 @@ def test_mixed_precision_does_not_round_positions(script, synthetic):
 
 
 def test_a_finished_stage_is_read_and_not_trained_again(script, tmp_path, monkeypatch):
-    options = argparse.Namespace(out=tmp_path, without=["final_stage"], instead=[], seed=0, images=1, final_images=2, learning_rate=0.5)
+    options = argparse.Namespace(out=tmp_path, without=["final_stage"], instead=[], seed=0, images=1, again_images=0, final_images=2, learning_rate=0.5)
     model = script.build_compact(script.CLOSE_WINDOW)
     started, trained = [weight.copy() for weight in model.get_weights()], []
 
@@ -184,7 +184,7 @@ def test_training_copies_come_from_the_recipe_of_the_lesson_with_the_strengths_o
     monkeypatch.setattr(script.joblib, "delayed", lambda function: lambda *arguments: lambda: function(*arguments))
     asked = []
     monkeypatch.setattr(script, "strong_recipe", lambda seed, **how: asked.append({"seed": seed, **how}) or strong_recipe(seed, **how))
-    budget = {"copies": {"photographs": 4}, "mirrored": 0.0, "strength": 1.0}
+    budget = {"copies": {"photographs": 4}, "mirrored": 0.0, "strength": 1.0, "degraded": 0.0}
     for without, expected in (([], {"warp": 2.0, "covered": 0.3}), (["warp"], {"warp": 0.0, "covered": 0.3}), (["occlusion"], {"warp": 2.0, "covered": 0.0})):
         asked.clear()
         copies = script.augmented_copies(argparse.Namespace(without=without, copies=1.0), {"photographs": synthetic}, 0, budget)
@@ -200,7 +200,7 @@ def test_a_short_run_of_the_recipe_writes_its_best_model_and_its_error_in_pixels
     options = argparse.Namespace(without=[], instead=[], copies=1.0, dtype="float32", out=tmp_path, network="compact", teacher=None)
     model = script.build_for(options, script.CLOSE_WINDOW)
     before = [weight.copy() for weight in model.get_weights()]
-    script.train_branch(options, model, {"photographs": synthetic}, synthetic, "first0", 0, {"copies": {"photographs": 16}, "images": 96, "learning_rate": 4e-3, "mirrored": 0.5, "strength": 1.0})
+    script.train_branch(options, model, {"photographs": synthetic}, synthetic, "first0", 0, {"copies": {"photographs": 16}, "images": 96, "learning_rate": 4e-3, "mirrored": 0.5, "strength": 1.0, "degraded": 0.2})
     record = json.loads((tmp_path / "first0.json").read_text())
     assert record["copies"] == 16 and record["images_shown"] == 96 and record["faces"] == {"photographs": 4}
     error = script.evaluate_points(script.predict_points(model, synthetic.images), synthetic.points, synthetic.group)["rmse"]
@@ -212,7 +212,7 @@ def test_a_short_run_of_the_recipe_writes_its_best_model_and_its_error_in_pixels
 
 def test_copies_by_the_plain_recipe_are_cropped_to_the_window_too(script, synthetic):
     options = argparse.Namespace(without=["strong"], copies=1.0)
-    copies = script.augmented_copies(options, {"photographs": synthetic}, 0, {"copies": {"photographs": 40, "web": 9}, "mirrored": 0.0, "strength": 1.0})
+    copies = script.augmented_copies(options, {"photographs": synthetic}, 0, {"copies": {"photographs": 40, "web": 9}, "mirrored": 0.0, "strength": 1.0, "degraded": 0.0})
     eyes = np.linalg.norm(copies.points[:, 0] - copies.points[:, 1], axis=1).mean()
     assert len(copies) == 40 and 1.05 < eyes / np.linalg.norm(synthetic.points[:, 0] - synthetic.points[:, 1], axis=1).mean() < 1.25, "expected 8/7 of the value"
 
@@ -220,7 +220,7 @@ def test_copies_by_the_plain_recipe_are_cropped_to_the_window_too(script, synthe
 def test_without_the_window_copies_are_as_large_as_the_faces(script, synthetic):
     "With the full window, copies are neither cropped nor enlarged."
     options = argparse.Namespace(without=["window", "warp"], copies=1.0)
-    copies = script.augmented_copies(options, {"photographs": synthetic}, 0, {"copies": {"photographs": 200}, "mirrored": 0.0, "strength": 1.0})
+    copies = script.augmented_copies(options, {"photographs": synthetic}, 0, {"copies": {"photographs": 200}, "mirrored": 0.0, "strength": 1.0, "degraded": 0.0})
     eyes = np.linalg.norm(copies.points[:, 0] - copies.points[:, 1], axis=1).mean()
     assert 0.95 < eyes / np.linalg.norm(synthetic.points[:, 0] - synthetic.points[:, 1], axis=1).mean() < 1.05
     same = script.enlarge(synthetic, script.FULL_WINDOW)
@@ -229,11 +229,11 @@ def test_without_the_window_copies_are_as_large_as_the_faces(script, synthetic):
 
 def test_the_first_stage_is_shared_by_runs_with_and_without_the_final_stage(script):
     def names(without, instead=()):
-        return [script.name_of(argparse.Namespace(without=without, instead=instead, seed=3), stage) for stage in ("first", "final")]
+        return [script.name_of(argparse.Namespace(without=without, instead=instead, seed=3), stage) for stage in ("first", "again", "final")]
 
-    assert names([]) == ["first-seed3", "final-seed3"] and names(["final_stage"])[0] == "first-seed3"
-    assert names(["synthetic"]) == ["first-seed3", "final-synthetic-seed3"]
-    assert names(["warp", "web"], ["wing"]) == ["first-warp-web-wing-seed3", "final-warp-web-wing-seed3"]
+    assert names([]) == ["first-seed3", "again-seed3", "final-seed3"] and names(["degraded"])[:2] == ["first-seed3", "again-degraded-seed3"] and names(["final_stage"])[0] == "first-seed3"
+    assert names(["synthetic"])[::2] == ["first-seed3", "final-synthetic-seed3"]
+    assert names(["warp", "web"], ["wing"])[::2] == ["first-warp-web-wing-seed3", "final-warp-web-wing-seed3"]
 
 
 def test_a_share_of_the_copies_of_the_first_stage_is_plain_and_none_of_the_final_one(script, synthetic, monkeypatch):
@@ -242,11 +242,41 @@ def test_a_share_of_the_copies_of_the_first_stage_is_plain_and_none_of_the_final
         function = getattr(script, kind)
         monkeypatch.setattr(script, kind, lambda faces, count, *others, kind=kind, function=function, **how: made.append((kind, count, how)) or function(faces, count, *others, **how))
     options = argparse.Namespace(without=[], copies=1.0)
-    copies = script.augmented_copies(options, {"photographs": synthetic, "web": synthetic}, 0, {"copies": {"photographs": 20, "web": 10, "frames": 50}, "mirrored": 0.5, "strength": 1.0})
+    copies = script.augmented_copies(options, {"photographs": synthetic, "web": synthetic}, 0, {"copies": {"photographs": 20, "web": 10, "frames": 50}, "mirrored": 0.5, "strength": 1.0, "degraded": 0.0})
     assert len(copies) == 30 and [(kind, count) for kind, count, _ in made] == [("plain_copies", 8), ("strong_copies", 12), ("plain_copies", 4), ("strong_copies", 6)]
     made.clear()
-    script.augmented_copies(options, {"photographs": synthetic}, 0, {"copies": {"photographs": 20}, "mirrored": 0.0, "strength": 0.5})
-    assert made == [("strong_copies", 20, {"warp": 1.0, "covered": 0.15, "mirrored": 0.0})]
+    script.augmented_copies(options, {"photographs": synthetic}, 0, {"copies": {"photographs": 20}, "mirrored": 0.0, "strength": 0.5, "degraded": 0.2})
+    assert made == [("strong_copies", 20, {"warp": 1.0, "covered": 0.15, "mirrored": 0.0, "degraded": 0.2})]
+
+
+@pytest.mark.parametrize("kind", ["sunglasses", "mask", "blur", "hidden", "dark", "noise"])
+def test_each_degradation_changes_what_its_name_says(kind, script):
+    from degrade import KINDS, degrade
+
+    assert kind in KINDS
+    faces = synthetic_faces(12, seed=3)
+    eyes, mouth = slice(0, 2), slice(11, 15)
+    for row, (image, points) in enumerate(zip(faces.images, np.asarray(faces.truth))):
+        before, degraded = image.copy(), degrade(kind, image, points, np.random.default_rng(row))
+        assert np.array_equal(image, before) and degraded.dtype == np.uint8 and not np.array_equal(degraded, image)
+        covered = {name: [degraded[int(y), int(x)] != image[int(y), int(x)] for x, y in np.clip(points[part], 0, 95)] for name, part in (("eyes", eyes), ("mouth", mouth))}
+        if kind == "sunglasses":
+            assert np.count_nonzero(covered["eyes"]) >= 1 and (degraded[80:] == image[80:]).all()
+        if kind == "mask":
+            assert np.count_nonzero(covered["mouth"]) >= 3 and not any(covered["eyes"])
+        if kind == "hidden":
+            assert 0.25 < (degraded != image).mean() < 0.75
+        if kind == "dark":
+            assert degraded.max() <= 64
+
+
+def test_a_share_of_the_faces_is_degraded_and_none_without_labels(script):
+    faces = synthetic_faces(200, seed=4, workers=1)
+    points = np.array(faces.truth)
+    points[:100, 3] = np.nan
+    degraded = (script.degrade_some(faces.images, points, 0.4, seed=1) != faces.images).any(axis=(1, 2))
+    assert not degraded[:100].any() and 25 < degraded[100:].sum() < 55
+    assert np.array_equal(script.degrade_some(faces.images, points, 0.0, seed=1), faces.images)
 
 
 def test_unlabelled_keypoints_become_predictions_except_without_them(script, synthetic):
@@ -387,6 +417,6 @@ def test_the_published_ablation_names_parts_that_the_model_card_explains(script,
 
 
 def test_each_stage_has_the_budget_that_the_command_gives(script):
-    budgets = script.budgets_of(argparse.Namespace(images=1, final_images=4, learning_rate=0.5))
-    assert {name: budget["images"] for name, budget in budgets.items()} == {"first": 1, "final": 4}
-    assert budgets["first"]["learning_rate"] == 0.5 and script.FIRST["learning_rate"] == 4e-3 and set(budgets["first"]) == set(budgets["final"])
+    budgets = script.budgets_of(argparse.Namespace(images=1, again_images=2, final_images=4, learning_rate=0.5))
+    assert {name: budget["images"] for name, budget in budgets.items()} == {"first": 1, "again": 2, "final": 4}
+    assert budgets["first"]["learning_rate"] == 0.5 and script.FIRST["learning_rate"] == 4e-3 and set(budgets["first"]) == set(budgets["again"]) == set(budgets["final"])
