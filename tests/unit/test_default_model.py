@@ -420,3 +420,14 @@ def test_each_stage_has_the_budget_that_the_command_gives(script):
     budgets = script.budgets_of(argparse.Namespace(images=1, again_images=2, final_images=4, learning_rate=0.5))
     assert {name: budget["images"] for name, budget in budgets.items()} == {"first": 1, "again": 2, "final": 4}
     assert budgets["first"]["learning_rate"] == 0.5 and script.FIRST["learning_rate"] == 4e-3 and set(budgets["first"]) == set(budgets["again"]) == set(budgets["final"])
+
+
+def test_conditions_compare_errors_with_the_sigma_of_each_point(script, monkeypatch):
+    conditions = load_script("recipes/default/conditions.py")
+    faces = synthetic_faces(6, seed=5, workers=1)
+    faces = replace(faces, points=np.array(faces.truth), truth=None)
+    sigma = np.full(faces.points.shape[:2], 2.0)
+    near, far = (conditions.describe(faces.points + np.float32(shift), sigma, faces) for shift in (1, 3))
+    assert (near["within_1_sigma"], near["within_2_sigma"], far["within_1_sigma"], far["within_2_sigma"]) == (1, 1, 0, 1)
+    assert np.isclose(near["rmse"], 1) and np.isclose(far["rmse"], 3) and far["sigma"] == 2
+    assert np.array_equal(conditions.degrade_all(faces, "none"), faces.images) and np.array_equal(conditions.degrade_all(faces, "noise"), conditions.degrade_all(faces, "noise"))
