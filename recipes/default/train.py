@@ -81,6 +81,7 @@ TITLES = {"first": "stage 1", "again": "stage 2", "final": "final stage"}
 INSTEAD = ("wing", "coordinates")  # of alternatives.py
 WEIGHT_DECAY = 0.02  # weight decay of convolutions, per step at a learning rate of 1
 CHUNK = 2_000  # copies per job of a process
+DARKEST = 8  # smallest maximum of the grey values of a copy
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):
@@ -122,16 +123,17 @@ def make_fast(model: keras.Model, dtype: str) -> keras.Model:
 
 
 def copy_chunk(faces: Faces, seed: int, window: tuple, strengths: dict) -> Faces:
-    "Return one copy of each face by `strong_recipe`, cropped to a window and enlarged."
+    "Return one copy of each face by `strong_recipe`, cropped to a window and enlarged, without those that turned black."
     cv2.setNumThreads(1)  # images this small do not benefit from a second thread
     recipe = strong_recipe(seed, **strengths)
     copies = [apply_recipe(recipe, image, points) for image, points in zip(faces.images, faces.points)]
     images, points = (np.stack(arrays) for arrays in zip(*copies))
-    return enlarge(replace(faces, images=images, points=points, truth=None), window)
+    copied = enlarge(replace(faces, images=images, points=points, truth=None), window)
+    return copied[copied.images.max(axis=(1, 2)) >= DARKEST]
 
 
 def strong_copies(faces: Faces, count: int, seed: int, window: tuple = FULL_WINDOW, degraded: float = 0.0, **strengths) -> Faces:
-    """Make strongly augmented copies on all cores, with each face used equally often (or once more).
+    """Make strongly augmented copies on all cores, with each face used equally often (or once more); a few dark ones may be missing.
 
     `degraded` is the share of degraded faces; `strengths` is passed to `strong_recipe`."""
     passes = [np.random.default_rng([seed, turn]).permutation(len(faces)) for turn in range(-(-count // len(faces)))]

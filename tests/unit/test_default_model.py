@@ -270,6 +270,14 @@ def test_each_degradation_changes_what_its_name_says(kind, script):
             assert degraded.max() <= 64
 
 
+def test_copies_that_turned_black_are_left_out(script):
+    faces = replace(synthetic_faces(8, seed=6, workers=1), truth=None)
+    faces.images[:4] //= 60
+    copies = script.strong_copies(faces, 64, seed=0, window=script.CLOSE_WINDOW, warp=0.0, mirrored=0.0)
+    bright = np.isin(copies.image_id, faces.image_id[4:])
+    assert bright.sum() == 32 and 0 < (~bright).sum() < 32 and copies.images.max(axis=(1, 2)).min() >= script.DARKEST
+
+
 def test_a_share_of_the_faces_is_degraded_and_none_without_labels(script):
     faces = synthetic_faces(200, seed=4, workers=1)
     points = np.array(faces.truth)
