@@ -13,7 +13,7 @@ from facekp.experiments.results import read_study
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "nbs" / "_site"))
 
-from claims import claim_rows, claims_page, count, verdict, verdict_of_both
+from claims import GAPS, claim_rows, claims_page, count, verdict, verdict_of_both
 
 
 def rows() -> dict[str, list[str]]:
@@ -47,6 +47,23 @@ def test_verdicts_follow_from_the_counts(lower, none, higher, expected):
 def test_a_claim_that_random_gaps_contradict_is_supported_with_the_gaps_of_the_table_only(random_gaps, expected):
     assert verdict_of_both((8, 0, 0), random_gaps) == expected
     assert verdict_of_both((3, 3, 2), random_gaps) == "undecided" and verdict_of_both((0, 0, 8), random_gaps) == "contradicted"
+
+
+def test_a_claim_that_one_convention_contradicts_is_limited_to_the_conventions_of_the_table():
+    assert verdict_of_both((8, 0, 0), (1, 2, 5), (0, 0, 3)) == "only with the table's conventions"
+    assert verdict_of_both((8, 0, 0), (7, 1, 0), (3, 0, 0)) == "supported" and verdict_of_both((0, 0, 8), (0, 0, 8), (0, 0, 3)) == "contradicted"
+
+
+def test_the_three_kinds_of_gaps_differ_in_one_thing_at_a_time():
+    table, order, random = (read_study(ROOT / "results" / f"grid_{gaps}") for gaps in GAPS)
+    assert order.meta["data"]["sha256"]["test"] == random.meta["data"]["sha256"]["test"] and (table.groups == order.groups).all() and (table.groups == random.groups).all()
+    for model in order.runs.model.unique():
+        rates = {study.runs.learning_rate[(study.runs.model == model) & (study.runs.augment == 0)].iloc[0] for study in (table, order, random)}
+        assert len(rates) == 1 and study_seeds(order, model) == study_seeds(random, model) == ({0} if model == "mean" else {0, 1, 2})
+
+
+def study_seeds(study, model: str) -> set[int]:
+    return set(study.runs.seed[study.runs.model == model])
 
 
 def test_the_readme_and_the_page_of_claims_have_one_verdict():
