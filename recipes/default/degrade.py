@@ -9,7 +9,7 @@ import numpy as np
 from facekp.keypoints import IMAGE_SIZE, KEYPOINTS
 
 KINDS = ("sunglasses", "mask", "blur", "hidden", "dark", "noise")
-NOSE, LIP, MOUTH = KEYPOINTS.index("nose_tip"), KEYPOINTS.index("mouth_center_bottom_lip"), [KEYPOINTS.index(f"mouth_{side}_corner") for side in ("left", "right")]
+NOSE, LIP = KEYPOINTS.index("nose_tip"), KEYPOINTS.index("mouth_center_bottom_lip")
 
 
 def degrade(kind: str, image: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
