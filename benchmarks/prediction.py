@@ -146,7 +146,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--photo", type=Path, required=True)
-    parser.add_argument("--model", type=Path, default=DEFAULT_MODEL, help="model for framing and detection; for faces that the shipped model was trained on, the model trained without the test set")
+    parser.add_argument("--model", type=Path, default=DEFAULT_MODEL, help="model for framing and detection; for faces that the shipped model was trained on, a model trained without the test set")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--faces", type=int, default=200)
     parser.add_argument("--memory-pictures", type=int, default=10_000)

@@ -1,9 +1,9 @@
 """Compare the shipped model with others on the same held-out real faces, in one run.
 
-    python studies/peers.py --faces FACES.npz [--model HELD_OUT.onnx] [--recipes nouri2014=RUN naimishnet=RUN] [--cache FOLDER] [--out results/deploy/peers.json]
+    python studies/peers.py --faces FACES.npz [--model MODEL.onnx] [--recipes nouri2014=RUN naimishnet=RUN] [--cache FOLDER] [--out results/deploy/peers.json]
 
-FACES.npz is split by split_by_group(faces, 0.2, 0); the models are scored on the test set. The shipped weights were trained on all of HELEN and AFW:
-for these, pass the ONNX file of the model trained without the test set as --model. MediaPipe's face_landmark.tflite is read from PyPI's wheel of mediapipe
+FACES.npz is split by split_by_group(faces, 0.2, 0); the models are scored on the test set. The shipped model was not trained on
+the test set of HELEN and AFW; for other files, pass a model that was not trained on theirs as --model. MediaPipe's face_landmark.tflite is read from PyPI's wheel of mediapipe
 0.10.14, which is downloaded (`pip download --no-deps`) and never installed. Its input is padded by 16 px. For each of the fifteen keypoints, the best
 fitting of its 468 points is chosen on the training set, and a constant offset measured there is removed.
 The recipes are .keras files or folders of runs on the training set (`facekp train --model nouri2014 --labels truth --augment 12 --profile full

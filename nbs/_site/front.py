@@ -51,7 +51,7 @@ def peers_sentence() -> str:
     record = read_measurement(ROOT / "results" / "deploy" / "peers.json")
     own, other = record["models"]["facekp default"], record["models"]["MediaPipe face_landmark"]
     low, high = own["interval"]
-    return (f"On {record['data']['faces']} photographs of HELEN and AFW, a copy trained without them has an RMSE of {own['rmse']:.2f} px (95% CI {low:.2f}–{high:.2f}), "
+    return (f"On {record['data']['faces']} photographs of HELEN and AFW not used in training, the model has an RMSE of {own['rmse']:.2f} px (95% CI {low:.2f}–{high:.2f}), "
             f"MediaPipe's face_landmark {other['rmse']:.2f} px ({other['interval'][0]:.2f}–{other['interval'][1]:.2f}). Per face, without detection: {own['median_ms']:.1f} and {other['median_ms']:.1f} ms on one core. "
             "dlib's landmark model was not run. [More](https://facekp.github.io/facekp/prediction.html).")
 

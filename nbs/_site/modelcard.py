@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 
 from lessons import ROOT, page_about
-from record_words import PARTS, STAGES, in_terms
+from record_words import PARTS, in_terms
 from tables import text_table
 
 from facekp.errors import UserError
@@ -24,18 +24,21 @@ ABLATION = ROOT / "results" / "default_ablation"
 COMPLETE = "nothing left out"
 DEFAULT = ROOT / "facekp" / "weights" / "default.onnx"
 OMITTED = ("mse", "accuracy")  # the square of the RMSE, and not a measure of error
-SHARES = tuple(name for name, metric in METRICS.items() if metric.share)
+SHARES = (*(name for name, metric in METRICS.items() if metric.share), "within_1_sigma", "within_2_sigma", "flagged", "hidden_part")
 HEADINGS = {"name": "", "nme_own_percent": "NME, %", "nme_common_percent": "NME of common faces, %", "common": "common faces", "false": "false",
             "false_unflagged": "false, no flag", "ms_median": "ms, median", "cpu_ms_median": "processor ms, median", "rmse": "RMSE, px", "interval": "95% CI", "bytes": "MB", "size_bytes": "MB", "size": "MB", "megabytes": "MB", "mb": "MB", "ms": "ms per face",
             "milliseconds": "ms per face", "ms_a_face": "ms per face", "milliseconds_a_face": "ms per face", "median_ms": "ms per face, median", "best_ms": "ms per face, best", "load_ms": "ms to load", "load_seconds": "s to load", "n_faces": "faces",
             "largest_difference": "largest difference to Keras, px", "max_difference": "largest difference to Keras, px",
             "largest_difference_px": "largest difference to Keras, px", "rmse_px": "RMSE, px", "mean_difference": "mean difference, px",
-            "error_against_keras": "error against Keras", "worse_by": "increase, px", "by_seed": "increase by seed, px"}
-SETTINGS = {"bend": "largest local warp, px", "own": "share of pseudo-labels in the labels of video frames, in stage 3 and the final stages",
-            "decay": "weight decay of the convolutions, per step at a learning rate of 1", "computed_in": "precision"}
-COUNTS = {"n_train": "training photographs", "n_validation": "validation photographs", "n_learned_at_the_end": "in the final stages (training and validation)", "n_test": "test photographs", "n_more": "video frames", "n_drawn": "synthetic faces",
-          "n_with_copies": "images with all augmented copies"}
+            "error_against_keras": "error against Keras", "sigma": "sigma, px (root mean square)", "within_1_sigma": "within one sigma", "within_2_sigma": "within two sigma", "worse_by": "increase, px", "by_seed": "increase by seed, px"}
+SETTINGS = {"warp": "largest local warp, px", "occluded": "share of the strong copies that are partly occluded", "plain": "share of the copies of stage 1 by the plain recipe",
+            "weight_decay": "weight decay of the convolutions, per step at a learning rate of 1", "dtype": "precision"}
+COUNTS = {"n_train": "training photographs", "n_validation": "validation photographs", "n_test": "test photographs", "n_with_copies": "images with all augmented copies"}
+SOURCES = {"photographs": "photographs in the final stage (training and validation)", "portraits": "portraits", "web": "soft web photographs", "frames": "video frames", "synthetic": "synthetic faces"}
 CHART_COLORS = {"#0072b2": "var(--bar)", "#202020": "currentColor", "#c9d3da": "var(--line)"}  # drawn colour: colour of the page, light or dark
+CONDITIONS = {"none": "unchanged", "sunglasses": "sunglasses", "mask": "mask over mouth and nose", "blur": "strong blur", "hidden": "half hidden", "dark": "low light", "noise": "noise",
+              "negative": "negative (black and white exchanged)", "upside_down": "upside down", "no_face": "no face"}
+CONDITION_KEYS = ("rmse", "interval", "sigma", "within_1_sigma", "within_2_sigma", "flagged", "hidden_part", "images")
 GROUPINGS = {"source": "By source", "turn": "By head turn", "brightness": "By brightness", "keypoint": "By keypoint"}
 
 
@@ -189,16 +192,14 @@ def about(path: Path = DEFAULT) -> dict:
 
 def _training(default: dict) -> list[str]:
     "Return how the model was trained and how to retrain it."
-    lines = ["## How to retrain it", "", "`make default-model PHOTOGRAPHS=... PORTRAITS=... WEB=... FRAMES=...` trains a model without the test set, measures it, and writes it as an ONNX file to "
+    lines = ["## How to retrain it", "", "`make default-model PHOTOGRAPHS=... PORTRAITS=... WEB=... FRAMES=...` trains the model without the test set, measures it, and writes it as an ONNX file to "
              "`runs/default`. For a product, use photographs whose terms allow it; see `recipes/default/README.md`.", ""]
     if default.get("command"):
-        lines += ["The record of the shipped model contains this command. The script is now `recipes/default/train.py`. Its stages, sources and augmentation "
-                  "have been rewritten since; `recipes/default/README.md` lists the differences:", "",
+        lines += ["The record of the shipped model contains this command:", "",
                   "```bash", str(default["command"]).replace(" --", " \\\n    --"), "```", ""]
     facts = []
-    seconds = next((default[key] for key in ("seconds_in_all", "seconds") if _number(default.get(key))), None)
-    if seconds is not None:
-        facts.append(f"Its stages took {seconds / 3600:.1f} hours in total" + (f" on {default['machine'].get('cores')} cores ({default['machine'].get('processor', '')})"
+    if _number(default.get("seconds")):
+        facts.append(f"Its stages took {default['seconds'] / 3600:.1f} hours in total" + (f" on {default['machine'].get('cores')} cores ({default['machine'].get('processor', '')})"
                      if isinstance(default.get("machine"), dict) and default["machine"].get("cores") else "") + ".")
     if isinstance(default.get("budget"), dict) and default["budget"]:
         facts.append(f"Settings: {_sentence(default['budget'], SETTINGS)}.")
@@ -210,7 +211,7 @@ def _training(default: dict) -> list[str]:
                   "six predictions each for the image and its mirror image, of which five are averaged). Only training needs MediaPipe, in a separate environment.", ""]
     stages = [stage for stage in default.get("stages") or [] if isinstance(stage, dict)]
     if stages:
-        lines += table([{**stage, "stage": STAGES.get(stage.get("stage"), stage.get("stage"))} for stage in stages], "stage", "Stages of training")
+        lines += table(stages, "stage", "Stages of training")
     elif default.get("stages"):
         lines += [f"- {stage}" for stage in default["stages"]] + [""]
     if default.get("what_differs"):
@@ -244,7 +245,7 @@ def _results(default: dict) -> list[str]:
     lines = []
     if metrics:
         faces = f" of {metrics['n_faces']:,} faces" if _number(metrics.get("n_faces")) else ""
-        lines += ["## Results", "", f"Measured in Keras on the test set{faces} with the model trained without it; 95% CI over photos. The shipped file stores its weights in 8 bits; its error is listed under *Other models*. RMSE and MAE are in pixels of the 96x96 image. NME is the mean distance divided by the length in its name (300-W divides by the distance between the outer eye corners). PCK is the share of keypoints "
+        lines += ["## Results", "", f"Measured in Keras on the test set{faces}, on which the model was not trained; 95% CI over photos. The shipped file stores its weights in 8 bits; its error on the photographs of HELEN and AFW is listed under *Other models*. RMSE and MAE are in pixels of the 96x96 image. NME is the mean distance divided by the length in its name (300-W divides by the distance between the outer eye corners). PCK is the share of keypoints "
                   "within a tenth of the distance between the eye centres. AUC is the area under the CED curve of NME eye centres up to 8%; failures are the faces beyond 8%.", "", *table(metric_rows(metrics), "metric", "All metrics")]
         mirrored = default.get("mirrored") if isinstance(default.get("mirrored"), dict) else {}
         if _number(mirrored.get("rmse")):
@@ -256,6 +257,30 @@ def _results(default: dict) -> list[str]:
             lines += [f"### {GROUPINGS.get(key, 'By ' + _words(key))}", "", *table(rows, _words(key), GROUPINGS.get(key, key))]
     rows = keypoint_rows(metrics)
     return lines + (["### By keypoint", "", *table(rows, "keypoint", "By keypoint")] if rows else [])
+
+
+def _conditions(record: dict) -> list[str]:
+    "Return error and sigma on degraded faces, and how often images without a usable face are flagged."
+    if not record:
+        return []
+    rows = [{"condition": CONDITIONS[kind], "model": model.removesuffix(".onnx"), **{key: values[key] for key in CONDITION_KEYS if key in values}}
+            for kind in CONDITIONS for model, by_kind in record["conditions"].items() if (values := by_kind.get(kind))]
+    return ["## Degraded faces", "", f"{record['data']['faces']} test photographs of LFPW, on which neither version was trained, degraded in six ways, and images that are no usable face: upside-down faces, negatives, and crops "
+            f"of {record['faceless_images']} images without a face. Hidden points count too. A face is flagged if its mean sigma is larger than that of 95% of the unchanged faces; it seems to have a hidden part if at least four keypoints are much less certain than usual (`facekp.inference.confidence.has_hidden_part`).", "",
+            *table(rows, "condition", "Degraded faces"), f"Made by `{record['command']}`.", ""]
+
+
+def _limits(record: dict) -> list[str]:
+    "Return the RMSE of averaged and combined predictions on the validation set."
+    if not record:
+        return []
+    return ["## What limits the error", "", "We measured on the validation set how much better predictions become by averaging. The network is the one before the final stage, which was not trained on these "
+            f"{record['data']['faces']} faces. MediaPipe's model was trained on other data. Averaging removes errors that differ between crops or between models. "
+            "The rest is common to both models, or is disagreement with the annotators. It is largest at the ends of the brows.", "", *table([{"prediction": row["prediction"], **{in_terms(key): value for key, value in row.items() if key != "prediction"}}
+            for row in record["predictions"]], "prediction", "What limits the error"),
+            "How far the labels themselves are off follows from three differences (network and labels, MediaPipe and labels, network and MediaPipe), if the three errors are independent. They are not quite: the network was trained "
+            "on labels blended with MediaPipe's predictions, and both models fail on the same hard images. Both facts make the estimate for the labels too large. An error against these labels cannot fall below the random part of their own error.", "",
+            *table(record["errors"], "source", "Errors of labels and models, estimated, in pixels"), f"Made by `{record['command']}`.", ""]
 
 
 def card_page() -> str:
@@ -275,19 +300,19 @@ def card_page() -> str:
     data = default["data"] if isinstance(default.get("data"), dict) else {}
     counts = [f"{data[key]:,} {meaning}" for key, meaning in COUNTS.items() if _number(data.get(key))]
     second = isinstance(default.get("mediapipe"), dict)
-    sources = [("HELEN, AFW: photographs from the web", "the 300-W project", "research only"), ("YouTube Faces: video frames", "a model", "research only"),
-               ("synthetic faces", "exact, from this package", "free to use and share"),
-               *([("photographs and video frames", "blended with predictions of MediaPipe Attention Mesh, which Google trained on its own data", "the model is under Apache-2.0")] if second else [])]
+    counts += [f"{data['n_by_source'][key]:,} {meaning}" for key, meaning in SOURCES.items() if key in data.get("n_by_source", {})]
+    sources = [("HELEN, AFW, LFPW: photographs from the web", "the 300-W project", "research only"), ("SCUT-FBP5500: portraits", "annotators, in another convention, without the nose tip", "research only, non-commercial"),
+               ("MTFL: soft web photographs", "annotators, five keypoints", "research only"), ("YouTube Faces: video frames", "a model", "research only"), ("synthetic faces", "exact, from this package", "free to use and share"),
+               *([("all photographs and frames", "blended with predictions of MediaPipe Attention Mesh, which Google trained on its own data", "the model is under Apache-2.0")] if second else [])]
     lines += [text_table(sources, ("data", "labels", "terms")), "",
               "The package contains no images from these data sets. Weights trained on data for research only are for research only."
               + (" The metadata in the file list the data of the shipped version." if notes.get("data") else ""), "",
               *([f"In numbers: {', '.join(counts)}.", ""] if counts else []),
-              "**Split.** A photograph and its near duplicates are in the same set: "
-              + (f"`{data['split'].split(': ')[0]}`" if isinstance(data.get("split"), str) else "`split_by_group(faces, test_share=0.2, seed=0)`")
-              + ". Hyperparameters were chosen on the validation set. The test set has been used more than once: for earlier versions, for this one before its final stages, for the networks of the comparison, for the choice "
-              "of 8-bit weights, for the calibration of sigma and for the tables below. Expect a slightly larger error on other faces. The shipped weights were trained on all photographs, the test set included, so a "
-              "score of the shipped file on these photographs is too optimistic. Video frames and synthetic faces are used for training only.", ""]
-    lines += _results(default)
+              "**Split.** A photograph and its near duplicates are in the same set: a fifth of the photographs of HELEN and AFW and an eighth of those of LFPW form the test set, and 15% of the others the validation set"
+              + (f" (`{data['split'].partition(': ')[2].partition(':')[0]}`)" if isinstance(data.get("split"), str) else "")
+              + ". Hyperparameters were chosen on the validation set. The test set measured this model once, after training. Before, it had measured a shorter run of the same recipe, and its photographs of HELEN and AFW "
+              "earlier versions and the networks of the comparison. It also calibrates sigma and appears in the tables below. Portraits, web photographs and video frames are used for training only; near duplicates of test photographs were removed from them.", ""]
+    lines += [*_results(default), *_limits(read_record(DEPLOY / "limits.json"))]
     pairs = calibration_pairs(calibration)
     if pairs:
         lines += ["## Calibration of sigma", "", "Sigma is computed from the width of a keypoint's heatmap with two coefficients per keypoint, fitted on the test set by cross-validation: the sigma of each face comes from "
@@ -296,16 +321,17 @@ def card_page() -> str:
         if all(_number(value) for value, _ in within):
             lines += [f"{within[0][0]:.0%} of the coordinates are within one sigma and {within[1][0]:.0%} within two; for normally distributed errors it would be "
                       f"{within[0][1]} and {within[1][1]}.", ""]
+    lines += _conditions(read_record(DEPLOY / "conditions.json"))
     for record, title, first, text in (
             (formats, "Formats", "format", "The model measured above in each format that `facekp export` writes, opened in its own runtime."),
-            (peers, "Other models", "model", "On the same test faces, in one run; ours is the model trained without them. The points of other models were mapped to ours, and a constant offset was corrected on training faces. dlib's landmark model was not run.")):
+            (peers, "Other models", "model", "On the test faces of HELEN and AFW, in one run. Our model was not trained on them. The points of other models were mapped to ours, and a constant offset was corrected on training faces. dlib's landmark model was not run.")):
         rows = rows_of(record)
         if rows:
             lines += [f"## {title}", "", text, "", *table(rows, first, title)]
     lines += ["## Limits", "",
               "- Faces that are cut off or a few pixels wide are flagged, and so are most strongly turned faces. The position of a hidden keypoint is a guess.",
               "- Photographs from the web do not represent all people equally. The error by skin tone, age or sex was not measured, because the data have no such labels.",
-              "- The labels of YouTube Faces were predicted by a model, so our model was also trained on its errors.",
+              "- The labels of YouTube Faces were predicted by a model, and ten of the fifteen keypoints of MTFL and the nose tip of SCUT-FBP5500 by another, so our model was also trained on their errors.",
               "- The keypoints follow the annotation convention of 300-W under Kaggle's names. Kaggle's labels follow others, so no number here can be compared with its leaderboard.",
               "- Sigma is calibrated on faces like these; on other images it may be wrong.", ""]
     lines += _training(default)
@@ -320,13 +346,14 @@ def shipped_sentence() -> str:
     metrics = record.get("metrics") or {}
     if not (_number(metrics.get("rmse")) and _number(metrics.get("n_faces"))):
         return ""
-    peers = read_record(DEPLOY / "peers.json").get("models") or {}
+    compared = read_record(DEPLOY / "peers.json")
+    peers = compared.get("models") or {}
+    n_faces = compared["data"]["faces"] if "facekp default" in peers else metrics["n_faces"]
     own = peers.get("facekp default") or {"rmse": metrics["rmse"], "interval": (metrics.get("intervals") or {}).get("rmse")}  # the shipped file, or the model in Keras
     interval, other = _interval(own.get("interval")), peers.get("MediaPipe face_landmark")
-    told = f"The shipped model: **{own['rmse']:.2f} px**{f' ({interval})' if interval else ''} on {metrics['n_faces']:,} real test faces"
+    told = f"The shipped model: **{own['rmse']:.2f} px**{f' ({interval})' if interval else ''} on {n_faces:,} real test faces"
     told += f"; MediaPipe's face_landmark: {other['rmse']:.2f} px" if other else ""
-    all_photographs = len(record.get("stages") or []) and "ships" in str(record["stages"][-1].get("stage"))
-    return told + (". The measured copy was trained without these faces; the shipped weights were trained on all photographs" if all_photographs else "")
+    return told + ". The model was not trained on these faces"
 
 
 def card_text() -> str:

@@ -132,11 +132,22 @@ def install_lines(record: dict) -> list[str]:
             f"The bytecode that Python writes next to them adds {record['megabytes_of_bytecode']:.0f} MB.", "", f"`{record['command']}`", ""]
 
 
+def older_lines(records: dict[str, dict]) -> list[str]:
+    "Return which records were made with an earlier version of the model, if any."
+    by_version: dict[int, list[str]] = {}
+    for name, record in records.items():
+        if "model_version" in record:
+            by_version.setdefault(record["model_version"], []).append(f"`{name}`")
+    return [line for version, names in sorted(by_version.items())
+            for line in (f"**Earlier model.** Version {version} of the model was measured in {', '.join(names)}; these measurements were not repeated with the model shipped now.", "")]
+
+
 def prediction_page() -> str:
     "Return the page."
     records = prediction_records()
     lines = ["# Prediction", "", "This page shows how accurate and how fast `facekp predict` and `facekp.track` are. All numbers come from the records in `results/prediction/`, and each section names the script that made them. The "
              "photographs are not part of the repository.", ""]
+    lines += older_lines(records)
     lines += goal_lines(records)
     for name in PHOTOS:
         lines += photo_lines(name, records[name]) if name in records else []

@@ -32,19 +32,10 @@ PARTS = {  # parts of the recipe, by their names in recipes/default/train.py
     "weight_decay": "weight decay", "window": "cropping to the window (replaced by the whole crop)", "wing": "absolute error (replaced by wing loss)",
     "coordinates": "heatmaps and absolute error (replaced by coordinate bins and cross-entropy)",
     "second_stage": "stage 2, so fewer images are shown", "pseudo_labels": "pseudo-labels of frames", "third_stage": "stage 3, so fewer images are shown", "averaging": "averaging weights of two runs, so fewer images are shown", "final_stage": "the final stages, so fewer images are shown"}
-STAGES = {"the first part (both)": "1, both models", "the second part (both)": "2, both models", "the third part (both)": "3, both models",
-          "the end (measured here)": "final, model without the test set", "the end (all photographs, ships)": "final, shipped model"}
-NOTES = {  # long notes by their first words; a test compares their numbers with the record's
-    "wherever the training branches": "Where the recipe trains two networks, they ran in parallel with one thread each (`--only`). Their times are therefore too long: all stages together took about half of the sum. Stage 1 is "
-    "that of version 5, stage 2 that of version 6; both ran before the final code existed, with the same functions and settings. Before stage 3 was trained, the decision was to ship version 7 if the validation error fell by "
-    "0.5%. It fell by 0.8%; on the test faces nothing changed (1.205 px; version 6: 1.202). Those test faces had also measured versions 3 to 6 (1.294, 1.222, 1.215 and 1.202 px). "
-    "They were used for no choice except whether to continue. The window was derived from the labels of all faces.",
-}
 
 
 def in_terms(text: str) -> str:
     "Return a text of a record in the field's terms."
-    text = next((note for start, note in NOTES.items() if text.startswith(start)), text)
     for old, new in TERMS.items():
         text = text.replace(old, new)
     return text

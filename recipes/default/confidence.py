@@ -1,8 +1,8 @@
 """Fit the confidence of found faces: a logistic regression on what the landmarker measures, with a reliability diagram.
 
-    python recipes/default/confidence.py --data LFPW.npz MTFL.npz --backgrounds FOLDER --out results/prediction/confidence.json
+    python recipes/default/confidence.py --data TEST_SET.npz --backgrounds FOLDER --passes 3 --out results/prediction/confidence.json
 
-The keypoint model must not have been trained on the faces. Each is blended into a crop of an image without faces from FOLDER, many of them degraded (sunglasses, blur, roll, half hidden, dark, noise,
+The keypoint model must not have been trained on the faces; ship.py --test-set writes the test set of the recipe. In each pass, each is blended into a crop of an image without faces from FOLDER, many of them degraded (sunglasses, blur, roll, half hidden, dark, noise,
 small); crops without a face and photographic negatives are added. The regression is fitted on half of the groups and tested on the other half. The printed weights go into
 nbs/library/inference/confidence.ipynb; a second run then measures them on the test half. No image is kept.
 """
@@ -123,6 +123,7 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", required=True)
     parser.add_argument("--backgrounds", type=Path, required=True)
     parser.add_argument("--faces", type=int, default=1600, help="of all sets together")
+    parser.add_argument("--passes", type=int, default=1, help="scenes of each face, with other degradations and backgrounds")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     files = sorted(path for path in options.backgrounds.iterdir() if path.suffix.lower() in IMAGE_ENDINGS)
@@ -132,9 +133,10 @@ def main() -> None:
         chosen = faces[rng.permutation(len(faces))[:options.faces // len(sets)]]
         odd = np.array([number_of % 2 for number_of in np.unique(chosen.group, return_inverse=True)[1]], bool)
         for name, part, shown in (("fit", ~odd, backgrounds[::2]), ("test", odd, backgrounds[1::2])):  # other faces and other backgrounds
-            found, seen = collect(chosen[np.flatnonzero(part)], shown, seed=number)
-            rows[name] += found
-            scenes_of[name] += seen
+            for turn in range(options.passes):
+                found, seen = collect(chosen[np.flatnonzero(part)], shown, seed=number + 1_000 * turn)
+                rows[name] += found
+                scenes_of[name] += seen
     names = [name for name in CONFIDENCE_WEIGHTS if name != "bias"]
     values, right = table(rows["fit"], names)
     model = LogisticRegression(C=10.0, max_iter=2000).fit(values, right)
@@ -147,7 +149,7 @@ def main() -> None:
               "brier_test": round(float(np.mean((confidence - right) ** 2)), 4), "reliability_test": reliability(confidence, right),
               "by_kind_test": summary(scenes_of["test"])}
     names = [Path(path).name for path in options.data]
-    write_measurement(options.out, record, f"python recipes/default/confidence.py --data {' '.join(names)} --backgrounds FOLDER --faces {options.faces}",
+    write_measurement(options.out, record, f"python recipes/default/confidence.py --data {' '.join(names)} --backgrounds FOLDER --faces {options.faces} --passes {options.passes}",
                       {"name": "+".join(names), "sha256": {name: hash_file(path) for name, path in zip(names, options.data)}})
     for name in ("weights_fitted_again", "brier_test", "reliability_test", "by_kind_test", "usual_shift_px"):
         print(name, *(record[name] if isinstance(record[name], list) else [record[name]]), sep="\n  ")

@@ -1,4 +1,4 @@
-"""Train a candidate for the next version of the shipped model from scratch.
+"""Train the shipped model from scratch.
 
 python recipes/default/train.py --photographs helen_afw_96.npz lfpw_train_96.npz --portraits scut_fbp5500_96.npz --web mtfl_96.npz --frames youtube_faces_96.npz --out runs/default [--save FILE]
 

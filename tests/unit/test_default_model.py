@@ -7,12 +7,17 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from scripts import load_script
 
+from facekp.experiments.measurement import read_measurement
 from facekp.experiments.results import read_study
 from facekp.faces import concatenate
+from facekp.files import hash_file
+from facekp.inference.confidence import USUAL_SIGMA
+from facekp.inference.session import DEFAULT_MODEL
 from facekp.synthetic.renderer import synthetic_faces
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -437,5 +442,71 @@ def test_conditions_compare_errors_with_the_sigma_of_each_point(script, monkeypa
     sigma = np.full(faces.points.shape[:2], 2.0)
     near, far = (conditions.describe(faces.points + np.float32(shift), sigma, faces) for shift in (1, 3))
     assert (near["within_1_sigma"], near["within_2_sigma"], far["within_1_sigma"], far["within_2_sigma"]) == (1, 1, 0, 1)
-    assert np.isclose(near["rmse"], 1) and np.isclose(far["rmse"], 3) and far["sigma"] == 2
+    assert np.isclose(near["rmse"], 1) and np.isclose(far["rmse"], 3)
+    assert conditions.describe_sigma(np.concatenate([sigma, 2 * sigma]), 3.0, np.full(15, 1.5)) == {"images": 12, "sigma": float(np.sqrt(10)), "flagged": 0.5, "hidden_part": 0.5}
     assert np.array_equal(conditions.degrade_all(faces, "none"), faces.images) and np.array_equal(conditions.degrade_all(faces, "noise"), conditions.degrade_all(faces, "noise"))
+
+
+def test_the_usual_sigma_of_the_package_is_that_of_the_shipped_model():
+    record = read_measurement(ROOT / "results" / "deploy" / "conditions.json")
+    shipped, = (name for name, digest in record["models"].items() if digest == hash_file(DEFAULT_MODEL))
+    assert record["usual_sigma"][shipped] == USUAL_SIGMA.tolist()
+
+
+def test_images_that_are_no_face_are_counted_as_flagged_and_have_no_error(script, tmp_path):
+    conditions = load_script("recipes/default/conditions.py")
+    faces = synthetic_faces(6, seed=5, workers=1)
+    faces = replace(faces, points=np.array(faces.truth), truth=None)
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(tmp_path / name), np.random.default_rng(0).integers(0, 255, (120, 90), np.uint8))
+    crops = conditions.faceless_crops(tmp_path)
+    assert crops.shape == (2 * conditions.CROPS, 96, 96)
+
+    class Sure:
+        "A model whose sigma is small on the faces alone."
+
+        def predict(self, images):
+            known = np.array([any(np.array_equal(image, face) for face in faces.images) for image in images])
+            return np.zeros((len(images), 15, 2), np.float32), np.where(known, 1.0, 9.0)[:, None] * np.ones(15)
+
+    results, usual = conditions.measure(Sure(), faces, crops)
+    assert results["none"]["flagged"] == 0 and {results[kind]["flagged"] for kind in ("negative", "upside_down", "no_face", "noise")} == {1.0}
+    assert "rmse" not in results["negative"] and results["no_face"]["images"] == len(crops) and "no_face" not in conditions.measure(Sure(), faces)[0]
+    assert np.array_equal(usual, np.ones(15)) and results["none"]["hidden_part"] == 0 and results["no_face"]["hidden_part"] == 1
+    (tmp_path / "notes.txt").write_text("no image")
+    with pytest.raises(conditions.UserError, match="notes.txt"):
+        conditions.faceless_crops(tmp_path)
+
+
+def test_averaging_over_crops_transforms_the_points_back(script):
+    limits = load_script("recipes/default/limits.py")
+    images = synthetic_faces(3, seed=5, workers=1).images
+
+    def brightest(images):
+        "Return the brightest pixel as every keypoint."
+        places = np.array([np.unravel_index(image.argmax(), image.shape)[::-1] for image in images])
+        return np.repeat(places[:, None], 15, axis=1)
+
+    images = np.zeros_like(images)
+    images[:, 40, 60] = images[:, 39:42, 59:62] = 200
+    images[:, 40, 60] = 255
+    assert np.abs(limits.mean_over_crops(brightest, images) - [60, 40]).max() < 1
+
+
+def test_errors_are_divided_into_brow_ends_and_other_keypoints(script, synthetic):
+    limits = load_script("recipes/default/limits.py")
+    faces = replace(synthetic, points=np.nan_to_num(synthetic.points), truth=None)
+    points = faces.points.copy()
+    points[:, limits.BROWS] += 3
+    row, = limits.describe({"shifted": points}, faces)
+    assert len(limits.BROWS) == 4 and np.isclose(row["brow_ends"], 3) and row["other_keypoints"] == 0 and np.isclose(row["rmse"], 3 * np.sqrt(4 / 15))
+
+
+def test_the_errors_of_two_models_and_labels_follow_from_their_differences(script):
+    limits, rng = load_script("recipes/default/limits.py"), np.random.default_rng(0)
+    truth = rng.uniform(0, 96, (2_000, 15, 2))
+    network, mediapipe, labels = (truth + rng.normal(0, size, truth.shape) for size in (0.4, 0.7, 1.1))
+    labels[:10, 3] = np.nan
+    errors = limits.split_error(network, mediapipe, labels)
+    assert np.allclose([errors["error_of_network"], errors["error_of_mediapipe"], errors["error_of_labels"]], [0.4, 0.7, 1.1], atol=0.02)
+    assert np.isclose(errors["network_against_labels"], np.hypot(0.4, 1.1), atol=0.02) and limits.split_error(labels, mediapipe, labels)["error_of_labels"] == 0

@@ -389,7 +389,7 @@ def test_the_shipped_models_keep_the_contract_and_are_small():
     notes = session.get_modelmeta().custom_metadata_map
     assert {"name", "version", "data", "license"} <= set(notes)
     assert open_session(DETECTOR_FILE).get_modelmeta().custom_metadata_map["license"] == "Apache-2.0"
-    assert DEFAULT_MODEL.stat().st_size <= 1_500_000 and DETECTOR_FILE.stat().st_size <= 300_000
+    assert DEFAULT_MODEL.stat().st_size <= 1_000_000 and DETECTOR_FILE.stat().st_size <= 300_000
     points, sigma = load_keypoint_model().predict(FACES.images)
     assert np.sqrt(np.mean((points - FACES.points) ** 2)) < 3 and 0.2 < sigma.mean() < 4
 
