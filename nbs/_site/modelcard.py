@@ -263,7 +263,7 @@ def _conditions(record: dict) -> list[str]:
     "Return error and sigma on degraded faces, and how often images without a usable face are flagged."
     if not record:
         return []
-    rows = [{"condition": CONDITIONS[kind], "model": model.removesuffix(".onnx"), **{key: values[key] for key in CONDITION_KEYS if key in values}}
+    rows = [{"condition": CONDITIONS[kind], "model": _words(model.removesuffix(".onnx")), **{key: values[key] for key in CONDITION_KEYS if key in values}}
             for kind in CONDITIONS for model, by_kind in record["conditions"].items() if (values := by_kind.get(kind))]
     return ["## Degraded faces", "", f"{record['data']['faces']} test photographs of LFPW, on which neither version was trained, degraded in six ways, and images that are no usable face: upside-down faces, negatives, and crops "
             f"of {record['faceless_images']} images without a face. Hidden points count too. A face is flagged if its mean sigma is larger than that of 95% of the unchanged faces; it seems to have a hidden part if at least four keypoints are much less certain than usual (`facekp.inference.confidence.has_hidden_part`).", "",
