@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 
 from lessons import ROOT, page_about
-from record_words import PARTS, in_terms
+from record_words import CONDITIONS, PARTS, in_terms
 from tables import text_table
 
 from facekp.errors import UserError
@@ -36,8 +36,6 @@ SETTINGS = {"warp": "largest local warp, px", "occluded": "share of the strong c
 COUNTS = {"n_train": "training photographs", "n_validation": "validation photographs", "n_test": "test photographs", "n_with_copies": "images with all augmented copies"}
 SOURCES = {"photographs": "photographs in the final stage (training and validation)", "portraits": "portraits", "web": "soft web photographs", "frames": "video frames", "synthetic": "synthetic faces"}
 CHART_COLORS = {"#0072b2": "var(--bar)", "#202020": "currentColor", "#c9d3da": "var(--line)"}  # drawn colour: colour of the page, light or dark
-CONDITIONS = {"none": "unchanged", "sunglasses": "sunglasses", "mask": "mask over mouth and nose", "blur": "strong blur", "hidden": "half hidden", "dark": "low light", "noise": "noise",
-              "negative": "negative (black and white exchanged)", "upside_down": "upside down", "no_face": "no face"}
 CONDITION_KEYS = ("rmse", "interval", "sigma", "within_1_sigma", "within_2_sigma", "flagged", "hidden_part", "images")
 GROUPINGS = {"source": "By source", "turn": "By head turn", "brightness": "By brightness", "keypoint": "By keypoint"}
 
@@ -317,7 +315,7 @@ def card_page() -> str:
     if pairs:
         lines += ["## Calibration of sigma", "", "Sigma is computed from the width of a keypoint's heatmap with two coefficients per keypoint, fitted on the test set by cross-validation: the sigma of each face comes from "
                   "coefficients fitted on the others. Keypoints are sorted by sigma and divided into groups of equal size.", "", *calibration_chart(pairs)]
-        within = [(calibration.get(f"within_{name}"), share) for name, share in (("1_spread", "68%"), ("2_spreads", "95%"))]
+        within = [(calibration.get(f"within_{name}"), share) for name, share in (("1_sigma", "68%"), ("2_sigma", "95%"))]
         if all(_number(value) for value, _ in within):
             lines += [f"{within[0][0]:.0%} of the coordinates are within one sigma and {within[1][0]:.0%} within two; for normally distributed errors it would be "
                       f"{within[0][1]} and {within[1][1]}.", ""]

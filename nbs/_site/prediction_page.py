@@ -5,7 +5,7 @@ import json
 from lessons import ROOT
 from modelcard import read_record, table
 from prediction_goals import Records, goal_rows, tried_lines
-from record_words import in_terms
+from record_words import CONDITIONS, in_terms
 
 FOLDER = ROOT / "results" / "prediction"
 PHOTOS = {"photos.json": "Photographs with their own landmarks", "photos_composed.json": "Real faces blended into images without faces", "photos_synthetic.json": "Synthetic faces in images without faces"}
@@ -119,9 +119,8 @@ def uses_lines(record: dict) -> list[str]:
 
 def confidence_lines(record: dict) -> list[str]:
     "Return the section on the reliability of confidence and on degraded photographs."
-    words = {"none": "unchanged", "hidden": "half hidden", "small": "small face", "dark": "low light", "negative": "negative image"}
     reliability = [{"share with a small error" if key == "right" else key: value for key, value in row.items()} for row in record["reliability_test"]]
-    kinds = [{"kind": words.get(kind, kind), **values} for kind, values in record.get("by_kind_test", {}).items()]
+    kinds = [{"kind": CONDITIONS.get(kind, kind), **values} for kind, values in record.get("by_kind_test", {}).items()]
     return ["## Confidence", "", f"{in_terms(record['what'])}.", "", *table(reliability, "confidence from", "Reliability of confidence"), *table(kinds, "kind", "Degraded images"), *_made(record)]
 
 

@@ -25,6 +25,9 @@ TERMS = {  # longer texts first: each is replaced where it occurs
     "since it let all of 168 and 745 candidates pass": "since it accepted all of 168 and 745 candidates",
     "all faces that MediaPipe finds; the model has seen none": "all faces that MediaPipe finds. The model was not trained on them",
 }
+CONDITIONS = {  # ways in which a face is degraded, and images to reject, by their names in recipes/default/
+    "none": "unchanged", "sunglasses": "sunglasses", "mask": "mask over mouth and nose", "blur": "strong blur", "hidden": "half hidden", "dark": "low light", "noise": "noise", "small": "small face",
+    "roll": "rolled", "negative": "negative", "upside_down": "upside down", "no_face": "no face"}
 PARTS = {  # parts of the recipe, by their names in recipes/default/train.py
     "mediapipe": "blending labels with MediaPipe predictions", "second_file": "photographs of LFPW", "portraits": "portraits of SCUT-FBP5500", "web": "web photographs of MTFL", "frames": "video frames of YouTube Faces", "synthetic": "synthetic faces",
     "strong": "strong augmentation (replaced by the plain recipe of unit 7)", "plain": "the plain recipe's share of the copies", "warp": "local warps", "occlusion": "occluding patches", "degraded": "degraded copies (sunglasses, masks, blur, hidden halves, darkness, noise)",

@@ -11,19 +11,18 @@ for the shipped model, this median is USUAL_SIGMA in nbs/library/inference/confi
 import argparse
 from pathlib import Path
 
-import cv2
 import numpy as np
 from degrade import KINDS, degrade
 
 from facekp.data.npz import load_npz
-from facekp.errors import UserError
 from facekp.evaluation import evaluate_points
 from facekp.experiments.measurement import write_measurement
 from facekp.faces import Faces, hash_faces
 from facekp.files import hash_file
+from facekp.geometry import Crop, crop_image
+from facekp.images import read_image
 from facekp.inference.confidence import HIDDEN_POINTS, HIDDEN_RATIO
 from facekp.inference.keypoint_model import load_keypoint_model
-from facekp.keypoints import IMAGE_SIZE
 
 CROPS, SMALLEST = 40, 48  # crops per image without a face, and the side of the smallest in pixels
 PASSED = 0.95  # share of the faces as they are that are not flagged
@@ -35,15 +34,13 @@ def degrade_all(faces: Faces, kind: str) -> np.ndarray:
 
 
 def faceless_crops(folder: Path) -> np.ndarray:
-    "Return random square crops of all images of a folder, resized to the size of a face."
+    "Return random square crops of all images of a folder, as large as a face."
     rng, crops = np.random.default_rng(0), []
     for file in sorted(folder.iterdir()):
-        image = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
-        if image is None:
-            raise UserError(f"{file}: not an image that OpenCV can read; remove it from the folder")
-        for side in rng.integers(SMALLEST, max(SMALLEST + 1, int(min(image.shape) / 1.2)), CROPS):
-            top, left = (int(rng.integers(0, length - side + 1)) for length in image.shape)
-            crops.append(cv2.resize(image[top:top + side, left:left + side], (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_AREA))
+        image = read_image(file, grey=True)
+        height, width = image.shape
+        for side in rng.integers(SMALLEST, max(SMALLEST + 1, int(min(height, width) / 1.2)), CROPS):
+            crops.append(crop_image(image, Crop((rng.uniform(side / 2, width - side / 2), rng.uniform(side / 2, height - side / 2)), float(side))))
     return np.stack(crops)
 
 

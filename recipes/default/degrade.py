@@ -1,6 +1,6 @@
 """Degrade faces: sunglasses, a mask over mouth and nose, blur, a hidden half, darkness and noise.
 
-train.py trains on degraded copies, ship.py measures error and sigma on them, and confidence.py and studies/robustness.py look for degraded faces in images.
+train.py trains on degraded copies, conditions.py measures error and sigma on them, and confidence.py and studies/robustness.py look for degraded faces in images.
 """
 
 import cv2

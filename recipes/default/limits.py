@@ -70,8 +70,8 @@ def main() -> None:
     parser.add_argument("--model", default="again-seed0.keras", help="file in this folder: the model before the final stage")
     parser.add_argument("--independent", type=Path, metavar="MODEL.keras", help="a network trained without MediaPipe predictions, before its final stage")
     parser.add_argument("--save", type=Path, default=Path("results/deploy/limits.json"))
+    parser.set_defaults(portraits=None, web=None, frames=None, mediapipe="runs/mediapipe/bin/python")  # as in train.py, for mediapipe_for
     options = parser.parse_args()
-    options.portraits = options.web = options.frames = options.mediapipe = None  # for mediapipe_for: only the photographs
     started = time.perf_counter()
     train, validation, _ = split_photographs(options.photographs)
     model = load_model(options.out / options.model)

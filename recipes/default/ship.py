@@ -102,7 +102,7 @@ def find_calibration(model, faces, weights: str) -> dict:
     apart = np.abs(error[known]) / sigma[known][:, None]
     return {"a": numbers[:, 0].tolist(), "b": numbers[:, 1].tolist(), "each_keypoint_its_own": bool(own), **kinds[own],
             "log_likelihood_common": kinds[False]["log_likelihood"], "log_likelihood_constant": -float(np.log(constant) + 0.5),
-            "within_1_spread": float(np.mean(apart < 1)), "within_2_spreads": float(np.mean(apart < 2)),
+            "within_1_sigma": float(np.mean(apart < 1)), "within_2_sigma": float(np.mean(apart < 2)),
             "rank_correlation": float(np.corrcoef(np.argsort(np.argsort(sigma[known])), np.argsort(np.argsort(squared[known])))[0, 1]),
             "faces": len(faces), "data": {"name": faces.name, "sha256": hash_faces(faces), "faces": len(faces)}}
 
@@ -159,7 +159,7 @@ def main() -> None:
     for tenth in calibration["tenths"]:
         print(f"  sigma {tenth['predicted']:.2f} px: actual error {tenth['real']:.2f} px")
     print(f"{scores['rmse']:.4f} px on {len(faces)} faces ({kept['rmse']:.4f} in Keras), sigma {sigma.mean():.2f} px in the mean, "
-          f"{calibration['within_1_spread']:.0%} of coordinates within one sigma, {calibration['within_2_spreads']:.0%} within two; wrote {options.record}")
+          f"{calibration['within_1_sigma']:.0%} of coordinates within one sigma, {calibration['within_2_sigma']:.0%} within two; wrote {options.record}")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from scripts import load_script
 
+from facekp.errors import UserError
 from facekp.experiments.measurement import read_measurement
 from facekp.experiments.results import read_study
 from facekp.faces import concatenate
@@ -474,7 +475,7 @@ def test_images_that_are_no_face_are_counted_as_flagged_and_have_no_error(script
     assert "rmse" not in results["negative"] and results["no_face"]["images"] == len(crops) and "no_face" not in conditions.measure(Sure(), faces)[0]
     assert np.array_equal(usual, np.ones(15)) and results["none"]["hidden_part"] == 0 and results["no_face"]["hidden_part"] == 1
     (tmp_path / "notes.txt").write_text("no image")
-    with pytest.raises(conditions.UserError, match="notes.txt"):
+    with pytest.raises(UserError, match="notes.txt"):
         conditions.faceless_crops(tmp_path)
 
 
