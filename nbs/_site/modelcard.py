@@ -9,6 +9,7 @@ import re
 import sys
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lessons import ROOT, page_about
 from record_words import CONDITIONS, PARTS, in_terms
@@ -19,8 +20,11 @@ from facekp.evaluation import METRICS
 from facekp.experiments.measurement import read_measurement
 from facekp.experiments.results import Study, has_study, read_study
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 DEPLOY = ROOT / "results" / "deploy"
-ABLATION = ROOT / "results" / "default_ablation"
+ABLATIONS = (ROOT / "results" / "default_stage_3", ROOT / "results" / "default_ablation")
 COMPLETE = "nothing left out"
 DEFAULT = ROOT / "facekp" / "weights" / "default.onnx"
 OMITTED = ("mse", "accuracy")  # the square of the RMSE, and not a measure of error
@@ -30,7 +34,8 @@ HEADINGS = {"name": "", "nme_own_percent": "NME, %", "nme_common_percent": "NME 
             "milliseconds": "ms per face", "ms_a_face": "ms per face", "milliseconds_a_face": "ms per face", "median_ms": "ms per face, median", "best_ms": "ms per face, best", "load_ms": "ms to load", "load_seconds": "s to load", "n_faces": "faces",
             "largest_difference": "largest difference to Keras, px", "max_difference": "largest difference to Keras, px",
             "largest_difference_px": "largest difference to Keras, px", "rmse_px": "RMSE, px", "mean_difference": "mean difference, px",
-            "error_against_keras": "error against Keras", "sigma": "sigma, px (root mean square)", "within_1_sigma": "within one sigma", "within_2_sigma": "within two sigma", "worse_by": "increase, px", "by_seed": "increase by seed, px"}
+            "error_against_keras": "error against Keras", "sigma": "sigma, px (root mean square)", "within_1_sigma": "within one sigma", "within_2_sigma": "within two sigma", "worse_by": "increase, px", "by_seed": "increase by seed, px", "rmse_degraded": "RMSE of degraded faces, px",
+            "error_of_labels": "error of labels, px", "error_of_model": "error of the model, px", "error_of_second_labels": "error of Kaggle's labels, px", "interval_of_labels": "95% CI", "interval_of_model": "95% CI", "interval_of_second_labels": "95% CI"}
 SETTINGS = {"warp": "largest local warp, px", "occluded": "share of the strong copies that are partly occluded", "plain": "share of the copies of stage 1 by the plain recipe",
             "weight_decay": "weight decay of the convolutions, per step at a learning rate of 1", "dtype": "precision"}
 COUNTS = {"n_train": "training photographs", "n_validation": "validation photographs", "n_test": "test photographs", "n_with_copies": "images with all augmented copies"}
@@ -217,24 +222,32 @@ def _training(default: dict) -> list[str]:
     return lines if len(lines) > 2 else []
 
 
-def _parts(study: Study) -> list[str]:
+def _parts(studies: list[Study]) -> list[str]:
     "Return the ablation: the effect of each part of the recipe in short runs."
     lines: list[str] = []
-    for stages, title, text in (("stage 1", "Stage 1 alone", "One part is left out or replaced, and training ends after stage 1"),
-                                ("all stages", "All stages, shortened", "One of the later parts is left out")):
-        runs = study.runs[study.runs.stages == stages]
-        by_seed = runs.pivot(index="part", columns="seed", values="rmse")
-        if len(by_seed) < 2:
-            continue
-        increase = by_seed - by_seed.loc[COMPLETE]
-        shown = [{"without": PARTS.get(part, part), "rmse": by_seed.loc[part].mean(), "worse_by": f"{increase.loc[part].mean():+.3f}", "by_seed": ", ".join(f"{value:+.3f}" for value in increase.loc[part]),
-                  "images_shown": int(runs.images_shown[runs.part == part].iloc[0])} for part in (COMPLETE, *PARTS) if part in by_seed.index]
-        lines += [f"### {title}", "", f"{text}; {by_seed.shape[1]} seeds.", "", *table(shown, "left out or replaced", title)]
-    missing = [words.partition(",")[0] for part, words in PARTS.items() if part not in set(study.runs.part)]
+    for study in studies:
+        lines += [study.meta["note"], ""] if "note" in study.meta else []
+        for stages, title, text in (("stage 1", "Stage 1 alone", "One part is left out or replaced, and training ends after stage 1"),
+                                    ("stage 3", "Stage 3 alone", "Stage 3 of the present recipe, which continues from the finished stage 2 of version 8; one part of stage 3 is replaced"),
+                                    ("all stages", "All stages, shortened", "One of the later parts is left out")):
+            lines += _ablation_table(study.runs[study.runs.stages == stages], title, text)
+    missing = [words.partition(",")[0] for part, words in PARTS.items() if not any(part in set(study.runs.part) for study in studies)]
     return ["## Ablation", "",
             "Each row is a separate training run, scored on the validation set: the increase in RMSE is what the part is worth. These runs are much shorter than that of the shipped model, and short runs favour "
             "easy training data. Strong augmentation and synthetic faces seem to hurt here, but at full length the network trained with synthetic faces was better than the one without (one seed)."
-            + (f" Not run in this way: {', '.join(missing)}." if missing else "") + (f" {study.meta['note']}" if "note" in study.meta else ""), "", *lines]
+            + (f" Not run in this way: {', '.join(missing)}." if missing else ""), "", *lines]
+
+
+def _ablation_table(runs: "pd.DataFrame", title: str, text: str) -> list[str]:
+    "Return the table of one group of runs; empty without runs to compare."
+    by_seed = runs.pivot(index="part", columns="seed", values="rmse")
+    if len(by_seed) < 2:
+        return []
+    increase = by_seed - by_seed.loc[COMPLETE]
+    degraded = runs.groupby("part").rmse_degraded.mean() if "rmse_degraded" in runs and runs.rmse_degraded.notna().all() else {}
+    shown = [{"without": PARTS.get(part, part), "rmse": by_seed.loc[part].mean(), "worse_by": f"{increase.loc[part].mean():+.3f}", "by_seed": ", ".join(f"{value:+.3f}" for value in increase.loc[part]),
+              **({"rmse_degraded": degraded[part]} if part in degraded else {}), "images_shown": int(runs.images_shown[runs.part == part].iloc[0])} for part in (COMPLETE, *PARTS) if part in by_seed.index]
+    return [f"### {title}", "", f"{text}; {by_seed.shape[1]} seeds.", "", *table(shown, "left out or replaced", title)]
 
 
 def _results(default: dict) -> list[str]:
@@ -276,9 +289,23 @@ def _limits(record: dict) -> list[str]:
             f"{record['data']['faces']} faces. MediaPipe's model was trained on other data. Averaging removes errors that differ between crops or between models. "
             "The rest is common to both models, or is disagreement with the annotators. It is largest at the ends of the brows.", "", *table([{"prediction": row["prediction"], **{in_terms(key): value for key, value in row.items() if key != "prediction"}}
             for row in record["predictions"]], "prediction", "What limits the error"),
-            "How far the labels themselves are off follows from three differences (network and labels, MediaPipe and labels, network and MediaPipe), if the three errors are independent. They are not quite: the network was trained "
-            "on labels blended with MediaPipe's predictions, and both models fail on the same hard images. Both facts make the estimate for the labels too large. An error against these labels cannot fall below the random part of their own error.", "",
-            *table(record["errors"], "source", "Errors of labels and models, estimated, in pixels"), f"Made by `{record['command']}`.", ""]
+            *_label_errors(record), f"Made by `{record['command']}`.", ""]
+
+
+def _label_errors(record: dict) -> list[str]:
+    "Return how far the labels themselves are off, as estimated with a third set of points."
+    lines = ["How far are the labels themselves off? Compare three sets of points of the same faces: labels, predictions, and points by another annotator or model. If their errors are independent, the errors follow from the "
+             "three mean squared differences.", ""]
+    if record.get("annotators"):
+        network = record["annotators"][0]
+        share = network["error_of_labels"] ** 2 / (network["error_of_labels"] ** 2 + network["error_of_model"] ** 2)
+        rows = [{"model": row["model"], "faces": row["faces"], **{key: value for who in ("labels", "model", "second_labels") for key, value in ((f"error_of_{who}", row[f"error_of_{who}"]), (f"interval_of_{who}", row[f"interval_of_{who}"]))}}
+                for row in record["annotators"]]
+        lines += [f"Kaggle's annotators also labelled {network['faces']} of these photographs of LFPW. Their labels are the third set of this table. The two crops of a photograph differ, so the shift, rotation and scale of each face are left out. "
+                  f"About {share:.0%} of the network's squared error comes from the labels; a perfect network would still have that part.", "",
+                  *table([{in_terms(key): value for key, value in row.items()} for row in rows], "model", "Errors of labels, models and Kaggle's labels, estimated, in pixels")]
+    return lines + ["In the next table, MediaPipe's predictions are the third set. Their errors are not independent of the network's, which was trained on labels blended with them, so this estimate for the labels is too large.", "",
+                    *table(record["errors"], "source", "Errors of labels and models, estimated with MediaPipe, in pixels")]
 
 
 def card_page() -> str:
@@ -308,8 +335,8 @@ def card_page() -> str:
               *([f"In numbers: {', '.join(counts)}.", ""] if counts else []),
               "**Split.** A photograph and its near duplicates are in the same set: a fifth of the photographs of HELEN and AFW and an eighth of those of LFPW form the test set, and 15% of the others the validation set"
               + (f" (`{data['split'].partition(': ')[2].partition(':')[0]}`)" if isinstance(data.get("split"), str) else "")
-              + ". Hyperparameters were chosen on the validation set. The test set measured this model once, after training. Before, it had measured a shorter run of the same recipe, and its photographs of HELEN and AFW "
-              "earlier versions and the networks of the comparison. It also calibrates sigma and appears in the tables below. Portraits, web photographs and video frames are used for training only; near duplicates of test photographs were removed from them.", ""]
+              + ". Hyperparameters were chosen on the validation set. The test set measured this model once, after training. Before, it had measured a shorter run of the same recipe, and after it another run, which is not shipped. Its photographs of HELEN and AFW "
+              "have also measured earlier versions and the networks of the comparison. It also calibrates sigma and appears in the tables below. Portraits, web photographs and video frames are used for training only; near duplicates of test photographs were removed from them.", ""]
     lines += [*_results(default), *_limits(read_record(DEPLOY / "limits.json"))]
     pairs = calibration_pairs(calibration)
     if pairs:
@@ -333,7 +360,7 @@ def card_page() -> str:
               "- The keypoints follow the annotation convention of 300-W under Kaggle's names. Kaggle's labels follow others, so no number here can be compared with its leaderboard.",
               "- Sigma is calibrated on faces like these; on other images it may be wrong.", ""]
     lines += _training(default)
-    lines += _parts(read_study(ABLATION)) if has_study(ABLATION) else []
+    lines += _parts([read_study(folder) for folder in ABLATIONS if has_study(folder)]) if any(map(has_study, ABLATIONS)) else []
     lines += [f"[Unit 12]({lesson}.ipynb) shows how faces are cropped from a photo and how results are used." if lesson else "", ""]
     return "\n".join(lines)
 

@@ -30,7 +30,9 @@ CONDITIONS = {  # ways in which a face is degraded, and images to reject, by the
     "roll": "rolled", "negative": "negative", "upside_down": "upside down", "no_face": "no face"}
 PARTS = {  # parts of the recipe, by their names in recipes/default/train.py
     "mediapipe": "blending labels with MediaPipe predictions", "second_file": "photographs of LFPW", "portraits": "portraits of SCUT-FBP5500", "web": "web photographs of MTFL", "frames": "video frames of YouTube Faces", "synthetic": "synthetic faces",
-    "strong": "strong augmentation (replaced by the plain recipe of unit 7)", "plain": "the plain recipe's share of the copies", "warp": "local warps", "occlusion": "occluding patches", "degraded": "degraded copies (sunglasses, masks, blur, hidden halves, darkness, noise)",
+    "strong": "strong augmentation (replaced by the plain recipe of unit 7)", "plain": "the plain recipe's share of the copies", "warp": "local warps", "occlusion": "occluding patches", "unblended": "stage 3 (mostly photographs, unblended labels), so fewer images are shown", "blended_stage_3": "unblended labels in stage 3 (replaced by blended ones)", "mixed_stage_3": "mostly photographs in stage 3 (replaced by the shares of stage 2)",
+    "wider_network": "the network (replaced by that of version 7)", "cubic_copies": "bilinear interpolation of the strong copies (replaced by bicubic)", "more_photographs": "the share of photographs in stage 1 (two thirds)", "early_synthetic": "stage 1 without synthetic faces (an eighth of the copies are synthetic)",
+    "degraded": "degraded copies (sunglasses, masks, blur, hidden halves, darkness, noise)",
     "outlier_removal": "dropping frames whose label and MediaPipe prediction differ most", "bias_correction": "correcting the constant offset of the labels", "mae": "absolute error (replaced by squared error)",
     "weight_decay": "weight decay", "window": "cropping to the window (replaced by the whole crop)", "wing": "absolute error (replaced by wing loss)",
     "coordinates": "heatmaps and absolute error (replaced by coordinate bins and cross-entropy)",

@@ -10,14 +10,16 @@ python recipes/default/train.py --photographs helen_afw_96.npz lfpw_train_96.npz
 4. Remove the horizontal bias of the labels of the photographs, which mirror images reveal: mirrored copies have the opposite bias, and a network cannot fit both.
 5. Train the small network on augmented copies of all sources (facekp.augment.strong_recipe, and the milder copies of facekp.augment_bulk); the best weights are chosen on the validation set. Continue
    with new copies, some of which are degraded (degrade.py): sunglasses, masks, blur, hidden halves, darkness and noise.
-6. Continue with all photographs except the test set and with synthetic faces, with milder copies that are not mirrored and labels with their original bias.
-7. Score the result once on the test set.
+6. Continue mostly with photographs, and with their labels as they are, so that the network does not learn to repeat MediaPipe's errors.
+7. Continue shortly with all photographs except the test set and with synthetic faces, with copies that are not mirrored and labels with their original bias, which the network has to learn again. A longer stage with
+milder copies made the error on the validation set larger (trained without its faces).
+8. Score the result once on the test set.
 
 The test set contains a fifth of the first file of photographs (the groups that measured the earlier versions) and an eighth of the second. Near duplicates of its faces, and of those of the
 validation set, are removed from all training faces. The network sees the window of a face that contains its keypoints, enlarged (facekp.models.layers.CLOSE_WINDOW): it is trained on copies
 of this window, and the enlargement becomes its first layer afterwards. An interrupted run continues from its last state.
 `--network teacher` trains the large network of teacher.py instead, whose predictions for the copies `--teacher` blends into their labels in step 5.
-For the ablation, `--without` omits a part and `--instead` replaces one. Then, and with `--ablation`, step 6 uses the photographs of step 5 only, and the result is scored on the validation
+For the ablation, `--without` omits a part and `--instead` replaces one. Then, and with `--ablation`, step 7 uses the photographs of step 5 only, and the result is scored on the validation
 set. Needs: make dev
 """
 import argparse
@@ -62,9 +64,11 @@ from facekp.training.loop import fit
 from facekp.training.losses import masked_mae, masked_mse
 from facekp.training.seeds import set_seeds
 
-FINAL_PARTS = ("synthetic", "degraded", "final_stage")  # parts of the later stages, which do not change the first one
+STAGES = ("first", "again", "unblended", "final")
+FIRST_CHANGED = {"degraded": "again", "unblended": "unblended", "blended_stage_3": "unblended", "mixed_stage_3": "unblended", "synthetic": "final", "final_stage": "final"}  # parts that do not change the earlier stages
+FINAL_PARTS = ("synthetic", "degraded", "unblended", "final_stage")  # parts that are left out of a run of all stages
 OTHER_SOURCES = ("portraits", "web", "frames")  # faces with labels in other conventions than that of the photographs
-PARTS = ("mediapipe", "second_file", *OTHER_SOURCES, "synthetic", "strong", "plain", "warp", "occlusion", "degraded", "outlier_removal", "bias_correction", "mae", "weight_decay", "window", "final_stage")
+PARTS = ("mediapipe", "second_file", *OTHER_SOURCES, "synthetic", "strong", "plain", "warp", "occlusion", "degraded", "unblended", "outlier_removal", "bias_correction", "mae", "weight_decay", "window", "final_stage")
 TEST_SHARES, VALIDATION_SHARE = (0.2, 0.125), 0.15  # of the first and the second file of photographs; of their other faces
 NETWORK = {"filters": (48, 80, 128, 112), "blocks": 1}  # of build_compact: 0.90 million parameters, two thirds of version 7
 WARP = 2.0  # px, maximal standard deviation of the local warp's control points
@@ -76,9 +80,11 @@ OUTLIER_SHARE = 0.03  # share of the faces of the other sources that are left ou
 # Budget of each stage: augmented copies, images shown, initial learning rate of Adam, share of mirrored copies, factor on WARP and OCCLUDED, and share of degraded copies of those by strong_recipe
 FIRST = {"copies": {"photographs": 150_000, "portraits": 54_000, "web": 36_000, "frames": 60_000}, "images": 720_000, "learning_rate": 4e-3, "mirrored": 0.5, "strength": 1.0, "degraded": 0.0}
 AGAIN = {**FIRST, "images": 1_440_000, "learning_rate": 3e-3, "degraded": 0.15}
-FINAL = {"copies": {"photographs": 50_000, "portraits": 9_000, "web": 4_500, "frames": 9_000, "synthetic": 9_000}, "images": 81_000, "learning_rate": 1.5e-3, "mirrored": 0.0, "strength": 0.5, "degraded": 0.05}
-TITLES = {"first": "stage 1", "again": "stage 2", "final": "final stage"}
-INSTEAD = ("wing", "coordinates")  # of alternatives.py
+UNBLENDED = {**AGAIN, "copies": {"photographs": 160_000, "portraits": 14_400, "web": 9_600, "frames": 16_000}, "images": 200_000, "learning_rate": 1.5e-3}
+FINAL = {"copies": {"photographs": 30_000, "portraits": 1_500, "web": 1_000, "frames": 1_500, "synthetic": 2_000}, "images": 36_000, "learning_rate": 5e-4, "mirrored": 0.0, "strength": 1.0, "degraded": 0.15}
+TITLES = {"first": "stage 1", "again": "stage 2", "unblended": "stage 3", "final": "final stage"}
+INSTEAD = ("wing", "coordinates", "wider_network", "cubic_copies", "more_photographs", "early_synthetic", "blended_stage_3", "mixed_stage_3")  # see alternatives.py
+MORE_PHOTOGRAPHS, EARLY_SYNTHETIC = 2.0, 43_000  # factor on the copies of photographs in the first stage, and copies of synthetic faces
 WEIGHT_DECAY = 0.02  # weight decay of convolutions, per step at a learning rate of 1
 CHUNK = 2_000  # copies per job of a process
 DARKEST = 8  # smallest maximum of the grey values of a copy
@@ -122,17 +128,21 @@ def make_fast(model: keras.Model, dtype: str) -> keras.Model:
     return fast
 
 
-def copy_chunk(faces: Faces, seed: int, window: tuple, strengths: dict) -> Faces:
+def copy_chunk(faces: Faces, seed: int, window: tuple, strengths: dict, cubic: bool) -> Faces:
     "Return one copy of each face by `strong_recipe`, cropped to a window and enlarged, without those that turned black."
     cv2.setNumThreads(1)  # images this small do not benefit from a second thread
     recipe = strong_recipe(seed, **strengths)
+    if cubic:
+        from alternatives import make_cubic  # here, because worker processes import what this function refers to
+
+        recipe = make_cubic(recipe)
     copies = [apply_recipe(recipe, image, points) for image, points in zip(faces.images, faces.points)]
     images, points = (np.stack(arrays) for arrays in zip(*copies))
     copied = enlarge(replace(faces, images=images, points=points, truth=None), window)
     return copied[copied.images.max(axis=(1, 2)) >= DARKEST]
 
 
-def strong_copies(faces: Faces, count: int, seed: int, window: tuple = FULL_WINDOW, degraded: float = 0.0, **strengths) -> Faces:
+def strong_copies(faces: Faces, count: int, seed: int, window: tuple = FULL_WINDOW, degraded: float = 0.0, cubic: bool = False, **strengths) -> Faces:
     """Make strongly augmented copies on all cores, with each face used equally often (or once more); a few dark ones may be missing.
 
     `degraded` is the share of degraded faces; `strengths` is passed to `strong_recipe`."""
@@ -143,7 +153,7 @@ def strong_copies(faces: Faces, count: int, seed: int, window: tuple = FULL_WIND
         part, chunk_seed = faces[rows[start:start + CHUNK]], 1_000 * seed + start // CHUNK
         return replace(part, images=degrade_some(part.images, part.points, degraded, chunk_seed)), chunk_seed
 
-    jobs = (joblib.delayed(copy_chunk)(*chunk_from(start), window, strengths) for start in range(0, count, CHUNK))
+    jobs = (joblib.delayed(copy_chunk)(*chunk_from(start), window, strengths, cubic) for start in range(0, count, CHUNK))
     return concatenate(joblib.Parallel(n_jobs=-1, idle_worker_timeout=5)(jobs), faces.name)
 
 
@@ -170,7 +180,8 @@ def build_for(options, window: tuple) -> keras.Model:
     "Build an untrained network for a window of the face."
     if options.network == "teacher":
         return build_teacher(window, options.weights)
-    return build_coordinates(window) if "coordinates" in options.instead else build_compact(window, **NETWORK)
+    network = {} if "wider_network" in options.instead else NETWORK
+    return build_coordinates(window, **network) if "coordinates" in options.instead else build_compact(window, **network)
 
 
 def with_window(model: keras.Model, other: keras.Model) -> keras.Model:
@@ -272,10 +283,12 @@ def mediapipe_for(options, faces: Faces) -> np.ndarray:
     return np.stack([files[name][int(row)] for name, row in zip(names, rows)])
 
 
-def collect(options, photographs: Faces, others: dict[str, Faces]) -> tuple[dict[str, Faces], Ridge]:
-    "Return all training faces before augmentation, with labels in the convention of the photographs, and the ridge regression."
+def collect(options, photographs: Faces, others: dict[str, Faces], blended: bool = True) -> tuple[dict[str, Faces], Ridge]:
+    """Return all training faces before augmentation, with labels in the convention of the photographs, and the ridge regression.
+
+    The labels of the photographs are blended with the predictions of the regression only if `blended` is true."""
     ridge, predictions = fit_ridge(photographs, mediapipe_for(options, photographs))
-    shares = dict.fromkeys(SHARES, 0.0) if "mediapipe" in options.without else SHARES
+    shares = dict.fromkeys(SHARES, 0.0) if "mediapipe" in options.without else SHARES if blended else SHARES | {"photographs": 0.0}
     parts = {"photographs": blend_labels(photographs, predictions, shares["photographs"])}
     for name, faces in others.items():
         predictions = ridge.predict(mediapipe_for(options, faces)).reshape(-1, len(KEYPOINTS), 2)
@@ -295,7 +308,8 @@ def augmented_copies(options, parts: dict[str, Faces], seed: int, budget: dict) 
     "Return augmented copies of all parts of the training set, cropped to the window and enlarged as the network's first layer does it."
     window = window_of(options)
     strengths = {"warp": 0.0 if "warp" in options.without else WARP * budget["strength"], "covered": 0.0 if "occlusion" in options.without else OCCLUDED * budget["strength"],
-                 "mirrored": budget["mirrored"], "degraded": 0.0 if "degraded" in options.without else budget["degraded"]}
+                 "mirrored": budget["mirrored"], "degraded": 0.0 if "degraded" in options.without else budget["degraded"],
+                 "cubic": "cubic_copies" in options.instead}
     plain = 1.0 if "strong" in options.without else 0.0 if "plain" in options.without else PLAIN_SHARE if budget["mirrored"] else 0.0  # augment_faces mirrors half of its copies
     copied = []
     for place, (name, count) in enumerate(budget["copies"].items()):
@@ -345,7 +359,8 @@ def train_branch(options, model: keras.Model, parts: dict[str, Faces], validatio
 
 def name_of(options, stage: str) -> str:
     "Return the file name of a stage, without extension."
-    return "-".join([stage, *(part for part in options.without if stage != "first" or part not in FINAL_PARTS), *options.instead, f"seed{options.seed}"])
+    changed = (part for part in (*options.without, *options.instead) if STAGES.index(stage) >= STAGES.index(FIRST_CHANGED.get(part, "first")))
+    return "-".join([stage, *changed, f"seed{options.seed}"])
 
 
 def train_stage(options, model: keras.Model, parts: dict[str, Faces], validation: Faces, stage: str, seed: int) -> dict:
@@ -359,19 +374,30 @@ def train_stage(options, model: keras.Model, parts: dict[str, Faces], validation
 
 def budgets_of(options) -> dict[str, dict]:
     "Return the budget of each stage."
-    return {"first": {**FIRST, "images": options.images, "learning_rate": options.learning_rate}, "again": {**AGAIN, "images": options.again_images}, "final": {**FINAL, "images": options.final_images}}
+    copies = dict(FIRST["copies"])
+    if "more_photographs" in options.instead:
+        copies["photographs"] = round(MORE_PHOTOGRAPHS * copies["photographs"])
+    if "early_synthetic" in options.instead:
+        copies["synthetic"] = EARLY_SYNTHETIC
+    return {"first": {**FIRST, "copies": copies, "images": options.images, "learning_rate": options.learning_rate}, "again": {**AGAIN, "images": options.again_images},
+            "unblended": {**UNBLENDED, "images": options.unblended_images, **({"copies": AGAIN["copies"]} if "mixed_stage_3" in options.instead else {})}, "final": {**FINAL, "images": options.final_images}}
 
 
 def train_first_stages(options, train: Faces, others: dict[str, Faces], validation: Faces) -> tuple[keras.Model, list[dict], np.ndarray]:
     "Train the stages with mirrored copies and unbiased labels, the first from scratch; return the network, the stages and the bias that was removed."
     offset = horizontal_bias(train, mediapipe_for(options, train)) if "bias_correction" not in options.without else np.zeros((len(KEYPOINTS), 2), np.float32)
-    parts, _ = collect(options, train, others)
-    parts, validation = {kind: shift_labels(part, -offset) for kind, part in parts.items()}, shift_labels(validation, -offset)
+
+    def shifted(**how) -> dict[str, Faces]:
+        return {kind: shift_labels(part, -offset) for kind, part in collect(options, train, others, **how)[0].items()}
+
+    parts, validation = shifted(), shift_labels(validation, -offset)
     set_seeds(options.seed)
     model = build_for(options, window_of(options))
     stages = [train_stage(options, model, parts, validation, "first", options.seed + 1)]
     if options.again_images:
         stages.append(train_stage(options, model, parts, validation, "again", options.seed + 6))
+    if options.unblended_images and "unblended" not in options.without:
+        stages.append(train_stage(options, model, shifted(blended="blended_stage_3" in options.instead), validation, "unblended", options.seed + 21))
     return model, stages, offset
 
 
@@ -414,6 +440,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--synthetic", type=int, default=2_000, help="number of synthetic faces in the final stage")
     parser.add_argument("--images", type=int, default=FIRST["images"], help="images shown in the first stage")
     parser.add_argument("--again-images", type=int, default=AGAIN["images"], help="images shown in the second stage, 0 to omit it")
+    parser.add_argument("--unblended-images", type=int, default=UNBLENDED["images"], help="images shown in the third stage, 0 to omit it")
     parser.add_argument("--final-images", type=int, default=FINAL["images"], help="images shown in the final stage")
     parser.add_argument("--copies", type=float, default=1.0, help="factor on the numbers of augmented copies in FIRST and FINAL")
     parser.add_argument("--learning-rate", type=float, default=FIRST["learning_rate"], help="initial learning rate of the first stage")
@@ -453,7 +480,7 @@ def describe(options, stages: list[dict], data: dict, scored: Faces, predicted: 
     faces, copies = stages[-1]["faces"], sum(stage["copies"] for stage in stages)
     files = [*options.photographs, *(vars(options)[name] for name in OTHER_SOURCES if vars(options)[name])]
     arguments = [f"--photographs {' '.join(file.name for file in options.photographs)}", *(f"--{name} {vars(options)[name].name}" for name in OTHER_SOURCES if vars(options)[name]),
-                 f"--synthetic {options.synthetic} --images {options.images} --again-images {options.again_images} --final-images {options.final_images} --copies {options.copies:g} --learning-rate {options.learning_rate:g} --dtype {options.dtype}",
+                 f"--synthetic {options.synthetic} --images {options.images} --again-images {options.again_images} --unblended-images {options.unblended_images} --final-images {options.final_images} --copies {options.copies:g} --learning-rate {options.learning_rate:g} --dtype {options.dtype}",
                  f"--seed {options.seed} --out runs/default", *(["--without", *options.without] if options.without else []), *(["--instead", *options.instead] if options.instead else []),
                  *(["--ablation"] if options.ablation else []), *(["--teacher", options.teacher.name] if options.teacher else []),
                  *(["--network teacher", *(["--weights", options.weights.name] if options.weights else [])] if options.network == "teacher" else [])]
@@ -477,13 +504,15 @@ def main() -> None:
         train = train[np.char.startswith(train.image_id.astype(str), f"{options.photographs[0].name}:")]
     held_out = concatenate([validation, test])
     others = {name: without_copies(load_numbered(vars(options)[name]), held_out) for name in OTHER_SOURCES if vars(options)[name] and name not in options.without}
+    if "early_synthetic" in options.instead:
+        others["synthetic"] = render_synthetic(options)
     model, stages, offset = train_first_stages(options, train, others, validation)
     chosen = evaluate_points(predict_points(model, validation.images) + offset, validation.points, validation.group)["rmse"]
     print(f"before the final stage {chosen:.4f} px on the validation set", flush=True)
     if "final_stage" not in options.without:
         if options.synthetic and "synthetic" not in options.without:
             others["synthetic"] = render_synthetic(options)
-        parts, ridge = collect(options, train if options.ablation else concatenate([train, validation]), others)
+        parts, ridge = collect(options, train if options.ablation else concatenate([train, validation]), others, blended="unblended" in options.without)
         stages.append(train_stage(options, model, parts, validation, "final", options.seed + 11))
         offset = np.zeros_like(offset)
     scored = validation if options.ablation else test  # an ablation informs choices, so it does not use the test set
@@ -492,7 +521,8 @@ def main() -> None:
     record |= {"window": window_of(options), "weights": int(model.count_params()), "validation_rmse": chosen,
                "stages": [{"stage": TITLES[stage["stage"]], "images_shown": stage["images_shown"], "seconds": stage["seconds"]} for stage in stages]}
     if options.ablation:  # for ablation.py
-        record |= {"squared_errors": np.nanmean(np.square(predicted - scored.points), axis=(1, 2)).round(4).tolist(), "groups": scored.group.tolist()}
+        degraded = predict_points(model, degrade_some(scored.images, scored.points, 1.0, seed=0)) + offset
+        record |= {"squared_errors": np.nanmean(np.square(predicted - scored.points), axis=(1, 2)).round(4).tolist(), "groups": scored.group.tolist(), "rmse_degraded": rmse(degraded, scored.points)}
     if "final_stage" not in options.without:
         with np.load(options.out / "mediapipe" / options.photographs[0].name, allow_pickle=False) as saved:
             record["mediapipe"] = describe_mediapipe(ridge, mediapipe_for(options, scored), scored, str(saved["mediapipe"]))

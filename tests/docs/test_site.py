@@ -25,7 +25,7 @@ import pytest
 from PIL import Image
 
 import facekp
-from facekp.experiments.results import HISTORY_COLUMNS, Study, read_study, write_study
+from facekp.experiments.results import HISTORY_COLUMNS, Study, has_study, read_study, write_study
 from facekp.inference.expression import measure_expression
 from facekp.inference.head_pose import head_pose
 
@@ -517,7 +517,7 @@ def test_runtime_is_refused_where_it_is_not_what_was_expected(monkeypatch, tmp_p
 
 def test_model_card_tells_what_the_records_tell(monkeypatch, tmp_path):
     monkeypatch.setattr(modelcard, "DEPLOY", tmp_path)
-    monkeypatch.setattr(modelcard, "ABLATION", tmp_path / "ablation")
+    monkeypatch.setattr(modelcard, "ABLATIONS", (tmp_path / "ablation",))
     bare = modelcard.card_page()
     assert "research only" in bare and "## Results" not in bare and not modelcard.shipped_sentence()
     record = {"metrics": {"rmse": 1.234, "n_faces": 238, "per_point": {"nose_tip": 1.5}, "intervals": {"rmse": [1.1, 1.3]}},
@@ -527,21 +527,22 @@ def test_model_card_tells_what_the_records_tell(monkeypatch, tmp_path):
     (tmp_path / "calibration.json").write_text(json.dumps(envelope | {"expected": [0.5, 1, 2], "measured": [0.6, 1.1, 1.9]}))
     (tmp_path / "formats.json").write_text(json.dumps(envelope | {"rows": [{"format": "litert-int8", "bytes": 345_678, "rmse": 1.25}]}))
     (tmp_path / "peers.json").write_text("{broken")
-    runs = pd.DataFrame([{"run": f"{part}{seed}", "model": "compact", "labels": "truth", "augment": 2, "seed": seed, "part": part, "stages": "stage 1", "rmse": 1.45 + increase, "images_shown": 38_200}
+    runs = pd.DataFrame([{"run": f"{part}{seed}", "model": "compact", "labels": "truth", "augment": 2, "seed": seed, "part": part, "stages": "stage 1", "rmse": 1.45 + increase, "rmse_degraded": 2.9, "images_shown": 38_200}
                          for part, increases in (("nothing left out", (0, 0)), ("the <window>", (0.024, 0.03))) for seed, increase in enumerate(increases)]).set_index("run")
     study = Study(runs, np.full((4, 2), np.nan), np.arange(2), pd.DataFrame(columns=list(HISTORY_COLUMNS)), {"schema": 2, "data": {"name": "faces"}, "note": "Of version 6."})
-    monkeypatch.setattr(modelcard, "ABLATION", write_study(study, tmp_path / "ablation"))
+    monkeypatch.setattr(modelcard, "ABLATIONS", (tmp_path / "none", write_study(study, tmp_path / "ablation")))
     monkeypatch.setattr(modelcard, "PARTS", {"the <window>": "the <window>", "third_stage": "stage 3, so fewer images are shown"})
     page = modelcard.card_page()
     for part in ("1.23", "1.10–1.30", "nose tip", "helen train", "<svg", "litert-int8", "0.35", "python recipes/default/train.py \\\n    --photographs a.npz",
-                 "the &lt;window&gt;", "+0.027", "+0.024, +0.030", "2 seeds", "Not run in this way: stage 3. Of version 6."):
+                 "the &lt;window&gt;", "+0.027", "+0.024, +0.030", "2 seeds", "Not run in this way: stage 3.", "Of version 6.", "2.90"):
         assert part in page, part
     assert "## Other models" not in page and "All stages" not in page and "**1.23 px** (1.10–1.30) on 238" in modelcard.shipped_sentence()
     assert "source helen_train: RMSE 1.01 px" in modelcard.card_text()
 
 
 def test_model_card_has_words_for_every_part_of_the_ablation_and_no_private_ones():
-    assert set(read_study(modelcard.ABLATION).runs.part) - {modelcard.COMPLETE} <= set(PARTS)
+    parts = {part for folder in modelcard.ABLATIONS if has_study(folder) for part in read_study(folder).runs.part}
+    assert parts and parts - {modelcard.COMPLETE} <= set(PARTS)
     assert not re.search(r"\b(drawn|marks|spread|net's|twins?)\b", re.sub(r"```.*?```", "", modelcard.card_page(), flags=re.DOTALL))
 
 

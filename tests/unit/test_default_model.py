@@ -19,6 +19,7 @@ from facekp.faces import concatenate
 from facekp.files import hash_file
 from facekp.inference.confidence import USUAL_SIGMA
 from facekp.inference.session import DEFAULT_MODEL
+from facekp.keypoints import MEAN_FACE
 from facekp.synthetic.renderer import synthetic_faces
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,7 +83,7 @@ def test_copies_made_on_all_cores_are_those_made_on_one(script, synthetic, monke
     monkeypatch.setattr(script, "CHUNK", 4)
     made = script.strong_copies(synthetic, 8, seed=3)
     for number in range(2):
-        alone = script.copy_chunk(synthetic[np.random.default_rng([3, number]).permutation(4)], 3_000 + number, script.FULL_WINDOW, {})
+        alone = script.copy_chunk(synthetic[np.random.default_rng([3, number]).permutation(4)], 3_000 + number, script.FULL_WINDOW, {}, False)
         rows = slice(4 * number, 4 * number + 4)
         assert np.array_equal(made.images[rows], alone.images) and np.array_equal(made.points[rows], alone.points, equal_nan=True)
         assert (made.image_id[rows] == alone.image_id).all()
@@ -165,7 +166,7 @@ def test_mixed_precision_does_not_round_positions(script, synthetic):
 
 
 def test_a_finished_stage_is_read_and_not_trained_again(script, tmp_path, monkeypatch):
-    options = argparse.Namespace(out=tmp_path, without=["final_stage"], instead=[], seed=0, images=1, again_images=0, final_images=2, learning_rate=0.5)
+    options = argparse.Namespace(out=tmp_path, without=["final_stage"], instead=[], seed=0, images=1, again_images=0, unblended_images=0, final_images=2, learning_rate=0.5)
     model = script.build_compact(script.CLOSE_WINDOW)
     started, trained = [weight.copy() for weight in model.get_weights()], []
 
@@ -193,7 +194,7 @@ def test_training_copies_come_from_the_recipe_of_the_lesson_with_the_strengths_o
     budget = {"copies": {"photographs": 4}, "mirrored": 0.0, "strength": 1.0, "degraded": 0.0}
     for without, expected in (([], {"warp": 2.0, "covered": 0.3}), (["warp"], {"warp": 0.0, "covered": 0.3}), (["occlusion"], {"warp": 2.0, "covered": 0.0})):
         asked.clear()
-        copies = script.augmented_copies(argparse.Namespace(without=without, copies=1.0), {"photographs": synthetic}, 0, budget)
+        copies = script.augmented_copies(argparse.Namespace(without=without, instead=[], copies=1.0), {"photographs": synthetic}, 0, budget)
         assert asked == [{"seed": 0, "mirrored": 0.0, **expected}]
         recipe, faces = strong_recipe(**asked[0]), synthetic[np.random.default_rng([0, 0]).permutation(4)]
         images, points = zip(*(apply_recipe(recipe, *face) for face in zip(faces.images, faces.points)))
@@ -217,7 +218,7 @@ def test_a_short_run_of_the_recipe_writes_its_best_model_and_its_error_in_pixels
 
 
 def test_copies_by_the_plain_recipe_are_cropped_to_the_window_too(script, synthetic):
-    options = argparse.Namespace(without=["strong"], copies=1.0)
+    options = argparse.Namespace(without=["strong"], instead=[], copies=1.0)
     copies = script.augmented_copies(options, {"photographs": synthetic}, 0, {"copies": {"photographs": 40, "web": 9}, "mirrored": 0.0, "strength": 1.0, "degraded": 0.0})
     eyes = np.linalg.norm(copies.points[:, 0] - copies.points[:, 1], axis=1).mean()
     assert len(copies) == 40 and 1.05 < eyes / np.linalg.norm(synthetic.points[:, 0] - synthetic.points[:, 1], axis=1).mean() < 1.25, "expected 8/7 of the value"
@@ -225,7 +226,7 @@ def test_copies_by_the_plain_recipe_are_cropped_to_the_window_too(script, synthe
 
 def test_without_the_window_copies_are_as_large_as_the_faces(script, synthetic):
     "With the full window, copies are neither cropped nor enlarged."
-    options = argparse.Namespace(without=["window", "warp"], copies=1.0)
+    options = argparse.Namespace(without=["window", "warp"], instead=[], copies=1.0)
     copies = script.augmented_copies(options, {"photographs": synthetic}, 0, {"copies": {"photographs": 200}, "mirrored": 0.0, "strength": 1.0, "degraded": 0.0})
     eyes = np.linalg.norm(copies.points[:, 0] - copies.points[:, 1], axis=1).mean()
     assert 0.95 < eyes / np.linalg.norm(synthetic.points[:, 0] - synthetic.points[:, 1], axis=1).mean() < 1.05
@@ -238,6 +239,8 @@ def test_the_first_stage_is_shared_by_runs_with_and_without_the_final_stage(scri
         return [script.name_of(argparse.Namespace(without=without, instead=instead, seed=3), stage) for stage in ("first", "again", "final")]
 
     assert names([]) == ["first-seed3", "again-seed3", "final-seed3"] and names(["degraded"])[:2] == ["first-seed3", "again-degraded-seed3"] and names(["final_stage"])[0] == "first-seed3"
+    assert script.name_of(argparse.Namespace(without=[], instead=["blended_stage_3"], seed=3), "again") == "again-seed3"
+    assert script.name_of(argparse.Namespace(without=["final_stage"], instead=["blended_stage_3"], seed=3), "unblended") == "unblended-blended_stage_3-seed3"
     assert names(["synthetic"])[::2] == ["first-seed3", "final-synthetic-seed3"]
     assert names(["warp", "web"], ["wing"])[::2] == ["first-warp-web-wing-seed3", "final-warp-web-wing-seed3"]
 
@@ -247,12 +250,12 @@ def test_a_share_of_the_copies_of_the_first_stage_is_plain_and_none_of_the_final
     for kind in ("plain_copies", "strong_copies"):
         function = getattr(script, kind)
         monkeypatch.setattr(script, kind, lambda faces, count, *others, kind=kind, function=function, **how: made.append((kind, count, how)) or function(faces, count, *others, **how))
-    options = argparse.Namespace(without=[], copies=1.0)
+    options = argparse.Namespace(without=[], instead=[], copies=1.0)
     copies = script.augmented_copies(options, {"photographs": synthetic, "web": synthetic}, 0, {"copies": {"photographs": 20, "web": 10, "frames": 50}, "mirrored": 0.5, "strength": 1.0, "degraded": 0.0})
     assert len(copies) == 30 and [(kind, count) for kind, count, _ in made] == [("plain_copies", 8), ("strong_copies", 12), ("plain_copies", 4), ("strong_copies", 6)]
     made.clear()
     script.augmented_copies(options, {"photographs": synthetic}, 0, {"copies": {"photographs": 20}, "mirrored": 0.0, "strength": 0.5, "degraded": 0.2})
-    assert made == [("strong_copies", 20, {"warp": 1.0, "covered": 0.15, "mirrored": 0.0, "degraded": 0.2})]
+    assert made == [("strong_copies", 20, {"warp": 1.0, "covered": 0.15, "mirrored": 0.0, "degraded": 0.2, "cubic": False})]
 
 
 @pytest.mark.parametrize("kind", ["sunglasses", "mask", "blur", "hidden", "dark", "noise"])
@@ -401,7 +404,7 @@ def measured_run(part: str, seed: int, error: float) -> dict:
     squared = [error, 4 * error]
     return {"data": {"name": "a.npz", "sha256": {"test": "0"}, "n_train": 4, "n_validation": 2, "n_test": 2, "n_with_copies": 8}, "augment": 2.0, "seed": seed, "images_shown": 100, "weights": 9,
             "epochs": 1, "seconds": 1.5, "metrics": {"rmse": float(np.sqrt(np.mean(squared)))}, "by": {"source": {"afw": {"rmse": error}}},
-            "history": [{"epoch": 1, "loss": 1.0, "validation_rmse": 1.0, "stage": 1}], "machine": {"cores": 2}, "versions": {"numpy": "2"}, "squared_errors": squared, "groups": [5, 7]}
+            "history": [{"epoch": 1, "loss": 1.0, "validation_rmse": 1.0, "stage": 1}], "machine": {"cores": 2}, "versions": {"numpy": "2"}, "squared_errors": squared, "groups": [5, 7], "rmse_degraded": 2 * error}
 
 
 def test_the_ablation_writes_one_row_per_run_with_the_errors_of_each_face(script, monkeypatch, tmp_path):
@@ -413,12 +416,51 @@ def test_the_ablation_writes_one_row_per_run_with_the_errors_of_each_face(script
         return measured_run(part, seed, 1.0 + 0.5 * bool(part) + seed)
 
     monkeypatch.setattr(ablation, "train", train)
-    monkeypatch.setattr(sys, "argv", ["ablation.py", "--photographs", "a.npz", "--frames", "b.npz", "--out", str(tmp_path / "run"), "--parts", "frames", "wing", "final_stage", "--results", str(tmp_path / "results")])
+    monkeypatch.setattr(ablation, "copy_stages", lambda options: asked.append("copied"))
+    monkeypatch.setattr(sys, "argv", ["ablation.py", "--photographs", "a.npz", "--frames", "b.npz", "--out", str(tmp_path / "run"), "--parts", "frames", "wing", "final_stage", "blended_stage_3", "--results", str(tmp_path / "results")])
+    with pytest.raises(SystemExit):
+        ablation.main()
+    assert not asked, "expected an error: the parts of stage 3 need a finished stage 2"
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--stage-2", "again-seed0.keras"])
     ablation.main()
     study = read_study(tmp_path / "results")
-    assert set(asked) == {(part, stages, seed) for part, stages in (("", "stage 1"), ("frames", "stage 1"), ("wing", "stage 1"), ("", "all stages"), ("final_stage", "all stages")) for seed in (0, 1)}
-    assert len(study) == 10 and set(study.runs.part) == {"nothing left out", "frames", "wing", "final_stage"} and study.runs.rmse_afw["stage_1-instead-wing-seed1"] == 2.5
+    assert asked.pop(0) == "copied" and set(asked) == {(part, stages, seed) for part, stages in (("", "stage 1"), ("frames", "stage 1"), ("wing", "stage 1"), ("", "all stages"), ("final_stage", "all stages"), ("", "stage 3"), ("blended_stage_3", "stage 3")) for seed in (0, 1)}
+    assert len(study) == 14 and set(study.runs.part) == {"nothing left out", "frames", "wing", "final_stage", "blended_stage_3"} and study.runs.rmse_degraded["stage_1-instead-wing-seed1"] == 5 and study.runs.rmse_afw["stage_1-instead-wing-seed1"] == 2.5
     assert study.errors_of("all_stages-without-final_stage-seed0").tolist() == [1.5, 6.0] and study.groups.tolist() == [0, 1]
+
+
+def test_runs_of_the_third_stage_continue_from_the_same_second_stage(script, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "train", script)
+    ablation, run = load_script("recipes/default/ablation.py"), tmp_path / "run"
+    (run / "mediapipe").mkdir(parents=True)
+    (run / "mediapipe" / "a.npz").write_text("predictions")
+    for stage in ("first", "again"):
+        (run / f"{stage}-seed0.keras").write_text(f"weights of {stage}")
+        (run / f"{stage}-seed0.json").write_text("{}")
+    commands = []
+    monkeypatch.setattr(ablation.subprocess, "run", lambda command, check: commands.append(list(map(str, command))))
+    monkeypatch.setattr(ablation, "read_measurement", lambda path: path.name)
+    options = argparse.Namespace(out=tmp_path / "out", stage_2=run / "again-seed0.keras", third_copies=0.2, third_images=40, again_images=0, unblended_images=0, seeds=[0, 1], photographs=["a.npz"], portraits=None, web=None, frames=None, mediapipe="python", images=1, final_images=2)
+    ablation.copy_stages(options)
+    assert ablation.train(options, "blended_stage_3", "stage 3", 1) == "default-final_stage-blended_stage_3-seed1.json"
+    assert (tmp_path / "out" / "stage_3" / "again-seed1.keras").read_text() == "weights of again" and (tmp_path / "out" / "stage_3" / "mediapipe" / "a.npz").exists()
+    command, = commands
+    assert command[command.index("--unblended-images") + 1] == "40" and command[command.index("--instead") + 1] == "blended_stage_3" and command[command.index("--out") + 1] == str(tmp_path / "out" / "stage_3")
+
+
+def test_cubic_copies_keep_the_points_and_more_detail(script):
+    import albumentations as A
+    from alternatives import make_cubic
+
+    from facekp.augment import apply_recipe, strong_recipe
+
+    faces, detail = synthetic_faces(12, seed=3, workers=1), []
+    for change in (lambda recipe: recipe, make_cubic):
+        recipe = change(strong_recipe(0, covered=0.0, mirrored=0.0))
+        recipe = A.Compose(list(recipe.transforms[:3]), keypoint_params=recipe.processors["keypoints"].params, seed=0)
+        images, points = zip(*(apply_recipe(recipe, *face) for face in zip(faces.images, faces.truth)))
+        detail.append((np.mean([cv2.Laplacian(np.float32(image), cv2.CV_32F).std() for image in images]), np.array(points)))
+    assert np.allclose(detail[0][1], detail[1][1], atol=1e-3) and detail[1][0] > 1.05 * detail[0][0]
 
 
 def test_the_published_ablation_names_parts_that_the_model_card_explains(script, monkeypatch):
@@ -426,13 +468,13 @@ def test_the_published_ablation_names_parts_that_the_model_card_explains(script,
     from record_words import PARTS
 
     runs = read_study(ROOT / "results" / "default_ablation").runs
-    assert set(runs.part) - {"nothing left out"} <= set(PARTS) and set(runs.stages) == {"stage 1", "all stages"}
+    assert set(runs.part) - {"nothing left out"} <= set(PARTS) and set(runs.stages) <= {"stage 1", "stage 3", "all stages"}
     assert {*script.PARTS, *script.INSTEAD} <= set(PARTS)
 
 
 def test_each_stage_has_the_budget_that_the_command_gives(script):
-    budgets = script.budgets_of(argparse.Namespace(images=1, again_images=2, final_images=4, learning_rate=0.5))
-    assert {name: budget["images"] for name, budget in budgets.items()} == {"first": 1, "again": 2, "final": 4}
+    budgets = script.budgets_of(argparse.Namespace(images=1, again_images=2, unblended_images=3, final_images=4, learning_rate=0.5, instead=[]))
+    assert {name: budget["images"] for name, budget in budgets.items()} == {"first": 1, "again": 2, "unblended": 3, "final": 4}
     assert budgets["first"]["learning_rate"] == 0.5 and script.FIRST["learning_rate"] == 4e-3 and set(budgets["first"]) == set(budgets["again"]) == set(budgets["final"])
 
 
@@ -511,3 +553,25 @@ def test_the_errors_of_two_models_and_labels_follow_from_their_differences(scrip
     errors = limits.split_error(network, mediapipe, labels)
     assert np.allclose([errors["error_of_network"], errors["error_of_mediapipe"], errors["error_of_labels"]], [0.4, 0.7, 1.1], atol=0.02)
     assert np.isclose(errors["network_against_labels"], np.hypot(0.4, 1.1), atol=0.02) and limits.split_error(labels, mediapipe, labels)["error_of_labels"] == 0
+
+
+def test_a_second_annotator_shows_the_error_of_the_labels_whatever_the_crop(script):
+    limits, rng = load_script("recipes/default/limits.py"), np.random.default_rng(0)
+    truth = MEAN_FACE + rng.normal(0, 2, (1_500, 15, 2))
+    predicted, labels, second = (truth + rng.normal(0, size, truth.shape) for size in (0.5, 0.7, 0.9))
+    scale, shift = 1 + rng.normal(0, 0.01, (1_500, 1, 1)), rng.normal(0, 1, (1_500, 1, 2))
+    moved = MEAN_FACE.mean(axis=0) + (second - MEAN_FACE.mean(axis=0)) * scale + shift + rng.normal(0, 1, (15, 2))  # another crop, and another convention
+    errors = limits.split_by_annotator(predicted, labels, moved)
+    assert np.allclose([errors["error_of_model"], errors["error_of_labels"], errors["error_of_second_labels"]], [0.5, 0.7, 0.9], atol=0.03)
+    assert all(errors[f"interval_of_{who}"][0] < errors[f"error_of_{who}"] < errors[f"interval_of_{who}"][1] for who in ("model", "labels", "second_labels"))
+
+
+def test_labels_of_another_crop_are_moved_to_the_pixels_of_the_face(script):
+    limits = load_script("recipes/default/limits.py")
+    faces = synthetic_faces(3, seed=5, workers=1)
+    transform = cv2.getRotationMatrix2D((48, 48), 3, 1.02) + [[0, 0, 1.5], [0, 0, -1]]
+    images = np.stack([cv2.warpAffine(image, transform, (96, 96), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE) for image in faces.images])
+    moved = replace(faces, images=images[[2, 0, 1]], points=np.float32(faces.truth @ transform[:, :2].T + transform[:, 2])[[2, 0, 1]], truth=None)
+    registered = limits.register_labels(faces, moved, np.array([1, 2, 0]))
+    assert np.abs(registered - faces.truth).max() < 0.25
+    assert np.isnan(limits.register_labels(faces, replace(moved, images=np.zeros_like(images)), np.array([1, 2, 0]))).all()
