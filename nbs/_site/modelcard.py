@@ -226,11 +226,12 @@ def _parts(studies: list[Study]) -> list[str]:
     "Return the ablation: the effect of each part of the recipe in short runs."
     lines: list[str] = []
     for study in studies:
+        runs = study.runs if "stages" in study.runs else study.runs.assign(stages=study.meta["data"].get("stages"))  # one value for all runs is stored once
         lines += [study.meta["note"], ""] if "note" in study.meta else []
         for stages, title, text in (("stage 1", "Stage 1 alone", "One part is left out or replaced, and training ends after stage 1"),
                                     ("stage 3", "Stage 3 alone", "Stage 3 of the present recipe, which continues from the finished stage 2 of version 8; one part of stage 3 is replaced"),
                                     ("all stages", "All stages, shortened", "One of the later parts is left out")):
-            lines += _ablation_table(study.runs[study.runs.stages == stages], title, text)
+            lines += _ablation_table(runs[runs.stages == stages], title, text)
     missing = [words.partition(",")[0] for part, words in PARTS.items() if not any(part in set(study.runs.part) for study in studies)]
     return ["## Ablation", "",
             "Each row is a separate training run, scored on the validation set: the increase in RMSE is what the part is worth. These runs are much shorter than that of the shipped model, and short runs favour "
