@@ -11,7 +11,7 @@ python recipes/default/train.py --photographs helen_afw_96.npz lfpw_train_96.npz
 5. Train the small network on augmented copies of all sources (facekp.augment.strong_recipe, and the milder copies of facekp.augment_bulk); the best weights are chosen on the validation set. Continue
    with new copies, some of which are degraded (degrade.py): sunglasses, masks, blur, hidden halves, darkness and noise.
 6. Continue mostly with photographs, and with their labels as they are, so that the network does not learn to repeat MediaPipe's errors.
-7. Continue shortly with all photographs except the test set and with synthetic faces, with copies that are not mirrored and labels with their original bias, which the network has to learn again. A longer stage with
+7. Finish with a short stage on all photographs except the test set and on synthetic faces, with copies that are not mirrored and labels with their original bias, which the network has to learn again. A longer stage with
 milder copies made the error on the validation set larger (trained without its faces).
 8. Score the result once on the test set.
 
