@@ -232,7 +232,7 @@ def _parts(studies: list[Study]) -> list[str]:
                                     ("stage 3", "Stage 3 alone", "Stage 3 of the present recipe, which continues from the finished stage 2 of version 8, whose images are counted too; one part of stage 3 is replaced"),
                                     ("all stages", "All stages, shortened", "One of the later parts is left out")):
             lines += _ablation_table(runs[runs.stages == stages], title, text)
-    missing = [words.partition(",")[0] for part, words in PARTS.items() if not any(part in set(study.runs.part) for study in studies)]
+    missing = dict.fromkeys(re.split(r",| \(", words)[0] for part, words in PARTS.items() if not any(part in set(study.runs.part) for study in studies))
     return ["## Ablation", "",
             "Each row is a separate training run, scored on the validation set: the increase in RMSE is what the part is worth. These runs are much shorter than that of the shipped model, and short runs favour "
             "easy training data. Strong augmentation and synthetic faces seem to hurt in the runs of version 6's recipe, but at full length the network trained with synthetic faces was better than the one without (one seed)."
